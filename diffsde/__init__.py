@@ -1,0 +1,3 @@
+"""diffsde: a laboratory for flow and diffusion models. See README.md."""
+
+__version__ = "0.1.0"

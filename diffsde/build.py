@@ -1,0 +1,131 @@
+"""Plain dicts to objects, from closed tables: the one door for configs, whether composed by Hydra or read from a run.
+
+No import by name, no instantiation of anything that is not in a table. Every refusal is one line for the user.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from diffsde.datasets import DATASETS, Dataset
+from diffsde.nets import NETS, Net
+from diffsde.objectives import OBJECTIVES, Objective
+from diffsde.optimizers import OPTIMIZERS, Optimizer
+from diffsde.paths import PATHS, GaussianPath
+from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
+from diffsde.time_laws import TIME_LAWS, TimeLaw
+from diffsde.errors import UserError
+
+T = TypeVar("T")
+
+GROUPS: dict[type, tuple[str, dict[str, Any]]] = {
+    Dataset: ("dataset", DATASETS),
+    GaussianPath: ("path", PATHS),
+    Objective: ("objective", OBJECTIVES),
+    TimeLaw: ("time", TIME_LAWS),
+    Net: ("net", NETS),
+    Optimizer: ("optimizer", OPTIMIZERS),
+    Sampler: ("sampler", SAMPLERS),
+    Diffusion: ("diffusion", DIFFUSIONS),
+    Grid: ("grid", GRIDS),
+}
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """'; did you mean ...? There are ...' for a misspelt word."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return (f"; did you mean '{close[0]}'?" if close else ";") + f" There are {', '.join(known)}"
+
+
+def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
+    """A dataclass from a dict: every key a field, every field without a default given, every value of its type.
+
+    Fields whose type is an abstract choice are built from its table, by their `name`. Raises UserError.
+    """
+    prefix = f"{where}." if where else ""
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in config:
+        if key not in fields:
+            raise UserError(f"{prefix}{key} is not known{suggest(str(key), fields)}")
+    values = {}
+    for name, field in fields.items():
+        if name in config:
+            values[name] = _value(hints[name], config[name], prefix + name)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UserError(f"{prefix}{name} is missing; give {prefix}{name}=...")
+    built = cls(**values)
+    try:
+        if check := getattr(built, "check", None):
+            check()
+    except (ValueError, UserError) as error:
+        raise UserError(f"{prefix.rstrip('.') + ': ' if where else ''}{error}") from None
+    return built
+
+
+def _choose(kind: type, value: Any, where: str) -> Any:
+    group, table = GROUPS[kind]
+    if not isinstance(value, dict) or "name" not in value:
+        raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(table)}")
+    name = value["name"]
+    if name not in table:
+        raise UserError(f"{where} '{name}' is not a {group}{suggest(str(name), table)}")
+    return read(table[name], {key: item for key, item in value.items() if key != "name"}, where)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """The value as the type says, or a UserError that says what would be right."""
+    if hint in GROUPS:
+        return _choose(hint, value, where)
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in members:
+            return None
+        rest = [member for member in members if member is not type(None)]
+        if len(rest) > 1:
+            rest = [member for member in rest if (typing.get_origin(member) is tuple) == isinstance(value, list | tuple)]
+        return _value(rest[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} is {value!r}; it must be a list, e.g. {where}=[...]")
+        return tuple(_value(members[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise UserError(f"{where} is {value!r}; it must be true or false")
+        return value
+    if hint is str:
+        if value is None or isinstance(value, dict | list):
+            raise UserError(f"{where} is {value!r}; it must be a word")
+        return str(value)
+    return _number(hint, value, where)
+
+
+def _number(hint: type, value: Any, where: str) -> float | int:
+    wanted = "a whole number" if hint is int else "a number"
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise UserError(f"{where} is '{value}'; it must be {wanted}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{where} is {value!r}; it must be {wanted}")
+    if hint is int:
+        if value != int(value):
+            raise UserError(f"{where} is {value}; it must be a whole number")
+        return int(value)
+    return float(value)
+
+
+def positive(config: Any, *names: str) -> None:
+    """Raise ValueError for the first of these fields that is given and below 1."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; it must be 1 or more")

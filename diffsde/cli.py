@@ -1,0 +1,153 @@
+"""argv -> verb -> Hydra -> plain dict; no other file imports hydra or omegaconf, and this one only once a verb runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from diffsde import __version__, help_text
+from diffsde.errors import UserError
+
+VERBS = {"train": "diffsde.runs.train", "sample": "diffsde.runs.sample"}  # each module has a function of that name
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if "COMP_LINE" in os.environ:  # Hydra's tab completion: it must see the line without the verb
+        return _complete(words)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_text.overview(config_folder(), VERBS))
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"diffsde {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    try:
+        if verb not in VERBS:
+            raise UserError(f"'{verb}' is not a verb{help_text.suggestion(verb, VERBS)}; see diffsde --help")
+        if "-h" in rest or "--help" in rest:
+            print(help_text.verb_help(config_folder(), verb))
+            return 0
+        _run_hydra(verb, rest)
+        return 0
+    except UserError as error:
+        print(f"diffsde: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("diffsde: interrupted", file=sys.stderr)
+        return 130
+
+
+def config_folder() -> Path:
+    """configs/ inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _run_hydra(verb: str, words: list[str]) -> None:
+    """Compose the config and run the verb; whatever Hydra finds wrong becomes a UserError of one line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
+    import hydra
+    import yaml
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not OmegaConf.has_resolver("default"):
+        OmegaConf.register_new_resolver("default", lambda value, otherwise: otherwise if value is None else value)
+    spelled = [_qualified(verb, word) for word in words]
+    before = sys.argv
+    sys.argv = ["diffsde", *spelled]
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(run_job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"a config file is not valid YAML: {' '.join(str(error).split())}") from error
+    except SystemExit as stop:  # argparse: an unknown --option, already explained by it
+        if stop.code not in (0, None):
+            raise UserError(f"see diffsde {verb} --help") from None
+    finally:
+        sys.argv = before
+
+
+def _qualified(verb: str, word: str) -> str:
+    """diffusion=... belongs inside the sampler; the command line says it short."""
+    return f"diffusion@sampler.{word}" if verb == "sample" and word.startswith("diffusion=") else word
+
+
+def run_job(config: Any) -> Any:
+    """One job of Hydra's: the composed config as a plain dict, through the verb, into the job's folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    about = HydraConfig.get()
+    verb, out = about.job.config_name, Path(about.runtime.output_dir)
+    in_sweep = about.mode == RunMode.MULTIRUN
+    words = " ".join(about.overrides.task)
+    try:
+        if in_sweep:
+            print(f"job {about.job.num}: {words}", flush=True)
+        try:
+            plain = OmegaConf.to_container(config, resolve=True)
+        except OmegaConfBaseException as error:
+            raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+        act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
+        return act(plain, out)
+    except UserError as error:
+        raise UserError(f"job {about.job.num} ({words}): {error}" if in_sweep else str(error)) from error
+    finally:
+        if (out / "config.json").exists():
+            _keep_composition(out / ".hydra", config, about)
+        else:
+            _remove_empty(out)
+
+
+def _keep_composition(folder: Path, config: Any, about: Any) -> None:
+    """.hydra/: what Hydra would write there, but only for a job that ran, and never over another's."""
+    from omegaconf import OmegaConf
+
+    if not folder.exists():
+        folder.mkdir()
+        OmegaConf.save(config, folder / "config.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": about}), folder / "hydra.yaml")
+        OmegaConf.save(about.overrides.task, folder / "overrides.yaml")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a job's empty folder, and those above it that hold nothing but it, up to outputs/."""
+    for place in [folder, *folder.parents]:
+        leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
+        if leftover == {"multirun.yaml"}:
+            (place / "multirun.yaml").unlink()
+        elif leftover or place.name == "outputs" or place == Path.cwd():
+            return
+        place.rmdir()
+
+
+def _complete(words: list[str]) -> int:
+    """Answer the shell: the verb itself, or Hydra's completion of what follows it."""
+    line = os.environ["COMP_LINE"]
+    typed = line.split()
+    program = typed[0] if typed else "diffsde"
+    if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
+        start = typed[1] if len(typed) == 2 else ""
+        print("\n".join(verb for verb in VERBS if verb.startswith(start)))
+        return 0
+    verb = typed[1]
+    if verb not in VERBS:
+        return 0
+    stripped = line.replace(f" {verb}", "", 1)
+    os.environ["COMP_POINT"] = str(max(0, int(os.environ.get("COMP_POINT", len(line))) - (len(line) - len(stripped))))
+    os.environ["COMP_LINE"] = stripped
+    _run_hydra(verb, words or ["-sc", "query=bash"])
+    del program
+    return 0

@@ -1,0 +1,83 @@
+"""A field: what is known of (z, eps) at (x, t). Networks, exact answers and wrappers of fields are all one type."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+
+from diffsde import mixtures, predictions
+from diffsde.nets import Graph, apply
+from diffsde.paths import GaussianPath, coefficients
+from diffsde.types import Array, Kind, Moments, Prediction, Scalar
+
+
+class Field(abc.ABC):
+    """Predictions at one point: x (*shape,), t (). A pytree, so that a compiled program takes it as an argument."""
+
+    path: GaussianPath
+
+    @abc.abstractmethod
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        """Velocity, score, data and noise at (x, t), each (*shape,), each by its most regular route."""
+
+    def velocity(self, x: Array, t: Scalar) -> Array:
+        """u_t(x) = dalpha E[z|x] + dbeta E[eps|x]."""
+        return self.output(x, t).velocity
+
+    def score(self, x: Array, t: Scalar) -> Array:
+        """grad log p_t(x) = -E[eps|x]/beta."""
+        return self.output(x, t).score
+
+    def data(self, x: Array, t: Scalar) -> Array:
+        """E[z | x_t = x]."""
+        return self.output(x, t).data
+
+    def noise(self, x: Array, t: Scalar) -> Array:
+        """E[eps | x_t = x]."""
+        return self.output(x, t).noise
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["path", "mixture"], meta_fields=["shape"])
+@dataclasses.dataclass(frozen=True)
+class OracleField(Field):
+    """The exact field of a Gaussian mixture (mixtures.predict); points have shape `shape`, flattened inside."""
+
+    path: GaussianPath
+    mixture: mixtures.Mixture
+    shape: tuple[int, ...]
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        exact = mixtures.predict(self.mixture, x.reshape(-1), coefficients(self.path, t))
+        return Prediction(*(value.reshape(self.shape) for value in exact))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["path", "params", "moments"],
+    meta_fields=["graph", "kind", "precondition"],
+)
+@dataclasses.dataclass(frozen=True)
+class LearnedField(Field):
+    """A trained network: preconditioned (predictions.from_network), or raw, its output being the `kind` itself.
+
+    Preconditioned, data, noise and the velocity wherever dbeta is finite are regular at both ends.
+    Raw, every prediction but its own kind is singular where `predictions.convert` says.
+    """
+
+    path: GaussianPath
+    params: Any
+    moments: Moments
+    graph: Graph
+    kind: Kind
+    precondition: bool
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        c = coefficients(self.path, t)
+        if not self.precondition:
+            return predictions.expand(apply(self.graph, self.params, x, t), x, c, self.kind)
+        seen = predictions.network_input(x, c, self.moments)
+        return predictions.from_network(apply(self.graph, self.params, seen, t), x, c, self.moments)

@@ -1,0 +1,124 @@
+"""What the command line says of itself, read from configs/ without importing anything heavy, and errors turned into advice."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+EXAMPLES = {
+    "train": [
+        ("diffsde train path=ot objective=cfm", "flow matching on the 11-component mixture"),
+        ("diffsde train dataset=moons path=vp objective=noise", "a noise predictor on the VP path"),
+        ("diffsde train -m path=ot,vp objective=cfm,score", "a sweep: every combination, a folder each"),
+        ("diffsde train dataset=array dataset.file=points.npy", "your own data"),
+    ],
+    "sample": [
+        ("diffsde sample sampler=em sigma=0.5", "the SDE, from the newest trained run"),
+        ("diffsde sample sampler=heun steps=20", "the ODE"),
+        ("diffsde sample run=oracle dataset=gmm path=vp sampler=heun", "the exact field: no training"),
+        ("diffsde sample -m sampler=em sigma=0,0.5,1,2", "one field, every sigma"),
+    ],
+}
+ABOUT = {"train": "fit a field to a dataset along a path", "sample": "draw samples from a trained or the exact field"}
+
+
+def overview(configs: Path, verbs: Iterable[str]) -> str:
+    """diffsde --help."""
+    lines = [
+        "diffsde: a laboratory for flow and diffusion models",
+        "",
+        "  dX = [u_t + sigma_t^2/2 grad log p_t] dt + sigma_t dW has the same marginals for every sigma_t:",
+        "  one trained field serves every sampler, and for a Gaussian mixture the field is known exactly.",
+        "",
+        "usage: diffsde VERB [group=choice ...] [key=value ...]",
+        "",
+        "verbs:",
+        *[f"  {verb:<8} {ABOUT[verb]}" for verb in verbs],
+        "",
+        "examples:",
+    ]
+    for verb in verbs:
+        lines += [f"  {command:<60} {what}" for command, what in EXAMPLES[verb]]
+    lines += ["", "diffsde VERB --help lists what a verb takes."]
+    return "\n".join(lines)
+
+
+def verb_help(configs: Path, verb: str) -> str:
+    """diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
+    lines = [f"diffsde {verb}: {ABOUT[verb]}", "", "groups (group=choice; a choice's own numbers: group.key=value):"]
+    for group, default in groups(configs, verb).items():
+        names = ["[" + name + "]" if name == default else name for name in choices(configs, group)]
+        lines.append(f"  {group + '=':<12} {' '.join(names)}")
+    lines += ["", "knobs:"]
+    for name, value, about in knobs(configs, verb):
+        lines.append(f"  {name + '=' + value:<22} {about}")
+    lines += [
+        "",
+        "everywhere: -m sweeps over comma lists; --cfg job prints the config; --config-dir DIR adds your own choices;",
+        "hydra.run.dir=DIR says where to write; experiment=NAME takes a whole recipe.",
+        "",
+        "examples:",
+        *[f"  {command:<60} {what}" for command, what in EXAMPLES[verb]],
+    ]
+    return "\n".join(lines)
+
+
+def groups(configs: Path, verb: str) -> dict[str, str]:
+    """The groups in a verb's defaults list, with the default choice of each ('null' for none)."""
+    text = (configs / f"{verb}.yaml").read_text()
+    found = dict(re.findall(r"^  - (\w+): (\w+)", text, flags=re.M))
+    if "sampler" in found:
+        found["diffusion"] = ""
+    return found
+
+
+def choices(configs: Path, group: str) -> list[str]:
+    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
+
+
+def knobs(configs: Path, verb: str) -> list[tuple[str, str, str]]:
+    """(name, default, what it is) for every top-level knob, from the comments in the verb's file."""
+    text = (configs / f"{verb}.yaml").read_text()
+    return re.findall(r"^(\w+): (\S+) +# (.*)$", text, flags=re.M)
+
+
+def known_keys(configs: Path, verb: str) -> list[str]:
+    """Every word that may stand left of = on a verb's command line."""
+    keys = [name for name, _, _ in knobs(configs, verb)]
+    for group in groups(configs, verb):
+        keys.append(group)
+        prefix = "sampler.diffusion" if group == "diffusion" else group
+        for choice in choices(configs, group):
+            text = (configs / group / f"{choice}.yaml").read_text()
+            if group != "experiment":
+                keys += [f"{prefix}.{key}" for key in re.findall(r"^(\w+):", text, flags=re.M)]
+    return sorted(set(keys) - {f"{group}.name" for group in groups(configs, verb)} - {"sampler.defaults"})
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """'; did you mean x?' where something known is close, else the list of what is known where that is short."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; there are {', '.join(known)}" if len(known) < 30 else ""
+
+
+def composition_error(message: str, configs: Path, verb: str) -> str:
+    """Hydra's and OmegaConf's reports in one line that says what would be right."""
+    text = " ".join(message.split())
+    if missing := re.search(r"Could not find '(?:[^']*/)?(\w+)/([^']*)'", text):
+        group, choice = missing.groups()
+        return f"{group}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}" + (
+            f" There are {', '.join(choices(configs, group))}"
+        )
+    if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
+        key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
+        if key == "diffusion":
+            return "diffusion: this sampler solves the ODE and has none; take sampler=em"
+        return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
+    if "mismatched input" in text or "no viable alternative" in text or "extraneous input" in text or "token recog" in text:
+        return f"{text.split(' See https')[0]}; write key=value, and quote what has spaces, commas or brackets"
+    return text.split(" full_key:")[0].split(" See https")[0]

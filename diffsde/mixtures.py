@@ -1,0 +1,151 @@
+"""Gaussian mixtures sum_k w_k N(mu_k, S_k): the law whose path, score and velocity are known exactly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.types import Array, Coefficients, Key, Moments, Prediction, Scalar
+
+
+class Mixture(NamedTuple):
+    """K components in d dimensions, covariances S_k = R_k diag(variances_k) R_k^T.
+
+    means (K, d); variances (K, d), or (K, 1) for isotropic components; weights (K,), summing to 1;
+    rotations (K, d, d), or None where every R_k is the identity.
+    """
+
+    means: Array
+    variances: Array
+    weights: Array
+    rotations: Array | None = None
+
+
+def with_covariances(means: Array, covariances: Array, weights: Array) -> Mixture:
+    """A mixture from full covariances (K, d, d)."""
+    variances, rotations = jnp.linalg.eigh(covariances)
+    return Mixture(means, variances, weights, rotations)
+
+
+def _into_axes(mixture: Mixture, x: Array) -> Array:
+    """R_k^T x_k for x (K, d)."""
+    return x if mixture.rotations is None else jnp.einsum("kji,kj->ki", mixture.rotations, x)
+
+
+def _out_of_axes(mixture: Mixture, y: Array) -> Array:
+    """R_k y_k for y (K, d)."""
+    return y if mixture.rotations is None else jnp.einsum("kij,kj->ki", mixture.rotations, y)
+
+
+def component_log_probs(mixture: Mixture, x: Array) -> Array:
+    """log w_k + log N(x; mu_k, S_k) for one point x (d,): shape (K,)."""
+    d = mixture.means.shape[-1]
+    y = _into_axes(mixture, x - mixture.means)
+    spread = jnp.broadcast_to(mixture.variances, y.shape)
+    square = jnp.sum(y**2 / spread, axis=-1) + jnp.sum(jnp.log(spread), axis=-1)
+    return jnp.log(mixture.weights) - (square + d * jnp.log(2 * jnp.pi)) / 2
+
+
+def log_prob(mixture: Mixture, x: Array) -> Scalar:
+    """log p(x) in nats for one point x (d,)."""
+    return jax.scipy.special.logsumexp(component_log_probs(mixture, x))
+
+
+def responsibilities(mixture: Mixture, x: Array) -> Array:
+    """r_k = P(component k | x), shape (K,)."""
+    return jax.nn.softmax(component_log_probs(mixture, x))
+
+
+def standardised_squares(mixture: Mixture, x: Array) -> Array:
+    """|S_k^-1/2 (x - mu_k)|^2 for one point x (d,): shape (K,)."""
+    return jnp.sum(_into_axes(mixture, x - mixture.means) ** 2 / mixture.variances, axis=-1)
+
+
+def marginal(mixture: Mixture, c: Coefficients) -> Mixture:
+    """The law p_t of x_t = alpha z + beta eps: the mixture N(alpha mu_k, alpha^2 S_k + beta^2 I)."""
+    return mixture._replace(means=c.alpha * mixture.means, variances=c.alpha**2 * mixture.variances + c.beta**2)
+
+
+def predict(mixture: Mixture, x: Array, c: Coefficients) -> Prediction:
+    """The exact E[z|x], E[eps|x], u_t(x) and grad log p_t(x) for one point x (d,).
+
+    With C_k = alpha^2 S_k + beta^2 I, g_k = C_k^-1 (x - alpha mu_k) and r_k the responsibilities under p_t:
+        E[z|x] = sum r_k (mu_k + alpha S_k g_k),  E[eps|x] = beta sum r_k g_k,  score = -sum r_k g_k,
+        u = sum r_k (dalpha mu_k + (alpha dalpha S_k + beta dbeta I) g_k).
+    Regular at both ends wherever S_k > 0, also where dbeta diverges, since only the product beta dbeta enters.
+    """
+    law = marginal(mixture, c)
+    r = responsibilities(law, x)
+    y = _into_axes(mixture, x - law.means)
+    g = y / law.variances
+
+    def average(values: Array) -> Array:
+        return r @ values
+
+    def rotated(values: Array) -> Array:
+        return _out_of_axes(mixture, values)
+
+    score = -average(rotated(g))
+    data = average(mixture.means + rotated(c.alpha * mixture.variances * g))
+    drift = c.alpha * c.dalpha * mixture.variances + c.beta_dbeta
+    velocity = average(c.dalpha * mixture.means + rotated(drift * g))
+    return Prediction(data, -c.beta * score, velocity, score)
+
+
+def posterior_variance(mixture: Mixture, x: Array, c: Coefficients) -> Scalar:
+    """tr Var(z | x_t = x) / beta^2, finite as beta -> 0 wherever S_k > 0.
+
+    Within components sum r_k tr(S_k C_k^-1), between them sum r_k |m_k - E[z|x]|^2 / beta^2, m_k = E[z|x, k].
+    """
+    law = marginal(mixture, c)
+    r = responsibilities(law, x)
+    y = _into_axes(mixture, x - law.means)
+    means = mixture.means + _out_of_axes(mixture, c.alpha * mixture.variances * y / law.variances)
+    within = jnp.sum(jnp.broadcast_to(mixture.variances / law.variances, y.shape), axis=-1)
+    between = jnp.sum((means - r @ means) ** 2, axis=-1) / c.beta**2
+    return r @ (within + between)
+
+
+def sample(mixture: Mixture, key: Key) -> Array:
+    """One point (d,)."""
+    key_component, key_noise = jax.random.split(key)
+    k = jax.random.categorical(key_component, jnp.log(mixture.weights))
+    noise = jnp.sqrt(mixture.variances[k]) * jax.random.normal(key_noise, mixture.means.shape[1:])
+    return mixture.means[k] + (noise if mixture.rotations is None else mixture.rotations[k] @ noise)
+
+
+def moments(mixture: Mixture) -> Moments:
+    """Exact mean (d,) and root-mean-square coordinate standard deviation ()."""
+    mean = mixture.weights @ mixture.means
+    spread = jnp.broadcast_to(mixture.variances, mixture.means.shape) + (mixture.means - mean) ** 2
+    return Moments(mean, jnp.sqrt(jnp.mean(mixture.weights @ spread)))
+
+
+def entropy(mixture: Mixture, nodes: int = 96) -> float | None:
+    """-E log p in nats by Gauss-Hermite quadrature about each component, in float64; None above 2 dimensions."""
+    means, weights = np.asarray(mixture.means, np.float64), np.asarray(mixture.weights, np.float64)
+    d = means.shape[1]
+    if d > 2:
+        return None
+    variances = np.broadcast_to(np.asarray(mixture.variances, np.float64), means.shape)
+    rotations = np.eye(d) if mixture.rotations is None else np.asarray(mixture.rotations, np.float64)
+    rotations = np.broadcast_to(rotations, (len(means), d, d))
+    points, point_weights = np.polynomial.hermite_e.hermegauss(nodes)
+    grid = np.stack(np.meshgrid(*[points] * d, indexing="ij"), -1).reshape(-1, d)
+    grid_weights = np.prod(np.stack(np.meshgrid(*[point_weights] * d, indexing="ij"), -1).reshape(-1, d), -1)
+    grid_weights /= grid_weights.sum()
+
+    def log_density(x: np.ndarray) -> np.ndarray:
+        logs = []
+        for mean, variance, rotation, weight in zip(means, variances, rotations, weights, strict=True):
+            y = (x - mean) @ rotation
+            logs.append(np.log(weight) - (y**2 / variance + np.log(2 * np.pi * variance)).sum(-1) / 2)
+        return np.logaddexp.reduce(logs)
+
+    total = 0.0
+    for mean, variance, rotation, weight in zip(means, variances, rotations, weights, strict=True):
+        total -= weight * grid_weights @ log_density(mean + (grid * np.sqrt(variance)) @ rotation.T)
+    return float(total)

@@ -1,0 +1,65 @@
+"""Networks, split once into a static graph and a pytree of parameters; the only files that import flax."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+from flax import nnx
+
+from diffsde.nets.mlp import MLP
+from diffsde.types import Array, Key, Scalar
+
+Graph = Any  # nnx.GraphDef: hashable, static
+Params = dict[str, Any]
+
+
+class Net(Protocol):
+    """A choice of architecture: `make` builds the module for points of a shape."""
+
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module: ...
+
+
+NETS: dict[str, type[Net]] = {"mlp": MLP}
+
+
+def structure(net: Net, shape: tuple[int, ...]) -> tuple[Graph, Any]:
+    """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
+    graphs: list[Graph] = []
+
+    def split(key: Key) -> Any:
+        graph, params = nnx.split(net.make(shape, nnx.Rngs(key)), nnx.Param)
+        graphs.append(graph)
+        return _named(params)
+
+    shapes = jax.eval_shape(split, jax.random.key(0))
+    return graphs[0], shapes
+
+
+def initialise(net: Net, shape: tuple[int, ...], key: Key) -> Any:
+    """Fresh parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
+
+    def draw(key: Key) -> Any:
+        return _named(nnx.state(net.make(shape, nnx.Rngs(key)), nnx.Param))
+
+    return jax.jit(draw)(key)
+
+
+def apply(graph: Graph, params: Any, x: Array, t: Scalar) -> Array:
+    """The network's output at one point: x (*shape,), t () -> (*shape,)."""
+    state = nnx.traversals.unflatten_mapping({_path(name): value for name, value in params.items()})
+    return nnx.merge(graph, state)(x, t)
+
+
+def count(params: Any) -> int:
+    """The number of trained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _named(params: nnx.State) -> Params:
+    """Parameters by name ("layers/0/kernel"): a flat dict with string keys, the same before and after a checkpoint."""
+    return {"/".join(map(str, path)): value for path, value in nnx.traversals.flatten_mapping(nnx.to_pure_dict(params)).items()}
+
+
+def _path(name: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in name.split("/"))

@@ -1,0 +1,188 @@
+"""What is regressed on, and with which weight in t. The loss is written for one sample and vmapped.
+
+A preconditioned network (predictions.py) predicts the same unit-variance F* whatever the objective, and the loss
+    weight(t) |y_hat - y|^2 / d = weight(t) c_out(t)^2 |F - F*|^2 / d
+is computed on the right-hand side, where nothing is 0/0: an objective is then exactly a weight in t.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffsde import mixtures, predictions
+from diffsde.nets import Graph, apply
+from diffsde.paths import GaussianPath, coefficients
+from diffsde.time_laws import TimeLaw
+from diffsde.types import Array, Coefficients, Key, Kind, Moments, Scalar, choice
+
+WEIGHTS = {
+    "unit": "1: the mean squared error of the prediction itself",
+    "beta2": "beta^2: turns the score loss into the noise loss (2011.13456, eq. 7)",
+    "balanced": "1/c_out^2: the same expected loss at every t for an untrained network (2206.00364, table 1)",
+    "auto": "unit where its expectation is finite on this path, else beta2; the choice is printed and recorded",
+}
+
+
+class Objective(abc.ABC):
+    """y = a z + b eps, the row of `kind`; loss = E[weight(t) |y_hat(x_t, t) - y|^2 / d]."""
+
+    kind: ClassVar[Kind]
+    weight: str
+
+    def check(self) -> None:
+        if self.weight not in WEIGHTS:
+            raise ValueError(f"weight is '{self.weight}'; there are {', '.join(WEIGHTS)}")
+
+
+@choice
+class VelocityMatching(Objective):
+    """cfm: y = dalpha z + dbeta eps, conditional flow matching (2210.02747, eq. 9)."""
+
+    kind: ClassVar[Kind] = "velocity"
+    weight: str = "auto"
+
+
+@choice
+class ScoreMatching(Objective):
+    """score: y = -eps/beta, denoising score matching (Vincent 2011; 2011.13456, eq. 7)."""
+
+    kind: ClassVar[Kind] = "score"
+    weight: str = "beta2"
+
+
+@choice
+class NoisePrediction(Objective):
+    """noise: y = eps (DDPM, 2006.11239, eq. 14)."""
+
+    kind: ClassVar[Kind] = "noise"
+    weight: str = "unit"
+
+
+@choice
+class DataPrediction(Objective):
+    """data: y = z, the denoiser (2206.00364, eq. 2)."""
+
+    kind: ClassVar[Kind] = "data"
+    weight: str = "unit"
+
+
+@choice
+class VPrediction(Objective):
+    """v: y = alpha eps - beta z (2202.00512, appendix D)."""
+
+    kind: ClassVar[Kind] = "v"
+    weight: str = "unit"
+
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "cfm": VelocityMatching,
+    "score": ScoreMatching,
+    "noise": NoisePrediction,
+    "data": DataPrediction,
+    "v": VPrediction,
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """All that the loss needs besides the parameters and the data."""
+
+    path: GaussianPath
+    objective: Objective
+    time: TimeLaw
+    moments: Moments
+    graph: Graph = dataclasses.field(metadata={"static": True})
+    precondition: bool = dataclasses.field(metadata={"static": True})
+
+
+class Draw(NamedTuple):
+    """One training example: data z and noise eps (*shape,) at time t ()."""
+
+    z: Array
+    eps: Array
+    t: Scalar
+
+
+def draw(problem: Problem, z: Array, u: Scalar, key: Key) -> Draw:
+    """One sample's randomness, from its data point, its uniform u for t, and its key."""
+    return Draw(z, jax.random.normal(key, z.shape, z.dtype), problem.time.quantile(u, problem.path, problem.moments))
+
+
+def root_weight(problem: Problem, c: Coefficients) -> Scalar:
+    """sqrt(weight(t))."""
+    kind = problem.objective.kind
+    match problem.objective.weight:
+        case "unit":
+            return jnp.ones_like(c.alpha)
+        case "beta2":
+            return jnp.asarray(c.beta)
+        case "balanced":
+            return 1 / predictions.output_scale(kind, c, problem.moments)
+        case other:
+            raise ValueError(f"weight '{other}' has to be resolved before training (objectives.resolve_weight)")
+
+
+def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
+    """weight(t) |y_hat - y|^2 / d for one sample."""
+    z, eps, t = sample
+    c = coefficients(problem.path, t)
+    kind, root = problem.objective.kind, root_weight(problem, c)
+    x = c.alpha * z + c.beta * eps
+    if problem.precondition:
+        output = apply(problem.graph, params, predictions.network_input(x, c, problem.moments), t)
+        target = predictions.network_target(z, eps, c, problem.moments)
+        if problem.objective.weight != "balanced":  # weight c_out^2 = 1 there
+            root = root * predictions.output_scale(kind, c, problem.moments)
+            return jnp.mean((root * (output - target)) ** 2)
+        return jnp.mean((output - target) ** 2)
+    a, b = predictions.row(kind, c)
+    output = apply(problem.graph, params, x, t)
+    return jnp.mean((root * output - (root * a) * z - (root * b) * eps) ** 2)
+
+
+def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
+    """weight(t) Var(y | x_t)/d for one sample of a mixture: its mean is the loss's floor, the exact field's own loss.
+
+    Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2.
+    """
+    z, eps, t = sample
+    c = coefficients(problem.path, t)
+    x = (c.alpha * z + c.beta * eps).reshape(-1)
+    scale = root_weight(problem, c) * predictions.determinant(problem.objective.kind, c)
+    return scale**2 * mixtures.posterior_variance(mixture, x, c) / x.size
+
+
+def has_finite_loss(problem: Problem) -> bool:
+    """Whether E[weight |y_hat - y|^2] is finite, from how fast it grows towards the ends of the law of t.
+
+    The integrand is compared at u = 1e-3 and 1e-5 from each end: a growth like 1/u or faster has no integral.
+    Preconditioned, it is weight c_out^2; raw, the network must undo y's whole variance, weight (a^2 s^2 + b^2).
+    """
+
+    def integrand(u: Scalar) -> Scalar:
+        c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
+        root = root_weight(problem, c)
+        if problem.precondition:
+            return (root * predictions.output_scale(problem.objective.kind, c, problem.moments)) ** 2
+        a, b = predictions.row(problem.objective.kind, c)
+        return (root * a * problem.moments.std) ** 2 + (root * b) ** 2
+
+    near, far = jnp.array([1e-5, 1 - 1e-5]), jnp.array([1e-3, 1 - 1e-3])
+    growth = jnp.log(jax.vmap(integrand)(near)) - jnp.log(jax.vmap(integrand)(far))
+    return bool(jnp.all(growth < 0.97 * jnp.log(100.0)))
+
+
+def resolve_weight(problem: Problem) -> Problem:
+    """The problem with weight `auto` replaced by unit where that has a finite expectation, else by beta2."""
+    if problem.objective.weight != "auto":
+        return problem
+    unit = dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, weight="unit"))
+    if has_finite_loss(unit):
+        return unit
+    return dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, weight="beta2"))

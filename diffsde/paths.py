@@ -1,0 +1,272 @@
+"""Gaussian paths x_t = alpha(t) z + beta(t) eps from noise (t = 0) to data (t = 1).
+
+A path knows no data and no network. Papers whose time runs the other way (0 = data) are translated here, once.
+Where beta vanishes it is written in 1 - t, so that it neither cancels nor turns negative in float32.
+"""
+
+from __future__ import annotations
+
+import abc
+
+import jax
+import jax.numpy as jnp
+
+from diffsde.expressions import evaluate
+from diffsde.types import Coefficients, Scalar, choice
+
+
+class GaussianPath(abc.ABC):
+    """alpha, beta and variance = beta^2 as functions of a scalar t in [0, 1]; alpha/beta strictly increases.
+
+    `variance` is a method of its own because its derivative stays finite where that of its root does not.
+    """
+
+    @abc.abstractmethod
+    def alpha(self, t: Scalar) -> Scalar: ...
+
+    @abc.abstractmethod
+    def beta(self, t: Scalar) -> Scalar: ...
+
+    @abc.abstractmethod
+    def variance(self, t: Scalar) -> Scalar: ...
+
+
+def coefficients(path: GaussianPath, t: Scalar) -> Coefficients:
+    """alpha, beta and their derivatives in t at one time, by forward-mode differentiation."""
+    t = jnp.asarray(t, jnp.result_type(float))
+    one = jnp.ones_like(t)
+    alpha, dalpha = jax.jvp(lambda s: jnp.asarray(path.alpha(s), s.dtype), (t,), (one,))
+    beta, dbeta = jax.jvp(lambda s: jnp.asarray(path.beta(s), s.dtype), (t,), (one,))
+    _, dvariance = jax.jvp(lambda s: jnp.asarray(path.variance(s), s.dtype), (t,), (one,))
+    return Coefficients(alpha, beta, dalpha, dbeta, dvariance / 2)
+
+
+def log_snr(path: GaussianPath, t: Scalar) -> Scalar:
+    """lambda(t) = log(alpha/beta), half the log signal-to-noise ratio (2206.00927)."""
+    return jnp.log(path.alpha(t)) - jnp.log(path.beta(t))
+
+
+@choice
+class OT(GaussianPath):
+    """alpha = t, beta = 1 - t: straight lines (rectified flow 2209.03003; conditional OT 2210.02747)."""
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return t
+
+    def beta(self, t: Scalar) -> Scalar:
+        return 1 - t
+
+    def variance(self, t: Scalar) -> Scalar:
+        return (1 - t) ** 2
+
+
+@choice
+class Sqrt(GaussianPath):
+    """alpha = t, beta = sqrt(1 - t): the path of the published 11-component experiment; dbeta diverges at t = 1."""
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return t
+
+    def beta(self, t: Scalar) -> Scalar:
+        return jnp.sqrt(1 - t)
+
+    def variance(self, t: Scalar) -> Scalar:
+        return 1 - t
+
+
+@choice
+class Trig(GaussianPath):
+    """alpha = sin(pi t/2), beta = cos(pi t/2): variance preserving ("GVP" of SiT, 2401.08740)."""
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return jnp.sin(jnp.pi / 2 * t)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return jnp.sin(jnp.pi / 2 * (1 - t))
+
+    def variance(self, t: Scalar) -> Scalar:
+        return jnp.sin(jnp.pi / 2 * (1 - t)) ** 2
+
+
+@choice
+class Cosine(GaussianPath):
+    """alpha = sqrt(abar), beta = sqrt(1 - abar), abar = f(1-t)/f(0), f(v) = cos^2((v+s)/(1+s) pi/2) (2102.09672, eq. 17).
+
+    With c = (pi/2)/(1+s): alpha = sin(c t)/cos(s c), beta^2 = sin(c(1-t)) sin(c(1-t+2s))/cos^2(s c), free of cancellation.
+    """
+
+    offset: float = 0.008
+
+    def check(self) -> None:
+        if self.offset < 0:
+            raise ValueError(f"offset is {self.offset}; it must be 0 or more")
+
+    def alpha(self, t: Scalar) -> Scalar:
+        rate = jnp.pi / 2 / (1 + self.offset)
+        return jnp.sin(rate * t) / jnp.cos(self.offset * rate)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return jnp.sqrt(self.variance(t))
+
+    def variance(self, t: Scalar) -> Scalar:
+        rate = jnp.pi / 2 / (1 + self.offset)
+        product = jnp.sin(rate * (1 - t)) * jnp.sin(rate * (1 - t + 2 * self.offset))
+        return product / jnp.cos(self.offset * rate) ** 2
+
+
+def _integrated_rate(rate_min: Scalar, rate_max: Scalar, t: Scalar) -> Scalar:
+    """B = integral over [0, 1-t] of rate_min + v (rate_max - rate_min) dv."""
+    v = 1 - t
+    return rate_min * v + (rate_max - rate_min) * v**2 / 2
+
+
+def _check_rates(rate_min: float, rate_max: float) -> None:
+    if not 0 < rate_min <= rate_max:
+        raise ValueError(f"rate_min={rate_min} and rate_max={rate_max}; they must satisfy 0 < rate_min <= rate_max")
+
+
+@choice
+class VP(GaussianPath):
+    """alpha = exp(-B/2), beta = sqrt(1 - exp(-B)), B = integral of a linear rate over [0, 1-t] (2011.13456, eq. 32).
+
+    alpha(0) = 0.0066 with the published rates, not 0: the prior is N(0, beta(0)^2) all the same, as published.
+    """
+
+    rate_min: float = 0.1
+    rate_max: float = 20.0
+
+    def check(self) -> None:
+        _check_rates(self.rate_min, self.rate_max)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return jnp.exp(-_integrated_rate(self.rate_min, self.rate_max, t) / 2)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return jnp.sqrt(self.variance(t))
+
+    def variance(self, t: Scalar) -> Scalar:
+        return -jnp.expm1(-_integrated_rate(self.rate_min, self.rate_max, t))
+
+
+@choice
+class SubVP(GaussianPath):
+    """alpha = exp(-B/2), beta = 1 - exp(-B), with VP's B (2011.13456, eq. 29)."""
+
+    rate_min: float = 0.1
+    rate_max: float = 20.0
+
+    def check(self) -> None:
+        _check_rates(self.rate_min, self.rate_max)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return jnp.exp(-_integrated_rate(self.rate_min, self.rate_max, t) / 2)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return -jnp.expm1(-_integrated_rate(self.rate_min, self.rate_max, t))
+
+    def variance(self, t: Scalar) -> Scalar:
+        return self.beta(t) ** 2
+
+
+def _check_noise_levels(noise_min: float, noise_max: float) -> None:
+    if not 0 < noise_min < noise_max:
+        raise ValueError(f"noise_min={noise_min} and noise_max={noise_max}; they must satisfy 0 < noise_min < noise_max")
+
+
+@choice
+class VE(GaussianPath):
+    """alpha = 1, beta = noise_min (noise_max/noise_min)^(1-t) (2011.13456, eq. 30); beta(1) = noise_min, not 0."""
+
+    noise_min: float = 0.01
+    noise_max: float = 50.0
+
+    def check(self) -> None:
+        _check_noise_levels(self.noise_min, self.noise_max)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return jnp.ones_like(t)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return self.noise_min * (self.noise_max / self.noise_min) ** (1 - t)
+
+    def variance(self, t: Scalar) -> Scalar:
+        return self.beta(t) ** 2
+
+
+@choice
+class EDM(GaussianPath):
+    """alpha = 1, beta = (max^(1/rho) + t (min^(1/rho) - max^(1/rho)))^rho (2206.00364, eq. 5).
+
+    A uniform grid in t is EDM's grid in the noise level; beta(1) = noise_min, not 0.
+    """
+
+    noise_min: float = 0.002
+    noise_max: float = 80.0
+    rho: float = 7.0
+
+    def check(self) -> None:
+        _check_noise_levels(self.noise_min, self.noise_max)
+        if self.rho <= 0:
+            raise ValueError(f"rho is {self.rho}; it must be positive")
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return jnp.ones_like(t)
+
+    def beta(self, t: Scalar) -> Scalar:
+        high, low = self.noise_max ** (1 / self.rho), self.noise_min ** (1 / self.rho)
+        return (high + t * (low - high)) ** self.rho
+
+    def variance(self, t: Scalar) -> Scalar:
+        return self.beta(t) ** 2
+
+
+@choice
+class Expression(GaussianPath):
+    """alpha and beta as expressions in t, differentiated automatically.
+
+    Give `beta`, or `variance` (= beta^2) where beta is a square root whose derivative diverges at t = 1.
+    Checked on a grid: finite, alpha >= 0, beta >= 0, alpha/beta strictly increasing.
+    """
+
+    alpha_t: str = "t"
+    beta_t: str = ""
+    variance_t: str = ""
+
+    def check(self) -> None:
+        if bool(self.beta_t) == bool(self.variance_t):
+            raise ValueError("give one of beta_t and variance_t, e.g. path.beta_t='(1-t)**2'")
+        times = jnp.linspace(0.0, 1.0, 1001)
+        alpha, beta = (jnp.asarray(jax.vmap(f)(times)) * jnp.ones(1001) for f in (self.alpha, self.beta))
+        for name, value in (("alpha", alpha), ("beta", beta)):
+            bad = ~(jnp.isfinite(value) & (value >= -1e-6))
+            if bad.any():
+                raise ValueError(f"{name} is {value[bad.argmax()]:.4g} at t={times[bad.argmax()]:.3f}; it must be >= 0")
+        ratio = jnp.arctan2(alpha, beta)
+        flat = jnp.diff(ratio) <= 0
+        if flat.any():
+            raise ValueError(
+                f"alpha/beta does not increase at t={times[flat.argmax()]:.3f}; it must increase from noise to data"
+            )
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return evaluate(self.alpha_t, {"t": t})
+
+    def beta(self, t: Scalar) -> Scalar:
+        return evaluate(self.beta_t, {"t": t}) if self.beta_t else jnp.sqrt(self.variance(t))
+
+    def variance(self, t: Scalar) -> Scalar:
+        return evaluate(self.variance_t, {"t": t}) if self.variance_t else self.beta(t) ** 2
+
+
+PATHS: dict[str, type[GaussianPath]] = {
+    "ot": OT,
+    "sqrt": Sqrt,
+    "trig": Trig,
+    "cosine": Cosine,
+    "vp": VP,
+    "subvp": SubVP,
+    "ve": VE,
+    "edm": EDM,
+    "expression": Expression,
+}
+

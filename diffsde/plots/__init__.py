@@ -1,0 +1,1 @@
+"""Arrays to matplotlib figures and animations: no files, no jax."""

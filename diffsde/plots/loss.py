@@ -1,0 +1,34 @@
+"""The loss curve."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from diffsde.plots.style import DATA, GREY, INK, new_figure
+
+
+def loss_curve(losses: list[float], chunk: int, steps: int, floor: float | None, title: str) -> Figure:
+    """Mean loss of every `chunk` steps; with a known floor also the regret, loss minus floor, on a logarithmic axis."""
+    figure, axes = new_figure(9 if floor is not None else 5, 3.4, 1, 2 if floor is not None else 1)
+    at = np.minimum(np.arange(1, len(losses) + 1) * chunk, steps)
+    values = np.asarray(losses)
+    axis = axes[0, 0]
+    axis.plot(at, values, color=INK, lw=1.3, label="training loss")
+    axis.set(xlabel="step", title=title)
+    tail = values[len(values) // 10 :]
+    low, high = tail.min(), tail.max()
+    if floor is not None:
+        axis.axhline(floor, color=DATA, lw=1.2, ls="--", label=f"irreducible: {floor:.4f}")
+        low = min(low, floor)
+        regret = np.maximum(values - floor, 1e-12)
+        axes[0, 1].semilogy(at, regret, color=INK, lw=1.3)
+        axes[0, 1].set(xlabel="step", title="loss - irreducible loss")
+        shown = regret[regret > 1e-11]
+        if shown.size:
+            axes[0, 1].set_ylim(shown.min() / 1.5, shown.max() * 1.5)
+        axes[0, 1].grid(color=GREY, alpha=0.2)
+    pad = 0.15 * (high - low) + 1e-9
+    axis.set_ylim(low - pad, high + 3 * pad)
+    axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    return figure

@@ -1,0 +1,50 @@
+"""Trajectories from noise to data, beside one another, over the densities at both ends."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diffsde.plots.style import DATA, DENSITY, INK, NOISE, PATHLINE, PRIOR, Extent, HeatMap, frame, heat, new_figure
+
+
+def trajectories(panels: dict[str, np.ndarray], prior: HeatMap, data: HeatMap, extent: Extent) -> Figure:
+    """A panel for each title, paths (m, k, 2) of k samples, over p_init (blue) and p_data (red)."""
+    figure, axes = new_figure(5.2 * len(panels), 5.4, 1, len(panels))
+    for axis, (title, paths) in zip(axes.flat, panels.items(), strict=True):
+        heat(axis, data, DENSITY, alpha=0.9)
+        heat(axis, prior, _fading(PRIOR), alpha=0.9)
+        for k in range(paths.shape[1]):
+            axis.plot(paths[:, k, 0], paths[:, k, 1], color=PATHLINE, lw=0.55, alpha=0.55)
+        axis.scatter(*paths[0].T, s=9, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label="t = 0")
+        axis.scatter(*paths[-1].T, s=11, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label="t = 1")
+        axis.set_title(title)
+        frame(axis, extent)
+    axes.flat[0].legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
+    return figure
+
+
+def trajectories_1d(panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray) -> Figure:
+    """A panel for each title: (times (m,), paths (m, k)) of one-dimensional data against t, true data at the right edge."""
+    figure, axes = new_figure(5.6 * len(panels), 3.8, 1, len(panels), sharey=True)
+    for axis, (title, (times, paths)) in zip(axes.flat, panels.items(), strict=True):
+        axis.plot(times, paths, color=PATHLINE, lw=0.5, alpha=0.5)
+        axis.set(title=title, xlabel="t", xlim=(times[0], times[-1] + 0.12 * (times[-1] - times[0])))
+        _edge_histogram(axis, truth, times)
+    return figure
+
+
+def _edge_histogram(axis: Axes, truth: np.ndarray, times: np.ndarray) -> None:
+    counts, edges = np.histogram(truth, bins=60, density=True)
+    width = 0.11 * (times[-1] - times[0]) * counts / counts.max()
+    axis.fill_betweenx((edges[1:] + edges[:-1]) / 2, times[-1], times[-1] + width, color=DATA, alpha=0.6, lw=0)
+
+
+def _fading(cmap):  # type: ignore[no-untyped-def]
+    """The colormap with its low end transparent, to lie over another heat map."""
+    colours = cmap(np.linspace(0, 1, 256))
+    colours[:, 3] = np.linspace(0, 1, 256) ** 0.7
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colours)

@@ -1,0 +1,98 @@
+"""What a network may predict, and the one linear solve that turns any prediction into any other.
+
+Every prediction is a row (a, b) read off (z, eps): y = a z + b eps. With x = alpha z + beta eps, two rows are
+a 2x2 system for (z, eps), and so for every other row.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from diffsde.types import Array, Coefficients, Kind, Moments, Prediction, Scalar
+
+
+def row(kind: Kind, c: Coefficients) -> tuple[Scalar, Scalar]:
+    """(a, b) with y = a z + b eps: data (1, 0), noise (0, 1), velocity (dalpha, dbeta), score (0, -1/beta), v (-beta, alpha).
+
+    The sign of v is that of its row here; Salimans & Ho (2202.00512) write v = alpha eps - beta z, the same.
+    """
+    one, zero = jnp.ones_like(c.alpha), jnp.zeros_like(c.alpha)
+    rows: dict[Kind, tuple[Scalar, Scalar]] = {
+        "data": (one, zero),
+        "noise": (zero, one),
+        "velocity": (c.dalpha, c.dbeta),
+        "score": (zero, -1 / c.beta),
+        "v": (-c.beta, c.alpha),
+    }
+    return rows[kind]
+
+
+def determinant(kind: Kind, c: Coefficients) -> Scalar:
+    """alpha b - beta a, by a regular formula: where it is 0 the prediction and x determine neither z nor eps."""
+    a, b = row(kind, c)
+    return -c.alpha / c.beta if kind == "score" else c.alpha * b - c.beta * a
+
+
+def convert(value: Array, x: Array, c: Coefficients, source: Kind, target: Kind) -> Array:
+    """The `target` prediction at x from the `source` prediction, shapes (*shape,).
+
+    y' = [(a' b - b' a) x + (alpha b' - beta a') y] / (alpha b - beta a).
+    Singular where the source's determinant vanishes: from noise and score where alpha = 0, from data where beta = 0;
+    towards the score where beta = 0; from the velocity of `ot` never.
+    """
+    if source == target:
+        return value
+    if source == "score":  # its row is infinite where beta = 0: noise = -beta score is the same knowledge, finite
+        return convert(-c.beta * value, x, c, "noise", target)
+    if target == "score":
+        return -convert(value, x, c, source, "noise") / c.beta
+    a, b = row(source, c)
+    a_target, b_target = row(target, c)
+    solved = (a_target * b - b_target * a) * x + (c.alpha * b_target - c.beta * a_target) * value
+    return solved / determinant(source, c)
+
+
+def expand(value: Array, x: Array, c: Coefficients, source: Kind) -> Prediction:
+    """All four predictions from one of them."""
+    return Prediction(*(convert(value, x, c, source, target) for target in Prediction._fields))  # type: ignore[arg-type]
+
+
+# Preconditioning, after EDM (2206.00364, table 1 and appendix B.6), for any path and any prediction.
+#
+# With the data's measured mean m and std s, V = alpha^2 s^2 + beta^2 is the variance of x_t. The network sees
+#     (x - alpha m) / sqrt(V)
+# and predicts the unit-variance residual that no linear function of x explains, the same for every kind of prediction:
+#     F* = (beta (z - m) - alpha s^2 eps) / (s sqrt(V)).
+# Any row (a, b) is then y = a m + c_skip (x - alpha m) + c_out F, with
+#     c_skip = (a alpha s^2 + b beta) / V,   c_out = s (a beta - b alpha) / sqrt(V);
+# for data and noise both are regular at both ends, and so the choice of objective becomes a weight in t alone.
+
+
+def network_input(x: Array, c: Coefficients, moments: Moments) -> Array:
+    """(x - alpha m)/sqrt(V): mean 0 and variance 1 at every t."""
+    return (x - c.alpha * moments.mean) / total_std(c, moments)
+
+
+def network_target(z: Array, eps: Array, c: Coefficients, moments: Moments) -> Array:
+    """F* = (beta (z - m) - alpha s^2 eps)/(s sqrt(V)): mean 0 and variance 1 at every t, uncorrelated with x_t."""
+    residual = c.beta * (z - moments.mean) / moments.std - c.alpha * moments.std * eps
+    return residual / total_std(c, moments)
+
+
+def output_scale(kind: Kind, c: Coefficients, moments: Moments) -> Scalar:
+    """|c_out| = s |a beta - b alpha|/sqrt(V): the std of what the network has to add to the linear prediction."""
+    return moments.std * jnp.abs(determinant(kind, c)) / total_std(c, moments)
+
+
+def from_network(output: Array, x: Array, c: Coefficients, moments: Moments) -> Prediction:
+    """All four predictions from the network's unit-variance output F."""
+    scale = total_std(c, moments)
+    centred = (x - c.alpha * moments.mean) / scale
+    data = moments.mean + moments.std / scale * (c.alpha * moments.std * centred + c.beta * output)
+    noise = (c.beta * centred - c.alpha * moments.std * output) / scale
+    return Prediction(data, noise, c.dalpha * data + c.dbeta * noise, -noise / c.beta)
+
+
+def total_std(c: Coefficients, moments: Moments) -> Scalar:
+    """sqrt(V) = sqrt(alpha^2 s^2 + beta^2), the std of x_t."""
+    return jnp.sqrt((c.alpha * moments.std) ** 2 + c.beta**2)

@@ -1,0 +1,111 @@
+"""Which pictures a verb draws: a small companion simulation beside the samples, ODE and SDE from the same noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+
+from diffsde import mixtures
+from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.fields import Field
+from diffsde.paths import GaussianPath, coefficients
+from diffsde.plots import marginals as clouds
+from diffsde.plots import trajectories as lines
+from diffsde.plots.style import Extent, HeatMap, window
+from diffsde.runs import folder
+from diffsde.samplers import Sampler, Trajectory, simulate
+from diffsde.samplers.ode import Euler
+from diffsde.samplers.sde import EulerMaruyama
+from diffsde.types import Array, Key
+
+CLOUD = 2000  # points in the film and the marginals
+LINES = 60  # trajectories drawn
+FRAMES = 48  # states kept, at least, where there are that many steps
+PIXELS = 160  # a side of a heat map
+
+
+def save_figure(path: Path, figure: Figure) -> Path:
+    return folder.write(path, lambda partial: figure.savefig(partial))
+
+
+def draw_pictures(
+    sampler: Sampler, field: Field, dataset: Dataset, x0: Array, times: Array, last: str, key: Key, out: Path
+) -> list[Path]:
+    """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time; other shapes none."""
+    if x0.ndim != 2 or x0.shape[1] > 2:
+        return []
+    truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(key, 1), 20_000))
+    every = max(1, (len(times) - 1) // FRAMES)
+    runs: dict[str, Trajectory] = {}
+    for title, chosen in beside(sampler).items():
+        _, saved = _companion(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every)
+        runs[title] = Trajectory(np.asarray(saved.times), np.asarray(saved.x))
+    if x0.shape[1] == 1:
+        panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}
+        end = runs[next(reversed(runs))].x[-1, :, 0]
+        return [
+            save_figure(out / "trajectories.png", lines.trajectories_1d(panels, truth[:, 0])),
+            save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0])),
+        ]
+    shown = list(runs)[-1] if hasattr(sampler, "diffusion") else next(iter(runs))
+    return _planar(runs, shown, field.path, dataset, truth, out)
+
+
+_companion = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
+
+
+def beside(sampler: Sampler) -> dict[str, Sampler]:
+    """The ODE and the SDE to show side by side, the chosen sampler being one of them."""
+    if isinstance(sampler, EulerMaruyama):
+        scale = float(sampler.diffusion.scale)
+        return {"ODE": Euler(), f"SDE, {type(sampler.diffusion).__name__.lower()} sigma = {scale:g}": sampler}
+    return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
+
+
+def _planar(
+    runs: dict[str, Trajectory], shown: str, path: GaussianPath, dataset: Dataset, truth: np.ndarray, out: Path
+) -> list[Path]:
+    run = runs[shown]
+    spread = np.concatenate([truth, run.x[0], run.x[-1]])
+    extent = window(spread)
+    wanted = [float(run.times[0]), 1 / 3, 2 / 3, float(run.times[-1])]
+    at = [int(np.abs(run.times - t).argmin()) for t in wanted]
+    densities = None
+    if isinstance(dataset, MixtureDataset):
+        density = partial(_density, dataset.mixture(), path, extent)
+        densities = [density(float(run.times[i])) for i in at]
+        data, prior = density(1.0), density(float(run.times[0]))
+    else:
+        data, prior = _histogram(truth, extent), _histogram(np.asarray(run.x[0]), extent)
+    marginals = clouds.marginals([float(run.times[i]) for i in at], [run.x[i] for i in at], densities, extent)
+    panels = {title: run.x[:, :LINES] for title, run in runs.items()}
+    film = clouds.film({title: run.x for title, run in runs.items()}, run.times, data, extent)
+    save_film: Callable[[Path], None] = partial(film.save, writer=PillowWriter(fps=16))
+    return [
+        save_figure(out / "trajectories.png", lines.trajectories(panels, prior, data, extent)),
+        save_figure(out / "marginals.png", marginals),
+        folder.write(out / "cloud.gif", save_film),
+    ]
+
+
+def _density(mixture: mixtures.Mixture, path: GaussianPath, extent: Extent, t: float) -> HeatMap:
+    """The exact p_t on a grid of pixels."""
+    law = mixtures.marginal(mixture, coefficients(path, t))
+    xs = jnp.linspace(extent.left, extent.right, PIXELS)
+    ys = jnp.linspace(extent.bottom, extent.top, PIXELS)
+    grid = jnp.stack(jnp.meshgrid(xs, ys), axis=-1)
+    return HeatMap(np.exp(np.asarray(jax.vmap(jax.vmap(partial(mixtures.log_prob, law)))(grid))), extent)
+
+
+def _histogram(points: np.ndarray, extent: Extent) -> HeatMap:
+    """A density estimate where the law is not known: counts on pixels."""
+    bins = PIXELS // 2
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[extent[2:], extent[:2]])
+    return HeatMap(counts, extent)

@@ -1,0 +1,78 @@
+"""What a user sees while a verb works and when it is done: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+LINES = 10  # progress lines off a terminal
+
+
+def say(message: str) -> None:
+    """One line for the user."""
+    print(message, flush=True)
+
+
+def warn(message: str) -> None:
+    """One line about something that works but may not do what was meant."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class Steps:
+    """Progress over a number of steps, with a note such as the loss; about ten lines where there is no terminal."""
+
+    def __init__(self, verb: str, total: int) -> None:
+        self.total, self.verb = total, verb
+        self.begin, self.done, self.printed = time.perf_counter(), 0, 0
+        columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if sys.stdout.isatty() else None
+
+    def __enter__(self) -> Steps:
+        if self.bar:
+            self.bar.start()
+            self.task = self.bar.add_task(self.verb, total=self.total, note="")
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def update(self, done: int, note: str = "") -> None:
+        self.done = done
+        seconds = time.perf_counter() - self.begin
+        rate = done / seconds if seconds else 0.0
+        note = f"{note}  {rate:.0f} steps/s"
+        if self.bar:
+            self.bar.update(self.task, completed=done, note=note)
+        elif done * LINES // self.total > self.printed * LINES // self.total or done == self.total:
+            self.printed = done
+            left = (self.total - done) / rate if rate else 0.0
+            say(f"{self.verb} {done}/{self.total}  {note}  {left:.0f} s left")
+
+
+def table(title: str, rows: list[tuple[str, str]]) -> None:
+    """A short two-column table."""
+    if sys.stdout.isatty():
+        grid = Table(title=title, show_header=False, title_justify="left")
+        for name, value in rows:
+            grid.add_row(name, value)
+        Console().print(grid)
+        return
+    width = max(len(name) for name, _ in rows)
+    say(title)
+    for name, value in rows:
+        say(f"  {name:<{width}}  {value}")
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be said: relative to here where it lies below."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,210 @@
+"""diffsde sample: draw samples from a trained field, or from the exact one."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import mixtures
+from diffsde.build import positive, read
+from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.fields import Field, OracleField
+from diffsde.metrics.distances import w2
+from diffsde.metrics.mixture import mixture_figures
+from diffsde.paths import GaussianPath
+from diffsde.runs import folder, report, runtime
+from diffsde.runs.pictures import draw_pictures
+from diffsde.runs.train import restore
+from diffsde.samplers import LAST_STEPS, Grid, Sampler, simulate, times
+from diffsde.errors import UserError
+from diffsde.types import Array, Key
+
+OUTPUTS = Path("outputs")
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """The knobs of configs/sample.yaml, which documents each."""
+
+    sampler: Sampler
+    grid: Grid
+    run: str
+    n: int
+    steps: int
+    sigma: float | None
+    seed: int
+    last: str
+    save_every: int | None
+    keep: int | None
+    plots: bool
+    cache: bool
+    cache_dir: str | None
+    dataset: Dataset | None = None
+    path: GaussianPath | None = None
+
+    def check(self) -> None:
+        positive(self, "n", "steps", "save_every", "keep")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^31)")
+        if self.last != "auto" and self.last not in LAST_STEPS:
+            raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
+        if self.sigma is not None and self.sigma < 0:
+            raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
+        if self.sigma and not hasattr(self.sampler, "diffusion"):
+            raise ValueError(f"sigma is {self.sigma}, but this sampler solves the ODE, without noise; take sampler=em")
+        if self.keep is not None and self.save_every is None:
+            raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        if self.run == "oracle":
+            if self.path is None or self.dataset is None:
+                raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
+            if not isinstance(self.dataset, MixtureDataset):
+                raise ValueError("run=oracle knows the exact field of mixtures: dataset=gmm, mixture or 8gaussians")
+        elif self.path is not None or self.dataset is not None:
+            raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
+
+
+def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Draw samples, write the sample folder `out`, and return its summary."""
+    chosen = read(SampleConfig, config)
+    folder.claim(out, "config.json")
+    runtime.keep_programs(chosen.cache, chosen.cache_dir)
+    field, dataset, origin = load_field(chosen)
+    shape = field.moments.mean.shape if hasattr(field, "moments") else field.shape
+    grid = times(chosen.grid, chosen.steps, field.path)
+    key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
+    last = settle_ends(chosen, field, grid, shape)
+
+    compiler = runtime.Compiler()
+    x0 = prior(field.path, grid[0], shape, key_prior, chosen.n)
+    kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep}
+    program = compiler(simulate_many, chosen.sampler, field, x0, grid, key_noise, **kept)
+    begin = time.perf_counter(), time.process_time()
+    x, trajectory = jax.block_until_ready(program(chosen.sampler, field, x0, grid, key_noise))
+    seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    if not bool(jnp.isfinite(x).all()):
+        bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
+        raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take more steps or a smaller sigma")
+
+    evaluations = chosen.sampler.evaluations
+    nfe = (chosen.steps - (last == "denoise")) * evaluations + (last == "denoise")
+    metrics = figures(x, dataset, key_true)
+    summary = {
+        "n": chosen.n,
+        "nfe": nfe,
+        "steps": chosen.steps,
+        "last": last,
+        "start": float(grid[0]),
+        "end": float(grid[-1]),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "seconds_compile": compiler.seconds,
+        "field": origin,
+        "metrics": metrics,
+    }
+    folder.write_config(out, "sample", config)
+    folder.write(out / "samples.npz", lambda path: np.savez(path, x=np.asarray(x, np.float32)))
+    if trajectory is not None:
+        arrays = {"times": np.asarray(trajectory.times), "x": np.asarray(trajectory.x, np.float32)}
+        folder.write(out / "trajectory.npz", lambda path: np.savez(path, **arrays))
+    pictures = draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots") if chosen.plots else []
+    folder.write_json(out / "summary.json", summary)
+    report.table(
+        f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
+        [
+            ("steps", f"{chosen.steps}, {nfe} evaluations of the field a sample, last step: {last}"),
+            *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
+            ("time", f"{seconds:.2f} s + {compiler.seconds:.1f} s to compile"),
+            ("samples", report.shown(out / "samples.npz")),
+            *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
+            *[("picture", report.shown(path)) for path in pictures],
+        ],
+    )
+    return summary
+
+
+simulate_many = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
+
+
+def load_field(chosen: SampleConfig) -> tuple[Field, Dataset | None, str]:
+    """The field, the dataset it is compared with, and where it comes from."""
+    if chosen.run == "oracle":
+        assert isinstance(chosen.dataset, MixtureDataset) and chosen.path is not None
+        mixture = chosen.dataset.mixture()
+        return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
+    where = folder.latest(OUTPUTS) if chosen.run == "latest" else Path(chosen.run)
+    trained, field, step = restore(where)
+    return field, trained.dataset, f"the parameter average at step {step} of {report.shown(where)}"
+
+
+def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int) -> Array:
+    """n draws of N(0, beta(t0)^2), t0 the first time of the grid: point i depends on its own index alone."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+    return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def settle_ends(chosen: SampleConfig, field: Field, grid: Array, shape: tuple[int, ...]) -> str:
+    """The policy of the last step. Tries the first and the last step on one point and refuses what is singular there."""
+
+    def finite(i: int) -> bool:
+        x, t, h = jnp.full(shape, 0.5), grid[i], grid[i + 1] - grid[i]
+        return bool(jnp.isfinite(chosen.sampler.step(field, x, t, h, jax.random.key(0))).all())
+
+    if len(grid) > 2 and not finite(0):
+        raise UserError(
+            f"grid.start: at t={float(grid[0]):.3g} this field or diffusion is infinite on this path;"
+            " start later, e.g. grid.start=0.001"
+        )
+    if chosen.last in ("auto", "denoise"):
+        return "denoise" if chosen.last == "denoise" or not finite(len(grid) - 2) else "mean"
+    if not finite(len(grid) - 2):
+        raise UserError(
+            f"last: the step to t={float(grid[-1]):.6g} meets something infinite there; say last=denoise"
+        )
+    return chosen.last
+
+
+def figures(x: Array, dataset: Dataset | None, key: Key) -> dict[str, dict[str, float]]:
+    """What can be known of the samples: exact figures for a mixture, else a distance with its floor."""
+    assert dataset is not None
+    if isinstance(dataset, MixtureDataset):
+        mixture = dataset.mixture()
+        found = mixture_figures(mixture, x)
+        entropy = mixtures.entropy(mixture)
+        cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}
+        return {
+            "cross_entropy": cross_entropy | ({} if entropy is None else {"exact": entropy}),
+            "within_mode_std": {"value": float(found.within_mode_std), "exact": 1.0},
+            "mode_weight_kl": {
+                "value": float(found.mode_weight_kl),
+                "floor": (mixture.weights.size - 1) / (2 * x.shape[0]),
+            },
+        }
+    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * min(len(x), 512)))
+    half = len(true) // 2
+    return {"w2": {"value": w2(np.asarray(x), true[:half]), "floor": w2(true[half:], true[:half])}}
+
+
+def shown_figure(figure: dict[str, float]) -> str:
+    text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
+    if "error" in figure:
+        text += f" +- {figure['error']:.4f}"
+    if "exact" in figure:
+        text += f"  (exact: {figure['exact']:.4f})"
+    if "floor" in figure:
+        text += f"  (a true sample of this size: {figure['floor']:.2g})"
+    return text
+
+
+def describe(config: dict[str, Any]) -> str:
+    """sampler=em sigma=0.5 and the like, from the config."""
+    sampler = config["sampler"]
+    diffusion = sampler.get("diffusion")
+    words = f"sampler={sampler['name']}"
+    return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")

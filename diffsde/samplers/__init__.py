@@ -1,0 +1,13 @@
+"""Samplers: the loop, then a file a family."""
+
+from __future__ import annotations
+
+from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
+from diffsde.samplers.grids import GRIDS, Grid, times
+from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.sampler import LAST_STEPS, Sampler, Trajectory, simulate
+from diffsde.samplers.sde import EulerMaruyama
+
+SAMPLERS: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun, "em": EulerMaruyama}
+
+__all__ = ["DIFFUSIONS", "Diffusion", "GRIDS", "Grid", "LAST_STEPS", "SAMPLERS", "Sampler", "Trajectory", "simulate", "times"]

@@ -1,0 +1,186 @@
+"""Time grids: where the steps of a sampler lie between start and end."""
+
+from __future__ import annotations
+
+import abc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.paths import GaussianPath, log_snr
+from diffsde.time_laws import invert_log_snr
+from diffsde.errors import UserError
+from diffsde.types import Array, choice
+
+
+class Grid(abc.ABC):
+    """`place(u, path)`: the times for u = 0, 1/n, ..., 1, the ends being `start` and `end` whatever it says of them."""
+
+    start: float
+    end: float
+
+    def check(self) -> None:
+        if not 0 <= self.start < self.end <= 1:
+            raise ValueError(f"start={self.start}, end={self.end}; they must satisfy 0 <= start < end <= 1")
+
+    @abc.abstractmethod
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
+
+
+def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
+    """steps + 1 increasing times from start to end, rounded to multiples of 2^-24.
+
+    Multiples of 2^-24 make every t + h exact in float32, so that no step lands beyond the end by rounding.
+    Raises UserError where two times coincide.
+    """
+    places = np.asarray(grid.place(np.linspace(0.0, 1.0, steps + 1), path), np.float64)
+    places[0], places[-1] = grid.start, grid.end
+    places = np.round(places * 2**24) / 2**24
+    stuck = np.diff(places) <= 0
+    if stuck.any():
+        raise UserError(
+            f"grid: times {stuck.argmax()} and {stuck.argmax() + 1} of {steps + 1} do not increase"
+            f" ({places[stuck.argmax()]:.6g}, {places[stuck.argmax() + 1]:.6g}); take fewer steps or another grid"
+        )
+    return jnp.asarray(places, jnp.result_type(float))
+
+
+def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:
+    return grid.start + (grid.end - grid.start) * fraction
+
+
+@choice
+class UniformGrid(Grid):
+    """Equal steps in t."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        return _between(self, u)
+
+
+@choice
+class QuadraticGrid(Grid):
+    """t = 1 - (1-u)^2: steps shrink linearly towards the data (DDIM's quadratic grid, 2010.02502, appendix D.2)."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        return _between(self, 1 - (1 - u) ** 2)
+
+
+@choice
+class CosineGrid(Grid):
+    """t = (1 - cos(pi u))/2: steps shrink towards both ends."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        return _between(self, (1 - np.cos(np.pi * u)) / 2)
+
+
+@choice
+class ShiftedGrid(Grid):
+    """1 - t = s v/(1 + (s-1) v), v = 1 - u: more steps near the noise for s > 1 (2403.03206, eq. 23; s = 3 there)."""
+
+    start: float = 0.0
+    end: float = 1.0
+    shift: float = 3.0
+
+    def check(self) -> None:
+        Grid.check(self)
+        if self.shift <= 0:
+            raise ValueError(f"shift is {self.shift}; it must be positive")
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        v = 1 - u
+        return _between(self, 1 - self.shift * v / (1 + (self.shift - 1) * v))
+
+
+def _at_log_snr(path: GaussianPath, levels: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda level: invert_log_snr(path, level))(jnp.asarray(levels)))
+
+
+@choice
+class LogSNRGrid(Grid):
+    """Equal steps in log(alpha/beta) from `low` to `high`; the first and the last step reach on to start and end (2206.00927).
+
+    Levels beyond those at start and end are cut there.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    low: float = -4.0
+    high: float = 1.0
+
+    def check(self) -> None:
+        Grid.check(self)
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low}, high={self.high}; low must be below high")
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        low = max(self.low, float(log_snr(path, jnp.asarray(self.start))))
+        high = min(self.high, float(log_snr(path, jnp.asarray(self.end))))
+        return _at_log_snr(path, low + (high - low) * u)
+
+
+@choice
+class RhoGrid(Grid):
+    """Equal steps in (beta/alpha)^(1/rho) from noise_max to noise_min (2206.00364, eq. 5), reaching on to start and end.
+
+    Levels beyond those at start and end are cut there.
+    """
+
+    start: float = 0.0
+    end: float = 1.0
+    noise_min: float = 0.02
+    noise_max: float = 80.0
+    rho: float = 7.0
+
+    def check(self) -> None:
+        Grid.check(self)
+        if not 0 < self.noise_min < self.noise_max or self.rho <= 0:
+            raise ValueError(
+                f"noise_min={self.noise_min}, noise_max={self.noise_max}, rho={self.rho};"
+                " they must satisfy 0 < noise_min < noise_max and rho > 0"
+            )
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        most = min(self.noise_max, float(jnp.exp(-log_snr(path, jnp.asarray(self.start)))))
+        least = max(self.noise_min, float(jnp.exp(-log_snr(path, jnp.asarray(self.end)))))
+        roots = most ** (1 / self.rho) + u * (least ** (1 / self.rho) - most ** (1 / self.rho))
+        return _at_log_snr(path, -self.rho * np.log(roots))
+
+
+@choice
+class ListGrid(Grid):
+    """Your own times, start and end included; `steps` must be one less than their number."""
+
+    start: float = 0.0
+    end: float = 1.0
+    times: tuple[float, ...] = (0.0, 0.5, 1.0)
+
+    def check(self) -> None:
+        Grid.check(self)
+        if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
+            raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        if len(u) != len(self.times):
+            raise UserError(f"grid.times has {len(self.times)} times, so say steps={len(self.times) - 1}")
+        return np.asarray(self.times, np.float64)
+
+
+GRIDS: dict[str, type[Grid]] = {
+    "uniform": UniformGrid,
+    "quadratic": QuadraticGrid,
+    "cosine": CosineGrid,
+    "shifted": ShiftedGrid,
+    "log_snr": LogSNRGrid,
+    "rho": RhoGrid,
+    "list": ListGrid,
+}

@@ -1,0 +1,34 @@
+"""Solvers of the probability-flow ODE dX = u_t(X) dt."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from diffsde.fields import Field
+from diffsde.samplers.sampler import Sampler
+from diffsde.types import Array, Key, Scalar, choice
+
+
+@choice
+class Euler(Sampler):
+    """x' = x + h u(x, t). Order 1."""
+
+    order: ClassVar[int] = 1
+    evaluations: ClassVar[int] = 1
+    evaluates_end: ClassVar[bool] = False
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        return x + h * field.velocity(x, t)
+
+
+@choice
+class Heun(Sampler):
+    """x~ = x + h u(x, t), x' = x + h/2 (u(x, t) + u(x~, t + h)): the explicit trapezoidal rule. Order 2."""
+
+    order: ClassVar[int] = 2
+    evaluations: ClassVar[int] = 2
+    evaluates_end: ClassVar[bool] = True
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        u = field.velocity(x, t)
+        return x + h / 2 * (u + field.velocity(x + h * u, t + h))

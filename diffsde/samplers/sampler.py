@@ -1,0 +1,100 @@
+"""What a sampler is: one pure step, and the one loop that repeats it."""
+
+from __future__ import annotations
+
+import abc
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffsde.fields import Field
+from diffsde.types import Array, Key, Scalar
+
+LAST_STEPS = {
+    "step": "the sampler's own step, noise and all",
+    "mean": "the sampler's own step without its noise, so that none is left in the sample",
+    "denoise": "x = E[z|x] at the last time before the end",
+}
+
+
+class Sampler(abc.ABC):
+    """`step` takes one point x (*shape,) from t to t + h > t; no sampler owns a loop.
+
+    order: of the global error in h (weak order for an SDE). evaluations: of the field a step.
+    evaluates_end: whether a step looks at the field at t + h, which may be singular at t = 1.
+    A method with memory keeps it in its state: `start` makes the state of a point, `point` reads it back.
+    """
+
+    order: ClassVar[int]
+    evaluations: ClassVar[int]
+    evaluates_end: ClassVar[bool]
+
+    @abc.abstractmethod
+    def step(self, field: Field, x: Any, t: Scalar, h: Scalar, key: Key | None) -> Any:
+        """The state at t + h. key None: the same step without its noise."""
+
+
+def gaussian(key: Key | None, like: Array) -> Array:
+    """Standard normal noise of a point's shape; none at all without a key."""
+    return jnp.zeros_like(like) if key is None else jax.random.normal(key, like.shape, like.dtype)
+
+
+class Trajectory(NamedTuple):
+    """times (m,) and states (m, k, *shape) of the first k samples."""
+
+    times: Array
+    x: Array
+
+
+def simulate(
+    sampler: Sampler,
+    field: Field,
+    x: Array,
+    times: Array,
+    key: Key,
+    last: str = "mean",
+    save_every: int | None = None,
+    keep: int | None = None,
+) -> tuple[Array, Trajectory | None]:
+    """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one lax.scan.
+
+    Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
+    last: the policy for the last step, a key of LAST_STEPS.
+    save_every: also return the state after every so many steps and at both ends; keep: of the first so many samples.
+    Memory is flat in the number of steps unless a trajectory is saved, and then grows with what is saved.
+    """
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
+    count = times.shape[0] - 1
+
+    def advance(x: Array, j: Array) -> Array:
+        t, h = times[j], times[j + 1] - times[j]
+        return jax.vmap(lambda x, key: sampler.step(field, x, t, h, jax.random.fold_in(key, j)))(x, keys)
+
+    def finish(x: Array) -> Array:
+        t, h = times[count - 1], times[count] - times[count - 1]
+        if last == "denoise":
+            return jax.vmap(lambda x: field.data(x, t))(x)
+        if last == "mean":
+            return jax.vmap(lambda x: sampler.step(field, x, t, h, None))(x)
+        return advance(x, jnp.asarray(count - 1))
+
+    def run(x: Array, begin: Scalar, length: int) -> Array:
+        return jax.lax.scan(lambda x, j: (advance(x, j), None), x, begin + jnp.arange(length))[0]
+
+    if save_every is None:
+        return finish(run(x, 0, count - 1)), None
+
+    keep = x.shape[0] if keep is None else min(keep, x.shape[0])
+    blocks, rest = divmod(count - 1, save_every)
+
+    def block(x: Array, b: Array) -> tuple[Array, Array]:
+        x = run(x, b * save_every, save_every)
+        return x, x[:keep]
+
+    first = x[None, :keep]
+    x, saved = jax.lax.scan(block, x, jnp.arange(blocks))
+    x = finish(run(x, blocks * save_every, rest))
+    saved_at = [*range(0, blocks * save_every + 1, save_every), count]
+    return x, Trajectory(times[jnp.array(saved_at)], jnp.concatenate([first, saved, x[None, :keep]]))

@@ -1,0 +1,95 @@
+"""The train step and the compiled program of many steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diffsde import mixtures
+from diffsde.datasets import Dataset
+from diffsde.objectives import Draw, Problem, draw, irreducible, loss
+from diffsde.optimizers import Optimizer
+from diffsde.time_laws import draw_uniforms
+from diffsde.types import Array, Key, Scalar
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a step reads and never changes; the numbers among it are traced."""
+
+    problem: Problem
+    dataset: Dataset
+    arrays: Any
+    optimizer: Optimizer
+    key: Key
+    steps: Scalar
+    ema: Scalar
+    batch_size: int = dataclasses.field(metadata={"static": True})
+
+
+class TrainState(NamedTuple):
+    """What a checkpoint holds."""
+
+    step: Array
+    params: Any
+    ema: Any
+    opt_state: Any
+
+
+def start(run: Run, params: Any) -> TrainState:
+    """The state before the first step; the EMA begins at the initial parameters, which its warm-up forgets."""
+    opt_state = run.optimizer.transform(run.steps).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), opt_state)
+
+
+def examples(run: Run, key: Key, count: int) -> Draw:
+    """`count` training examples, the times stratified over them where the law says so."""
+    key_data, key_noise, key_time = jax.random.split(key, 3)
+    u = draw_uniforms(key_time, count, run.problem.time.stratified)
+    z = jax.vmap(run.dataset.draw, in_axes=(None, 0))(run.arrays, jax.random.split(key_data, count))
+    return jax.vmap(partial(draw, run.problem))(z, u, jax.random.split(key_noise, count))
+
+
+def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
+    """One step of the optimizer on the mean loss of a fresh batch; randomness is fold_in(seed, step)."""
+    batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size)
+
+    def batch_loss(params: Any) -> Scalar:
+        return jnp.mean(jax.vmap(partial(loss, run.problem, params))(batch))
+
+    value, gradients = jax.value_and_grad(batch_loss)(state.params)
+    updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    decay = ema_decay(run.ema, state.step)
+    ema = jax.tree.map(lambda old, new: new + decay * (old - new), state.ema, params)
+    return TrainState(state.step + 1, params, ema, opt_state), value
+
+
+def ema_decay(ema: Scalar, step: Scalar) -> Scalar:
+    """min(ema, (1 + step)/(10 + step)): short runs are averaged over their last tenth, not over their beginning."""
+    return jnp.minimum(ema, (1.0 + step) / (10.0 + step))
+
+
+@partial(jax.jit, static_argnames="chunk", donate_argnames="state")
+def train_steps(run: Run, state: TrainState, count: Array, chunk: int) -> tuple[TrainState, Array]:
+    """`count` <= `chunk` steps in one dispatch: the new state, and the losses (chunk,), the first `count` of them filled."""
+
+    def body(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        state, value = train_step(run, carry[0])
+        return state, carry[1].at[i].set(value)
+
+    return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(chunk)))
+
+
+@partial(jax.jit, static_argnames="count")
+def loss_floor(run: Run, mixture: mixtures.Mixture, key: Key, count: int) -> tuple[Scalar, Scalar]:
+    """The irreducible loss of a mixture and its standard error, the conditional variance averaged over `count` examples."""
+    batch = examples(run, key, count)
+    values = jax.vmap(partial(irreducible, run.problem, mixture))(batch)
+    return jnp.mean(values), jnp.std(values) / jnp.sqrt(count)
