@@ -6,11 +6,9 @@ No import by name, no instantiation of anything that is not in a table. Every re
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from diffsde.datasets import DATASETS, Dataset
@@ -20,7 +18,7 @@ from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_laws import TIME_LAWS, TimeLaw
-from diffsde.errors import UserError
+from diffsde.errors import UserError, suggestion
 
 T = TypeVar("T")
 
@@ -37,13 +35,6 @@ GROUPS: dict[type, tuple[str, dict[str, Any]]] = {
 }
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...? There are ...' for a misspelt word."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return (f"; did you mean '{close[0]}'?" if close else ";") + f" There are {', '.join(known)}"
-
-
 def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
     """A dataclass from a dict: every key a field, every field without a default given, every value of its type.
 
@@ -54,7 +45,7 @@ def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in config:
         if key not in fields:
-            raise UserError(f"{prefix}{key} is not known{suggest(str(key), fields)}")
+            raise UserError(f"{prefix}{key} is not known{suggestion(str(key), fields)}")
     values = {}
     for name, field in fields.items():
         if name in config:
@@ -76,7 +67,7 @@ def _choose(kind: type, value: Any, where: str) -> Any:
         raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(table)}")
     name = value["name"]
     if name not in table:
-        raise UserError(f"{where} '{name}' is not a {group}{suggest(str(name), table)}")
+        raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), table)}")
     return read(table[name], {key: item for key, item in value.items() if key != "name"}, where)
 
 
@@ -90,7 +81,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return None
         rest = [member for member in members if member is not type(None)]
         if len(rest) > 1:
-            rest = [member for member in rest if (typing.get_origin(member) is tuple) == isinstance(value, list | tuple)]
+            rest = [
+                member for member in rest if (typing.get_origin(member) is tuple) == isinstance(value, list | tuple)
+            ]
         return _value(rest[0], value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
 
 def save(folder: Path, step: int, tree: Any) -> None:
     """Write a pytree of arrays as folder/<step>; it appears whole or not at all."""
-    ocp.save_pytree((folder / str(step)).resolve(), tree)
+    ocp.save((folder / str(step)).resolve(), tree)
 
 
 def steps(folder: Path) -> list[int]:
@@ -33,10 +33,10 @@ def load(folder: Path) -> tuple[int, Any]:
         raise UserError(f"run: '{folder.parent}' has no checkpoint; train it to the end first, or give another run=")
     path = (folder / str(saved[-1])).resolve()
     try:
-        kept = ocp.pytree_metadata(path).metadata  # shapes and types, so that arrays come back on this machine's device
+        kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back on this machine's device
         here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), kept)
-        return saved[-1], ocp.load_pytree(path, like)
+        return saved[-1], ocp.load(path, like)
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise UserError(f"run: checkpoint '{path}' cannot be read, it is damaged ({reason})") from error

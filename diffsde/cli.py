@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import __version__, help_text
-from diffsde.errors import UserError
+from diffsde.errors import UserError, suggestion
 
+HYDRA_FLAGS = (
+    "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
+    " --resolve --run --shell-completion --version"
+).split()
 VERBS = {"train": "diffsde.runs.train", "sample": "diffsde.runs.sample"}  # each module has a function of that name
+
+
+_started: list[str] = []  # the jobs begun by this command line: what fails before any has begun is its composition
+_refused: list[str] = []  # what the user has to mend in them
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,10 +37,12 @@ def main(argv: list[str] | None = None) -> int:
     verb, rest = words[0], words[1:]
     try:
         if verb not in VERBS:
-            raise UserError(f"'{verb}' is not a verb{help_text.suggestion(verb, VERBS)}; see diffsde --help")
+            raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
         if "-h" in rest or "--help" in rest:
             print(help_text.verb_help(config_folder(), verb))
             return 0
+        for word in rest:
+            _check_word(verb, word)
         _run_hydra(verb, rest)
         return 0
     except UserError as error:
@@ -41,6 +51,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
+
+
+def _check_word(verb: str, word: str) -> None:
+    """Refuse what Hydra would answer with a page of usage or a traceback."""
+    key, _, value = word.partition("=")
+    if word.startswith("--") and key not in HYDRA_FLAGS:
+        raise UserError(f"'{word}' is not an option{suggestion(word, HYDRA_FLAGS)}; see diffsde {verb} --help")
+    if value == "null" and key in help_text.groups(config_folder(), verb):
+        names = ", ".join(help_text.choices(config_folder(), key))
+        raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
 def config_folder() -> Path:
@@ -55,9 +75,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     if not OmegaConf.has_resolver("default"):
         OmegaConf.register_new_resolver("default", lambda value, otherwise: otherwise if value is None else value)
@@ -66,19 +84,27 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     sys.argv = ["diffsde", *spelled]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(run_job)()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+        if _refused:
+            raise UserError("\ndiffsde: ".join(_refused))
     except yaml.YAMLError as error:
         raise UserError(f"a config file is not valid YAML: {' '.join(str(error).split())}") from error
     except SystemExit as stop:  # argparse: an unknown --option, already explained by it
         if stop.code not in (0, None):
             raise UserError(f"see diffsde {verb} --help") from None
+    except Exception as error:
+        if _started:
+            raise
+        raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
     finally:
         sys.argv = before
+        _started.clear()
+        _refused.clear()
 
 
 def _qualified(verb: str, word: str) -> str:
-    """diffusion=... belongs inside the sampler; the command line says it short."""
+    """Two groups are said short: diffusion= lies inside the sampler, experiment= has its own choices for each verb."""
+    if word.startswith("experiment="):
+        return word.replace("experiment", f"experiment/{verb}", 1)
     return f"diffusion@sampler.{word}" if verb == "sample" and word.startswith("diffusion=") else word
 
 
@@ -90,8 +116,9 @@ def run_job(config: Any) -> Any:
     from omegaconf.errors import OmegaConfBaseException
 
     about = HydraConfig.get()
-    verb, out = about.job.config_name, Path(about.runtime.output_dir)
+    verb, out = str(about.job.config_name), Path(about.runtime.output_dir)
     in_sweep = about.mode == RunMode.MULTIRUN
+    _started.append(str(out))
     words = " ".join(about.overrides.task)
     try:
         if in_sweep:
@@ -102,8 +129,9 @@ def run_job(config: Any) -> Any:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
         act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
         return act(plain, out)
-    except UserError as error:
-        raise UserError(f"job {about.job.num} ({words}): {error}" if in_sweep else str(error)) from error
+    except UserError as error:  # kept, not raised: Hydra would print a report of its own, and of the first failure only
+        _refused.append(f"job {about.job.num} ({words}): {error}" if in_sweep else str(error))
+        return None
     finally:
         if (out / "config.json").exists():
             _keep_composition(out / ".hydra", config, about)
@@ -128,16 +156,17 @@ def _remove_empty(folder: Path) -> None:
         leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
         if leftover == {"multirun.yaml"}:
             (place / "multirun.yaml").unlink()
-        elif leftover or place.name == "outputs" or place == Path.cwd():
+        elif leftover or place == Path.cwd():
             return
         place.rmdir()
+        if place.name == "outputs":
+            return
 
 
 def _complete(words: list[str]) -> int:
     """Answer the shell: the verb itself, or Hydra's completion of what follows it."""
     line = os.environ["COMP_LINE"]
     typed = line.split()
-    program = typed[0] if typed else "diffsde"
     if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
         start = typed[1] if len(typed) == 2 else ""
         print("\n".join(verb for verb in VERBS if verb.startswith(start)))
@@ -149,5 +178,4 @@ def _complete(words: list[str]) -> int:
     os.environ["COMP_POINT"] = str(max(0, int(os.environ.get("COMP_POINT", len(line))) - (len(line) - len(stripped))))
     os.environ["COMP_LINE"] = stripped
     _run_hydra(verb, words or ["-sc", "query=bash"])
-    del program
     return 0

@@ -24,7 +24,10 @@ BINARY: dict[type[ast.operator], Callable[[Scalar, Scalar], Scalar]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-UNARY: dict[type[ast.unaryop], Callable[[Scalar], Scalar]] = {ast.USub: operator.neg, ast.UAdd: operator.pos}
+UNARY: dict[type[ast.unaryop], Callable[[Scalar], Scalar]] = {
+    ast.USub: lambda value: -value,
+    ast.UAdd: lambda value: value,
+}
 
 
 def evaluate(text: str, variables: Mapping[str, Scalar]) -> Scalar:

@@ -19,6 +19,7 @@ class Field(abc.ABC):
     """Predictions at one point: x (*shape,), t (). A pytree, so that a compiled program takes it as an argument."""
 
     path: GaussianPath
+    shape: tuple[int, ...]
 
     @abc.abstractmethod
     def output(self, x: Array, t: Scalar) -> Prediction:
@@ -74,6 +75,10 @@ class LearnedField(Field):
     graph: Graph
     kind: Kind
     precondition: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
+        return self.moments.mean.shape
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         c = coefficients(self.path, t)

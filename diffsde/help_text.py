@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+
+from diffsde.errors import suggestion
 
 EXAMPLES = {
     "train": [
@@ -49,7 +50,8 @@ def verb_help(configs: Path, verb: str) -> str:
     """diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
     lines = [f"diffsde {verb}: {ABOUT[verb]}", "", "groups (group=choice; a choice's own numbers: group.key=value):"]
     for group, default in groups(configs, verb).items():
-        names = ["[" + name + "]" if name == default else name for name in choices(configs, group)]
+        folder = f"experiment/{verb}" if group == "experiment" else group
+        names = ["[" + name + "]" if name == default else name for name in choices(configs, folder)]
         lines.append(f"  {group + '=':<12} {' '.join(names)}")
     lines += ["", "knobs:"]
     for name, value, about in knobs(configs, verb):
@@ -68,7 +70,7 @@ def verb_help(configs: Path, verb: str) -> str:
 def groups(configs: Path, verb: str) -> dict[str, str]:
     """The groups in a verb's defaults list, with the default choice of each ('null' for none)."""
     text = (configs / f"{verb}.yaml").read_text()
-    found = dict(re.findall(r"^  - (\w+): (\w+)", text, flags=re.M))
+    found = dict(re.findall(r"^  - (\w+)(?:/\w+)?: (\w+)", text, flags=re.M))
     if "sampler" in found:
         found["diffusion"] = ""
     return found
@@ -97,28 +99,32 @@ def known_keys(configs: Path, verb: str) -> list[str]:
     return sorted(set(keys) - {f"{group}.name" for group in groups(configs, verb)} - {"sampler.defaults"})
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """'; did you mean x?' where something known is close, else the list of what is known where that is short."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    return f"; there are {', '.join(known)}" if len(known) < 30 else ""
+def owners_of(configs: Path, key: str) -> list[str]:
+    """The choices of a group that have a given number, for a key like path.rate_min."""
+    group, _, number = key.partition(".")
+    files = sorted((configs / group).glob("*.yaml")) if number else []
+    return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
 
 def composition_error(message: str, configs: Path, verb: str) -> str:
     """Hydra's and OmegaConf's reports in one line that says what would be right."""
     text = " ".join(message.split())
-    if missing := re.search(r"Could not find '(?:[^']*/)?(\w+)/([^']*)'", text):
+    if missing := re.search(r"Could not find '([\w/]+)/([^']*)'", text):
         group, choice = missing.groups()
-        return f"{group}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}" + (
-            f" There are {', '.join(choices(configs, group))}"
-        )
+        return f"{group.split('/')[0]}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
         if key == "diffusion":
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
+        if owners := owners_of(configs, key):
+            group, number = key.split(".", 1)
+            return f"{key}: this {group} has no {number}; it belongs to {group}={' or '.join(owners)}"
         return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
-    if "mismatched input" in text or "no viable alternative" in text or "extraneous input" in text or "token recog" in text:
+    if (
+        "mismatched input" in text
+        or "no viable alternative" in text
+        or "extraneous input" in text
+        or "token recog" in text
+    ):
         return f"{text.split(' See https')[0]}; write key=value, and quote what has spaces, commas or brackets"
     return text.split(" full_key:")[0].split(" See https")[0]

@@ -24,7 +24,7 @@ WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
     "beta2": "beta^2: turns the score loss into the noise loss (2011.13456, eq. 7)",
     "balanced": "1/c_out^2: the same expected loss at every t for an untrained network (2206.00364, table 1)",
-    "auto": "unit where its expectation is finite on this path, else beta2; the choice is printed and recorded",
+    "auto": "unit where its expectation is finite on this path, else balanced; the choice is printed and recorded",
 }
 
 
@@ -33,6 +33,9 @@ class Objective(abc.ABC):
 
     kind: ClassVar[Kind]
     weight: str
+
+    @abc.abstractmethod
+    def __init__(self, weight: str) -> None: ...
 
     def check(self) -> None:
         if self.weight not in WEIGHTS:
@@ -65,10 +68,10 @@ class NoisePrediction(Objective):
 
 @choice
 class DataPrediction(Objective):
-    """data: y = z, the denoiser (2206.00364, eq. 2)."""
+    """data: y = z, the denoiser, with EDM's weight (2206.00364, eq. 2 and table 1)."""
 
     kind: ClassVar[Kind] = "data"
-    weight: str = "unit"
+    weight: str = "balanced"
 
 
 @choice
@@ -179,10 +182,9 @@ def has_finite_loss(problem: Problem) -> bool:
 
 
 def resolve_weight(problem: Problem) -> Problem:
-    """The problem with weight `auto` replaced by unit where that has a finite expectation, else by beta2."""
+    """The problem with weight `auto` replaced by unit where that has a finite expectation, else by balanced."""
     if problem.objective.weight != "auto":
         return problem
-    unit = dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, weight="unit"))
-    if has_finite_loss(unit):
-        return unit
-    return dataclasses.replace(problem, objective=dataclasses.replace(problem.objective, weight="beta2"))
+    kind = type(problem.objective)
+    unit = dataclasses.replace(problem, objective=kind(weight="unit"))
+    return unit if has_finite_loss(unit) else dataclasses.replace(problem, objective=kind(weight="balanced"))

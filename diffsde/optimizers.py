@@ -32,7 +32,7 @@ def learning_rate(lr: Scalar, warmup: Scalar, schedule: str, steps: Scalar, step
 class Adam(Optimizer):
     """Adam (1412.6980) with linear warm-up over `warmup` steps, then a constant rate or a cosine to 0."""
 
-    lr: float = 3e-3
+    lr: float = 1e-2
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
@@ -53,7 +53,7 @@ class Adam(Optimizer):
         def rate(step: Scalar) -> Scalar:
             return learning_rate(self.lr, self.warmup, self.schedule, steps, step)
 
-        return optax.adam(rate, b1=self.b1, b2=self.b2, eps=self.eps)  # type: ignore[arg-type]
+        return optax.adam(rate, b1=self.b1, b2=self.b2, eps=self.eps)
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam}

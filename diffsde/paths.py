@@ -170,7 +170,9 @@ class SubVP(GaussianPath):
 
 def _check_noise_levels(noise_min: float, noise_max: float) -> None:
     if not 0 < noise_min < noise_max:
-        raise ValueError(f"noise_min={noise_min} and noise_max={noise_max}; they must satisfy 0 < noise_min < noise_max")
+        raise ValueError(
+            f"noise_min={noise_min} and noise_max={noise_max}; they must satisfy 0 < noise_min < noise_max"
+        )
 
 
 @choice
@@ -269,4 +271,3 @@ PATHS: dict[str, type[GaussianPath]] = {
     "edm": EDM,
     "expression": Expression,
 }
-

@@ -58,7 +58,10 @@ def count(params: Any) -> int:
 
 def _named(params: nnx.State) -> Params:
     """Parameters by name ("layers/0/kernel"): a flat dict with string keys, the same before and after a checkpoint."""
-    return {"/".join(map(str, path)): value for path, value in nnx.traversals.flatten_mapping(nnx.to_pure_dict(params)).items()}
+    return {
+        "/".join(map(str, path)): value
+        for path, value in nnx.traversals.flatten_mapping(nnx.to_pure_dict(params)).items()
+    }
 
 
 def _path(name: str) -> tuple[str | int, ...]:

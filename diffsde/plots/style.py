@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -35,11 +35,13 @@ class HeatMap(NamedTuple):
     extent: Extent
 
 
-def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: object) -> tuple[Figure, np.ndarray]:
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any
+) -> tuple[Figure, np.ndarray]:
     """A figure in inches and its axes (rows, columns)."""
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)  # type: ignore[arg-type]
+    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(GREY)
@@ -59,7 +61,9 @@ def window(points: np.ndarray, margin: float = 0.12) -> Extent:
 def heat(axis: Axes, density: HeatMap, cmap: LinearSegmentedColormap, power: float = 0.5, alpha: float = 1.0) -> None:
     """A density as a heat map; the power brings out its tails."""
     values = (density.values / max(density.values.max(), 1e-300)) ** power
-    axis.imshow(values, extent=density.extent, origin="lower", cmap=cmap, vmin=0, vmax=1, alpha=alpha, interpolation="bilinear")
+    axis.imshow(
+        values, extent=density.extent, origin="lower", cmap=cmap, vmin=0, vmax=1, alpha=alpha, interpolation="bilinear"
+    )
 
 
 def frame(axis: Axes, extent: Extent) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.samplers import Sampler, Trajectory, simulate
+from diffsde.samplers import Sampler, simulate
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
@@ -29,6 +30,13 @@ CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
 FRAMES = 48  # states kept, at least, where there are that many steps
 PIXELS = 160  # a side of a heat map
+
+
+class Film(NamedTuple):
+    """times (m,) and states (m, k, *shape), on the host."""
+
+    times: np.ndarray
+    x: np.ndarray
 
 
 def save_figure(path: Path, figure: Figure) -> Path:
@@ -43,10 +51,10 @@ def draw_pictures(
         return []
     truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(key, 1), 20_000))
     every = max(1, (len(times) - 1) // FRAMES)
-    runs: dict[str, Trajectory] = {}
+    runs: dict[str, Film] = {}
     for title, chosen in beside(sampler).items():
         _, saved = _companion(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every)
-        runs[title] = Trajectory(np.asarray(saved.times), np.asarray(saved.x))
+        runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}
         end = runs[next(reversed(runs))].x[-1, :, 0]
@@ -70,7 +78,7 @@ def beside(sampler: Sampler) -> dict[str, Sampler]:
 
 
 def _planar(
-    runs: dict[str, Trajectory], shown: str, path: GaussianPath, dataset: Dataset, truth: np.ndarray, out: Path
+    runs: dict[str, Film], shown: str, path: GaussianPath, dataset: Dataset, truth: np.ndarray, out: Path
 ) -> list[Path]:
     run = runs[shown]
     spread = np.concatenate([truth, run.x[0], run.x[-1]])

@@ -76,13 +76,12 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)
     field, dataset, origin = load_field(chosen)
-    shape = field.moments.mean.shape if hasattr(field, "moments") else field.shape
     grid = times(chosen.grid, chosen.steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
-    last = settle_ends(chosen, field, grid, shape)
+    last = settle_ends(chosen, field, grid)
 
     compiler = runtime.Compiler()
-    x0 = prior(field.path, grid[0], shape, key_prior, chosen.n)
+    x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
     kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep}
     program = compiler(simulate_many, chosen.sampler, field, x0, grid, key_noise, **kept)
     begin = time.perf_counter(), time.process_time()
@@ -111,9 +110,11 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     folder.write_config(out, "sample", config)
     folder.write(out / "samples.npz", lambda path: np.savez(path, x=np.asarray(x, np.float32)))
     if trajectory is not None:
-        arrays = {"times": np.asarray(trajectory.times), "x": np.asarray(trajectory.x, np.float32)}
-        folder.write(out / "trajectory.npz", lambda path: np.savez(path, **arrays))
-    pictures = draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots") if chosen.plots else []
+        kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
+        folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
+    pictures = (
+        draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots") if chosen.plots else []
+    )
     folder.write_json(out / "summary.json", summary)
     report.table(
         f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
@@ -132,7 +133,7 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
 simulate_many = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
 
 
-def load_field(chosen: SampleConfig) -> tuple[Field, Dataset | None, str]:
+def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     """The field, the dataset it is compared with, and where it comes from."""
     if chosen.run == "oracle":
         assert isinstance(chosen.dataset, MixtureDataset) and chosen.path is not None
@@ -149,11 +150,11 @@ def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n:
     return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
-def settle_ends(chosen: SampleConfig, field: Field, grid: Array, shape: tuple[int, ...]) -> str:
+def settle_ends(chosen: SampleConfig, field: Field, grid: Array) -> str:
     """The policy of the last step. Tries the first and the last step on one point and refuses what is singular there."""
 
     def finite(i: int) -> bool:
-        x, t, h = jnp.full(shape, 0.5), grid[i], grid[i + 1] - grid[i]
+        x, t, h = jnp.full(field.shape, 0.5), grid[i], grid[i + 1] - grid[i]
         return bool(jnp.isfinite(chosen.sampler.step(field, x, t, h, jax.random.key(0))).all())
 
     if len(grid) > 2 and not finite(0):
@@ -164,15 +165,12 @@ def settle_ends(chosen: SampleConfig, field: Field, grid: Array, shape: tuple[in
     if chosen.last in ("auto", "denoise"):
         return "denoise" if chosen.last == "denoise" or not finite(len(grid) - 2) else "mean"
     if not finite(len(grid) - 2):
-        raise UserError(
-            f"last: the step to t={float(grid[-1]):.6g} meets something infinite there; say last=denoise"
-        )
+        raise UserError(f"last: the step to t={float(grid[-1]):.6g} meets something infinite there; say last=denoise")
     return chosen.last
 
 
-def figures(x: Array, dataset: Dataset | None, key: Key) -> dict[str, dict[str, float]]:
+def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:
     """What can be known of the samples: exact figures for a mixture, else a distance with its floor."""
-    assert dataset is not None
     if isinstance(dataset, MixtureDataset):
         mixture = dataset.mixture()
         found = mixture_figures(mixture, x)

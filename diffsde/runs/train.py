@@ -126,7 +126,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
     if not has_finite_loss(problem):
         report.warn(
             f"the {problem.objective.kind} loss with weight {problem.objective.weight} has no finite expectation here;"
-            " rare examples will dominate it (objective.weight=beta2 mends that)"
+            " rare examples will dominate it (objective.weight=balanced mends that)"
         )
     run = Run(
         problem,
@@ -149,9 +149,7 @@ def known_floor(run: Run, dataset: Dataset) -> float | None:
     return float(value)
 
 
-def fit(
-    program: Any, run: Run, state: TrainState, steps: int, chunk: int, log: Path
-) -> tuple[TrainState, list[float]]:
+def fit(program: Any, run: Run, state: TrainState, steps: int, chunk: int, log: Path) -> tuple[TrainState, list[float]]:
     """All steps, chunk by chunk: the state, and the mean loss of each chunk, also written to `log` a line each.
 
     The next chunk is dispatched before the last one's losses are read, so that the device never waits.

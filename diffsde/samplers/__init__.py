@@ -10,4 +10,15 @@ from diffsde.samplers.sde import EulerMaruyama
 
 SAMPLERS: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun, "em": EulerMaruyama}
 
-__all__ = ["DIFFUSIONS", "Diffusion", "GRIDS", "Grid", "LAST_STEPS", "SAMPLERS", "Sampler", "Trajectory", "simulate", "times"]
+__all__ = [
+    "DIFFUSIONS",
+    "Diffusion",
+    "GRIDS",
+    "Grid",
+    "LAST_STEPS",
+    "SAMPLERS",
+    "Sampler",
+    "Trajectory",
+    "simulate",
+    "times",
+]

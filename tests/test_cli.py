@@ -1,0 +1,229 @@
+"""The command line as a user types it: what it refuses, in one line with exit status 2 and nothing left behind."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffsde.cli import main
+
+QUICK = ["steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", *QUICK, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+REFUSED = [
+    ("train path=otx", "path: 'otx' is not a choice (did you mean 'ot'?)"),
+    ("train objektive=cfm", "objektive is not known (did you mean 'objective'?)"),
+    ("train stepz=3", "stepz is not known (did you mean 'steps'?)"),
+    ("train net.width=[3]", "net.width is not known (did you mean 'net.widths'?)"),
+    ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
+    ("train ++unknown=1", "unknown is not known"),
+    ("train ++path.unknown=1", "path.unknown is not known"),
+    ("train path=null", "path=null: a group needs one of its choices: cosine, edm"),
+    ("train steps=many", "steps is 'many'; it must be a whole number"),
+    ("train steps=1.5", "steps is 1.5; it must be a whole number"),
+    ("train steps=0", "steps is 0; it must be 1 or more"),
+    ("train batch_size=0", "batch_size is 0; it must be 1 or more"),
+    ("train lr=-1", "lr is -1.0; it must be positive"),
+    ("train ema=1", "ema is 1.0; it must be in [0, 1)"),
+    ("train net.activation=sulu", "activation is 'sulu'"),
+    ("train objective.weight=unti", "weight is 'unti'"),
+    ("train path=expression path.beta_t=1+", "'1+' is not an expression"),
+    ("train path=expression path.beta_t=1+x", "'x' in '1+x' is unknown"),
+    ("train path=expression path.beta_t=1+t path.alpha_t=1-t", "alpha/beta does not increase"),
+    ("train dataset=array", "file is not given"),
+    ("train dataset=array dataset.file=absent.npy", "'absent.npy' is not a file"),
+    ("train dataset=mixture dataset.stds=[1.0]", "stds has 1 entries for 2 means"),
+    ("train --config-dir absent", "absent"),
+    ("train --confg job", "'--confg' is not an option (did you mean '--cfg'?)"),
+    ("train path.rate_min=[", "write key=value"),
+    ("trian", "'trian' is not a verb (did you mean 'train'?)"),
+    ("sample", "no trained run"),
+    ("sample run=absent", "there is no folder 'absent'"),
+    ("sample run=oracle", "run=oracle needs a dataset= and a path="),
+    ("sample run=oracle dataset=moons path=ot", "knows the exact field of mixtures"),
+    ("sample run=oracle dataset=gmm path=ot sampler=hune", "did you mean 'heun'?"),
+    ("sample run=oracle dataset=gmm path=ot sampler=em sigma=-1", "scale (sigma) is -1.0; it must be 0 or more"),
+    ("sample run=oracle dataset=gmm path=ot sampler=heun sigma=0.5", "take sampler=em"),
+    ("sample run=oracle dataset=gmm path=ot sampler=heun diffusion=bump", "take sampler=em"),
+    ("sample run=oracle dataset=gmm path=ot sampler=em diffusion=memoryless", "grid.start=0.001"),
+    ("sample run=oracle dataset=gmm path=ot n=0", "n is 0; it must be 1 or more"),
+    ("sample run=oracle dataset=gmm path=ot steps=0", "steps is 0; it must be 1 or more"),
+    ("sample run=oracle dataset=gmm path=ot keep=3", "save_every"),
+    ("sample run=oracle dataset=gmm path=ot last=maen", "last is 'maen'"),
+    ("sample run=oracle dataset=gmm path=ot grid.start=1", "0 <= start < end <= 1"),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_refused_in_one_line_with_nothing_left_behind(
+    line: str, says: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("diffsde: ") and error.count("\n") == 1, error
+    assert says in error
+    assert list(here.iterdir()) == []
+
+
+def test_a_broken_yaml_of_the_users_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine" / "path").mkdir(parents=True)
+    (here / "mine" / "path" / "broken.yaml").write_text("name: [ot\n")
+    assert main(["train", "--config-dir", "mine", "path=broken"]) == 2
+    error = capsys.readouterr().err
+    assert "broken.yaml" in error and "line 1" in error and error.count("\n") == 1
+    assert not (here / "outputs").exists()
+
+
+def test_the_users_own_choices_come_in_by_config_dir(here: Path) -> None:
+    (here / "mine" / "path").mkdir(parents=True)
+    (here / "mine" / "path" / "slow.yaml").write_text("name: vp\nrate_min: 0.2\nrate_max: 10\n")
+    assert main(["train", "--config-dir", "mine", "path=slow", *QUICK, "hydra.run.dir=run"]) == 0
+    kept = json.loads((here / "run" / "config.json").read_text())["config"]["path"]
+    assert kept == {"name": "vp", "rate_min": 0.2, "rate_max": 10}
+
+
+def test_a_folder_that_is_no_run_or_has_no_checkpoint(
+    here: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty").mkdir()
+    assert main(["sample", "run=empty"]) == 2
+    assert "'empty' is not a run folder (it has no config.json)" in capsys.readouterr().err
+    (here / "empty" / "config.json").write_text((trained / "config.json").read_text())
+    assert main(["sample", "run=empty"]) == 2
+    assert "'empty' has no checkpoint" in capsys.readouterr().err
+    (here / "empty" / "config.json").write_text("{")
+    assert main(["sample", "run=empty"]) == 2
+    assert "is not the config of a train run" in capsys.readouterr().err
+    assert sorted(entry.name for entry in here.iterdir()) == ["empty"]
+
+
+def test_train_writes_the_run_folder(trained: Path) -> None:
+    names = {str(path.relative_to(trained)) for path in trained.rglob("*") if "checkpoints" not in str(path)}
+    assert names == {
+        "config.json", "metrics.jsonl", "summary.json", "plots", "plots/loss.png",
+        ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
+    }  # fmt: skip
+    assert [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()] == [10, 20]
+    assert json.loads((trained / "summary.json").read_text())["steps"] == 20
+    assert (trained / "checkpoints" / "20").is_dir()
+
+
+def test_a_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "config.json").read_bytes(), (trained / ".hydra" / "overrides.yaml").read_bytes()
+    assert main(["train", *QUICK, "seed=7", f"hydra.run.dir={trained}"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert before == ((trained / "config.json").read_bytes(), (trained / ".hydra" / "overrides.yaml").read_bytes())
+
+
+def test_sample_writes_its_folder_and_is_reproducible(here: Path, trained: Path) -> None:
+    words = ["sample", f"run={trained}", "n=300", "steps=10", "sampler=em", "sigma=0.5", "save_every=5", "keep=7"]
+    assert main([*words, "hydra.run.dir=a"]) == 0
+    assert main([*words, "hydra.run.dir=b", "plots=false"]) == 0
+    a, b = (np.load(here / name / "samples.npz")["x"] for name in "ab")
+    assert a.dtype == np.float32 and a.shape == (300, 2)
+    np.testing.assert_array_equal(a, b)
+    trajectory = np.load(here / "a" / "trajectory.npz")
+    np.testing.assert_allclose(trajectory["times"], [0, 0.5, 1])
+    np.testing.assert_array_equal(trajectory["x"][-1], a[:7])
+    summary = json.loads((here / "a" / "summary.json").read_text())
+    assert summary["nfe"] == 10 and summary["metrics"]["cross_entropy"]["exact"] == pytest.approx(5.222092, abs=1e-5)
+    drawn = {path.name for path in (here / "a" / "plots").iterdir()}
+    assert drawn == {"trajectories.png", "marginals.png", "cloud.gif"} and not (here / "b" / "plots").exists()
+
+
+def test_latest_is_the_run_that_finished_last(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (1, 2):
+        assert main(["train", *QUICK, f"seed={seed}", f"hydra.run.dir=outputs/train/{'ba'[seed - 1]}"]) == 0
+    capsys.readouterr()
+    assert main(["sample", "n=10", "steps=2", "plots=false"]) == 0
+    assert "outputs/train/a" in capsys.readouterr().out
+
+
+def test_a_multirun_makes_a_folder_for_each_job(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-m", "path=ot,sqrt", "seed=0,bad", *QUICK, "hydra.sweep.dir=sweep"]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("seed is 'bad'") == 2 and "job 1" in error and "job 3" in error
+    assert sorted(path.name for path in (here / "sweep").iterdir()) == ["0", "2", "multirun.yaml"]
+    kept = json.loads((here / "sweep" / "2" / "config.json").read_text())["config"]
+    assert kept["path"]["name"] == "sqrt"
+
+
+def test_numbers_may_be_written_as_1e1(here: Path) -> None:
+    assert main(["train", *QUICK, "steps=1e1", "hydra.run.dir=run"]) == 0
+    assert json.loads((here / "run" / "summary.json").read_text())["steps"] == 10
+
+
+def test_two_runs_started_together_get_two_folders(here: Path) -> None:
+    words = [sys.executable, "-m", "diffsde", "train", *QUICK]
+    both = [subprocess.Popen(words, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(list((here / "outputs" / "train").glob("*/*/summary.json"))) == 2
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["sample", "-h"]])
+def test_help_is_instant_and_teaches(words: list[str], here: Path) -> None:
+    """Well under a second, without jax or hydra: measured in CPU seconds of a fresh process."""
+    begin = time.perf_counter()
+    shown = subprocess.run([sys.executable, "-m", "diffsde", *words], capture_output=True, text=True, check=True).stdout
+    assert time.perf_counter() - begin < 3
+    assert "diffsde sample sampler=em sigma=0.5" in shown or "diffsde train path=ot objective=cfm" in shown
+    code = f"import sys; from diffsde.cli import main; main({words!r}); print('jax' in sys.modules or 'hydra' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False"
+
+
+def test_verb_help_lists_every_group_choice_and_knob(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["train", "--help"])
+    shown = capsys.readouterr().out
+    for word in ("8gaussians", "expression", "[ot]", "[cfm]", "batch_size=1000", "log_normal", "gmm_reference"):
+        assert word in shown
+
+
+def test_the_oracle_needs_no_training_on_any_path(here: Path) -> None:
+    """run=oracle converges to the mixture: Heun at 200 steps has the entropy within sampling error."""
+    for path in ("ot", "sqrt", "vp", "cosine"):
+        words = [
+            "sample",
+            "run=oracle",
+            "dataset=gmm",
+            f"path={path}",
+            "sampler=heun",
+            "steps=200",
+            "n=4000",
+            "plots=false",
+        ]
+        assert main([*words, f"hydra.run.dir={path}"]) == 0
+        figure = json.loads((here / path / "summary.json").read_text())["metrics"]["cross_entropy"]
+        assert abs(figure["value"] - figure["exact"]) < 4 * figure["error"]
+
+
+def test_tab_completion_knows_verbs_and_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = {"COMP_LINE": "diffsde tr", "COMP_POINT": "10"}
+    words = [sys.executable, "-m", "diffsde"]
+    import os
+
+    shown = subprocess.run(words, env=os.environ | env, capture_output=True, text=True, check=True).stdout
+    assert shown.split() == ["train"]
+    env = {"COMP_LINE": "diffsde train path=s", "COMP_POINT": "20"}
+    shown = subprocess.run(
+        [*words, "-sc", "query=bash"], env=os.environ | env, capture_output=True, text=True, check=True
+    ).stdout
+    assert {"path=sqrt", "path=subvp"} <= set(shown.split())

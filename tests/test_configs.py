@@ -1,0 +1,106 @@
+"""configs/ and the tables of build.py are one thing said twice: they must agree."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diffsde.build import GROUPS, read
+from diffsde.errors import UserError
+from diffsde.runs.sample import SampleConfig
+from diffsde.runs.train import TrainConfig
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TABLES = {group: (kind, table) for kind, (group, table) in GROUPS.items()}
+CHOICES = [(group, path.stem) for group in TABLES for path in sorted((CONFIGS / group).glob("*.yaml"))]
+
+
+def load(group: str, choice: str) -> dict:
+    return yaml.safe_load((CONFIGS / group / f"{choice}.yaml").read_text())
+
+
+def nested(content: dict) -> dict:
+    """Groups nested by a defaults list: {'diffusion': 'constant'}."""
+    return {key.split("@")[1]: value for entry in content.get("defaults", []) for key, value in entry.items()}
+
+
+@pytest.mark.parametrize("group", TABLES)
+def test_files_are_the_tables_entries(group: str) -> None:
+    assert {path.stem for path in (CONFIGS / group).glob("*.yaml")} == set(TABLES[group][1])
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_keys_are_the_fields(group: str, choice: str) -> None:
+    content = load(group, choice)
+    assert content["name"] == choice
+    keys = set(content) - {"name", "defaults"} | set(nested(content))
+    assert keys == {field.name for field in dataclasses.fields(TABLES[group][1][choice])}
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_files_say_the_classes_defaults(group: str, choice: str) -> None:
+    """A class built in Python and one chosen on the command line are equal, but for interpolated knobs."""
+    content = load(group, choice)
+    for field in dataclasses.fields(TABLES[group][1][choice]):
+        if field.name in content and not str(content[field.name]).startswith("${"):
+            default = field.default
+            as_lists = (
+                [list(row) if isinstance(row, tuple) else row for row in default]
+                if isinstance(default, tuple)
+                else default
+            )
+            assert content[field.name] == as_lists, field.name
+
+
+@pytest.mark.parametrize(("verb", "cls"), [("train", TrainConfig), ("sample", SampleConfig)])
+def test_every_knob_is_a_field_and_is_explained(verb: str, cls: type) -> None:
+    text = (CONFIGS / f"{verb}.yaml").read_text()
+    content = yaml.safe_load(text)
+    groups = {key.split("/")[0] for entry in content["defaults"] if isinstance(entry, dict) for key in entry}
+    knobs = set(content) - {"defaults", "hydra"}
+    fields = {field.name for field in dataclasses.fields(cls)}
+    assert knobs == fields - groups
+    explained = set(re.findall(r"^(\w+): \S+ +# \S", text, flags=re.M))
+    assert explained == knobs
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    count: int
+    rate: float
+    flag: bool = False
+    widths: tuple[int, ...] = (1,)
+    label: str | None = None
+
+
+def test_read_takes_what_the_types_say() -> None:
+    made = read(Sample, {"count": 1e4, "rate": "1e-3", "widths": [3, 4.0], "label": None})
+    assert made == Sample(10_000, 1e-3, False, (3, 4), None)
+    assert isinstance(made.count, int) and isinstance(made.widths[1], int)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"count": 1.5}, "count is 1.5; it must be a whole number"),
+        ({"count": "many"}, "count is 'many'; it must be a whole number"),
+        ({"count": True}, "count is True"),
+        ({"rate": float("nan")}, "rate is nan"),
+        ({"rate": None}, "rate is None; it must be a number"),
+        ({"flag": 1}, "flag is 1; it must be true or false"),
+        ({"widths": 3}, "widths is 3; it must be a list"),
+        ({"widths": ["a"]}, "widths[0] is 'a'"),
+        ({"cuont": 3}, "cuont is not known (did you mean 'count'?)"),
+    ],
+)
+def test_read_refuses_in_one_line(change: dict, says: str) -> None:
+    with pytest.raises(UserError) as error:
+        read(Sample, {"count": 1, "rate": 1.0} | change, "group")
+    assert f"group.{says}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_read_wants_every_field_without_a_default() -> None:
+    with pytest.raises(UserError, match="rate is missing"):
+        read(Sample, {"count": 1})

@@ -1,0 +1,72 @@
+"""Imports go only down, and each framework stays behind its one door."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "diffsde"
+
+# From the top down: a module may import from its own line and from those below it.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["help_text"],
+    ["runs"],
+    ["build", "checkpoints", "plots", "metrics"],
+    ["training"],
+    ["samplers", "objectives"],
+    ["fields"],
+    ["nets", "datasets", "optimizers"],
+    ["time_laws", "mixtures", "predictions"],
+    ["paths"],
+    ["expressions", "types"],
+    ["errors", "__init__"],
+]
+DOORS = {
+    "hydra": {"cli.py"},
+    "omegaconf": {"cli.py"},
+    "orbax": {"checkpoints.py"},
+    "flax": {"nets"},
+    "optax": {"optimizers.py", "training.py"},
+    "matplotlib": {"plots", "runs"},
+    "rich": {"runs"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def level(name: str) -> int:
+    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "diffsde" and len(parts) > 1 and parts[1] != "__version__":
+            assert level(own) <= level(parts[1]), f"{path.name} imports {name} from above"
+
+
+@pytest.mark.parametrize("framework", DOORS)
+def test_frameworks_stay_behind_their_doors(framework: str) -> None:
+    users = {p.relative_to(PACKAGE).parts[0] for p in modules() for n in imports(p) if n.split(".")[0] == framework}
+    assert users <= DOORS[framework]
+
+
+def test_plots_know_no_jax_and_no_files() -> None:
+    for path in (PACKAGE / "plots").glob("*.py"):
+        assert not any(name.split(".")[0] in ("jax", "pathlib", "os") for name in imports(path)), path

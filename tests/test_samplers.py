@@ -1,0 +1,252 @@
+"""Samplers against exact answers: flow maps, recursions for the mean and variance of Gaussian targets, published tables."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde import mixtures
+from diffsde.datasets.mixture import Ring
+from diffsde.errors import UserError
+from diffsde.fields import OracleField
+from diffsde.mixtures import Mixture
+from diffsde.paths import OT, PATHS, GaussianPath, coefficients
+from diffsde.samplers import GRIDS, SAMPLERS, simulate, times
+from diffsde.samplers.diffusions import DIFFUSIONS, Bump, Constant, Memoryless, Vanishing
+from diffsde.samplers.grids import ListGrid, UniformGrid
+from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.sampler import Sampler
+from diffsde.samplers.sde import EulerMaruyama
+from diffsde.types import Array
+
+GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
+run = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
+
+
+def gaussian_field(path: GaussianPath) -> OracleField:
+    return OracleField(path, Mixture(*(jnp.asarray(a, float) for a in GAUSSIAN[:3])), (1,))
+
+
+def exact_flow(path: GaussianPath, x: Array, t0: float, t1: float) -> Array:
+    """For a Gaussian target the flow map is affine: it takes N(alpha0 m, C0) to N(alpha1 m, C1) keeping quantiles."""
+    law0, law1 = (mixtures.marginal(gaussian_field(path).mixture, coefficients(path, t)) for t in (t0, t1))
+    return law1.means[0] + jnp.sqrt(law1.variances[0] / law0.variances[0]) * (x - law0.means[0])
+
+
+def slope(steps: list[int], errors: list[float]) -> float:
+    return float(-np.polyfit(np.log(steps), np.log(errors), 1)[0])
+
+
+@pytest.mark.parametrize("path_name", [name for name in PATHS if name != "expression"])
+@pytest.mark.parametrize("sampler", [Euler(), Heun()], ids=["euler", "heun"])
+def test_ode_solvers_converge_with_their_order_on_every_path(sampler: Sampler, path_name: str, x64: None) -> None:
+    """Error against the exact flow map from t = 0 to t = 1, where dbeta may diverge, falls as h^order."""
+    path = PATHS[path_name]()
+    x = path.beta(0.0) * jnp.linspace(-2, 2, 9)[:, None]
+    truth = exact_flow(path, x, 0.0, 1.0)
+    counts = [160, 320, 640] if path_name in ("ve", "edm") else [40, 80, 160]
+    errors = []
+    for count in counts:
+        end, _ = run(sampler, gaussian_field(path), x, times(UniformGrid(), count, path), jax.random.key(0))
+        errors.append(float(jnp.sqrt(jnp.mean((end - truth) ** 2))))
+    assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
+
+
+@pytest.mark.parametrize(
+    ("sampler", "table"),
+    [
+        (Euler(), {8: 1.124, 16: 0.538, 32: 0.264, 64: 0.131, 128: 0.065}),
+        (Heun(), {8: 0.188, 16: 0.0482, 32: 0.0122, 64: 0.0031}),
+    ],
+    ids=["euler", "heun"],
+)
+def test_the_published_errors_on_the_mixture(sampler: Sampler, table: dict[int, float]) -> None:
+    """rms against the exact map of the 11-component mixture on ot, from an independent computation, within 3%."""
+    field = OracleField(OT(), Ring().mixture(), (2,))
+    x = jax.random.normal(jax.random.key(0), (20_000, 2))
+    truth, _ = run(Heun(), field, x, times(UniformGrid(), 1024, OT()), jax.random.key(0))
+    for count, expected in table.items():
+        end, _ = run(sampler, field, x, times(UniformGrid(), count, OT()), jax.random.key(0))
+        rms = float(jnp.sqrt(jnp.mean(jnp.sum((end - truth) ** 2, axis=-1))))
+        assert rms == pytest.approx(expected, rel=0.03, abs=0.0006), count
+
+
+def affine_parts(sampler: Sampler, field: OracleField, t: Array, h: Array) -> tuple[Array, Array, Array]:
+    """For a linear target a step is x' = a x + b + c xi: a and b from the step without noise, c from the noise itself."""
+    at = partial(sampler.step, field, t=t, h=h)
+    b = at(x=jnp.zeros(1), key=None)
+    a = at(x=jnp.ones(1), key=None) - b
+    key = jax.random.key(7)
+    c = (at(x=jnp.zeros(1), key=key) - b) / jax.random.normal(key, (1,))
+    return a[0], b[0], c[0]
+
+
+@pytest.mark.parametrize("diffusion", [Constant(1.0), Vanishing(1.5), Bump(1.2)], ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("path_name", ["ot", "sqrt", "trig"])
+def test_euler_maruyama_converges_weakly_with_order_one(diffusion: Constant, path_name: str, x64: None) -> None:
+    """Mean and variance by their exact recursion, no Monte Carlo: both tend to the target's with order 1."""
+    path, sampler = PATHS[path_name](), EulerMaruyama(diffusion)
+    field = gaussian_field(path)
+    counts, errors = [50, 100, 200], []
+    for count in counts:
+        grid = times(UniformGrid(), count, path)
+        a, b, c = jax.jit(jax.vmap(lambda t, h: affine_parts(sampler, field, t, h)))(grid[:-1], jnp.diff(grid))
+        mean, variance = 0.0, 1.0
+        for i in range(count):
+            mean, variance = a[i] * mean + b[i], a[i] ** 2 * variance + c[i] ** 2
+        errors.append(abs(float(mean) - 1.5) + abs(float(variance) - 0.49))
+    assert abs(slope(counts, errors) - 1) < 0.15, errors
+
+
+@pytest.mark.parametrize("name", DIFFUSIONS)
+def test_every_sigma_keeps_the_marginals_of_the_mixture(name: str) -> None:
+    """Fine Euler-Maruyama from t = 0.02: cross-entropy at the entropy 5.2221, within-mode std 1, whatever sigma_t is."""
+    from diffsde.metrics.mixture import mixture_figures
+
+    mixture = Ring().mixture()
+    field = OracleField(OT(), mixture, (2,))
+    start = mixtures.marginal(mixture, coefficients(OT(), 0.02))
+    x = jax.vmap(partial(mixtures.sample, start))(jax.random.split(jax.random.key(1), 4000))
+    grid = times(UniformGrid(start=0.02), 800, OT())
+    end, _ = run(EulerMaruyama(DIFFUSIONS[name]()), field, x, grid, jax.random.key(2))
+    figures = mixture_figures(mixture, end)
+    assert float(figures.cross_entropy) == pytest.approx(5.222092, abs=4 * float(figures.cross_entropy_error))
+    assert float(figures.within_mode_std) == pytest.approx(1.0, abs=0.03)
+    assert float(figures.mode_weight_kl) < 5 * 10 / 8000
+
+
+def test_memoryless_is_the_reverse_of_the_forward_process(x64: None) -> None:
+    """On vp, eta = rate/2, so sigma^2 is the forward rate at 1 - t (2011.13456): 0.1 + (1-t) 19.9."""
+    for t in (0.1, 0.5, 0.9):
+        sigma = Memoryless().sigma(t, coefficients(PATHS["vp"](), t))
+        assert float(sigma) ** 2 == pytest.approx(0.1 + (1 - t) * 19.9, rel=1e-10)
+
+
+def test_em_without_sigma_is_euler_to_the_bit() -> None:
+    field = OracleField(OT(), Ring().mixture(), (2,))
+    x, grid = jax.random.normal(jax.random.key(0), (64, 2)), times(UniformGrid(), 30, OT())
+    euler, _ = run(Euler(), field, x, grid, jax.random.key(1))
+    em, _ = run(EulerMaruyama(Constant(0.0)), field, x, grid, jax.random.key(1))
+    assert np.array_equal(euler, em)
+
+
+def test_increments_of_the_noise_are_normal() -> None:
+    """Kurtosis 3 and variance sigma^2 h: not a product of two normals, which keeps the variance but has kurtosis 9."""
+    sampler, field = EulerMaruyama(Constant(0.5)), OracleField(OT(), Ring().mixture(), (2,))
+    x, h = jnp.array([1.0, 2.0]), 0.01
+    step = jax.jit(jax.vmap(lambda key: sampler.step(field, x, 0.3, h, key)))
+    noise = np.asarray(
+        step(jax.random.split(jax.random.key(3), 200_000)) - sampler.step(field, x, 0.3, h, None)
+    ).ravel()
+    assert noise.var() == pytest.approx(0.25 * h, rel=0.015)
+    assert np.mean(noise**4) / noise.var() ** 2 == pytest.approx(3.0, abs=0.06)
+    assert abs(np.corrcoef(noise[::2], noise[1::2])[0, 1]) < 0.01
+
+
+FIELD = OracleField(OT(), Ring().mixture(), (2,))
+POINTS = jax.random.normal(jax.random.key(5), (12, 2))
+
+
+def test_a_sample_depends_on_its_own_index_alone() -> None:
+    grid = times(UniformGrid(), 20, OT())
+    few, _ = run(EulerMaruyama(), FIELD, POINTS[:5], grid, jax.random.key(1))
+    many, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
+    np.testing.assert_allclose(few, many[:5], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"), [(1, list(range(11))), (3, [0, 3, 6, 9, 10]), (4, [0, 4, 8, 10]), (50, [0, 10])]
+)
+def test_a_trajectory_holds_the_states_asked_for(every: int, expected: list[int]) -> None:
+    """Every k-th state and both ends, equal to the states of shorter runs of the same seed."""
+    grid = times(UniformGrid(), 10, OT())
+    end, saved = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1), save_every=every, keep=4)
+    plain, none = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
+    assert none is None
+    np.testing.assert_allclose(end, plain, rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(saved.times, grid[jnp.array(expected)])
+    assert saved.x.shape == (len(expected), 4, 2)
+    np.testing.assert_array_equal(saved.x[0], POINTS[:4])
+    np.testing.assert_array_equal(saved.x[-1], end[:4])
+    for i, steps in enumerate(expected[1:-1], 1):
+        short, _ = run(EulerMaruyama(), FIELD, POINTS, grid[: steps + 1], jax.random.key(1), last="step")
+        np.testing.assert_allclose(saved.x[i], short[:4], rtol=2e-5, atol=2e-5)
+
+
+def test_memory_is_flat_in_the_number_of_steps() -> None:
+    """The compiled program's temporaries do not grow with the steps unless a trajectory is kept."""
+    x = jnp.zeros((10_000, 2))
+
+    def temporaries(count: int, save_every: int | None = None) -> int:
+        program = run.lower(
+            Euler(), FIELD, x, times(UniformGrid(), count, OT()), jax.random.key(0), save_every=save_every
+        )
+        analysis = program.compile().memory_analysis()
+        return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+    assert temporaries(1000) - temporaries(10) < 100_000
+    assert temporaries(1000, save_every=10) - temporaries(10) > 90 * x.nbytes
+
+
+def test_the_last_step_leaves_no_noise_unless_asked() -> None:
+    """`mean` is the step without noise, `denoise` is E[z|x], `step` differs from `mean` by sigma sqrt(h) xi."""
+    grid = times(UniformGrid(), 4, OT())
+    sampler = EulerMaruyama(Constant(2.0))
+    before, _ = run(sampler, FIELD, POINTS, grid[:-1], jax.random.key(1), last="step")
+    end = {
+        last: run(sampler, FIELD, POINTS, grid, jax.random.key(1), last=last)[0] for last in ("step", "mean", "denoise")
+    }
+    np.testing.assert_allclose(end["denoise"], jax.vmap(lambda x: FIELD.data(x, 0.75))(before), rtol=1e-5, atol=1e-5)
+    step = jax.vmap(lambda x: sampler.step(FIELD, x, 0.75, 0.25, None))(before)
+    np.testing.assert_allclose(end["mean"], step, rtol=1e-4, atol=1e-4)
+    noise = np.asarray(end["step"] - end["mean"]) / (2.0 * 0.5)
+    assert 0.6 < noise.std() < 1.5 and abs(noise.mean()) < 0.7
+
+
+@pytest.mark.parametrize("name", [name for name in GRIDS if name != "list"])
+@pytest.mark.parametrize("path_name", ["ot", "vp", "edm"])
+def test_grids_reach_both_ends_in_steps_that_are_exact_in_float32(name: str, path_name: str) -> None:
+    grid = np.asarray(times(GRIDS[name](), 50, PATHS[path_name]()), np.float32)
+    assert len(grid) == 51 and grid[0] == 0 and grid[-1] == 1
+    steps = np.diff(grid)
+    assert (steps > 0).all()
+    assert np.array_equal(grid[:-1] + steps, grid[1:])  # t + h is the next time, to the bit
+
+
+def test_the_log_snr_grid_is_uniform_in_log_snr() -> None:
+    grid = times(dataclasses.replace(GRIDS["log_snr"](), low=-3.0, high=2.0), 40, OT())
+    levels = np.log(grid[1:-1]) - np.log1p(-grid[1:-1])
+    np.testing.assert_allclose(np.diff(levels), 5 / 40, rtol=2e-3)
+
+
+def test_the_rho_grid_is_edms() -> None:
+    """On the edm path a grid uniform in t is EDM's grid in the noise level, so both are one."""
+    path = PATHS["edm"]()
+    rho = times(dataclasses.replace(GRIDS["rho"](), noise_min=0.002, noise_max=80.0), 20, path)
+    np.testing.assert_allclose(rho, times(UniformGrid(), 20, path), atol=2e-5)
+
+
+def test_a_grid_too_fine_for_float32_is_refused() -> None:
+    with pytest.raises(UserError, match="do not increase"):
+        times(UniformGrid(start=0.5, end=0.500001), 1000, OT())
+    with pytest.raises(UserError, match="steps=2"):
+        times(ListGrid(times=(0.0, 0.5, 1.0)), 5, OT())
+
+
+def test_every_sampler_states_its_order_and_its_cost() -> None:
+    """`evaluations` is what a step really calls: counted on a field that counts."""
+    for sampler in (cls() for cls in SAMPLERS.values()):
+        calls = []
+
+        @dataclasses.dataclass(frozen=True)
+        class Counting(OracleField):
+            def output(self, x, t):  # type: ignore[no-untyped-def]
+                calls.append(t)  # noqa: B023
+                return super().output(x, t)
+
+        sampler.step(Counting(OT(), Ring().mixture(), (2,)), jnp.ones(2), 0.25, 0.25, jax.random.key(0))
+        assert len(calls) == sampler.evaluations
+        assert (max(calls) == 0.5) == sampler.evaluates_end
