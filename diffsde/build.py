@@ -12,13 +12,13 @@ import typing
 from typing import Any, TypeVar
 
 from diffsde.datasets import DATASETS, Dataset
+from diffsde.errors import UserError, suggestion
 from diffsde.nets import NETS, Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_laws import TIME_LAWS, TimeLaw
-from diffsde.errors import UserError, suggestion
 
 T = TypeVar("T")
 

@@ -62,8 +62,8 @@ class Perceptron(nnx.Module):
 
     def __init__(self, config: MLP, shape: tuple[int, ...], rngs: nnx.Rngs):
         size = math.prod(shape)
-        features = size * (1 + 2 * config.space_frequencies) + (2 * config.time_frequencies or 1)
-        widths = [features, *config.widths, size]
+        times = 2 * config.time_frequencies or 1
+        widths = [size * (1 + 2 * config.space_frequencies) + times, *config.widths, size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(widths)])
         self.config = config
 

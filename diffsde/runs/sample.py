@@ -15,6 +15,7 @@ import numpy as np
 from diffsde import mixtures
 from diffsde.build import positive, read
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.metrics.distances import w2
 from diffsde.metrics.mixture import mixture_figures
@@ -23,7 +24,6 @@ from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.train import restore
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, simulate, times
-from diffsde.errors import UserError
 from diffsde.types import Array, Key
 
 OUTPUTS = Path("outputs")

@@ -16,6 +16,7 @@ import numpy as np
 from diffsde import checkpoints
 from diffsde.build import positive, read
 from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
+from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.nets import Net, count, initialise, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
@@ -26,7 +27,6 @@ from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import save_figure
 from diffsde.time_laws import TimeLaw
 from diffsde.training import Run, TrainState, loss_floor, start, train_steps
-from diffsde.errors import UserError
 from diffsde.types import Moments
 
 FLOOR_EXAMPLES = 262_144

@@ -12,11 +12,11 @@ SAMPLERS: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun, "em": EulerM
 
 __all__ = [
     "DIFFUSIONS",
-    "Diffusion",
     "GRIDS",
-    "Grid",
     "LAST_STEPS",
     "SAMPLERS",
+    "Diffusion",
+    "Grid",
     "Sampler",
     "Trajectory",
     "simulate",

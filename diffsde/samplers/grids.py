@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde.errors import UserError
 from diffsde.paths import GaussianPath, log_snr
 from diffsde.time_laws import invert_log_snr
-from diffsde.errors import UserError
 from diffsde.types import Array, choice
 
 

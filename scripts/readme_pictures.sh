@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The README's pictures: trains the default model, samples it by ODE and SDE, and copies what the commands drew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+diffsde=${DIFFSDE:-diffsde}
+"$diffsde" train path=ot objective=cfm hydra.run.dir="$work/run"
+"$diffsde" sample run="$work/run" sampler=em sigma=0.5 hydra.run.dir="$work/sde"
+mkdir -p .github/readme
+cp "$work/run/plots/loss.png" "$work/sde/plots/trajectories.png" "$work/sde/plots/marginals.png" "$work/sde/plots/cloud.gif" .github/readme/
+echo "pictures are in .github/readme/"
