@@ -7,12 +7,10 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-import jax
-
 from diffsde import mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.types import Array, Kind, Moments, Prediction, Scalar
+from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
 
 
 class Field(abc.ABC):
@@ -42,7 +40,7 @@ class Field(abc.ABC):
         return self.output(x, t).noise
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["path", "mixture"], meta_fields=["shape"])
+@partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class OracleField(Field):
     """The exact field of a Gaussian mixture (mixtures.predict); points have shape `shape`, flattened inside."""
@@ -56,11 +54,7 @@ class OracleField(Field):
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["path", "params", "moments"],
-    meta_fields=["graph", "kind", "precondition"],
-)
+@partial(register, static=["graph", "kind", "precondition"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(Field):
     """A trained network: preconditioned (predictions.from_network), or raw, its output being the `kind` itself.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from diffsde import mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.time_laws import TimeLaw
-from diffsde.types import Array, Coefficients, Key, Kind, Moments, Scalar, choice
+from diffsde.types import Array, Coefficients, Key, Kind, Moments, Scalar, choice, register
 
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
@@ -92,7 +93,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-@jax.tree_util.register_dataclass
+@partial(register, static=["graph", "precondition"])
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """All that the loss needs besides the parameters and the data."""
@@ -101,8 +102,8 @@ class Problem:
     objective: Objective
     time: TimeLaw
     moments: Moments
-    graph: Graph = dataclasses.field(metadata={"static": True})
-    precondition: bool = dataclasses.field(metadata={"static": True})
+    graph: Graph
+    precondition: bool
 
 
 class Draw(NamedTuple):

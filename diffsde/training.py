@@ -15,10 +15,10 @@ from diffsde.datasets import Dataset
 from diffsde.objectives import Draw, Problem, draw, irreducible, loss
 from diffsde.optimizers import Optimizer
 from diffsde.time_laws import draw_uniforms
-from diffsde.types import Array, Key, Scalar
+from diffsde.types import Array, Key, Scalar, register
 
 
-@jax.tree_util.register_dataclass
+@partial(register, static=["batch_size"])
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced."""
@@ -30,7 +30,7 @@ class Run:
     key: Key
     steps: Scalar
     ema: Scalar
-    batch_size: int = dataclasses.field(metadata={"static": True})
+    batch_size: int
 
 
 class TrainState(NamedTuple):

@@ -59,10 +59,36 @@ def choice(cls: type[T]) -> type[T]:
     """
     frozen = dataclasses.dataclass(frozen=True)(cls)
     hints = typing.get_type_hints(frozen)
-    fields = [f.name for f in dataclasses.fields(frozen)]  # type: ignore[arg-type]
-    static = [name for name in fields if not _is_leaf(hints[name])]
-    leaves = [name for name in fields if name not in static]
-    return jax.tree_util.register_dataclass(frozen, data_fields=leaves, meta_fields=static)
+    return register(frozen, [name for name in _names(frozen) if not _is_leaf(hints[name])])
+
+
+def register(cls: type[T], static: list[str]) -> type[T]:
+    """Make a dataclass a pytree; its fields are leaves but for the `static` ones.
+
+    The class itself is part of the structure. jax.tree_util.register_dataclass leaves it out of the comparison
+    (jax 0.10.2), so that two samplers without numbers could share one compiled program, the wrong one.
+    """
+    leaves = [name for name in _names(cls) if name not in static]
+
+    def flatten(instance: T) -> tuple[list[Any], Any]:
+        return [getattr(instance, name) for name in leaves], (cls, tuple(getattr(instance, name) for name in static))
+
+    def flatten_with_keys(instance: T) -> tuple[list[Any], Any]:
+        values, structure = flatten(instance)
+        return [(jax.tree_util.GetAttrKey(name), value) for name, value in zip(leaves, values, strict=True)], structure
+
+    def unflatten(structure: Any, values: Any) -> T:
+        instance = object.__new__(cls)
+        for name, value in [*zip(static, structure[1], strict=True), *zip(leaves, values, strict=True)]:
+            object.__setattr__(instance, name, value)
+        return instance
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+    return cls
+
+
+def _names(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
 
 
 def _is_leaf(hint: Any) -> bool:

@@ -15,14 +15,20 @@ from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT, PATHS, GaussianPath, coefficients
 from diffsde.samplers import GRIDS, SAMPLERS, simulate, times
+from diffsde.samplers.corrector import Langevin, PredictorCorrector
 from diffsde.samplers.diffusions import DIFFUSIONS, Bump, Constant, Memoryless, Vanishing
+from diffsde.samplers.edm import EDMHeun
+from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import ListGrid, UniformGrid
-from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
+from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sampler import Sampler
-from diffsde.samplers.sde import EulerMaruyama
-from diffsde.types import Array
+from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
+from diffsde.types import Array, Prediction
 
 GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
+FIELD = OracleField(OT(), Ring().mixture(), (2,))
+POINTS = jax.random.normal(jax.random.key(5), (12, 2))
 run = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
 
 
@@ -84,21 +90,171 @@ def affine_parts(sampler: Sampler, field: OracleField, t: Array, h: Array) -> tu
     return a[0], b[0], c[0]
 
 
-@pytest.mark.parametrize("diffusion", [Constant(1.0), Vanishing(1.5), Bump(1.2)], ids=lambda d: type(d).__name__)
-@pytest.mark.parametrize("path_name", ["ot", "sqrt", "trig"])
-def test_euler_maruyama_converges_weakly_with_order_one(diffusion: Constant, path_name: str, x64: None) -> None:
-    """Mean and variance by their exact recursion, no Monte Carlo: both tend to the target's with order 1."""
-    path, sampler = PATHS[path_name](), EulerMaruyama(diffusion)
-    field = gaussian_field(path)
-    counts, errors = [50, 100, 200], []
+def weak_errors(sampler: Sampler, path: GaussianPath, counts: list[int], start: float) -> list[float]:
+    """|mean - exact| + |variance - exact| at t = 0.95 of the scheme's own law, by its recursion: no Monte Carlo."""
+    field, errors = gaussian_field(path), []
+    law0, law1 = (mixtures.marginal(field.mixture, coefficients(path, t)) for t in (start, 0.95))
     for count in counts:
-        grid = times(UniformGrid(), count, path)
+        grid = jnp.linspace(start, 0.95, count + 1)
         a, b, c = jax.jit(jax.vmap(lambda t, h: affine_parts(sampler, field, t, h)))(grid[:-1], jnp.diff(grid))
-        mean, variance = 0.0, 1.0
+        mean, variance = law0.means[0, 0], law0.variances[0, 0]
         for i in range(count):
             mean, variance = a[i] * mean + b[i], a[i] ** 2 * variance + c[i] ** 2
-        errors.append(abs(float(mean) - 1.5) + abs(float(variance) - 0.49))
-    assert abs(slope(counts, errors) - 1) < 0.15, errors
+        errors.append(abs(float(mean - law1.means[0, 0])) + abs(float(variance - law1.variances[0, 0])))
+    return errors
+
+
+WEAK = [
+    (EulerMaruyama(Constant(1.0)), 0.0),
+    (EulerMaruyama(Vanishing(1.5)), 0.0),
+    (EulerMaruyama(Bump(1.2)), 0.0),
+    (StochasticHeun(Constant(1.0)), 0.0),
+    (StochasticHeun(Vanishing(2.0)), 0.0),
+    (Exponential(Constant(1.0)), 0.0),
+    (Exponential(Memoryless(1.0)), 0.1),
+    (Exponential(Memoryless(0.5)), 0.1),
+    (ReverseDiffusion(), 0.1),
+]
+
+
+@pytest.mark.parametrize("path_name", ["ot", "sqrt", "vp"])
+@pytest.mark.parametrize(("sampler", "start"), WEAK, ids=str)
+def test_sde_solvers_converge_weakly_with_their_order(
+    sampler: Sampler, start: float, path_name: str, x64: None
+) -> None:
+    counts = [80, 160, 320]
+    errors = weak_errors(sampler, PATHS[path_name](), counts, start)
+    assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
+
+
+FINITE = [sampler for name, cls in SAMPLERS.items() if not (sampler := cls()).stochastic] + [
+    EDMHeun(),
+    StochasticHeun(Constant(0.0)),
+    Exponential(Constant(0.0)),
+    EulerMaruyama(Constant(0.0)),
+]
+
+
+@pytest.mark.parametrize("sampler", FINITE, ids=lambda sampler: type(sampler).__name__)
+def test_every_ode_solver_converges_with_its_order(sampler: Sampler, x64: None) -> None:
+    """On vp from t = 0.1 to 0.9, against a fine RK4, on a target whose field is not linear: two unequal components."""
+    path = PATHS["vp"]()
+    field = OracleField(
+        path, Mixture(jnp.array([[-2.0], [1.5]]), jnp.array([[0.3], [1.0]]), jnp.array([0.4, 0.6])), (1,)
+    )
+    x = jnp.linspace(-2, 2, 41)[:, None]
+
+    def end(sampler: Sampler, count: int) -> Array:
+        return run(sampler, field, x, jnp.linspace(0.1, 0.9, count + 1), jax.random.key(0), last="step")[0]
+
+    truth, counts = end(RK4(), 1000), [60, 120, 240]
+    errors = [float(jnp.sqrt(jnp.mean((end(sampler, count) - truth) ** 2))) for count in counts]
+    assert abs(slope(counts[-2:], errors[-2:]) - sampler.order) < 0.15, errors
+
+
+@pytest.mark.parametrize(
+    ("stochastic", "plain"),
+    [
+        (Exponential(Constant(0.0)), DDIM()),
+        (DPMSolverPP2MSDE(Constant(0.0)), DPMSolverPP2M()),
+        (StochasticHeun(Constant(0.0)), Heun()),
+    ],
+    ids=["exponential", "dpmpp", "heun"],
+)
+def test_without_sigma_each_sde_solver_is_its_ode_solver(stochastic: Sampler, plain: Sampler) -> None:
+    grid = times(UniformGrid(), 12, OT())
+    a, b = (run(sampler, FIELD, POINTS, grid, jax.random.key(1))[0] for sampler in (stochastic, plain))
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_ddim_is_euler_in_its_own_variables(x64: None) -> None:
+    """d(x/alpha) = E[eps|x] d(beta/alpha): an Euler step there, from t = 0.3 to 0.5 on vp."""
+    path = PATHS["vp"]()
+    field = gaussian_field(path)
+    x, c, end = jnp.array([0.7]), coefficients(path, 0.3), coefficients(path, 0.5)
+    euler = x / c.alpha + (end.beta / end.alpha - c.beta / c.alpha) * field.noise(x, 0.3)
+    np.testing.assert_allclose(DDIM().step(field, x, 0.3, 0.2, None) / end.alpha, euler, rtol=1e-12)
+
+
+def test_ddpm_is_the_exponential_step_with_memoryless_sigma(x64: None) -> None:
+    """Mean and variance of q(x_s | x_t, z = E[z|x_t]), the posterior of the forward chain (2006.11239, eq. 7)."""
+    path = PATHS["vp"]()
+    field = gaussian_field(path)
+    x, c, end = jnp.array([0.7]), coefficients(path, 0.3), coefficients(path, 0.5)
+    data = field.data(x, 0.3)
+    ratio2 = (c.alpha / end.alpha) ** 2  # 1 - rate of the forward step from s to t
+    mean = (end.alpha * (1 - ratio2) * data + jnp.sqrt(ratio2) * end.beta**2 * x) / c.beta**2
+    variance = end.beta**2 / c.beta**2 * (1 - ratio2)
+    sampler = Exponential(Memoryless(1.0))
+    np.testing.assert_allclose(sampler.step(field, x, 0.3, 0.2, None), mean, rtol=1e-10)
+    noise = sampler.step(field, x, 0.3, 0.2, jax.random.key(3)) - mean
+    np.testing.assert_allclose(noise / jax.random.normal(jax.random.key(3), (1,)), jnp.sqrt(variance), rtol=1e-10)
+
+
+def test_edm_reproduces_its_papers_algorithm(x64: None) -> None:
+    """Algorithm 2 of 2206.00364 on its own path: the stochastic jump, the Heun step, evaluations at the jumped level."""
+    path, gamma, noise_scale = PATHS["edm"](), 0.3, 1.003
+    field = gaussian_field(path)
+    x, t, h = jnp.array([0.4]), 0.5, 0.05
+    level, lower = float(path.beta(t)), float(path.beta(t + h))
+    sampler = EDMHeun(churn=gamma, s_noise=noise_scale)
+    done = sampler.step(field, x, t, h, jax.random.key(5))
+
+    def denoiser(x: Array, level: float) -> Array:  # D(x; sigma) of a Gaussian with mean 1.5 and variance 0.49
+        return (0.49 * x + level**2 * 1.5) / (0.49 + level**2)
+
+    raised = level * (1 + gamma)
+    jumped = x + np.sqrt(raised**2 - level**2) * noise_scale * jax.random.normal(jax.random.key(5), (1,))
+    d = (jumped - denoiser(jumped, raised)) / raised
+    euler = jumped + (lower - raised) * d
+    d_lower = (euler - denoiser(euler, lower)) / lower
+    np.testing.assert_allclose(done, jumped + (lower - raised) * (d + d_lower) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("diffusion", [Memoryless(1.0), Constant(0.7)], ids=lambda d: type(d).__name__)
+def test_ends_of_the_process_are_as_correlated_as_theory_says(diffusion: Constant, x64: None) -> None:
+    """For a Gaussian target corr(X_0, X_1) = exp(-1/2 integral of sigma^2/C_t dt); memoryless forgets X_0 altogether."""
+    path = PATHS["ot"]()
+    field, sampler = gaussian_field(path), EulerMaruyama(diffusion)
+    start, end = 0.02, 0.98
+    grid = jnp.linspace(start, end, 6001)
+    a, _, c = jax.jit(jax.vmap(lambda t, h: affine_parts(sampler, field, t, h)))(grid[:-1], jnp.diff(grid))
+    variance = mixtures.marginal(field.mixture, coefficients(path, start)).variances[0, 0]
+    spread, gain = variance, jnp.prod(a)
+    for i in range(len(a)):
+        spread = a[i] ** 2 * spread + c[i] ** 2
+    found = float(gain * jnp.sqrt(variance / spread))
+
+    def rate(t: Array) -> Array:
+        at = coefficients(path, t)
+        return diffusion.sigma(t, at) ** 2 / mixtures.marginal(field.mixture, at).variances[0, 0]
+
+    points = jnp.linspace(start, end, 20_001)
+    theory = float(jnp.exp(-jnp.trapezoid(jax.vmap(rate)(points), points) / 2))
+    assert found == pytest.approx(theory, rel=0.02)
+
+
+def test_langevin_keeps_the_law_that_it_holds() -> None:
+    """Frozen at t = 0.9 from p_0.9, 300 steps of Langevin leave mean 0.9 mu and the mixture's within-mode spread."""
+    mixture = Ring().mixture()
+    held = mixtures.marginal(mixture, coefficients(OT(), 0.9))
+    field = OracleField(OT(), mixture, (2,))
+    x = jax.vmap(partial(mixtures.sample, held))(jax.random.split(jax.random.key(1), 4000))
+    grid = times(UniformGrid(start=0.9), 300, OT())
+    end, _ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), last="step")
+    from diffsde.metrics.mixture import mixture_figures
+
+    assert float(mixture_figures(held, end).within_mode_std) == pytest.approx(1.0, abs=0.03)
+    assert float(jnp.mean((end - x) ** 2)) > 0.1  # and it did move
+
+
+def test_the_corrector_does_not_look_at_its_neighbours() -> None:
+    """A sample's Langevin step size comes from its own norms: the same alone and in a batch."""
+    grid = times(UniformGrid(start=0.05), 10, OT())
+    sampler = PredictorCorrector()
+    alone, _ = run(sampler, FIELD, POINTS[:1], grid, jax.random.key(1))
+    among, _ = run(sampler, FIELD, POINTS, grid, jax.random.key(1))
+    np.testing.assert_allclose(alone, among[:1], rtol=2e-4, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", DIFFUSIONS)
@@ -144,10 +300,6 @@ def test_increments_of_the_noise_are_normal() -> None:
     assert noise.var() == pytest.approx(0.25 * h, rel=0.015)
     assert np.mean(noise**4) / noise.var() ** 2 == pytest.approx(3.0, abs=0.06)
     assert abs(np.corrcoef(noise[::2], noise[1::2])[0, 1]) < 0.01
-
-
-FIELD = OracleField(OT(), Ring().mixture(), (2,))
-POINTS = jax.random.normal(jax.random.key(5), (12, 2))
 
 
 def test_a_sample_depends_on_its_own_index_alone() -> None:
@@ -236,17 +388,19 @@ def test_a_grid_too_fine_for_float32_is_refused() -> None:
         times(ListGrid(times=(0.0, 0.5, 1.0)), 5, OT())
 
 
-def test_every_sampler_states_its_order_and_its_cost() -> None:
-    """`evaluations` is what a step really calls: counted on a field that counts."""
-    for sampler in (cls() for cls in SAMPLERS.values()):
-        calls = []
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_states_its_cost(name: str) -> None:
+    """`evaluations` is what a step really calls, and `evaluates_end` whether at t + h: counted on a field that counts."""
+    calls: list[float] = []
 
-        @dataclasses.dataclass(frozen=True)
-        class Counting(OracleField):
-            def output(self, x, t):  # type: ignore[no-untyped-def]
-                calls.append(t)  # noqa: B023
-                return super().output(x, t)
+    @dataclasses.dataclass(frozen=True)
+    class Counting(OracleField):
+        def output(self, x: Array, t: Array) -> Prediction:
+            calls.append(float(t))
+            return super().output(x, t)
 
-        sampler.step(Counting(OT(), Ring().mixture(), (2,)), jnp.ones(2), 0.25, 0.25, jax.random.key(0))
-        assert len(calls) == sampler.evaluations
-        assert (max(calls) == 0.5) == sampler.evaluates_end
+    sampler = SAMPLERS[name]()
+    field = Counting(OT(), Ring().mixture(), (2,))
+    sampler.step(field, sampler.start(jnp.ones(2)), 0.25, 0.25, jax.random.key(0))
+    assert len(calls) == sampler.evaluations
+    assert (max(calls) == 0.5) == sampler.evaluates_end

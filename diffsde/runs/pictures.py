@@ -62,7 +62,7 @@ def draw_pictures(
             save_figure(out / "trajectories.png", lines.trajectories_1d(panels, truth[:, 0])),
             save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0])),
         ]
-    shown = list(runs)[-1] if hasattr(sampler, "diffusion") else next(iter(runs))
+    shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
     return _planar(runs, shown, field.path, dataset, truth, out)
 
 
@@ -71,10 +71,13 @@ _companion = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
 
 def beside(sampler: Sampler) -> dict[str, Sampler]:
     """The ODE and the SDE to show side by side, the chosen sampler being one of them."""
-    if isinstance(sampler, EulerMaruyama):
-        scale = float(sampler.diffusion.scale)
-        return {"ODE": Euler(), f"SDE, {type(sampler.diffusion).__name__.lower()} sigma = {scale:g}": sampler}
-    return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
+    if not sampler.stochastic:
+        return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
+    diffusion = getattr(sampler, "diffusion", None)
+    about = type(sampler).__name__
+    if diffusion is not None:
+        about += f", {type(diffusion).__name__.lower()} sigma = {float(diffusion.scale):g}"
+    return {"ODE": Euler(), f"SDE: {about}": sampler}
 
 
 def _planar(

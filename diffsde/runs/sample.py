@@ -155,7 +155,8 @@ def settle_ends(chosen: SampleConfig, field: Field, grid: Array) -> str:
 
     def finite(i: int) -> bool:
         x, t, h = jnp.full(field.shape, 0.5), grid[i], grid[i + 1] - grid[i]
-        return bool(jnp.isfinite(chosen.sampler.step(field, x, t, h, jax.random.key(0))).all())
+        sampler = chosen.sampler
+        return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
 
     if len(grid) > 2 and not finite(0):
         raise UserError(

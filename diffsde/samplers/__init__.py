@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from diffsde.samplers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
+from diffsde.samplers.edm import EDMHeun
+from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import GRIDS, Grid, times
-from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.multistep import AB2, AB3, DEIS2, DEIS3, IPNDM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
+from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
 from diffsde.samplers.sampler import LAST_STEPS, Sampler, Trajectory, simulate
-from diffsde.samplers.sde import EulerMaruyama
+from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
+from diffsde.samplers.unipc import UniPC
 
-SAMPLERS: dict[str, type[Sampler]] = {"euler": Euler, "heun": Heun, "em": EulerMaruyama}
+SAMPLERS: dict[str, type[Sampler]] = {
+    # of the ODE
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": RK4,
+    "ab2": AB2,
+    "ab3": AB3,
+    "ddim": DDIM,
+    "dpmpp_2m": DPMSolverPP2M,
+    "dpmpp_3m": DPMSolverPP3M,
+    "unipc": UniPC,
+    "deis2": DEIS2,
+    "deis3": DEIS3,
+    "ipndm": IPNDM,
+    "edm": EDMHeun,
+    # of the SDE
+    "em": EulerMaruyama,
+    "stochastic_heun": StochasticHeun,
+    "exponential": Exponential,
+    "dpmpp_2m_sde": DPMSolverPP2MSDE,
+    "reverse_diffusion": ReverseDiffusion,
+    "pc": PredictorCorrector,
+    "ald": AnnealedLangevin,
+    "langevin": Langevin,
+}
 
 __all__ = [
     "DIFFUSIONS",

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import abc
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diffsde.expressions import evaluate
+from diffsde.paths import GaussianPath, coefficients, log_snr
 from diffsde.types import Coefficients, Scalar, choice
 
 
@@ -78,10 +82,47 @@ class Memoryless(Diffusion):
         return self.scale * jnp.sqrt(2 * (c.beta**2 * c.dalpha / c.alpha - c.beta_dbeta))
 
 
+@choice
+class ExpressionDiffusion(Diffusion):
+    """sigma_t = scale times an expression in t, alpha and beta, e.g. "beta * (1 + alpha)"."""
+
+    scale: float = 1.0
+    sigma_t: str = "beta"
+
+    def check(self) -> None:
+        Diffusion.check(self)
+        half = jnp.asarray(0.5)
+        self.sigma(half, Coefficients(half, half, half, half, half))
+
+    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.scale * evaluate(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta}) * jnp.ones_like(c.beta)
+
+
+# Nodes and weights of Gauss-Legendre on [0, 1]; open, so that neither end, where sigma or 1/beta may be infinite, is met.
+NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(8))
+
+
+def forgetting(diffusion: Diffusion, path: GaussianPath, t: Scalar, h: Scalar) -> Scalar:
+    """L = integral of sigma^2/beta^2 over [t, t + h]: the noise of x keeps the factor e^(-L/2) of its own.
+
+    Exact for `memoryless`, scale^2 times the change of log(alpha^2/beta^2), infinite from alpha = 0 and to beta = 0;
+    else by 8-point Gauss-Legendre quadrature, which needs no evaluation of the field.
+    """
+    if isinstance(diffusion, Memoryless):
+        return 2 * diffusion.scale**2 * (log_snr(path, t + h) - log_snr(path, t))
+
+    def rate(node: Scalar) -> Scalar:
+        c = coefficients(path, t + h * node)
+        return (diffusion.sigma(t + h * node, c) / c.beta) ** 2
+
+    return h * jnp.sum(jnp.asarray(WEIGHTS) * jax.vmap(rate)(jnp.asarray(NODES + 0.5)))
+
+
 DIFFUSIONS: dict[str, type[Diffusion]] = {
     "constant": Constant,
     "vanishing": Vanishing,
     "sqrt": SquareRoot,
     "bump": Bump,
     "memoryless": Memoryless,
+    "expression": ExpressionDiffusion,
 }

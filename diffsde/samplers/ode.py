@@ -32,3 +32,31 @@ class Heun(Sampler):
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
         u = field.velocity(x, t)
         return x + h / 2 * (u + field.velocity(x + h * u, t + h))
+
+
+@choice
+class Midpoint(Sampler):
+    """x' = x + h u(x + h/2 u(x, t), t + h/2). Order 2."""
+
+    order: ClassVar[int] = 2
+    evaluations: ClassVar[int] = 2
+    evaluates_end: ClassVar[bool] = False
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        return x + h * field.velocity(x + h / 2 * field.velocity(x, t), t + h / 2)
+
+
+@choice
+class RK4(Sampler):
+    """The classical Runge-Kutta method. Order 4."""
+
+    order: ClassVar[int] = 4
+    evaluations: ClassVar[int] = 4
+    evaluates_end: ClassVar[bool] = True
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        k1 = field.velocity(x, t)
+        k2 = field.velocity(x + h / 2 * k1, t + h / 2)
+        k3 = field.velocity(x + h / 2 * k2, t + h / 2)
+        k4 = field.velocity(x + h * k3, t + h)
+        return x + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)

@@ -24,12 +24,22 @@ class Sampler(abc.ABC):
 
     order: of the global error in h (weak order for an SDE). evaluations: of the field a step.
     evaluates_end: whether a step looks at the field at t + h, which may be singular at t = 1.
-    A method with memory keeps it in its state: `start` makes the state of a point, `point` reads it back.
+    stochastic: whether a step draws noise.
+    A method with memory carries it as the loop's state: `start` makes the state of a point, `point` reads it back.
     """
 
     order: ClassVar[int]
     evaluations: ClassVar[int]
     evaluates_end: ClassVar[bool]
+    stochastic: ClassVar[bool] = False
+
+    def start(self, x: Array) -> Any:
+        """The state before the first step; the point itself for a method without memory."""
+        return x
+
+    def point(self, state: Any) -> Array:
+        """The point x (*shape,) of a state."""
+        return state
 
     @abc.abstractmethod
     def step(self, field: Field, x: Any, t: Scalar, h: Scalar, key: Key | None) -> Any:
@@ -39,6 +49,11 @@ class Sampler(abc.ABC):
 def gaussian(key: Key | None, like: Array) -> Array:
     """Standard normal noise of a point's shape; none at all without a key."""
     return jnp.zeros_like(like) if key is None else jax.random.normal(key, like.shape, like.dtype)
+
+
+def split(key: Key | None, count: int) -> list[Key | None]:
+    """Independent keys for a step that draws more than once; none from none."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
 
 
 class Trajectory(NamedTuple):
@@ -67,34 +82,35 @@ def simulate(
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
     count = times.shape[0] - 1
+    points = jax.vmap(sampler.point)
 
-    def advance(x: Array, j: Array) -> Array:
+    def advance(state: Any, j: Array) -> Any:
         t, h = times[j], times[j + 1] - times[j]
-        return jax.vmap(lambda x, key: sampler.step(field, x, t, h, jax.random.fold_in(key, j)))(x, keys)
+        return jax.vmap(lambda x, key: sampler.step(field, x, t, h, jax.random.fold_in(key, j)))(state, keys)
 
-    def finish(x: Array) -> Array:
+    def finish(state: Any) -> Array:
         t, h = times[count - 1], times[count] - times[count - 1]
         if last == "denoise":
-            return jax.vmap(lambda x: field.data(x, t))(x)
+            return jax.vmap(lambda x: field.data(x, t))(points(state))
         if last == "mean":
-            return jax.vmap(lambda x: sampler.step(field, x, t, h, None))(x)
-        return advance(x, jnp.asarray(count - 1))
+            return points(jax.vmap(lambda x: sampler.step(field, x, t, h, None))(state))
+        return points(advance(state, jnp.asarray(count - 1)))
 
-    def run(x: Array, begin: Scalar, length: int) -> Array:
-        return jax.lax.scan(lambda x, j: (advance(x, j), None), x, begin + jnp.arange(length))[0]
+    def run(state: Any, begin: Scalar, length: int) -> Any:
+        return jax.lax.scan(lambda state, j: (advance(state, j), None), state, begin + jnp.arange(length))[0]
 
+    state = jax.vmap(sampler.start)(x)
     if save_every is None:
-        return finish(run(x, 0, count - 1)), None
+        return finish(run(state, 0, count - 1)), None
 
     keep = x.shape[0] if keep is None else min(keep, x.shape[0])
     blocks, rest = divmod(count - 1, save_every)
 
-    def block(x: Array, b: Array) -> tuple[Array, Array]:
-        x = run(x, b * save_every, save_every)
-        return x, x[:keep]
+    def block(state: Any, b: Array) -> tuple[Any, Array]:
+        state = run(state, b * save_every, save_every)
+        return state, points(state)[:keep]
 
-    first = x[None, :keep]
-    x, saved = jax.lax.scan(block, x, jnp.arange(blocks))
-    x = finish(run(x, blocks * save_every, rest))
+    state, saved = jax.lax.scan(block, state, jnp.arange(blocks))
+    end = finish(run(state, blocks * save_every, rest))
     saved_at = [*range(0, blocks * save_every + 1, save_every), count]
-    return x, Trajectory(times[jnp.array(saved_at)], jnp.concatenate([first, saved, x[None, :keep]]))
+    return end, Trajectory(times[jnp.array(saved_at)], jnp.concatenate([x[None, :keep], saved, end[None, :keep]]))

@@ -22,6 +22,7 @@ class EulerMaruyama(Sampler):
     """
 
     order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
@@ -32,3 +33,47 @@ class EulerMaruyama(Sampler):
         known = field.output(x, t)
         drift = known.velocity + sigma**2 / 2 * known.score
         return x + h * drift + sigma * jnp.sqrt(h) * gaussian(key, x)
+
+
+@choice
+class StochasticHeun(Sampler):
+    """x~ = x + h a + sigma sqrt(h) xi, x' = x + h/2 (a(x, t) + a(x~, t + h)) + (sigma + sigma')/2 sqrt(h) xi, a = u + sigma^2/2 s.
+
+    Weak order 2, since the noise is additive (Kloeden & Platen 1992, section 15.1); sigma = 0 is Heun.
+    """
+
+    order: ClassVar[int] = 2
+    stochastic: ClassVar[bool] = True
+    evaluations: ClassVar[int] = 2
+    evaluates_end: ClassVar[bool] = True
+
+    diffusion: Diffusion = dataclasses.field(default_factory=Constant)
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        def drift(x: Array, t: Scalar) -> tuple[Array, Scalar]:
+            sigma, known = self.diffusion.sigma(t, coefficients(field.path, t)), field.output(x, t)
+            return known.velocity + sigma**2 / 2 * known.score, sigma
+
+        noise = jnp.sqrt(h) * gaussian(key, x)
+        a, sigma = drift(x, t)
+        a_end, sigma_end = drift(x + h * a + sigma * noise, t + h)
+        return x + h / 2 * (a + a_end) + (sigma + sigma_end) / 2 * noise
+
+
+@choice
+class ReverseDiffusion(Sampler):
+    """x' = (2 - a) x + b^2 s + b xi: the forward chain x_t = a x_t' + b xi undone as it was discretised (2011.13456, eq. 46).
+
+    a = alpha/alpha', b^2 = beta^2 - a^2 beta'^2. Weak order 1; it follows the memoryless SDE.
+    """
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+    evaluations: ClassVar[int] = 1
+    evaluates_end: ClassVar[bool] = False
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        c, end = coefficients(field.path, t), coefficients(field.path, t + h)
+        a = c.alpha / end.alpha
+        b2 = c.beta**2 - (a * end.beta) ** 2
+        return (2 - a) * x + b2 * field.score(x, t) + jnp.sqrt(jnp.maximum(b2, 0)) * gaussian(key, x)

@@ -1,0 +1,121 @@
+"""Langevin dynamics: with t held still, dX = (sigma^2/2) grad log p_t dt + sigma dW leaves p_t as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from diffsde.fields import Field
+from diffsde.paths import coefficients
+from diffsde.samplers.diffusions import Constant, Diffusion
+from diffsde.samplers.sampler import Sampler, gaussian, split
+from diffsde.samplers.sde import ReverseDiffusion
+from diffsde.types import Array, Key, Scalar, choice
+
+NORMS = ("sample", "dimension")
+
+
+def langevin(score: Array, x: Array, size: Scalar, key: Key | None) -> Array:
+    """x + size s + sqrt(2 size) xi: one unadjusted Langevin step of that size."""
+    return x + size * score + jnp.sqrt(2 * size) * gaussian(key, x)
+
+
+@choice
+class PredictorCorrector(Sampler):
+    """A predictor's step to t + h, then `corrections` Langevin steps at t + h (2011.13456, algorithm 1).
+
+    Their size is 2 (snr |xi|/|s|)^2 with the norms of the sample itself (`norm: sample`, algorithms 4 and 5, where they are
+    averaged over the batch, which would make a sample depend on its neighbours), or 2 (snr beta)^2, what those norms are
+    on average for a standard normal (`norm: dimension`). No correction where beta = 0. Order of the predictor: 1.
+    """
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+    evaluates_end: ClassVar[bool] = True
+
+    predictor: Sampler = dataclasses.field(default_factory=ReverseDiffusion)
+    corrections: int = 1
+    snr: float = 0.16
+    norm: str = "sample"
+
+    def check(self) -> None:
+        if self.corrections < 1 or self.snr <= 0:
+            raise ValueError(f"corrections={self.corrections}, snr={self.snr}; both must be positive")
+        if self.norm not in NORMS:
+            raise ValueError(f"norm is '{self.norm}'; there are {', '.join(NORMS)}")
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]  # of the predictor and the corrections together
+        return self.predictor.evaluations + self.corrections
+
+    def start(self, x: Array) -> Array:
+        return self.predictor.start(x)
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        keys = split(key, self.corrections + 1)
+        x = self.predictor.step(field, x, t, h, keys[0])
+        beta = jnp.asarray(coefficients(field.path, t + h).beta)
+        safe = jnp.where(beta > 0, t + h, t)
+        for part in keys[1:] if key is not None else []:
+            score = field.score(x, safe)
+            noise = jnp.linalg.norm(gaussian(part, x).ravel())
+            ratio = noise / jnp.linalg.norm(score.ravel()) if self.norm == "sample" else beta
+            x = jnp.where(beta > 0, langevin(score, x, 2 * (self.snr * ratio) ** 2, part), x)
+        return x
+
+
+@choice
+class AnnealedLangevin(Sampler):
+    """`corrections` Langevin steps of size step_size beta^2 at t, then x alpha'/alpha at t + h (1907.05600, algorithm 1).
+
+    There alpha = 1 and x stays; no order, since it is exact only in the limit of many corrections. Start where alpha > 0.
+    """
+
+    order: ClassVar[int] = 0
+    stochastic: ClassVar[bool] = True
+    evaluates_end: ClassVar[bool] = False
+
+    corrections: int = 10
+    step_size: float = 0.1
+
+    def check(self) -> None:
+        if self.corrections < 1 or self.step_size <= 0:
+            raise ValueError(f"corrections={self.corrections}, step_size={self.step_size}; both must be positive")
+
+    @property
+    def evaluations(self) -> int:  # type: ignore[override]
+        return self.corrections
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        c, end = coefficients(field.path, t), coefficients(field.path, t + h)
+        for part in split(key, self.corrections):
+            x = langevin(field.score(x, t), x, self.step_size * c.beta**2, part)
+        return x * (end.alpha / c.alpha)
+
+
+@choice
+class Langevin(Sampler):
+    """The SDE up to t = freeze; from there the flow stops and t stays: dX = (sigma^2/2) s(X, freeze) dt + sigma dW.
+
+    The steps after `freeze` are Langevin time at p_freeze, whose law stays p_freeze. Weak order 1 until then.
+    """
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+    evaluations: ClassVar[int] = 1
+    evaluates_end: ClassVar[bool] = False
+
+    diffusion: Diffusion = dataclasses.field(default_factory=Constant)
+    freeze: float = 0.9
+
+    def check(self) -> None:
+        if not 0 < self.freeze < 1:
+            raise ValueError(f"freeze is {self.freeze}; it must lie between 0 and 1")
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        at = jnp.minimum(t, self.freeze)
+        sigma, known = self.diffusion.sigma(at, coefficients(field.path, at)), field.output(x, at)
+        flow = jnp.where(t < self.freeze, known.velocity, 0.0)
+        return langevin(known.score, x, sigma**2 * h / 2, key) + h * flow

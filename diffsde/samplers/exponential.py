@@ -1,0 +1,57 @@
+"""Steps that solve the linear part of the SDE exactly and hold E[z|x] still: DDIM, DDPM ancestral sampling, and all between.
+
+With D = E[z|x_t] the SDE reads dX = [dbeta/beta - sigma^2/(2 beta^2)] X dt + [...] D dt + sigma dW, and for D frozen
+over the step its exact solution is
+    x' = alpha' D + beta' (e^(-L/2) eps_hat + sqrt(1 - e^(-L)) xi),   L = integral of sigma_t^2/beta_t^2 dt.
+L = 0 is DDIM; memoryless sigma, L = change of log(alpha^2/beta^2), is DDPM; L -> infinity forgets x but for D.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from diffsde.fields import Field
+from diffsde.paths import coefficients
+from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
+from diffsde.samplers.sampler import Sampler, gaussian
+from diffsde.types import Array, Key, Scalar, choice
+
+
+@choice
+class Exponential(Sampler):
+    """x' = alpha' D + beta' (e^(-L/2) eps_hat + sqrt(1 - e^(-L)) xi). Weak order 1.
+
+    sigma = 0: DDIM (2010.02502, eq. 12), which is Euler in (x/alpha, beta/alpha); memoryless with scale eta:
+    DDIM with that eta in continuous time, eta = 1 being DDPM's ancestral step (2006.11239, algorithm 2).
+    Regular at t = 0 where alpha = 0 and at t = 1 where beta = 0.
+    """
+
+    order: ClassVar[int] = 1
+    stochastic: ClassVar[bool] = True
+    evaluations: ClassVar[int] = 1
+    evaluates_end: ClassVar[bool] = False
+
+    diffusion: Diffusion = dataclasses.field(default_factory=Memoryless)
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        c = coefficients(field.path, t + h)
+        decay = jnp.exp(-forgetting(self.diffusion, field.path, t, h) / 2)
+        known = field.output(x, t)
+        noise = decay * known.noise + jnp.sqrt(jnp.maximum(1 - decay**2, 0)) * gaussian(key, x)
+        return c.alpha * known.data + c.beta * noise
+
+
+@choice
+class DDIM(Sampler):
+    """x' = alpha' D + beta' eps_hat: the exponential step without noise (2010.02502, eq. 12). Order 1."""
+
+    order: ClassVar[int] = 1
+    evaluations: ClassVar[int] = 1
+    evaluates_end: ClassVar[bool] = False
+
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+        c, known = coefficients(field.path, t + h), field.output(x, t)
+        return c.alpha * known.data + c.beta * known.noise

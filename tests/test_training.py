@@ -1,0 +1,132 @@
+"""Training: the EMA's closed form, independence of the chunking, and descent to the known floor of a Gaussian."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffsde.datasets import CustomMixture
+from diffsde.nets import MLP, initialise, structure
+from diffsde.objectives import Problem, VelocityMatching
+from diffsde.optimizers import Adam, Optimizer
+from diffsde.paths import OT
+from diffsde.time_laws import Uniform
+from diffsde.training import Run, TrainState, ema_decay, loss_floor, start, train_step, train_steps
+from diffsde.types import Moments, Scalar, choice
+
+NET = MLP(widths=(8,))
+DATA = CustomMixture(means=((1.0, -2.0),), stds=(0.5,))
+
+
+@choice
+class Still(Optimizer):
+    """An optimizer that never moves."""
+
+    rest: float = 0.0
+
+    def transform(self, steps: Scalar) -> optax.GradientTransformation:
+        return optax.set_to_zero()
+
+
+def made(optimizer: Optimizer | None = None, seed: int = 0, ema: float = 0.999, batch: int = 16) -> tuple[Run, Any]:
+    graph, _ = structure(NET, (2,))
+    moments = Moments(jnp.array([1.0, -2.0]), jnp.asarray(0.5))
+    problem = Problem(OT(), VelocityMatching("unit"), Uniform(), moments, graph, True)
+    chosen = optimizer or Adam(lr=0.01, warmup=5.0)
+    run = Run(problem, DATA, DATA.load(), chosen, jax.random.key(seed), jnp.asarray(60.0), jnp.asarray(ema), batch)
+    return run, initialise(NET, (2,), jax.random.key(9))
+
+
+def begin(run: Run, params: Any) -> TrainState:
+    """A start whose memory may be given away."""
+    return start(run, jax.tree.map(jnp.copy, params))
+
+
+def leaves(tree: Any) -> list[np.ndarray]:
+    return [np.array(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_training_does_not_depend_on_the_chunks() -> None:
+    """60 steps are 20 + 40 steps to the bit, losses, parameters, EMA and optimizer state, whatever the chunk's size."""
+    run, params = made()
+    whole, losses = train_steps(run, begin(run, params), jnp.asarray(60), chunk=60)
+    state, first = train_steps(run, begin(run, params), jnp.asarray(20), chunk=60)
+    parts, second = train_steps(run, state, jnp.asarray(40), chunk=40)
+    assert int(parts.step) == int(whole.step) == 60
+    for ours, theirs in zip(leaves(parts), leaves(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(np.concatenate([first[:20], second]), losses)
+    np.testing.assert_array_equal(first[20:], 0)
+    assert len(set(np.asarray(losses).tolist())) == 60  # a fresh batch every step
+
+
+def test_the_seed_is_all_the_randomness() -> None:
+    """The same seed gives the same losses, another seed others."""
+    losses = []
+    for seed in (0, 0, 1):
+        run, params = made(seed=seed)
+        losses.append(np.asarray(train_steps(run, begin(run, params), jnp.asarray(3), chunk=60)[1][:3]))
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert not np.any(losses[0] == losses[2])
+
+
+def test_ema_forgets_its_start_in_closed_form() -> None:
+    """Over n steps of constant parameters the warm-up keeps n! 9!/(n+9)! of the start; past it, the product of the decays."""
+    run, params = made(Still(), ema=0.99999)
+    state = start(run, params)._replace(ema=jax.tree.map(lambda leaf: leaf + 1, params))
+    program = jax.jit(partial(train_step, run))
+    for n in range(1, 7):
+        state, _ = program(state)
+        for average, now in zip(leaves(state.ema), leaves(params), strict=True):
+            np.testing.assert_allclose(average - now, 1 / math.comb(n + 9, 9), rtol=1e-4, atol=3e-7)
+    for now, then in zip(leaves(state.params), leaves(params), strict=True):
+        np.testing.assert_array_equal(now, then)
+    steps = jnp.arange(2000)
+    capped = np.asarray(jax.vmap(partial(ema_decay, 0.99))(steps), np.float64)
+    assert np.all(capped[891:] == np.float32(0.99)) and np.all(capped[:890] < 0.99)  # (1+k)/(10+k) = 0.99 at k = 890
+    kept = np.prod(capped)
+    assert kept == pytest.approx(0.99 ** (2000 - 890) / math.comb(890 + 9, 9), rel=1e-3)
+
+
+def test_without_ema_the_average_is_the_parameters() -> None:
+    """ema = 0 keeps the last parameters themselves."""
+    run, params = made(ema=0.0)
+    state, _ = train_steps(run, begin(run, params), jnp.asarray(5), chunk=60)
+    for average, now in zip(leaves(state.ema), leaves(state.params), strict=True):
+        np.testing.assert_array_equal(average, now)
+
+
+def test_start_shares_no_memory_with_its_ema() -> None:
+    """The state may be donated: parameters and EMA are equal but not one buffer."""
+    run, params = made()
+    state = start(run, params)
+    assert int(state.step) == 0
+    for average, now in zip(jax.tree.leaves(state.ema), jax.tree.leaves(state.params), strict=True):
+        assert average is not now
+        assert average.unsafe_buffer_pointer() != now.unsafe_buffer_pointer()
+
+
+def test_floor_of_a_gaussian() -> None:
+    """The velocity floor of N(m, s^2) on ot is the integral of s^2/(t^2 s^2 + (1-t)^2) = s pi/2."""
+    run, _ = made()
+    value, error = loss_floor(run, DATA.mixture(), jax.random.key(3), 2**14)
+    assert abs(float(value) - 0.5 * math.pi / 2) < 4 * float(error) + 1e-5
+    assert 0 < float(error) < 0.01
+
+
+def test_training_descends_to_the_floor() -> None:
+    """Fitted to one Gaussian, where F* has conditional mean 0, the loss comes down to the floor and not below."""
+    run, params = made(Adam(lr=0.03, warmup=5.0), batch=256)
+    far = jax.tree.map(lambda leaf: 3 * leaf, params)
+    _, losses = train_steps(run, begin(run, far), jnp.asarray(60), chunk=60)
+    first, last = float(losses[0]), float(jnp.mean(losses[-20:]))
+    floor = 0.5 * math.pi / 2
+    assert first > 1.2 * floor
+    assert abs(last - floor) < 0.1 * floor
