@@ -38,9 +38,15 @@ def evaluate(text: str, variables: Mapping[str, Scalar]) -> Scalar:
     """
     try:
         tree = ast.parse(text.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError):
-        raise UserError(f"'{text}' is not an expression; write e.g. 'sin(pi*t/2)' or 't**2'") from None
-    return _value(tree.body, variables, text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise UserError(f"'{text[:60]}' is not an expression; write e.g. 'sin(pi*t/2)' or 't**2'") from None
+    try:
+        value = _value(tree.body, variables, text)
+    except (ArithmeticError, RecursionError) as error:
+        raise UserError(f"'{text[:60]}' cannot be computed: {error}") from None
+    if isinstance(value, complex):
+        raise UserError(f"'{text}' is not a real number")
+    return value
 
 
 def _value(node: ast.expr, variables: Mapping[str, Scalar], text: str) -> Scalar:

@@ -166,7 +166,7 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
 def has_finite_loss(problem: Problem) -> bool:
     """Whether E[weight |y_hat - y|^2] is finite, from how fast it grows towards the ends of the law of t.
 
-    The integrand is compared at u = 1e-3 and 1e-5 from each end: a growth like 1/u or faster has no integral.
+    The integrand is compared at u = 2^-16 and 2^-20 from each end: a growth like 1/u or faster has no integral.
     Preconditioned, it is weight c_out^2; raw, the network must undo y's whole variance, weight (a^2 s^2 + b^2).
     """
 
@@ -178,8 +178,8 @@ def has_finite_loss(problem: Problem) -> bool:
         a, b = predictions.row(problem.objective.kind, c)
         return (root * a * problem.moments.std) ** 2 + (root * b) ** 2
 
-    at = jax.jit(jax.vmap(integrand))(jnp.array([1e-5, 1 - 1e-5, 1e-3, 1 - 1e-3]))
-    return bool(np.all(np.asarray(at[:2] / at[2:]) < 100**0.97))
+    at = jax.jit(jax.vmap(integrand))(jnp.array([2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16]))
+    return bool(np.all(np.asarray(at[:2] / at[2:]) < 16**0.97))
 
 
 def resolve_weight(problem: Problem) -> Problem:

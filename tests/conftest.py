@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP
+from diffsde import mixtures
+from diffsde.mixtures import Mixture
+from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
+from diffsde.types import Coefficients
 
 REFERENCE = Path("reference", "gaussian_paths.json")
 
@@ -27,15 +34,48 @@ EVERY_PATH: dict[str, GaussianPath] = {
 }
 
 
-@pytest.fixture
-def x64() -> Iterator[None]:
-    """Double precision for one test; arrays that it uses have to be made inside it."""
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """float64 inside; arrays that are used there have to be made there."""
     before = bool(jax.config.read("jax_enable_x64"))
     jax.config.update("jax_enable_x64", True)
     try:
         yield
     finally:
         jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """float64 for one test; arrays that it uses have to be made inside it."""
+    with double_precision():
+        yield
+
+
+@cache
+def _program(path: GaussianPath) -> Callable[..., Any]:
+    return jax.jit(jax.vmap(lambda t: (coefficients(path, t), log_snr(path, t), path.variance(t))))
+
+
+def known(path: GaussianPath, times: np.ndarray) -> tuple[Coefficients, np.ndarray, np.ndarray]:
+    """Coefficients, log(alpha/beta) and beta^2 at up to 100 times; one compiled program a path, for all tests."""
+    padded = jnp.asarray(np.pad(np.asarray(times), (0, 100 - len(times)), mode="edge"), float)
+    return jax.tree.map(lambda part: np.asarray(part)[: len(times)], _program(path)(padded))
+
+
+def on_every_path(times: np.ndarray) -> Coefficients:
+    """The coefficients of every path at these times, one path after another, shapes (paths * times,)."""
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *(known(path, times)[0] for path in EVERY_PATH.values()))
+
+
+@partial(jax.jit, static_argnames="count")
+def _samples(mixture: Mixture, seed: int, count: int) -> jax.Array:
+    return jax.vmap(mixtures.sample, in_axes=(None, 0))(mixture, jax.random.split(jax.random.key(seed), count))
+
+
+def samples(mixture: Mixture, count: int = 20_000, seed: int = 0) -> np.ndarray:
+    """Points of a mixture (count, d); one compiled program for all mixtures of one shape."""
+    return np.asarray(_samples(mixture, seed, count))
 
 
 @pytest.fixture(params=list(EVERY_PATH))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import EVERY_PATH
+from conftest import EVERY_PATH, double_precision, known, on_every_path, samples
 from scipy import stats
 
 from diffsde import mixtures
@@ -44,17 +44,10 @@ MAKERS: dict[str, Callable[[], Mixture]] = {"isotropic": isotropic, "diagonal": 
 every_kind = pytest.mark.parametrize("kind", list(MAKERS))
 
 
-@jax.jit
-def stacked(times: jax.Array) -> Coefficients:
-    """The coefficients of every path at these times, one path after another."""
-    each = [jax.vmap(partial(coefficients, path))(times) for path in EVERY_PATH.values()]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *each)
-
-
 @cache
 def everywhere() -> tuple[Coefficients, jax.Array]:
     """Every path at 24 times inside (0, 1), in double precision, and a plausible x_t for each."""
-    c = stacked(jnp.linspace(0.05, 0.95, 24))
+    c = on_every_path(np.linspace(0.05, 0.95, 24))
     z, eps = np.random.default_rng(0).normal(size=(2, c.alpha.size, 2))
     return c, c.alpha[:, None] * 2 * z + c.beta[:, None] * eps
 
@@ -70,13 +63,16 @@ def test_reference_predictions(x64: None, reference: list[dict[str, Any]]) -> No
     def ours(mixture: Mixture, x: jax.Array, c: Coefficients) -> tuple[Any, Any]:
         return mixtures.log_prob(mixtures.marginal(mixture, c), x), mixtures.predict(mixture, x, c)
 
-    programs = {name: jax.jit(partial(coefficients, PATHS[name]())) for name in {case["path"] for case in reference}}
     for case in reference:
         law, spare = case["mixture"], 11 - len(case["mixture"]["means"])
         means = jnp.pad(jnp.array(law["means"]), ((0, spare), (0, 0)))  # components of weight 0 change nothing
         variances = jnp.pad(jnp.array(law["stds"]), (0, spare), constant_values=1.0)[:, None] ** 2
         mixture = Mixture(means, variances, jnp.pad(jnp.array(law["weights"]), (0, spare)))
-        log_p, exact = ours(mixture, jnp.array(case["x"]), programs[case["path"]](case["t"]))
+        log_p, exact = ours(
+            mixture,
+            jnp.array(case["x"]),
+            jax.tree.map(lambda part: part[0], known(PATHS[case["path"]](), np.array([case["t"]]))[0]),
+        )
         where = f"{case['path']} t={case['t']} K={len(law['means'])}"
         assert float(log_p) == pytest.approx(case["log_prob"], rel=1e-11), where
         for name, theirs in DENSITY.items():
@@ -268,16 +264,11 @@ def test_moments_of_known_mixtures(x64: None) -> None:
     assert float(law.std) == pytest.approx(np.sqrt(np.trace(between + within) / 2), rel=1e-12)
 
 
-def draw(mixture: Mixture, count: int, seed: int = 0) -> np.ndarray:
-    keys = jax.random.split(jax.random.key(seed), count)
-    return np.asarray(jax.jit(jax.vmap(mixtures.sample, in_axes=(None, 0)))(mixture, keys), np.float64)
-
-
 @every_kind
 def test_samples_have_the_exact_moments(kind: str) -> None:
-    """Mean and mean square of 40,000 samples are within 4 of their own standard errors of moments()."""
+    """Mean and mean square of 20,000 samples are within 4 of their own standard errors of moments()."""
     mixture = MAKERS[kind]()
-    x = draw(mixture, 40_000)
+    x = samples(mixture)
     law = mixtures.moments(mixture)
     assert np.all(np.abs(x.mean(0) - law.mean) < 4 * stats.sem(x))
     squares = np.mean((x - law.mean) ** 2, axis=1)
@@ -287,7 +278,7 @@ def test_samples_have_the_exact_moments(kind: str) -> None:
 def test_samples_of_one_component_have_its_covariance() -> None:
     """Whitened by the true covariance, samples of a full-covariance component have the identity for theirs."""
     one = mixtures.with_covariances(jnp.array([[5.0, -1.0]]), jnp.asarray(COVARIANCES[:1], jnp.float32), jnp.ones(1))
-    y = np.linalg.solve(np.linalg.cholesky(COVARIANCES[0]), (draw(one, 40_000) - [5.0, -1.0]).T)
+    y = np.linalg.solve(np.linalg.cholesky(COVARIANCES[0]), (samples(one) - [5.0, -1.0]).T)
     products = np.stack([y[0] ** 2, y[1] ** 2, y[0] * y[1]])
     assert np.all(np.abs(products.mean(1) - [1, 1, 0]) < 4 * stats.sem(products, axis=1))
     assert stats.kstest(y.ravel(), "norm").pvalue > 1e-3
@@ -296,9 +287,9 @@ def test_samples_of_one_component_have_its_covariance() -> None:
 def test_components_are_drawn_by_weight() -> None:
     """Frequencies of far components agree with the weights (chi-square)."""
     centres = 100 * np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
-    x = draw(isotropic()._replace(means=jnp.asarray(centres, jnp.float32)), 40_000)
+    x = samples(isotropic()._replace(means=jnp.asarray(centres, jnp.float32)))
     nearest = np.argmin(np.linalg.norm(x[:, None] - centres, axis=-1), axis=1)
-    assert stats.chisquare(np.bincount(nearest, minlength=4), 40_000 * WEIGHTS).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(nearest, minlength=4), 20_000 * WEIGHTS).pvalue > 1e-3
 
 
 NOISE_END = {
@@ -346,21 +337,17 @@ def test_data_end(x64: None, kind: str) -> None:
 
 def test_float32_predictions_hold_their_digits_at_both_ends() -> None:
     """In float32 every path's predictions at t = 0, 2^-24, 1 - 2^-24 and 1 are those of double precision."""
-    times = np.array([0.0, 2.0**-24, 1 - 2.0**-24, 1.0])
+    times = np.repeat([0.0, 2.0**-24, 1 - 2.0**-24, 1.0], 6)
     z, eps = np.random.default_rng(2).normal(size=(2, len(EVERY_PATH) * len(times), 2)).astype(np.float32)
 
     def answers(dtype: type) -> tuple[Coefficients, Any]:
-        c = stacked(jnp.asarray(times, dtype))
+        c = on_every_path(times)
         x = c.alpha[:, None] * z + c.beta[:, None] * eps
         return c, predict(Mixture(*(jnp.asarray(part, dtype) for part in (MEANS, SPREADS, WEIGHTS))), x, c)
 
-    before = bool(jax.config.read("jax_enable_x64"))
     single = answers(np.float32)
-    jax.config.update("jax_enable_x64", True)
-    try:
+    with double_precision():
         double = answers(np.float64)
-    finally:
-        jax.config.update("jax_enable_x64", before)
     for which, ours, theirs in zip(("data", "noise", "velocity", "score"), single[1], double[1], strict=True):
         assert ours.dtype == jnp.float32 and theirs.dtype == jnp.float64
         size = np.max(np.abs(theirs), axis=1, keepdims=True) + 0.01

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import EVERY_PATH
+from conftest import EVERY_PATH, on_every_path
 
 from diffsde import predictions
-from diffsde.paths import PATHS, coefficients
+from diffsde.paths import PATHS, GaussianPath, coefficients
 from diffsde.types import Array, Coefficients, Kind, Moments
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -24,13 +24,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 @cache
 def everywhere() -> Coefficients:
     """Every path at 20 times inside (0, 1), in double precision, shapes (n, 1)."""
-
-    @jax.jit
-    def stacked(times: Array) -> Coefficients:
-        each = [jax.vmap(partial(coefficients, path))(times) for path in EVERY_PATH.values()]
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts)[:, None], *each)
-
-    return stacked(jnp.linspace(0.03, 0.97, 20))
+    return jax.tree.map(lambda part: part[:, None], on_every_path(np.linspace(0.03, 0.97, 20)))
 
 
 def pairs(c: Coefficients, seed: int = 0) -> tuple[Array, Array, Array]:
@@ -64,13 +58,16 @@ def test_rows_by_their_meaning(x64: None) -> None:
     """Data is z, noise eps, velocity dx_t/dt, score the gradient of log N(x; alpha z, beta^2), v turns x by 90 degrees."""
     z, eps = 0.8, -1.3
     for name, path in EVERY_PATH.items():
-        t = jnp.asarray(0.37)
-        c = coefficients(path, t)
-        x, speed = jax.jvp(lambda t, path=path: path.alpha(t) * z + path.beta(t) * eps, (t,), (jnp.ones_like(t),))
-        score = jax.grad(lambda x, c=c: jax.scipy.stats.norm.logpdf(x, c.alpha * z, c.beta))(x)
-        assert value("data", c, z, eps) == z and value("noise", c, z, eps) == eps  # type: ignore[arg-type]
-        assert float(value("velocity", c, z, eps)) == pytest.approx(float(speed), rel=1e-12), name  # type: ignore[arg-type]
-        assert float(value("score", c, z, eps)) == pytest.approx(float(score), rel=1e-10), name  # type: ignore[arg-type]
+
+        @jax.jit
+        def both(t: Array, path: GaussianPath = path) -> Array:
+            c = coefficients(path, t)
+            x, speed = jax.jvp(lambda t: path.alpha(t) * z + path.beta(t) * eps, (t,), (jnp.ones_like(t),))
+            score = jax.grad(lambda x: jax.scipy.stats.norm.logpdf(x, c.alpha * z, c.beta))(x)
+            rows = [value(kind, c, z, eps) for kind in ("data", "noise", "velocity", "score")]  # type: ignore[arg-type]
+            return jnp.stack([jnp.stack(rows), jnp.stack([jnp.asarray(z), jnp.asarray(eps), speed, score])])
+
+        np.testing.assert_allclose(*both(jnp.asarray(0.37)), rtol=1e-10, err_msg=name)
     for name in ("trig", "cosine", "vp"):  # alpha^2 + beta^2 = 1: a rotation of (z, eps)
         c = coefficients(PATHS[name](), 0.37)
         x, v = c.alpha * z + c.beta * eps, value("v", c, z, eps)  # type: ignore[arg-type]
@@ -126,13 +123,13 @@ def test_network_round_trip_at_both_ends_in_float32() -> None:
     """At t = 0 and t = 1 themselves data and noise come back on every path, though other conversions are singular there."""
     z, eps = jnp.array([0.5, -2.0]), jnp.array([1.5, 0.25])
     moments = Moments(jnp.array([0.1, 0.2]), jnp.asarray(1.5))
-    for name, path in EVERY_PATH.items():
-        for t in (0.0, 2.0**-24, 1 - 2.0**-24, 1.0):
-            c = coefficients(path, t)
-            x = c.alpha * z + c.beta * eps
-            found = predictions.from_network(predictions.network_target(z, eps, c, moments), x, c, moments)
-            np.testing.assert_allclose(found.data, z, rtol=0, atol=2e-4, err_msg=f"{name} {t}")
-            np.testing.assert_allclose(found.noise, eps, rtol=0, atol=2e-4, err_msg=f"{name} {t}")
+    c = jax.tree.map(lambda part: part[:, None], on_every_path(np.array([0.0, 2.0**-24, 1 - 2.0**-24, 1.0])))
+    found = predictions.from_network(
+        predictions.network_target(z, eps, c, moments), c.alpha * z + c.beta * eps, c, moments
+    )
+    assert found.data.dtype == jnp.float32
+    np.testing.assert_allclose(found.data, jnp.broadcast_to(z, found.data.shape), rtol=0, atol=2e-4)
+    np.testing.assert_allclose(found.noise, jnp.broadcast_to(eps, found.data.shape), rtol=0, atol=2e-4)
 
 
 def linear(function: object, c: Coefficients) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +36,8 @@ class ArrayFile(Dataset):
         values = _validated(_read(Path(self.file), self.key), self.file)
         if self.standardise:
             std = values.std(axis=0)
-            values = (values - values.mean(axis=0)) / np.where(std > 0, std, 1)
+            varies = np.ptp(values, axis=0) > 0  # the std of equal numbers may be their rounding
+            values = np.where(varies, (values - values.mean(axis=0)) / np.where(varies, std, 1), 0)
         return jnp.asarray(values, jnp.float32)
 
     def draw(self, arrays: Array, key: Key) -> Array:
@@ -47,18 +50,25 @@ def _read(path: Path, key: str) -> np.ndarray:
     try:
         match path.suffix.lower():
             case ".npy":
-                return np.load(path, allow_pickle=False)
+                return _loaded(path, np.ndarray)
             case ".npz":
-                with np.load(path, allow_pickle=False) as archive:
+                with _loaded(path, np.lib.npyio.NpzFile) as archive:
                     return archive[_entry(path, archive.files, key)]
             case ".csv":
                 return _read_csv(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "allow_pickle" in reason or "Object arrays" in reason:
             reason = "it holds Python objects, not numbers; save a plain numeric array"
         raise UserError(f"dataset.file: '{path}' cannot be read: {reason}") from None
     raise UserError(f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz or .csv")
+
+
+def _loaded(path: Path, kind: type) -> Any:
+    content = np.load(path, allow_pickle=False)
+    if not isinstance(content, kind):
+        raise ValueError("its content is not what its ending says")
+    return content
 
 
 def _entry(path: Path, names: list[str], key: str) -> str:
@@ -71,12 +81,18 @@ def _entry(path: Path, names: list[str], key: str) -> str:
 
 
 def _read_csv(path: Path) -> np.ndarray:
-    lines = [line for line in path.read_text().splitlines() if line.strip()]
-    try:
-        [float(word) for word in lines[0].split(",")] if lines else []
-    except ValueError:
+    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if lines and not any(_is_number(word) for word in lines[0].split(",")):
         lines = lines[1:]  # a header
     return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 1))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _validated(values: np.ndarray, file: str) -> np.ndarray:
@@ -89,9 +105,9 @@ def _validated(values: np.ndarray, file: str) -> np.ndarray:
     if len(values) < 2 or values[0].size == 0:
         raise UserError(f"dataset.file: '{file}' has shape {values.shape}; it must hold at least 2 points")
     values = values.astype(np.float64)
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    bad = ~(np.abs(values.reshape(len(values), -1)) <= np.finfo(np.float32).max).all(axis=1)
     if bad.any():
         raise UserError(
-            f"dataset.file: '{file}' has NaN or infinity in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
+            f"dataset.file: '{file}' has NaN, infinity or numbers beyond float32 in {bad.sum()} of {len(values)} rows, first in row {bad.argmax()}"
         )
     return values

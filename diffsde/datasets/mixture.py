@@ -68,8 +68,8 @@ class CustomMixture(MixtureDataset):
         d, k = dimensions.pop(), len(self.means)
         if len(self.stds) != k:
             raise ValueError(f"stds has {len(self.stds)} entries for {k} means; give one a component")
-        sizes = {len(std) if isinstance(std, tuple) else 1 for std in self.stds}
-        if len(sizes) != 1 or not sizes <= {1, d}:
+        sizes = {len(std) if isinstance(std, tuple) else 0 for std in self.stds}
+        if len(sizes) != 1 or not sizes <= {0, d}:
             raise ValueError(f"each entry of stds must be a number, or each a list of {d} numbers")
         if min(np.ravel(self.stds)) <= 0:
             raise ValueError("every std must be positive")

@@ -17,7 +17,7 @@ def loss_curve(losses: list[float], chunk: int, steps: int, floor: float | None,
     axis.plot(at, values, color=INK, lw=1.3, label="training loss")
     axis.set(xlabel="step", title=title)
     tail = values[len(values) // 10 :]
-    low, high = tail.min(), tail.max()
+    low, high = float(tail.min()), float(tail.max())
     if floor is not None:
         axis.axhline(floor, color=DATA, lw=1.2, ls="--", label=f"irreducible: {floor:.4f}")
         low = min(low, floor)

@@ -97,7 +97,7 @@ def train(config: dict[str, Any], out: Path) -> float:
         f"trained {names}",
         [
             ("parameters", f"{summary['parameters']:,}"),
-            ("loss", f"{final:.4f}" + (f"  (no field can go below {floor:.4f})" if floor is not None else "")),
+            ("loss", f"{final:.4f}" + (f"  (irreducible, on average: {floor:.4f})" if floor is not None else "")),
             ("time", f"{seconds:.1f} s + {compiler.seconds:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s"),
             ("run", report.shown(out)),
             ("picture", report.shown(curve)),
