@@ -104,7 +104,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
 def _qualified(verb: str, word: str) -> str:
     """Two groups are said short: diffusion= lies inside the sampler, experiment= has its own choices for each verb."""
     if word.startswith("experiment="):
-        return word.replace("experiment", f"experiment/{verb}", 1)
+        return word.replace("experiment", f"experiment/{verb}@_global_", 1)
     return f"diffusion@sampler.{word}" if verb == "sample" and word.startswith("diffusion=") else word
 
 

@@ -70,7 +70,7 @@ def verb_help(configs: Path, verb: str) -> str:
 def groups(configs: Path, verb: str) -> dict[str, str]:
     """The groups in a verb's defaults list, with the default choice of each ('null' for none)."""
     text = (configs / f"{verb}.yaml").read_text()
-    found = dict(re.findall(r"^  - (\w+)(?:/\w+)?: (\w+)", text, flags=re.M))
+    found = dict(re.findall(r"^  - (\w+)(?:/\w+@_global_)?: (\w+)", text, flags=re.M))
     if "sampler" in found:
         found["diffusion"] = ""
     return found

@@ -215,6 +215,36 @@ def test_the_oracle_needs_no_training_on_any_path(here: Path) -> None:
         assert abs(figure["value"] - figure["exact"]) < 4 * figure["error"]
 
 
+def test_the_published_experiment_is_what_it_was(here: Path) -> None:
+    """Raw t and no preconditioning, no average, constant rate; sampled by Euler-Maruyama in 299 steps, noise and all."""
+    assert main(["train", "experiment=gmm_reference", "steps=2", "hydra.run.dir=run"]) == 0
+    kept = json.loads((here / "run" / "config.json").read_text())["config"]
+    assert kept["path"]["name"] == "sqrt" and not kept["precondition"] and kept["ema"] == 0
+    assert kept["net"]["widths"] == [1024, 16] and kept["net"]["time_frequencies"] == 0
+    assert kept["optimizer"]["lr"] == 1e-3 and kept["optimizer"]["schedule"] == "constant"
+    assert kept["objective"]["weight"] == "unit" and kept["batch_size"] == 1000
+    assert json.loads((here / "run" / "summary.json").read_text())["parameters"] == 20_530
+    assert main(["sample", "experiment=gmm_reference", "run=run", "plots=false", "hydra.run.dir=drawn"]) == 0
+    summary = json.loads((here / "drawn" / "summary.json").read_text())
+    assert (summary["steps"], summary["nfe"], summary["n"], summary["last"]) == (299, 299, 1000, "step")
+
+
+def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each recipe for either verb yields a config that the verb accepts."""
+    import yaml
+
+    from diffsde.build import read
+    from diffsde.cli import config_folder
+    from diffsde.runs.sample import SampleConfig
+    from diffsde.runs.train import TrainConfig
+
+    for verb, cls in (("train", TrainConfig), ("sample", SampleConfig)):
+        for path in (config_folder() / "experiment" / verb).glob("*.yaml"):
+            assert main([verb, f"experiment={path.stem}", "--cfg", "job", "--resolve"]) == 0
+            read(cls, yaml.safe_load(capsys.readouterr().out))
+            assert path.read_text().startswith(f"# diffsde {verb} experiment={path.stem}")
+
+
 def test_tab_completion_knows_verbs_and_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     env = {"COMP_LINE": "diffsde tr", "COMP_POINT": "10"}
     words = [sys.executable, "-m", "diffsde"]

@@ -188,14 +188,17 @@ def saved(folder: Path, name: str, values: np.ndarray = TABLE) -> str:
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.csv", "X.NPY"])
 def test_files_come_back_as_they_were(tmp_path: Path, name: str) -> None:
-    """Each kind of file gives its rows in order as float32, and draws are exactly its rows, all equally often."""
-    file = saved(tmp_path, name.lower())
-    Path(file).rename(tmp_path / name)
-    dataset = ArrayFile(file=str(tmp_path / name))
-    rows = dataset.load()
+    """Each kind of file gives its rows, in order, as float32."""
+    Path(saved(tmp_path, name.lower())).rename(tmp_path / name)
+    rows = ArrayFile(file=str(tmp_path / name)).load()
     assert rows.dtype == jnp.float32
     np.testing.assert_array_equal(rows, np.float32(TABLE))
-    assert point_shape(dataset, rows) == (2,)
+
+
+def test_draws_are_rows(tmp_path: Path) -> None:
+    """What is drawn from an array is its rows exactly, first and last among them, all equally often."""
+    dataset = ArrayFile(file=saved(tmp_path, "x.npy"))
+    assert point_shape(dataset, dataset.load()) == (2,)
     drawn = np.float32(points(dataset))
     which = np.argmax(np.all(drawn[:, None] == np.float32(TABLE), axis=-1), axis=1)
     np.testing.assert_array_equal(np.float32(TABLE)[which], drawn)

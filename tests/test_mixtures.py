@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from diffsde import mixtures
 from diffsde.datasets import EightGaussians, Ring
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
-from diffsde.types import Coefficients
+from diffsde.types import Coefficients, Prediction
 
 DENSITY = {"data": "denoiser", "noise": "noise", "velocity": "velocity", "score": "score"}
 RNG = np.random.default_rng(7)
@@ -106,64 +106,66 @@ def test_density_is_the_mixture_of_scipys_normals(x64: None, kind: str) -> None:
     )
 
 
-@every_kind
-def test_continuity_equation(x64: None, kind: str) -> None:
-    """d/dt log p_t + u . score + div u = 0 on every path: the velocity transports the density."""
+class Facts(NamedTuple):
+    """What autodiff and the code say of one mixture at every (t, x) of `everywhere`."""
+
+    change: Any  # d/dt log p_t(x)
+    gradient: Any  # grad log p_t(x)
+    divergence: Any  # div u
+    jacobian: Any  # of E[z|x]
+    exact: Prediction
+    variance: Any  # posterior_variance
+
+
+@cache
+def facts(kind: str) -> Facts:
+    """One compiled program a kind of mixture, in double precision."""
+    mixture = MAKERS[kind]()
 
     @jax.jit
     @jax.vmap
-    def terms(c: Coefficients, x: jax.Array) -> tuple[Any, Any, Any]:
-        def log_p(alpha: Any, beta: Any) -> Any:
+    def program(c: Coefficients, x: jax.Array) -> Facts:
+        def log_p(alpha: Any, beta: Any, x: Any) -> Any:
             return mixtures.log_prob(mixtures.marginal(mixture, c._replace(alpha=alpha, beta=beta)), x)
 
-        _, change = jax.jvp(log_p, (c.alpha, c.beta), (c.dalpha, c.dbeta))
+        _, change = jax.jvp(lambda alpha, beta: log_p(alpha, beta, x), (c.alpha, c.beta), (c.dalpha, c.dbeta))
+        gradient = jax.grad(lambda x: log_p(c.alpha, c.beta, x))(x)
+        slopes = jax.jacfwd(lambda x: mixtures.predict(mixture, x, c))(x)
         exact = mixtures.predict(mixture, x, c)
-        divergence = jnp.trace(jax.jacfwd(lambda x: mixtures.predict(mixture, x, c).velocity)(x))
-        return change, exact.velocity @ exact.score, divergence
+        variance = mixtures.posterior_variance(mixture, x, c)
+        return Facts(change, gradient, jnp.trace(slopes.velocity), slopes.data, exact, variance)
 
-    mixture = MAKERS[kind]()
-    change, transport, divergence = terms(*everywhere())
-    size = 1 + np.abs(change) + np.abs(transport) + np.abs(divergence)
-    assert np.max(np.abs(change + transport + divergence) / size) < 1e-11
+    return jax.tree.map(np.asarray, program(*everywhere()))
+
+
+@every_kind
+def test_continuity_equation(x64: None, kind: str) -> None:
+    """d/dt log p_t + u . score + div u = 0 on every path: the velocity transports the density."""
+    found = facts(kind)
+    transport = np.sum(found.exact.velocity * found.exact.score, axis=1)
+    size = 1 + np.abs(found.change) + np.abs(transport) + np.abs(found.divergence)
+    assert np.max(np.abs(found.change + transport + found.divergence) / size) < 1e-11
 
 
 @every_kind
 def test_score_is_the_gradient_of_the_log_density(x64: None, kind: str) -> None:
-    """score = grad log p_t, and E[eps|x] = -beta score, E[z|x] = (x - beta E[eps|x])/alpha (first-order Tweedie)."""
-    mixture = MAKERS[kind]()
-
-    @jax.jit
-    @jax.vmap
-    def both(c: Coefficients, x: jax.Array) -> tuple[Any, Any]:
-        gradient = jax.grad(lambda x: mixtures.log_prob(mixtures.marginal(mixture, c), x))(x)
-        return gradient, mixtures.predict(mixture, x, c)
-
-    c, x = everywhere()
-    gradient, exact = both(c, x)
-    alpha, beta = c.alpha[:, None], c.beta[:, None]
-    np.testing.assert_allclose(exact.score, gradient, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(exact.noise, -beta * gradient, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(alpha * exact.data + beta * exact.noise, x, rtol=1e-10, atol=1e-12)
-    velocity = c.dalpha[:, None] * exact.data + c.dbeta[:, None] * exact.noise
-    np.testing.assert_allclose(exact.velocity, velocity, rtol=1e-8, atol=1e-9)
+    """score = grad log p_t, E[eps|x] = -beta score, alpha E[z|x] + beta E[eps|x] = x, u = dalpha E[z|x] + dbeta E[eps|x]."""
+    (c, x), found = everywhere(), facts(kind)
+    c = jax.tree.map(lambda part: part[:, None], c)
+    exact = found.exact
+    np.testing.assert_allclose(exact.score, found.gradient, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(exact.noise, -c.beta * found.gradient, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(c.alpha * exact.data + c.beta * exact.noise, x, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(exact.velocity, c.dalpha * exact.data + c.dbeta * exact.noise, rtol=1e-8, atol=1e-9)
 
 
 @every_kind
 def test_second_order_tweedie(x64: None, kind: str) -> None:
     """The Jacobian of E[z|x] is alpha Cov(z|x)/beta^2: symmetric, positive, its trace alpha times posterior_variance."""
-    mixture = MAKERS[kind]()
-
-    @jax.jit
-    @jax.vmap
-    def both(c: Coefficients, x: jax.Array) -> tuple[Any, Any]:
-        jacobian = jax.jacfwd(lambda x: mixtures.predict(mixture, x, c).data)(x)
-        return jacobian, mixtures.posterior_variance(mixture, x, c)
-
-    c, x = everywhere()
-    jacobian, variance = both(c, x)
-    np.testing.assert_allclose(jacobian, jacobian.transpose(0, 2, 1), rtol=1e-9, atol=1e-11)
-    assert np.all(np.linalg.eigvalsh(jacobian) > 0)
-    np.testing.assert_allclose(np.trace(jacobian, axis1=1, axis2=2), c.alpha * variance, rtol=1e-9)
+    (c, _), found = everywhere(), facts(kind)
+    np.testing.assert_allclose(found.jacobian, found.jacobian.transpose(0, 2, 1), rtol=1e-9, atol=1e-11)
+    assert np.all(np.linalg.eigvalsh(found.jacobian) > 0)
+    np.testing.assert_allclose(np.trace(found.jacobian, axis1=1, axis2=2), c.alpha * found.variance, rtol=1e-9)
 
 
 def test_posterior_by_quadrature(x64: None) -> None:

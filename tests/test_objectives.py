@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import known, on_every_path, samples
+from conftest import known, samples
 from scipy import stats
 
 from diffsde import mixtures, objectives, predictions
@@ -138,56 +138,55 @@ EVERY_LOSS = {
 }
 
 
-def every_loss(c: Coefficients, z: Array, eps: Array, network: Callable[..., Array]) -> dict[Any, tuple[Array, Array]]:
-    """Loss and gradient (in two parameters of the network) of every objective, weight and preconditioning, (n,) each.
+TIMES = np.array([2.0**-24, 1 - 2.0**-24, 0.05, 0.3, 0.7, 0.95])
 
-    The path enters a loss through its coefficients alone, which are given here: one program for all paths.
+
+@pytest.fixture(scope="module")
+def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.ndarray, np.ndarray]]]]:
+    """By path: its coefficients at TIMES, and loss and gradient of every objective, weight and preconditioning.
+
+    The path enters a loss through its coefficients alone, which are given here: one program serves all paths.
     """
 
     @jax.jit
-    @partial(jax.vmap, in_axes=(0, 0, 0, None))
-    def program(c: Coefficients, z: Array, eps: Array, params: Array) -> dict[Any, tuple[Array, Array]]:
+    @jax.vmap
+    def program(c: Coefficients, z: Array, eps: Array) -> dict[Any, tuple[Array, Array]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(objectives, "apply", network)
+            patch.setattr(objectives, "apply", lambda graph, params, x, t: params[0] * x + params[1])
             patch.setattr(objectives, "coefficients", lambda path, t: c)
-            sample = Draw(z, eps, jnp.float32(0.3))
+            sample, params = Draw(z, eps, jnp.float32(0.3)), jnp.array([0.7, 0.1])
             return {
                 name: jax.value_and_grad(lambda params, asked=asked: objectives.loss(asked, params, sample))(params)
                 for name, asked in EVERY_LOSS.items()
             }
 
-    return program(c, z, eps, jnp.array([0.7, 0.1]))
+    z, eps = jnp.array(np.random.default_rng(0).normal(size=(2, len(TIMES), 2)) * 4, jnp.float32)
+    by_path = {path: known(PATHS[path](), TIMES)[0] for path in NAMED}
+    return by_path, {path: jax.tree.map(np.asarray, program(c, z, eps)) for path, c in by_path.items()}
 
 
-def test_loss_and_gradient_are_finite_at_both_ends() -> None:
+@pytest.mark.parametrize("path", NAMED)
+def test_loss_and_gradient_are_finite_at_both_ends(every_loss: Any, path: str) -> None:
     """At t = 2^-24 and 1 - 2^-24 in float32, every objective with its default weight has a finite loss and gradient."""
-    ends = np.array([2.0**-24, 1 - 2.0**-24])
-    c = jax.tree.map(lambda *parts: jnp.concatenate(parts), *(known(PATHS[path](), ends)[0] for path in NAMED))
-    z, eps = (jnp.broadcast_to(jnp.array(point), (len(NAMED) * 2, 2)) for point in ([5.0, -3.0], [-1.5, 2.0]))
-    found = every_loss(c, z, eps, lambda graph, params, x, t: params[0] * x + params[1])
-    for path in NAMED:
-        rows = slice(2 * NAMED.index(path), 2 * NAMED.index(path) + 2)
-        for name in OBJECTIVES:
-            for precondition in (True, False):
-                weight = problem(path, name, precondition=precondition).objective.weight
-                for part in found[name, weight, precondition]:
-                    assert part.dtype == jnp.float32
-                    assert np.all(np.isfinite(part[rows])), (path, name, weight, precondition)
-                assert np.all(found[name, weight, precondition][0][rows] > 0)
+    for name in OBJECTIVES:
+        for precondition in (True, False):
+            weight = problem(path, name, precondition=precondition).objective.weight
+            for part in every_loss[1][path][name, weight, precondition]:
+                assert part.dtype == np.float32
+                assert np.all(np.isfinite(part)), (name, weight, precondition)
 
 
-def test_an_objective_is_a_weight_in_time() -> None:
+@pytest.mark.parametrize("path", NAMED)
+def test_an_objective_is_a_weight_in_time(every_loss: Any, path: str) -> None:
     """Preconditioned, one sample's losses under any two objectives are as weight c_out^2; balanced, they are all equal."""
-    c = jax.tree.map(jnp.asarray, on_every_path(np.linspace(0.05, 0.95, 7)))
-    z, eps = jnp.asarray(np.random.default_rng(0).normal(size=(2, c.alpha.size, 2)), jnp.float32)
-    found = every_loss(c, z, eps, lambda graph, params, x, t: jnp.sin(3 * x) * params[0] + params[1])
-    plain = []
+    c, found = every_loss[0][path], every_loss[1][path]
+    plain = found["noise", "balanced", True][0][2:]
+    assert np.min(plain) > 0
     for (name, weight, precondition), (loss, _) in found.items():
         if precondition:
             scale = predictions.output_scale(OBJECTIVES[name].kind, c, MOMENTS)
-            plain.append(loss / scale**2 / {"unit": 1, "beta2": c.beta**2, "balanced": 1 / scale**2}[weight])
-    assert len(plain) == 15 and np.min(plain[0]) > 0
-    np.testing.assert_allclose(np.stack(plain), np.broadcast_to(plain[0], (15, c.alpha.size)), rtol=2e-4)
+            factor = {"unit": 1, "beta2": c.beta**2, "balanced": 1 / scale**2}[weight] * scale**2
+            np.testing.assert_allclose(loss[2:], (factor * jnp.ones(len(TIMES)))[2:] * plain, rtol=2e-4)
 
 
 def test_beta2_turns_the_score_loss_into_the_noise_loss() -> None:

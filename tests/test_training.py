@@ -81,7 +81,7 @@ def test_ema_forgets_its_start_in_closed_form() -> None:
         for average, now in zip(leaves(state.ema), leaves(params), strict=True):
             np.testing.assert_allclose(average - now, 1 / math.comb(n + 9, 9), rtol=1e-4, atol=3e-7)
     for now, then in zip(leaves(state.params), leaves(params), strict=True):
-        np.testing.assert_array_equal(now, then)
+        np.testing.assert_allclose(now, then, rtol=0, atol=1e-25)
     steps = jnp.arange(2000)
     capped = np.asarray(jax.vmap(partial(ema_decay, 0.99))(steps), np.float64)
     assert np.all(capped[891:] == np.float32(0.99)) and np.all(capped[:890] < 0.99)  # (1+k)/(10+k) = 0.99 at k = 890
