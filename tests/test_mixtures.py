@@ -24,8 +24,8 @@ RNG = np.random.default_rng(7)
 MEANS = RNG.normal(size=(4, 2)) * 2
 WEIGHTS = np.array([0.1, 0.4, 0.3, 0.2])
 SPREADS = RNG.uniform(0.2, 1.5, size=(4, 2))
-ROOTS = RNG.normal(size=(4, 2, 2))
-COVARIANCES = ROOTS @ ROOTS.transpose(0, 2, 1) + 0.2 * np.eye(2)
+ROTATIONS = stats.special_ortho_group(2, seed=5).rvs(4)  # proper ones: a reflection would be its own transpose
+COVARIANCES = ROTATIONS * SPREADS[:, None] @ ROTATIONS.transpose(0, 2, 1)
 
 
 def isotropic() -> Mixture:
@@ -37,7 +37,7 @@ def diagonal() -> Mixture:
 
 
 def full() -> Mixture:
-    return mixtures.with_covariances(jnp.asarray(MEANS), jnp.asarray(COVARIANCES), jnp.asarray(WEIGHTS))
+    return diagonal()._replace(rotations=jnp.asarray(ROTATIONS))
 
 
 MAKERS: dict[str, Callable[[], Mixture]] = {"isotropic": isotropic, "diagonal": diagonal, "full": full}
@@ -186,6 +186,27 @@ def test_posterior_by_quadrature(x64: None) -> None:
             assert float(mixtures.posterior_variance(mixture, jnp.array([x]), c)) == pytest.approx(spread, rel=1e-9)
 
 
+def test_full_covariances_in_three_dimensions(x64: None) -> None:
+    """with_covariances has scipy's density, its gradient for score, and E[z|x] of linear regression for one component."""
+    roots = np.random.default_rng(4).normal(size=(2, 3, 3))
+    means, covariances = (
+        np.array([[0.0, 1.0, -1.0], [1.5, 0.0, 0.5]]),
+        roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(3),
+    )
+    mixture = mixtures.with_covariances(jnp.asarray(means), jnp.asarray(covariances), jnp.array([0.3, 0.7]))
+    x = jnp.array([0.4, -0.3, 0.2])
+    parts = [stats.multivariate_normal(m, s).pdf(x) for m, s in zip(means, covariances, strict=True)]
+    log_p, score = jax.value_and_grad(partial(mixtures.log_prob, mixture))(x)
+    assert float(log_p) == pytest.approx(np.log(0.3 * parts[0] + 0.7 * parts[1]), rel=1e-10)
+    at = jax.jit(mixtures.predict)
+    np.testing.assert_allclose(at(mixture, x, coefficients(PATHS["ot"](), 1.0)).score, score, rtol=1e-9)
+    c = coefficients(PATHS["trig"](), 0.4)
+    alpha, beta = float(c.alpha), float(c.beta)
+    one = mixtures.with_covariances(jnp.asarray(means[:1]), jnp.asarray(covariances[:1]), jnp.ones(1))
+    gain = np.linalg.solve(alpha**2 * covariances[0] + beta**2 * np.eye(3), alpha * covariances[0]).T
+    np.testing.assert_allclose(at(one, x, c).data, means[0] + gain @ (x - alpha * means[0]), rtol=1e-9)
+
+
 @every_kind
 def test_rotation_equivariance(x64: None, kind: str) -> None:
     """Turning the mixture and the point turns every prediction; densities and variances stay."""
@@ -279,10 +300,12 @@ def test_samples_have_the_exact_moments(kind: str) -> None:
 
 def test_samples_of_one_component_have_its_covariance() -> None:
     """Whitened by the true covariance, samples of a full-covariance component have the identity for theirs."""
-    one = mixtures.with_covariances(jnp.array([[5.0, -1.0]]), jnp.asarray(COVARIANCES[:1], jnp.float32), jnp.ones(1))
-    y = np.linalg.solve(np.linalg.cholesky(COVARIANCES[0]), (samples(one) - [5.0, -1.0]).T)
-    products = np.stack([y[0] ** 2, y[1] ** 2, y[0] * y[1]])
-    assert np.all(np.abs(products.mean(1) - [1, 1, 0]) < 4 * stats.sem(products, axis=1))
+    root = np.array([[2.0, 0.0, 0.0], [0.7, 0.5, 0.0], [-1.0, 0.4, 1.0]])
+    centre = np.array([[5.0, -1.0, 0.0]])
+    one = mixtures.with_covariances(jnp.asarray(centre), jnp.asarray((root @ root.T)[None]), jnp.ones(1))
+    y = np.linalg.solve(root, (samples(one) - centre).T)
+    products = np.einsum("in,jn->ijn", y, y)
+    assert np.all(np.abs(products.mean(-1) - np.eye(3)) < 4.5 * stats.sem(products, axis=-1))
     assert stats.kstest(y.ravel(), "norm").pvalue > 1e-3
 
 
