@@ -86,7 +86,9 @@ def path(request: pytest.FixtureRequest) -> GaussianPath:
 
 @pytest.fixture(scope="session")
 def reference() -> list[dict[str, Any]]:
-    """The 168 cases computed elsewhere with 50 digits, from $DIFFSDE_SHARED or a folder `shared` beside the repository."""
+    """The 168 cases computed elsewhere with 50 digits, from $DIFFSDE_SHARED or a folder `shared` beside the
+    repository.
+    """
     shared = Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     file = shared / REFERENCE
     if not file.is_file():

@@ -50,7 +50,9 @@ def refuses(dataset: ArrayFile, *words: str) -> None:
 
 
 def test_moons_lie_on_two_half_circles() -> None:
-    """Half of the points on the upper unit half circle about 0, half on the lower one about (1, 1/2), angles uniform."""
+    """Half of the points on the upper unit half circle about 0, half on the lower one about (1, 1/2),
+    angles uniform.
+    """
     x, y = points(Moons(noise=0.0)).T
     upper = (np.abs(np.hypot(x, y) - 1) < 1e-5) & (y > -1e-6)
     lower = (np.abs(np.hypot(x - 1, y - 0.5) - 1) < 1e-5) & (y < 0.5 + 1e-6)
@@ -61,7 +63,9 @@ def test_moons_lie_on_two_half_circles() -> None:
 
 
 def test_scurve_lies_on_three_quarters_of_two_circles() -> None:
-    """Half of the points on the circle about (0, -1), half on that about (0, 1), over 270 degrees from where they touch."""
+    """Half of the points on the circle about (0, -1), half on that about (0, 1), over 270 degrees from where they
+    touch.
+    """
     x, y = points(SCurve(noise=0.0)).T
     below, above = (np.abs(np.hypot(x, y - centre) - 1) < 1e-5 for centre in (-1, 1))
     assert np.all(below | above) and np.mean(below & above) < 1e-2

@@ -1,4 +1,6 @@
-"""Metrics: exact values for true samples within their errors, known answers for wrong ones, and the axioms of a distance."""
+"""Metrics: exact values for true samples within their errors, known answers for wrong ones, and the axioms of a
+distance.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def far(weights: list[float]) -> Mixture:
 
 @pytest.mark.parametrize("name", ["ring", "skew", "far"])
 def test_true_samples_have_the_exact_figures(name: str) -> None:
-    """cross_entropy is the entropy, within_mode_std 1 and mode_weight_kl about (K-1)/(2n), though components overlap."""
+    """cross_entropy is the entropy, within_mode_std 1 and mode_weight_kl about (K-1)/(2n), though
+    components overlap.
+    """
     mixture = {"ring": Ring().mixture, "skew": skew, "far": partial(far, [0.5, 0.3, 0.2])}[name]()
     x = samples(mixture)
     figures = mixture_figures(mixture, x)
@@ -56,7 +60,9 @@ def test_the_standard_error_is_that_of_the_mean() -> None:
 
 @pytest.mark.parametrize("stretch", [0.7, 0.95, 1.1])
 def test_broader_modes_are_measured_in_units_of_their_std(stretch: float) -> None:
-    """Modes stretched by s about their means have within_mode_std s, and the cross entropy grows by d (s^2 - 1)/2 nats."""
+    """Modes stretched by s about their means have within_mode_std s, and the cross entropy grows by d (s^2 - 1)/2
+    nats.
+    """
     mixture = far([0.5, 0.3, 0.2])
     x = samples(mixture._replace(variances=mixture.variances * stretch**2))
     figures = mixture_figures(mixture, x)
@@ -73,7 +79,9 @@ def test_small_stretches_are_seen_on_the_ring(stretch: float) -> None:
 
 
 def test_full_covariances_are_whitened() -> None:
-    """within_mode_std uses each component's own covariance: stretched along one of two axes by s, it is sqrt((s^2 + 1)/2)."""
+    """within_mode_std uses each component's own covariance: stretched along one of two axes by s, it is sqrt((s^2 +
+    1)/2).
+    """
     turn = stats.ortho_group(2, seed=1).rvs()
     spread = turn @ np.diag([4.0, 0.01]) @ turn.T
     mixture = mixtures.with_covariances(jnp.zeros((1, 2)), jnp.asarray(spread[None], jnp.float32), jnp.ones(1))

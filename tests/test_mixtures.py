@@ -149,7 +149,9 @@ def test_continuity_equation(x64: None, kind: str) -> None:
 
 @every_kind
 def test_score_is_the_gradient_of_the_log_density(x64: None, kind: str) -> None:
-    """score = grad log p_t, E[eps|x] = -beta score, alpha E[z|x] + beta E[eps|x] = x, u = dalpha E[z|x] + dbeta E[eps|x]."""
+    """score = grad log p_t, E[eps|x] = -beta score, alpha E[z|x] + beta E[eps|x] = x, u = dalpha E[z|x] + dbeta
+    E[eps|x].
+    """
     (c, x), found = everywhere(), facts(kind)
     c = jax.tree.map(lambda part: part[:, None], c)
     exact = found.exact
@@ -161,7 +163,9 @@ def test_score_is_the_gradient_of_the_log_density(x64: None, kind: str) -> None:
 
 @every_kind
 def test_second_order_tweedie(x64: None, kind: str) -> None:
-    """The Jacobian of E[z|x] is alpha Cov(z|x)/beta^2: symmetric, positive, its trace alpha times posterior_variance."""
+    """The Jacobian of E[z|x] is alpha Cov(z|x)/beta^2: symmetric, positive, its trace alpha times
+    posterior_variance.
+    """
     (c, _), found = everywhere(), facts(kind)
     np.testing.assert_allclose(found.jacobian, found.jacobian.transpose(0, 2, 1), rtol=1e-9, atol=1e-11)
     assert np.all(np.linalg.eigvalsh(found.jacobian) > 0)
@@ -187,7 +191,9 @@ def test_posterior_by_quadrature(x64: None) -> None:
 
 
 def test_full_covariances_in_three_dimensions(x64: None) -> None:
-    """with_covariances has scipy's density, its gradient for score, and E[z|x] of linear regression for one component."""
+    """with_covariances has scipy's density, its gradient for score, and E[z|x] of linear regression
+    for one component.
+    """
     roots = np.random.default_rng(4).normal(size=(2, 3, 3))
     means, covariances = (
         np.array([[0.0, 1.0, -1.0], [1.5, 0.0, 0.5]]),
@@ -273,7 +279,9 @@ def test_entropy_of_a_mixture(x64: None) -> None:
 
 
 def test_moments_of_known_mixtures(x64: None) -> None:
-    """The published coordinate std sqrt(51) of the ring, torchcfm's of the eight Gaussians, and the law of total variance."""
+    """The published coordinate std sqrt(51) of the ring, torchcfm's of the eight Gaussians, and the law of total
+    variance.
+    """
     ring = mixtures.moments(Ring().mixture())
     np.testing.assert_allclose(ring.mean, 0, atol=1e-14)
     assert float(ring.std) == pytest.approx(np.sqrt(51), rel=1e-12)
@@ -347,7 +355,9 @@ def test_noise_end(x64: None, kind: str) -> None:
 
 @every_kind
 def test_data_end(x64: None, kind: str) -> None:
-    """At t = 1, where beta = 0: E[z|x] = x, E[eps|x] = 0, s = grad log p and u = dalpha x - (beta^2)'/2 s, dbeta infinite or not."""
+    """At t = 1, where beta = 0: E[z|x] = x, E[eps|x] = 0, s = grad log p and u = dalpha x - (beta^2)'/2 s, dbeta
+    infinite or not.
+    """
     mixture = MAKERS[kind]()
     x = jnp.array([0.3, -1.2])
     score = jax.grad(partial(mixtures.log_prob, mixture))(x)

@@ -103,7 +103,9 @@ COMBINATIONS = [
 def test_regret_of_a_wrong_field_is_its_squared_error(
     monkeypatch: pytest.MonkeyPatch, path: str, objective: str, weight: str | None, precondition: bool
 ) -> None:
-    """The exact field's loss is the floor; a constant error delta of the network adds weight c_out^2 delta^2, never less."""
+    """The exact field's loss is the floor; a constant error delta of the network adds weight c_out^2 delta^2, never
+    less.
+    """
     mixture = Mixture(
         jnp.array([[2.0, 1.0], [-2.0, 0.0], [0.0, -2.0]]), jnp.array([[0.3], [0.5], [1.0]]), jnp.ones(3) / 3
     )
@@ -178,7 +180,9 @@ def test_loss_and_gradient_are_finite_at_both_ends(every_loss: Any, path: str) -
 
 @pytest.mark.parametrize("path", NAMED)
 def test_an_objective_is_a_weight_in_time(every_loss: Any, path: str) -> None:
-    """Preconditioned, one sample's losses under any two objectives are as weight c_out^2; balanced, they are all equal."""
+    """Preconditioned, one sample's losses under any two objectives are as weight c_out^2; balanced, they are all
+    equal.
+    """
     c, found = every_loss[0][path], every_loss[1][path]
     plain = found["noise", "balanced", True][0][2:]
     assert np.min(plain) > 0
@@ -207,7 +211,9 @@ RESOLVED = {"ot": "unit", "trig": "unit", "ve": "unit", "edm": "unit", "subvp": 
 
 @pytest.mark.parametrize("path", NAMED)
 def test_auto_weight(path: str) -> None:
-    """cfm takes weight 1 where the velocity has a second moment, and another with a finite expectation where dbeta^2 diverges."""
+    """cfm takes weight 1 where the velocity has a second moment, and another with a finite expectation where dbeta^2
+    diverges.
+    """
     resolved = problem(path, "cfm")
     assert resolved.objective.weight == RESOLVED[path]
     assert objectives.has_finite_loss(resolved)

@@ -18,7 +18,9 @@ def schedule(lr: float, warmup: float, name: str, steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_warm_up_is_linear(name: str) -> None:
-    """The first rate is lr/(warmup + 1), not 0, and the rate grows in equal steps (constant) up to lr at step `warmup`."""
+    """The first rate is lr/(warmup + 1), not 0, and the rate grows in equal steps (constant) up to lr at step
+    `warmup`.
+    """
     rates = schedule(0.01, 9, name, 10_000)
     assert rates[0] == pytest.approx(0.001, rel=1e-6)
     assert rates[9] == pytest.approx(0.01, rel=1e-4)
@@ -32,7 +34,9 @@ def test_constant_stays() -> None:
 
 
 def test_cosine_falls_to_zero() -> None:
-    """The cosine is lr at the start, lr/2 at half time, 0 at the end and beyond, antisymmetric about its middle: optax's."""
+    """The cosine is lr at the start, lr/2 at half time, 0 at the end and beyond, antisymmetric about its middle:
+    optax's.
+    """
     rates = schedule(0.01, 0, "cosine", 100)
     assert rates[0] == np.float32(0.01) and rates[50] == pytest.approx(0.005, rel=1e-6)
     assert rates[100] == 0 and float(learning_rate(0.01, 0, "cosine", 100, 150)) == 0

@@ -43,7 +43,9 @@ def test_reference_coefficients(x64: None, reference: list[dict[str, Any]], name
 
 
 def test_signal_to_noise_increases_strictly(x64: None, path: GaussianPath) -> None:
-    """alpha/beta increases at every step of a fine grid, and its derivative (dalpha beta - alpha dbeta)/beta^2 is positive."""
+    """alpha/beta increases at every step of a fine grid, and its derivative (dalpha beta - alpha dbeta)/beta^2 is
+    positive.
+    """
     c, log_ratio, _ = known(path, np.linspace(0, 1, 102)[1:-1])
     assert np.all(np.diff(log_ratio) > 0)
     assert np.all(c.dalpha * c.beta - c.alpha * c.dbeta > 0)

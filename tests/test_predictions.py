@@ -55,7 +55,9 @@ def test_conversion_knows_the_pair(x64: None, source: Kind, target: Kind) -> Non
 
 
 def test_rows_by_their_meaning(x64: None) -> None:
-    """Data is z, noise eps, velocity dx_t/dt, score the gradient of log N(x; alpha z, beta^2), v turns x by 90 degrees."""
+    """Data is z, noise eps, velocity dx_t/dt, score the gradient of log N(x; alpha z, beta^2), v turns x by 90
+    degrees.
+    """
     z, eps = 0.8, -1.3
     for name, path in EVERY_PATH.items():
 
@@ -120,7 +122,9 @@ def test_network_round_trip(x64: None) -> None:
 
 
 def test_network_round_trip_at_both_ends_in_float32() -> None:
-    """At t = 0 and t = 1 themselves data and noise come back on every path, though other conversions are singular there."""
+    """At t = 0 and t = 1 themselves data and noise come back on every path, though other conversions are singular
+    there.
+    """
     z, eps = jnp.array([0.5, -2.0]), jnp.array([1.5, 0.25])
     moments = Moments(jnp.array([0.1, 0.2]), jnp.asarray(1.5))
     c = jax.tree.map(lambda part: part[:, None], on_every_path(np.array([0.0, 2.0**-24, 1 - 2.0**-24, 1.0])))
@@ -133,14 +137,18 @@ def test_network_round_trip_at_both_ends_in_float32() -> None:
 
 
 def linear(function: object, c: Coefficients) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean of an affine function of (z, eps) under z ~ (MEAN, STD^2), eps ~ (0, 1), and its two slopes, each (n,)."""
+    """The mean of an affine function of (z, eps) under z ~ (MEAN, STD^2), eps ~ (0, 1), and its two
+    slopes, each (n,).
+    """
     zero = jnp.zeros(c.alpha.shape)
     at = [np.asarray(function(zero + z, zero + eps))[:, 0] for z, eps in ((MEAN, 0), (MEAN + 1, 0), (MEAN, 1))]  # type: ignore
     return at[0], at[1] - at[0], at[2] - at[0]
 
 
 def test_preconditioned_input_and_target_are_white(x64: None) -> None:
-    """Input and target have mean 0, variance 1 and no correlation at every t, computed from their linear coefficients."""
+    """Input and target have mean 0, variance 1 and no correlation at every t, computed from their
+    linear coefficients.
+    """
     c = everywhere()
     seen = linear(lambda z, eps: predictions.network_input(c.alpha * z + c.beta * eps, c, MOMENTS), c)
     wanted = linear(lambda z, eps: predictions.network_target(z, eps, c, MOMENTS), c)
@@ -164,7 +172,9 @@ def test_output_scale_is_the_residual_of_linear_regression(x64: None, kind: Kind
 
 @every_kind
 def test_a_silent_network_is_linear_regression(x64: None, kind: Kind) -> None:
-    """With output 0 each prediction is the best linear one: its error is uncorrelated with x_t and has |c_out| for its std."""
+    """With output 0 each prediction is the best linear one: its error is uncorrelated with x_t and has |c_out| for its
+    std.
+    """
     if kind == "v":
         return  # not among the four of a Prediction
     c = everywhere()

@@ -55,7 +55,9 @@ def test_compiled_uniforms_stay_inside(monkeypatch: pytest.MonkeyPatch, count: i
 
 
 def test_uniforms_reach_far_into_both_ends() -> None:
-    """The smallest and the largest u are within 2^-21 of 0 and 1: the open interval is not bought with a wide margin."""
+    """The smallest and the largest u are within 2^-21 of 0 and 1: the open interval is not bought with
+    a wide margin.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for pattern, end in ((0, 0.0), (0xFFFFFFFF, 1.0)):
             patch.setattr(jax.random, "bits", lambda key, shape, dtype, p=pattern: jnp.full(shape, p, dtype))

@@ -41,7 +41,9 @@ def members(table: dict[str, type[Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("group", list(TABLES))
 def test_different_classes_have_different_structures(group: str) -> None:
-    """Two choices of a group are never one pytree structure: equal structures may share a compiled program, the wrong one."""
+    """Two choices of a group are never one pytree structure: equal structures may share a compiled program, the wrong
+    one.
+    """
     structures = {name: jax.tree.structure(item) for name, item in members(TABLES[group]).items()}
     same = [(a, b) for a, b in itertools.combinations(structures, 2) if structures[a] == structures[b]]
     assert not same
