@@ -116,6 +116,12 @@ def _number(hint: type, value: Any, where: str) -> float | int:
     return float(value)
 
 
+def valid_seed(seed: int) -> None:
+    """Raise ValueError for a seed that JAX's keys would wrap around."""
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed is {seed}; it must be in [0, 2^31)")
+
+
 def positive(config: Any, *names: str) -> None:
     """Raise ValueError for the first of these fields that is given and below 1."""
     for name in names:

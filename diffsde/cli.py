@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if "COMP_LINE" in os.environ:  # Hydra's tab completion: it must see the line without the verb
         return _complete(words)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(help_text.overview(config_folder(), VERBS))
+        print(help_text.overview(VERBS))
         return 0
     if words[0] in ("-V", "--version"):
         print(f"diffsde {__version__}")

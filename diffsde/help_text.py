@@ -25,7 +25,7 @@ EXAMPLES = {
 ABOUT = {"train": "fit a field to a dataset along a path", "sample": "draw samples from a trained or the exact field"}
 
 
-def overview(configs: Path, verbs: Iterable[str]) -> str:
+def overview(verbs: Iterable[str]) -> str:
     """diffsde --help."""
     lines = [
         "diffsde: a laboratory for flow and diffusion models",

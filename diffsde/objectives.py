@@ -169,17 +169,19 @@ def has_finite_loss(problem: Problem) -> bool:
     The integrand is compared at u = 2^-16 and 2^-20 from each end: a growth like 1/u or faster has no integral.
     Preconditioned, it is weight c_out^2; raw, the network must undo y's whole variance, weight (a^2 s^2 + b^2).
     """
+    at = np.asarray(_integrand(problem, jnp.array([2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16])))
+    return bool(np.all(at[:2] / at[2:] < 16**0.97))
 
-    def integrand(u: Scalar) -> Scalar:
-        c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
-        root = root_weight(problem, c)
-        if problem.precondition:
-            return (root * predictions.output_scale(problem.objective.kind, c, problem.moments)) ** 2
-        a, b = predictions.row(problem.objective.kind, c)
-        return (root * a * problem.moments.std) ** 2 + (root * b) ** 2
 
-    at = jax.jit(jax.vmap(integrand))(jnp.array([2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16]))
-    return bool(np.all(np.asarray(at[:2] / at[2:]) < 16**0.97))
+@jax.jit
+@partial(jax.vmap, in_axes=(None, 0))
+def _integrand(problem: Problem, u: Scalar) -> Scalar:
+    c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
+    root = root_weight(problem, c)
+    if problem.precondition:
+        return (root * predictions.output_scale(problem.objective.kind, c, problem.moments)) ** 2
+    a, b = predictions.row(problem.objective.kind, c)
+    return (root * a * problem.moments.std) ** 2 + (root * b) ** 2
 
 
 def resolve_weight(problem: Problem) -> Problem:

@@ -243,9 +243,8 @@ class Expression(GaussianPath):
             bad = ~(jnp.isfinite(value) & (value >= -1e-6))
             if bad.any():
                 raise ValueError(f"{name} is {value[bad.argmax()]:.4g} at t={times[bad.argmax()]:.3f}; it must be >= 0")
-        ratio = (jnp.log(alpha) - jnp.log(beta))[
-            1:-1
-        ]  # logarithms keep it however fast beta vanishes; the ends may be 0
+        # logarithms keep it however fast beta vanishes; the ends may be 0
+        ratio = (jnp.log(alpha) - jnp.log(beta))[1:-1]
         flat = ~(jnp.diff(ratio) > 0)
         if flat.any():
             raise ValueError(

@@ -28,7 +28,7 @@ class MLP:
 
     time_frequencies: pairs cos(pi k t), sin(pi k t), k = 1..time_frequencies; 0 gives raw t.
     space_frequencies: pairs cos(k x_i), sin(k x_i) for each coordinate, k = 1..space_frequencies, beside x itself;
-    without them a network is slow to learn sharp boundaries between modes (2006.10739). Meant for x of unit variance.
+    they help a network with sharp boundaries between modes (2006.10739) where x has unit variance.
     """
 
     widths: tuple[int, ...] = (112, 112, 80)

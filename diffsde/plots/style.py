@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 INK = "#1b1f2a"
@@ -58,7 +58,7 @@ def window(points: np.ndarray, margin: float = 0.12) -> Extent:
     return Extent(centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
 
 
-def heat(axis: Axes, density: HeatMap, cmap: LinearSegmentedColormap, power: float = 0.5, alpha: float = 1.0) -> None:
+def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha: float = 1.0) -> None:
     """A density as a heat map; the power brings out its tails."""
     values = (density.values / max(density.values.max(), 1e-300)) ** power
     axis.imshow(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
 from diffsde.plots.style import DATA, DENSITY, INK, NOISE, PATHLINE, PRIOR, Extent, HeatMap, frame, heat, new_figure
@@ -41,10 +42,8 @@ def _edge_histogram(axis: Axes, truth: np.ndarray, times: np.ndarray) -> None:
     axis.fill_betweenx((edges[1:] + edges[:-1]) / 2, times[-1], times[-1] + width, color=DATA, alpha=0.6, lw=0)
 
 
-def _fading(cmap):  # type: ignore[no-untyped-def]
+def _fading(cmap: Colormap) -> ListedColormap:
     """The colormap with its low end transparent, to lie over another heat map."""
     colours = cmap(np.linspace(0, 1, 256))
     colours[:, 3] = np.linspace(0, 1, 256) ** 0.7
-    from matplotlib.colors import ListedColormap
-
     return ListedColormap(colours)

@@ -21,7 +21,7 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.samplers import Sampler, simulate
+from diffsde.samplers import Sampler, simulate_compiled
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
@@ -53,7 +53,7 @@ def draw_pictures(
     every = max(1, (len(times) - 1) // FRAMES)
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler).items():
-        _, saved = _companion(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every)
+        _, saved = simulate_compiled(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every)
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}
@@ -64,9 +64,6 @@ def draw_pictures(
         ]
     shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
     return _planar(runs, shown, field.path, dataset, truth, out)
-
-
-_companion = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
 
 
 def beside(sampler: Sampler) -> dict[str, Sampler]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import mixtures
-from diffsde.build import positive, read
+from diffsde.build import positive, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
@@ -23,7 +23,7 @@ from diffsde.paths import GaussianPath
 from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.train import restore
-from diffsde.samplers import LAST_STEPS, Grid, Sampler, simulate, times
+from diffsde.samplers import LAST_STEPS, Grid, Sampler, simulate_compiled, times
 from diffsde.types import Array, Key
 
 OUTPUTS = Path("outputs")
@@ -51,8 +51,7 @@ class SampleConfig:
 
     def check(self) -> None:
         positive(self, "n", "steps", "save_every", "keep")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^31)")
+        valid_seed(self.seed)
         if self.last != "auto" and self.last not in LAST_STEPS:
             raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
         if self.sigma is not None and self.sigma < 0:
@@ -83,7 +82,7 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     compiler = runtime.Compiler()
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
     kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep}
-    program = compiler(simulate_many, chosen.sampler, field, x0, grid, key_noise, **kept)
+    program = compiler(simulate_compiled, chosen.sampler, field, x0, grid, key_noise, **kept)
     begin = time.perf_counter(), time.process_time()
     x, trajectory = jax.block_until_ready(program(chosen.sampler, field, x0, grid, key_noise))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
@@ -128,9 +127,6 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
         ],
     )
     return summary
-
-
-simulate_many = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
 
 
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints
-from diffsde.build import positive, read
+from diffsde.build import positive, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
@@ -56,8 +56,7 @@ class TrainConfig:
         positive(self, "steps", "batch_size", "log_every")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be in [0, 1)")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed is {self.seed}; it must be in [0, 2^31)")
+        valid_seed(self.seed)
 
 
 def train(config: dict[str, Any], out: Path) -> float:
@@ -126,7 +125,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
     if not has_finite_loss(problem):
         report.warn(
             f"the {problem.objective.kind} loss with weight {problem.objective.weight} has no finite expectation here;"
-            " rare examples will dominate it (objective.weight=balanced mends that)"
+            " rare examples will dominate it (precondition=true objective.weight=balanced mends that)"
         )
     run = Run(
         problem,

@@ -9,7 +9,7 @@ from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import GRIDS, Grid, times
 from diffsde.samplers.multistep import AB2, AB3, DEIS2, DEIS3, IPNDM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
-from diffsde.samplers.sampler import LAST_STEPS, Sampler, Trajectory, simulate
+from diffsde.samplers.sampler import LAST_STEPS, Sampler, Trajectory, simulate, simulate_compiled
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
 from diffsde.samplers.unipc import UniPC
 
@@ -50,5 +50,6 @@ __all__ = [
     "Sampler",
     "Trajectory",
     "simulate",
+    "simulate_compiled",
     "times",
 ]

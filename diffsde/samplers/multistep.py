@@ -16,10 +16,10 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from diffsde.fields import Field
-from diffsde.paths import coefficients
+from diffsde.paths import coefficients, log_snr
 from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
 from diffsde.samplers.sampler import Sampler, gaussian
-from diffsde.types import Array, Coefficients, Key, Scalar, choice
+from diffsde.types import Array, Key, Scalar, choice
 
 
 class Memory(NamedTuple):
@@ -34,6 +34,11 @@ class Memory(NamedTuple):
 Moments = tuple[Scalar, Scalar, Scalar]  # integrals of k(r) (r - s)^i over the step, i = 0, 1, 2
 
 
+def remembering_nothing(x: Array) -> Memory:
+    """The memory before the first step."""
+    return Memory(x, jnp.zeros((2, *x.shape), x.dtype), jnp.zeros(2, x.dtype), jnp.zeros((), jnp.int32))
+
+
 class Multistep(Sampler):
     """What they share: the memory."""
 
@@ -41,7 +46,7 @@ class Multistep(Sampler):
     evaluates_end: ClassVar[bool] = False
 
     def start(self, x: Array) -> Memory:
-        return Memory(x, jnp.zeros((2, *x.shape), x.dtype), jnp.zeros(2, x.dtype), jnp.zeros((), jnp.int32))
+        return remembering_nothing(x)
 
     def point(self, state: Memory) -> Array:
         return state.x
@@ -103,11 +108,6 @@ class AB3(AdamsBashforth):
     order: ClassVar[int] = 3
 
 
-def log_ratio(c: Coefficients) -> Scalar:
-    """lambda = log(alpha/beta), -inf where alpha = 0, inf where beta = 0."""
-    return jnp.log(c.alpha) - jnp.log(c.beta)
-
-
 def exponential_moments(h: Scalar) -> Moments:
     """Integrals over [0, h] of e^(r - h) r^i dr, i = 0, 1, 2: by their series where the closed form would cancel."""
     closed = -jnp.expm1(-h), h + jnp.expm1(-h), h**2 - 2 * (h + jnp.expm1(-h))
@@ -128,9 +128,9 @@ class DPMSolver(Multistep):
 
     def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
-        data, place = field.data(x.x, t), log_ratio(c)
+        data, place = field.data(x.x, t), log_snr(field.path, t)
         points = jnp.where(end.beta > 0, jnp.minimum(self.order, x.known + 1), 1)
-        integral = polynomial(x, data, place, self.moments(log_ratio(end) - place), points)
+        integral = polynomial(x, data, place, self.moments(log_snr(field.path, t + h) - place), points)
         width = place - x.places[0]
         point = started(x, c.alpha * self.moments(width)[1] / width * (data - x.values[0]), self.order)
         return advance(x, end.beta / c.beta * point + end.alpha * integral, data, place)
@@ -172,8 +172,8 @@ class DPMSolverPP2MSDE(Multistep):
 
     def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
-        data, place = field.data(x.x, t), log_ratio(c)
-        ratio = (log_ratio(end) - place) / (2 * (place - x.places[0]))
+        data, place = field.data(x.x, t), log_snr(field.path, t)
+        ratio = (log_snr(field.path, t + h) - place) / (2 * (place - x.places[0]))
         extrapolated = jnp.where((end.beta > 0) & (x.known > 0), data + ratio * (data - x.values[0]), data)
         decay = jnp.exp(-forgetting(self.diffusion, field.path, t, h) / 2)
         keep = end.beta / c.beta * decay

@@ -114,3 +114,6 @@ def simulate(
     end = finish(run(state, blocks * save_every, rest))
     saved_at = [*range(0, blocks * save_every + 1, save_every), count]
     return end, Trajectory(times[jnp.array(saved_at)], jnp.concatenate([x[None, :keep], saved, end[None, :keep]]))
+
+
+simulate_compiled = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))

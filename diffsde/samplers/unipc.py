@@ -7,8 +7,8 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from diffsde.fields import Field
-from diffsde.paths import coefficients
-from diffsde.samplers.multistep import Memory, advance, exponential_moments, log_ratio, polynomial, weights
+from diffsde.paths import coefficients, log_snr
+from diffsde.samplers.multistep import Memory, advance, exponential_moments, polynomial, remembering_nothing, weights
 from diffsde.samplers.sampler import Sampler
 from diffsde.types import Array, Key, Scalar, choice
 
@@ -34,18 +34,17 @@ class UniPC(Sampler):
     evaluates_end: ClassVar[bool] = False
 
     def start(self, x: Array) -> Corrected:
-        memory = Memory(x, jnp.zeros((2, *x.shape), x.dtype), jnp.zeros(2, x.dtype), jnp.zeros((), jnp.int32))
-        return Corrected(memory, x, jnp.zeros((), x.dtype))
+        return Corrected(remembering_nothing(x), x, jnp.zeros((), x.dtype))
 
     def point(self, state: Corrected) -> Array:
         return state.memory.x
 
     def step(self, field: Field, x: Corrected, t: Scalar, h: Scalar, key: Key | None) -> Corrected:
         memory, c, end = x.memory, coefficients(field.path, t), coefficients(field.path, t + h)
-        data, place = field.data(memory.x, t), log_ratio(c)
+        data, place = field.data(memory.x, t), log_snr(field.path, t)
         corrected = self.correct(field, x, data, place, t)
         points = jnp.where(end.beta > 0, jnp.minimum(2, memory.known + 1), 1)
-        integral = polynomial(memory, data, place, exponential_moments(log_ratio(end) - place), points)
+        integral = polynomial(memory, data, place, exponential_moments(log_snr(field.path, t + h) - place), points)
         predicted = end.beta / c.beta * corrected + end.alpha * integral
         return Corrected(advance(memory, predicted, data, place), corrected, jnp.asarray(t, x.t_before.dtype))
 
