@@ -36,8 +36,9 @@ def evaluate(text: str, variables: Mapping[str, Scalar]) -> Scalar:
     Grammar: numbers, variables, pi, e, + - * / **, parentheses and the functions in FUNCTIONS.
     Raises UserError naming what it does not know.
     """
+    text = " ".join(text.split())  # so that one over several lines is read, and quoted in one
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise UserError(f"'{text[:60]}' is not an expression; write e.g. 'sin(pi*t/2)' or 't**2'") from None
     try:

@@ -109,12 +109,15 @@ def posterior_variance(mixture: Mixture, x: Array, c: Coefficients) -> Scalar:
     return r @ (within + between)
 
 
-def sample(mixture: Mixture, key: Key) -> Array:
-    """One point (d,)."""
+def sample(mixture: Mixture, key: Key, count: int) -> Array:
+    """`count` points (count, d); the component by inverting the distribution function of a uniform number."""
     key_component, key_noise = jax.random.split(key)
-    k = jax.random.categorical(key_component, jnp.log(mixture.weights))
-    noise = jnp.sqrt(mixture.variances[k]) * jax.random.normal(key_noise, mixture.means.shape[1:])
-    return mixture.means[k] + (noise if mixture.rotations is None else mixture.rotations[k] @ noise)
+    edges = jnp.cumsum(mixture.weights)[:-1]
+    k = jnp.sum(jax.random.uniform(key_component, (count,)) >= edges[:, None], axis=0)
+    noise = jnp.sqrt(mixture.variances[k]) * jax.random.normal(key_noise, (mixture.means.shape[1], count)).T
+    return mixture.means[k] + (
+        noise if mixture.rotations is None else jnp.einsum("nij,nj->ni", mixture.rotations[k], noise)
+    )
 
 
 def moments(mixture: Mixture) -> Moments:

@@ -20,7 +20,7 @@ from diffsde import mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.time_laws import TimeLaw
-from diffsde.types import Array, Coefficients, Key, Kind, Moments, Scalar, choice, register
+from diffsde.types import Array, Coefficients, Kind, Moments, Scalar, choice, register
 
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
@@ -112,11 +112,6 @@ class Draw(NamedTuple):
     z: Array
     eps: Array
     t: Scalar
-
-
-def draw(problem: Problem, z: Array, u: Scalar, key: Key) -> Draw:
-    """One sample's randomness, from its data point, its uniform u for t, and its key."""
-    return Draw(z, jax.random.normal(key, z.shape, z.dtype), problem.time.quantile(u, problem.path, problem.moments))
 
 
 def root_weight(problem: Problem, c: Coefficients) -> Scalar:

@@ -10,6 +10,7 @@ import abc
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde.expressions import evaluate
 from diffsde.types import Coefficients, Scalar, choice
@@ -237,15 +238,17 @@ class Expression(GaussianPath):
     def check(self) -> None:
         if bool(self.beta_t) == bool(self.variance_t):
             raise ValueError("give one of beta_t and variance_t, e.g. path.beta_t='(1-t)**2'")
-        times = jnp.linspace(0.0, 1.0, 1001)
-        alpha, beta = (jnp.asarray(jax.vmap(f)(times)) * jnp.ones(1001) for f in (self.alpha, self.beta))
+        with jax.enable_x64(True):  # an increase as slow as t^3 near 0 is lost in float32
+            times = jnp.linspace(0.0, 1.0, 1001)
+            alpha, beta = (np.asarray(jax.vmap(f)(times) * jnp.ones(1001)) for f in (self.alpha, self.beta))
         for name, value in (("alpha", alpha), ("beta", beta)):
-            bad = ~(jnp.isfinite(value) & (value >= -1e-6))
+            bad = ~(np.isfinite(value) & (value >= -1e-6))
             if bad.any():
                 raise ValueError(f"{name} is {value[bad.argmax()]:.4g} at t={times[bad.argmax()]:.3f}; it must be >= 0")
         # logarithms keep it however fast beta vanishes; the ends may be 0
-        ratio = (jnp.log(alpha) - jnp.log(beta))[1:-1]
-        flat = ~(jnp.diff(ratio) > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.log(alpha[1:-1]) - np.log(beta[1:-1])
+        flat = ~(np.diff(ratio) > 0)
         if flat.any():
             raise ValueError(
                 f"alpha/beta does not increase at t={times[flat.argmax() + 1]:.3f}; it must increase from noise to data"

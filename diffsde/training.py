@@ -12,7 +12,7 @@ import optax
 
 from diffsde import mixtures
 from diffsde.datasets import Dataset
-from diffsde.objectives import Draw, Problem, draw, irreducible, loss
+from diffsde.objectives import Draw, Problem, irreducible, loss
 from diffsde.optimizers import Optimizer
 from diffsde.time_laws import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
@@ -52,8 +52,11 @@ def examples(run: Run, key: Key, count: int) -> Draw:
     """`count` training examples, the times stratified over them where the law says so."""
     key_data, key_noise, key_time = jax.random.split(key, 3)
     u = draw_uniforms(key_time, count, run.problem.time.stratified)
-    z = jax.vmap(run.dataset.draw, in_axes=(None, 0))(run.arrays, jax.random.split(key_data, count))
-    return jax.vmap(partial(draw, run.problem))(z, u, jax.random.split(key_noise, count))
+    z = run.dataset.draw(run.arrays, key_data, count)
+    problem = run.problem
+    t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
+    eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
+    return Draw(z, eps.reshape(z.shape), t)
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:

@@ -4,7 +4,7 @@
 
 Both fit the 11-component ring with conditional flow matching on `ot` and an MLP (SiLU, raw t), data drawn inside
 the loop. Ours does what `diffsde train` does: preconditioning, stratified times, schedule and EMA included.
-A segment of ours is whole dispatches of 100 steps. Threads of ours are set by NPROC, which XLA reads once.
+A segment of ours is whole dispatches of 100 steps.
 """
 
 from __future__ import annotations

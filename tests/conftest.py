@@ -70,7 +70,7 @@ def on_every_path(times: np.ndarray) -> Coefficients:
 
 @partial(jax.jit, static_argnames="count")
 def _samples(mixture: Mixture, seed: int, count: int) -> jax.Array:
-    return jax.vmap(mixtures.sample, in_axes=(None, 0))(mixture, jax.random.split(jax.random.key(seed), count))
+    return mixtures.sample(mixture, jax.random.key(seed), count)
 
 
 def samples(mixture: Mixture, count: int = 20_000, seed: int = 0) -> np.ndarray:

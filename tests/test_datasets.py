@@ -315,8 +315,18 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     for name in ("x.npy", "x.npz"):
         (np.save if name == "x.npy" else np.savez)(tmp_path / name, objects)
         refuses(ArrayFile(file=str(tmp_path / name)), "Python objects")
-    refuses(written(tmp_path, "y.npy", pickle.dumps(Bomb())), "cannot be read")
+    for name in ("y.npy", "y.npz"):
+        refuses(written(tmp_path, name, pickle.dumps(Bomb())), "cannot be read")
     assert not mark.exists()
+
+
+GARBAGE = {"x.npy": "magic string", "x.npz": "not a zip file"}  # what is wrong, not that it may be a pickle
+
+
+def test_an_archive_of_nothing_is_refused(tmp_path: Path) -> None:
+    """Not as one that holds several arrays."""
+    np.savez(tmp_path / "x.npz")
+    refuses(ArrayFile(file=str(tmp_path / "x.npz")), "holds no array")
 
 
 @pytest.mark.parametrize("name", ["x.npy", "x.npz", "x.csv"])
@@ -324,7 +334,9 @@ def test_damaged_files_are_refused(tmp_path: Path, name: str) -> None:
     """Empty, cut off anywhere, or garbage: one line, never a traceback."""
     whole = Path(saved(tmp_path, name)).read_bytes()
     refuses(written(tmp_path, name, b""))
-    refuses(written(tmp_path, name, b"no numbers at all\nnot here either\n"))
+    refuses(
+        written(tmp_path, name, b"no numbers at all\nnot here either\n"), *([] if name == "x.csv" else [GARBAGE[name]])
+    )
     refuses(written(tmp_path, name, bytes(range(256)) * 4))
     if name != "x.csv":  # a csv that is cut off at the end of a number is a shorter csv
         for part in (0.1, 0.5, 0.9):

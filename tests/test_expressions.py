@@ -161,6 +161,13 @@ def test_arithmetic_that_fails_is_the_users_to_mend(text: str) -> None:
         evaluate(text, {"t": 0.5})
 
 
+def test_lines_are_joined() -> None:
+    """An expression over several lines is read, and quoted in one line when it is refused."""
+    assert evaluate("t\n  + 1", {"t": 1.0}) == 2
+    with pytest.raises(UserError, match=r"^[^\n]*$"):
+        evaluate("t\n  + q", {"t": 1.0})
+
+
 def test_no_complex_numbers() -> None:
     """(-1)**0.5 has no real value: it is refused, or nan, never complex."""
     try:

@@ -245,28 +245,14 @@ def test_a_time_law_that_avoids_the_end_makes_the_score_loss_finite() -> None:
     assert objectives.has_finite_loss(dataclasses.replace(asked, time=LogitNormal(std=0.5)))
 
 
-def test_draw_takes_its_time_from_u_and_its_noise_from_the_key() -> None:
-    """The same key gives the same noise whatever u; t is the law's quantile of u; noise is standard normal."""
-    asked = dataclasses.replace(problem("ot", "cfm"), time=LogitNormal())
-    z = jnp.ones(2)
-    one, other = (objectives.draw(asked, z, u, jax.random.key(3)) for u in (0.5, 0.9))
-    np.testing.assert_array_equal(one.eps, other.eps)
-    assert float(one.t) == pytest.approx(0.5) and float(other.t) == pytest.approx(
-        1 / (1 + np.exp(-stats.norm.ppf(0.9))), rel=1e-5
-    )
-    many = jax.jit(jax.vmap(lambda key: objectives.draw(asked, z, 0.5, key).eps))(
-        jax.random.split(jax.random.key(4), 5000)
-    )
-    assert stats.kstest(np.ravel(many), "norm").pvalue > 1e-3
-
-
 def test_examples_are_the_datasets_and_their_times_are_stratified() -> None:
-    """A training batch: z from the dataset, t one in each stratum, and nothing shared between data, noise and time."""
+    """A training batch: z from the dataset, normal noise, t one in each stratum, and nothing shared among the three."""
     ring = Ring()
     asked = Problem(PATHS["ot"](), VelocityMatching("unit"), Uniform(), MOMENTS, None, True)
     run = Run(asked, ring, ring.load(), Adam(), jax.random.key(1), 1, 0.0, 4096)
     drawn = jax.jit(partial(examples, count=4096))(run, jax.random.key(8))
     np.testing.assert_array_equal(np.floor(np.asarray(drawn.t, np.float64) * 4096), np.arange(4096))
+    assert stats.kstest(np.ravel(drawn.eps), "norm").pvalue > 1e-3
     joint = np.corrcoef(np.column_stack([drawn.z, drawn.eps, drawn.t]).T)
     assert np.max(np.abs(joint - np.eye(5))) < 4.5 / np.sqrt(4096)
     assert abs(np.mean(np.sum(np.asarray(drawn.z) ** 2, -1)) - 102) < 4 * 20 / np.sqrt(4096)  # |mu|^2 + 2 = 102
@@ -287,3 +273,12 @@ def test_an_unresolved_weight_is_an_error() -> None:
     c = coefficients(asked.path, 0.5)
     with pytest.raises(ValueError, match="resolve"):
         objectives.root_weight(asked, Coefficients(*c))
+
+
+def test_examples_take_their_times_from_the_law() -> None:
+    """t is the law's quantile of the stratified uniforms."""
+    asked = dataclasses.replace(problem("ot", "cfm"), time=LogitNormal(mean=0.5))
+    run = Run(asked, Ring(), Ring().load(), Adam(), jax.random.key(1), 1, 0.0, 256)
+    t = np.asarray(jax.jit(partial(examples, count=256))(run, jax.random.key(8)).t, np.float64)
+    u = stats.norm.cdf(np.log(t / (1 - t)) - 0.5)
+    np.testing.assert_array_equal(np.floor(u * 256 + 1e-3 * (np.arange(256) < 255)).astype(int), np.arange(256))

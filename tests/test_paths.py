@@ -200,7 +200,9 @@ def test_checks_refuse_what_is_no_expression() -> None:
         Expression(alpha_t="u", beta_t="1-t").check()
 
 
-@pytest.mark.parametrize("beta_t", ["(1-t)**3", "(1-t)**4", "1e-5*(1-t)**2"])
-def test_checks_accept_a_beta_that_vanishes_fast(beta_t: str) -> None:
-    """alpha/beta increases however fast beta vanishes: the check may not lose it to rounding."""
-    Expression(alpha_t="t", beta_t=beta_t).check()
+@pytest.mark.parametrize(
+    ("alpha_t", "beta_t"), [("t", "(1-t)**3"), ("t", "(1-t)**4"), ("t", "1e-5*(1-t)**2"), ("1", "1-t**3")]
+)
+def test_checks_accept_a_beta_that_vanishes_fast(alpha_t: str, beta_t: str) -> None:
+    """alpha/beta increases however fast beta vanishes or slowly it begins: the check may not lose it to rounding."""
+    Expression(alpha_t=alpha_t, beta_t=beta_t).check()

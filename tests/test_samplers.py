@@ -240,7 +240,7 @@ def test_langevin_keeps_the_law_that_it_holds() -> None:
     mixture = Ring().mixture()
     held = mixtures.marginal(mixture, coefficients(OT(), 0.9))
     field = OracleField(OT(), mixture, (2,))
-    x = jax.vmap(partial(mixtures.sample, held))(jax.random.split(jax.random.key(1), 4000))
+    x = mixtures.sample(held, jax.random.key(1), 4000)
     grid = times(UniformGrid(start=0.9), 300, OT())
     end, _ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), last="step")
     from diffsde.metrics.mixture import mixture_figures
@@ -266,7 +266,7 @@ def test_every_sigma_keeps_the_marginals_of_the_mixture(name: str) -> None:
     mixture = Ring().mixture()
     field = OracleField(OT(), mixture, (2,))
     start = mixtures.marginal(mixture, coefficients(OT(), 0.02))
-    x = jax.vmap(partial(mixtures.sample, start))(jax.random.split(jax.random.key(1), 4000))
+    x = mixtures.sample(start, jax.random.key(1), 4000)
     grid = times(UniformGrid(start=0.02), 800, OT())
     end, _ = run(EulerMaruyama(DIFFUSIONS[name]()), field, x, grid, jax.random.key(2))
     figures = mixture_figures(mixture, end)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +39,8 @@ class ArrayFile(Dataset):
             values = np.where(varies, (values - values.mean(axis=0)) / np.where(varies, std, 1), 0)
         return jnp.asarray(values, jnp.float32)
 
-    def draw(self, arrays: Array, key: Key) -> Array:
-        return arrays[jax.random.randint(key, (), 0, arrays.shape[0])]
+    def draw(self, arrays: Array, key: Key, count: int) -> Array:
+        return arrays[jax.random.randint(key, (count,), 0, arrays.shape[0])]
 
 
 def _read(path: Path, key: str) -> np.ndarray:
@@ -50,9 +49,12 @@ def _read(path: Path, key: str) -> np.ndarray:
     try:
         match path.suffix.lower():
             case ".npy":
-                return _loaded(path, np.ndarray)
+                with open(path, "rb") as file:
+                    return np.lib.format.read_array(file, allow_pickle=False)
             case ".npz":
-                with _loaded(path, np.lib.npyio.NpzFile) as archive:
+                with zipfile.ZipFile(path):  # whose message for what is no archive is plain, where np.load's is not
+                    pass
+                with np.load(path, allow_pickle=False) as archive:
                     return archive[_entry(path, archive.files, key)]
             case ".csv":
                 return _read_csv(path)
@@ -64,18 +66,13 @@ def _read(path: Path, key: str) -> np.ndarray:
     raise UserError(f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz or .csv")
 
 
-def _loaded(path: Path, kind: type) -> Any:
-    content = np.load(path, allow_pickle=False)
-    if not isinstance(content, kind):
-        raise ValueError("its content is not what its ending says")
-    return content
-
-
 def _entry(path: Path, names: list[str], key: str) -> str:
     if key in names:
         return key
     if not key and len(names) == 1:
         return names[0]
+    if not names:
+        raise UserError(f"dataset.file: '{path}' holds no array")
     wanted = f"has no array '{key}'" if key else "holds several arrays"
     raise UserError(f"dataset.key: '{path}' {wanted}; choose dataset.key from {', '.join(names)}")
 

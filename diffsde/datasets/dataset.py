@@ -16,16 +16,17 @@ MEASURED = 65_536  # draws from which mean and std are measured: a standard erro
 
 
 class Dataset(abc.ABC):
-    """`load` brings what lives on the device, as a pytree; `draw` is one point (*shape,) from it, pure and vmappable.
+    """`load` brings what lives on the device, as a pytree; `draw` is `count` points (count, *shape) from it and a key.
 
-    The arrays are an argument of the compiled program, never a constant in it.
+    The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key a
+    point costs more than a small network's step.
     """
 
     @abc.abstractmethod
     def load(self) -> Any: ...
 
     @abc.abstractmethod
-    def draw(self, arrays: Any, key: Key) -> Array: ...
+    def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
 
 
 class MixtureDataset(Dataset):
@@ -37,19 +38,19 @@ class MixtureDataset(Dataset):
     def load(self) -> mixtures.Mixture:
         return self.mixture()
 
-    def draw(self, arrays: mixtures.Mixture, key: Key) -> Array:
-        return mixtures.sample(arrays, key)
+    def draw(self, arrays: mixtures.Mixture, key: Key, count: int) -> Array:
+        return mixtures.sample(arrays, key, count)
 
 
 def point_shape(dataset: Dataset, arrays: Any) -> tuple[int, ...]:
     """The shape of one data point."""
-    return jax.eval_shape(dataset.draw, arrays, jax.random.key(0)).shape
+    return jax.eval_shape(partial(dataset.draw, count=1), arrays, jax.random.key(0)).shape[1:]
 
 
 @partial(jax.jit, static_argnames="count")
 def draw_many(dataset: Dataset, arrays: Any, key: Key, count: int) -> Array:
     """`count` points, (count, *shape)."""
-    return jax.vmap(dataset.draw, in_axes=(None, 0))(arrays, jax.random.split(key, count))
+    return dataset.draw(arrays, key, count)
 
 
 def measure(dataset: Dataset, arrays: Any, key: Key) -> Moments:

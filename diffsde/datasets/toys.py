@@ -29,13 +29,13 @@ class Moons(Dataset):
     def load(self) -> tuple[()]:
         return ()
 
-    def draw(self, arrays: tuple[()], key: Key) -> Array:
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_moon, key_angle, key_noise = jax.random.split(key, 3)
-        angle = jax.random.uniform(key_angle, maxval=jnp.pi)
-        upper = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-        lower = jnp.stack([1 - jnp.cos(angle), 0.5 - jnp.sin(angle)])
-        moon = jnp.where(jax.random.bernoulli(key_moon), upper, lower)
-        return moon + self.noise * jax.random.normal(key_noise, (2,))
+        angle = jax.random.uniform(key_angle, (count,), maxval=jnp.pi)
+        upper = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        lower = jnp.stack([1 - jnp.cos(angle), 0.5 - jnp.sin(angle)], axis=-1)
+        moon = jnp.where(jax.random.bernoulli(key_moon, shape=(count, 1)), upper, lower)
+        return moon + self.noise * jax.random.normal(key_noise, (count, 2))
 
 
 @choice
@@ -50,11 +50,11 @@ class SCurve(Dataset):
     def load(self) -> tuple[()]:
         return ()
 
-    def draw(self, arrays: tuple[()], key: Key) -> Array:
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_angle, key_noise = jax.random.split(key)
-        angle = jax.random.uniform(key_angle, minval=-1.5 * jnp.pi, maxval=1.5 * jnp.pi)
-        curve = jnp.stack([jnp.sin(angle), jnp.sign(angle) * (jnp.cos(angle) - 1)])
-        return curve + self.noise * jax.random.normal(key_noise, (2,))
+        angle = jax.random.uniform(key_angle, (count,), minval=-1.5 * jnp.pi, maxval=1.5 * jnp.pi)
+        curve = jnp.stack([jnp.sin(angle), jnp.sign(angle) * (jnp.cos(angle) - 1)], axis=-1)
+        return curve + self.noise * jax.random.normal(key_noise, (count, 2))
 
 
 @choice
@@ -70,8 +70,9 @@ class Checkerboard(Dataset):
     def load(self) -> tuple[()]:
         return ()
 
-    def draw(self, arrays: tuple[()], key: Key) -> Array:
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_x, key_y, key_row = jax.random.split(key, 3)
-        x = jax.random.uniform(key_x, minval=-2.0, maxval=2.0)
-        y = jax.random.uniform(key_y) - 2.0 * jax.random.bernoulli(key_row) + jnp.floor(x) % 2
-        return self.scale * jnp.stack([x, y])
+        x = jax.random.uniform(key_x, (count,), minval=-2.0, maxval=2.0)
+        row = jnp.where(jax.random.bernoulli(key_row, shape=(count,)), -2.0, 0.0)
+        y = jax.random.uniform(key_y, (count,)) + row + jnp.floor(x) % 2
+        return self.scale * jnp.stack([x, y], axis=-1)

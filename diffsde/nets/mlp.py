@@ -5,15 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.custom_derivatives import SymbolicZero
 
 from diffsde.types import Array, Scalar, choice
 
+
+def silu(x: Array) -> Array:
+    """x sigmoid(x), by the tanh: on CPU half the time of an exponential and a division."""
+    return x * (0.5 + 0.5 * jnp.tanh(0.5 * x))
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "silu": jax.nn.silu,
+    "silu": silu,
     "gelu": jax.nn.gelu,
     "relu": jax.nn.relu,
     "selu": jax.nn.selu,
@@ -53,8 +62,38 @@ class MLP:
 
 def harmonics(x: Array, count: int) -> Array:
     """cos(k x), sin(k x) for k = 1..count: from (n,) to (2 n count,)."""
-    angles = jnp.outer(jnp.arange(1, count + 1, dtype=x.dtype), x).ravel()
-    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)])
+    if not count:
+        return x[:0]
+    first = jnp.cos(x), jnp.sin(x)
+    waves = [first]
+    for _ in range(count - 1):  # by the sum of angles: a cosine costs as much as ten products
+        cos, sin = waves[-1]
+        waves.append((cos * first[0] - sin * first[1], sin * first[0] + cos * first[1]))
+    return jnp.concatenate([*(cos for cos, _ in waves), *(sin for _, sin in waves)])
+
+
+@jax.custom_jvp
+def product(h: Array, kernel: Array) -> Array:
+    """h @ kernel for one point, h (in,), kernel (in, out).
+
+    Its gradient in the kernel is made as (out, in) and turned over at the end, behind barriers, since XLA would undo it:
+    left alone, XLA on CPU contracts both factors over the batch, their slow axis, and a whole training step takes
+    1.05 to 1.15 times as long (3 layers of 64 to 256, batches of 256 to 4096).
+    """
+    return h @ kernel
+
+
+@partial(product.defjvp, symbolic_zeros=True)
+def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
+    (h, kernel), (dh, dkernel) = primals, tangents
+    value = h @ kernel
+    tangent = jnp.zeros_like(value)
+    if not isinstance(dh, SymbolicZero):
+        tangent += dh @ kernel
+    if not isinstance(dkernel, SymbolicZero):
+        hold = jax.lax.optimization_barrier
+        tangent += hold(hold(dkernel.T) @ h)
+    return value, tangent
 
 
 class Perceptron(nnx.Module):
@@ -72,6 +111,9 @@ class Perceptron(nnx.Module):
         if self.config.time_frequencies:
             time = harmonics(jnp.pi * time, self.config.time_frequencies)
         h = jnp.concatenate([flat, harmonics(flat, self.config.space_frequencies), time])
-        for layer in self.layers[:-1]:
-            h = ACTIVATIONS[self.config.activation](layer(h))
-        return self.layers[-1](h).reshape(x.shape)
+        for i, layer in enumerate(self.layers):
+            if i:
+                h = ACTIVATIONS[self.config.activation](h)
+            assert layer.bias is not None  # nnx.Linear has one unless told otherwise
+            h = product(h, layer.kernel[...]) + layer.bias[...]
+        return h.reshape(x.shape)

@@ -1,4 +1,4 @@
-"""How programs are compiled and timed: the persistent cache, and compilation apart from execution."""
+"""How programs are compiled and run: threads, the persistent cache, and compilation timed apart from execution."""
 
 from __future__ import annotations
 
@@ -9,6 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
+from diffsde.errors import UserError
+
+_threads: list[int | None] = []  # what this process was started with
+
+
+def use_threads(threads: Any) -> None:
+    """Give XLA's CPU programs this many threads; None: one a core. XLA reads it once, before a process's first program.
+
+    Raises UserError where an earlier job of this process had another number.
+    """
+    if isinstance(threads, int) and threads >= 1:  # anything else is refused by the config's reader
+        os.environ["NPROC"] = str(threads)
+    _threads.append(threads)
+    if threads != _threads[0]:
+        raise UserError(f"threads is {threads}, but this process began with {_threads[0]}; it cannot be swept over")
 
 
 def keep_programs(cache: bool, cache_dir: str | None) -> None:

@@ -46,11 +46,12 @@ class SampleConfig:
     plots: bool
     cache: bool
     cache_dir: str | None
+    threads: int | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
 
     def check(self) -> None:
-        positive(self, "n", "steps", "save_every", "keep")
+        positive(self, "n", "steps", "save_every", "keep", "threads")
         valid_seed(self.seed)
         if self.last != "auto" and self.last not in LAST_STEPS:
             raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
@@ -71,6 +72,7 @@ class SampleConfig:
 
 def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     """Draw samples, write the sample folder `out`, and return its summary."""
+    runtime.use_threads(config.get("threads"))
     chosen = read(SampleConfig, config)
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)

@@ -51,9 +51,10 @@ class TrainConfig:
     log_every: int
     cache: bool
     cache_dir: str | None
+    threads: int | None
 
     def check(self) -> None:
-        positive(self, "steps", "batch_size", "log_every")
+        positive(self, "steps", "batch_size", "log_every", "threads")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be in [0, 1)")
         valid_seed(self.seed)
@@ -61,6 +62,7 @@ class TrainConfig:
 
 def train(config: dict[str, Any], out: Path) -> float:
     """Train, write the run folder `out`, and return the final loss (averaged over the last tenth of the steps)."""
+    runtime.use_threads(config.get("threads"))
     chosen = read(TrainConfig, config)
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)
@@ -81,7 +83,7 @@ def train(config: dict[str, Any], out: Path) -> float:
     summary = {
         "steps": chosen.steps,
         "parameters": count(params),
-        "loss": {"value": final, "floor": floor},
+        "loss": {"value": final} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         "weight": run.problem.objective.weight,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -90,13 +92,16 @@ def train(config: dict[str, Any], out: Path) -> float:
         "device": jax.devices()[0].device_kind,
     }
     names = f"dataset={config['dataset']['name']} path={config['path']['name']} objective={config['objective']['name']}"
-    curve = save_figure(out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor, names))
+    curve = save_figure(out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names))
     folder.write_json(out / "summary.json", summary)
     report.table(
         f"trained {names}",
         [
             ("parameters", f"{summary['parameters']:,}"),
-            ("loss", f"{final:.4f}" + (f"  (irreducible, on average: {floor:.4f})" if floor is not None else "")),
+            (
+                "loss",
+                f"{final:.4f}" + (f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""),
+            ),
             ("time", f"{seconds:.1f} s + {compiler.seconds:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s"),
             ("run", report.shown(out)),
             ("picture", report.shown(curve)),
@@ -140,12 +145,12 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
     return run, initialise(chosen.net, shape, key_init)
 
 
-def known_floor(run: Run, dataset: Dataset) -> float | None:
-    """The irreducible loss, where the data's law is known and the loss has an expectation."""
+def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
+    """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
     if not isinstance(dataset, MixtureDataset) or not has_finite_loss(run.problem):
         return None
-    value, _ = loss_floor(run, dataset.mixture(), jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
-    return float(value)
+    value, error = loss_floor(run, dataset.mixture(), jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
+    return float(value), float(error)
 
 
 def fit(program: Any, run: Run, state: TrainState, steps: int, chunk: int, log: Path) -> tuple[TrainState, list[float]]:
