@@ -29,7 +29,7 @@ from diffsde.types import Array, Prediction
 GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
 FIELD = OracleField(OT(), Ring().mixture(), (2,))
 POINTS = jax.random.normal(jax.random.key(5), (12, 2))
-run = jax.jit(simulate, static_argnames=("last", "save_every", "keep"))
+run = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled"))
 
 
 def gaussian_field(path: GaussianPath) -> OracleField:
@@ -56,7 +56,7 @@ def test_ode_solvers_converge_with_their_order_on_every_path(sampler: Sampler, p
     counts = [160, 320, 640] if path_name in ("ve", "edm") else [40, 80, 160]
     errors = []
     for count in counts:
-        end, _ = run(sampler, gaussian_field(path), x, times(UniformGrid(), count, path), jax.random.key(0))
+        end, *_ = run(sampler, gaussian_field(path), x, times(UniformGrid(), count, path), jax.random.key(0))
         errors.append(float(jnp.sqrt(jnp.mean((end - truth) ** 2))))
     assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
@@ -73,9 +73,9 @@ def test_the_published_errors_on_the_mixture(sampler: Sampler, table: dict[int, 
     """rms against the exact map of the 11-component mixture on ot, from an independent computation, within 3%."""
     field = OracleField(OT(), Ring().mixture(), (2,))
     x = jax.random.normal(jax.random.key(0), (10_000, 2))
-    truth, _ = run(RK4(), field, x, times(UniformGrid(), 200, OT()), jax.random.key(0))
+    truth, *_ = run(RK4(), field, x, times(UniformGrid(), 200, OT()), jax.random.key(0))
     for count, expected in table.items():
-        end, _ = run(sampler, field, x, times(UniformGrid(), count, OT()), jax.random.key(0))
+        end, *_ = run(sampler, field, x, times(UniformGrid(), count, OT()), jax.random.key(0))
         rms = float(jnp.sqrt(jnp.mean(jnp.sum((end - truth) ** 2, axis=-1))))
         assert rms == pytest.approx(expected, rel=0.03, abs=0.0006), count
 
@@ -128,7 +128,7 @@ def test_sde_solvers_converge_weakly_with_their_order(
     assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
 
-FINITE = [sampler for name, cls in SAMPLERS.items() if not (sampler := cls()).stochastic] + [
+FINITE = [sampler for name, cls in SAMPLERS.items() if not (sampler := cls()).stochastic and sampler.order] + [
     EDMHeun(),
     StochasticHeun(Constant(0.0)),
     Exponential(Constant(0.0)),
@@ -242,7 +242,7 @@ def test_langevin_keeps_the_law_that_it_holds() -> None:
     field = OracleField(OT(), mixture, (2,))
     x = mixtures.sample(held, jax.random.key(1), 4000)
     grid = times(UniformGrid(start=0.9), 300, OT())
-    end, _ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), last="step")
+    end, *_ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), last="step")
     from diffsde.metrics.mixture import mixture_figures
 
     assert float(mixture_figures(held, end).within_mode_std) == pytest.approx(1.0, abs=0.03)
@@ -253,8 +253,8 @@ def test_the_corrector_does_not_look_at_its_neighbours() -> None:
     """A sample's Langevin step size comes from its own norms: the same alone and in a batch."""
     grid = times(UniformGrid(start=0.05), 10, OT())
     sampler = PredictorCorrector()
-    alone, _ = run(sampler, FIELD, POINTS[:1], grid, jax.random.key(1))
-    among, _ = run(sampler, FIELD, POINTS, grid, jax.random.key(1))
+    alone, *_ = run(sampler, FIELD, POINTS[:1], grid, jax.random.key(1))
+    among, *_ = run(sampler, FIELD, POINTS, grid, jax.random.key(1))
     np.testing.assert_allclose(alone, among[:1], rtol=2e-4, atol=2e-4)
 
 
@@ -268,7 +268,7 @@ def test_every_sigma_keeps_the_marginals_of_the_mixture(name: str) -> None:
     start = mixtures.marginal(mixture, coefficients(OT(), 0.02))
     x = mixtures.sample(start, jax.random.key(1), 4000)
     grid = times(UniformGrid(start=0.02), 800, OT())
-    end, _ = run(EulerMaruyama(DIFFUSIONS[name]()), field, x, grid, jax.random.key(2))
+    end, *_ = run(EulerMaruyama(DIFFUSIONS[name]()), field, x, grid, jax.random.key(2))
     figures = mixture_figures(mixture, end)
     assert float(figures.cross_entropy) == pytest.approx(5.222092, abs=4 * float(figures.cross_entropy_error))
     assert float(figures.within_mode_std) == pytest.approx(1.0, abs=0.03)
@@ -285,8 +285,8 @@ def test_memoryless_is_the_reverse_of_the_forward_process(x64: None) -> None:
 def test_em_without_sigma_is_euler_to_the_bit() -> None:
     field = OracleField(OT(), Ring().mixture(), (2,))
     x, grid = jax.random.normal(jax.random.key(0), (64, 2)), times(UniformGrid(), 30, OT())
-    euler, _ = run(Euler(), field, x, grid, jax.random.key(1))
-    em, _ = run(EulerMaruyama(Constant(0.0)), field, x, grid, jax.random.key(1))
+    euler, *_ = run(Euler(), field, x, grid, jax.random.key(1))
+    em, *_ = run(EulerMaruyama(Constant(0.0)), field, x, grid, jax.random.key(1))
     assert np.array_equal(euler, em)
 
 
@@ -305,8 +305,8 @@ def test_increments_of_the_noise_are_normal() -> None:
 
 def test_a_sample_depends_on_its_own_index_alone() -> None:
     grid = times(UniformGrid(), 20, OT())
-    few, _ = run(EulerMaruyama(), FIELD, POINTS[:5], grid, jax.random.key(1))
-    many, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
+    few, *_ = run(EulerMaruyama(), FIELD, POINTS[:5], grid, jax.random.key(1))
+    many, *_ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
     np.testing.assert_allclose(few, many[:5], rtol=2e-5, atol=2e-5)
 
 
@@ -314,8 +314,8 @@ def test_a_sample_depends_on_its_own_index_alone() -> None:
 def test_a_trajectory_holds_the_states_asked_for(every: int, expected: list[int]) -> None:
     """Every k-th state and both ends, equal to the states of shorter runs of the same seed."""
     grid = times(UniformGrid(), 10, OT())
-    end, saved = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1), save_every=every, keep=4)
-    plain, none = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
+    end, saved, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1), save_every=every, keep=4)
+    plain, none, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
     assert none is None
     np.testing.assert_allclose(end, plain, rtol=2e-5, atol=2e-5)
     np.testing.assert_array_equal(saved.times, grid[jnp.array(expected)])
@@ -323,7 +323,7 @@ def test_a_trajectory_holds_the_states_asked_for(every: int, expected: list[int]
     np.testing.assert_array_equal(saved.x[0], POINTS[:4])
     np.testing.assert_array_equal(saved.x[-1], end[:4])
     for i, steps in enumerate(expected[1:-1], 1):
-        short, _ = run(EulerMaruyama(), FIELD, POINTS, grid[: steps + 1], jax.random.key(1), last="step")
+        short, *_ = run(EulerMaruyama(), FIELD, POINTS, grid[: steps + 1], jax.random.key(1), last="step")
         np.testing.assert_allclose(saved.x[i], short[:4], rtol=2e-5, atol=2e-5)
 
 
@@ -346,7 +346,7 @@ def test_the_last_step_leaves_no_noise_unless_asked() -> None:
     """`mean` is the step without noise, `denoise` is E[z|x], `step` differs from `mean` by sigma sqrt(h) xi."""
     grid = times(UniformGrid(), 4, OT())
     sampler = EulerMaruyama(Constant(2.0))
-    before, _ = run(sampler, FIELD, POINTS, grid[:-1], jax.random.key(1), last="step")
+    before, *_ = run(sampler, FIELD, POINTS, grid[:-1], jax.random.key(1), last="step")
     end = {
         last: run(sampler, FIELD, POINTS, grid, jax.random.key(1), last=last)[0] for last in ("step", "mean", "denoise")
     }

@@ -50,10 +50,12 @@ def draw_pictures(
     if x0.ndim != 2 or x0.shape[1] > 2:
         return []
     truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(key, 1), 20_000))
+    if sampler.default_steps == 1:  # its own steps are not the grid's, and one of them is no picture
+        times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler).items():
-        _, saved = simulate_compiled(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every)
+        saved = simulate_compiled(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every).trajectory
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}

@@ -23,7 +23,7 @@ from diffsde.paths import GaussianPath
 from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.train import restore
-from diffsde.samplers import LAST_STEPS, Grid, Sampler, simulate_compiled, times
+from diffsde.samplers import LAST_STEPS, SAMPLERS, Grid, Sampler, simulate_compiled, times
 from diffsde.types import Array, Key
 
 OUTPUTS = Path("outputs")
@@ -37,9 +37,10 @@ class SampleConfig:
     grid: Grid
     run: str
     n: int
-    steps: int
+    steps: int | None
     sigma: float | None
     seed: int
+    coupled: bool
     last: str
     save_every: int | None
     keep: int | None
@@ -59,6 +60,9 @@ class SampleConfig:
             raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
         if self.sigma and not hasattr(self.sampler, "diffusion"):
             raise ValueError(f"sigma is {self.sigma}, but this sampler solves the ODE, without noise; take sampler=em")
+        if self.coupled and not self.sampler.coupled:
+            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
+            raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
         if self.run == "oracle":
@@ -77,28 +81,31 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)
     field, dataset, origin = load_field(chosen)
-    grid = times(chosen.grid, chosen.steps, field.path)
+    steps = chosen.grid.steps(chosen.sampler.default_steps) if chosen.steps is None else chosen.steps
+    grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     last = settle_ends(chosen, field, grid)
 
     compiler = runtime.Compiler()
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep}
+    kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep, "coupled": chosen.coupled}
     program = compiler(simulate_compiled, chosen.sampler, field, x0, grid, key_noise, **kept)
     begin = time.perf_counter(), time.process_time()
-    x, trajectory = jax.block_until_ready(program(chosen.sampler, field, x0, grid, key_noise))
+    x, trajectory, spent = jax.block_until_ready(program(chosen.sampler, field, x0, grid, key_noise))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take more steps or a smaller sigma")
 
     evaluations = chosen.sampler.evaluations
-    nfe = (chosen.steps - (last == "denoise")) * evaluations + (last == "denoise")
+    nfe: dict[str, float] = {"nfe": (steps - (last == "denoise")) * evaluations + (last == "denoise")}
+    if spent is not None:
+        nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     metrics = figures(x, dataset, key_true)
     summary = {
         "n": chosen.n,
-        "nfe": nfe,
-        "steps": chosen.steps,
+        **nfe,
+        "steps": steps,
         "last": last,
         "start": float(grid[0]),
         "end": float(grid[-1]),
@@ -120,7 +127,7 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     report.table(
         f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
         [
-            ("steps", f"{chosen.steps}, {nfe} evaluations of the field a sample, last step: {last}"),
+            ("steps", f"{steps}, {described_nfe(nfe)}, last step: {last}"),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
             ("time", f"{seconds:.2f} s + {compiler.seconds:.1f} s to compile"),
             ("samples", report.shown(out / "samples.npz")),
@@ -156,6 +163,11 @@ def settle_ends(chosen: SampleConfig, field: Field, grid: Array) -> str:
         sampler = chosen.sampler
         return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
 
+    if len(grid) == 2 and not finite(0) and chosen.last != "denoise":
+        raise UserError(
+            f"grid: the one step from t={float(grid[0]):.3g} to t={float(grid[1]):.6g} meets something infinite;"
+            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
+        )
     if len(grid) > 2 and not finite(0):
         raise UserError(
             f"grid.start: at t={float(grid[0]):.3g} this field or diffusion is infinite on this path;"
@@ -186,6 +198,12 @@ def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]
     true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * min(len(x), 512)))
     half = len(true) // 2
     return {"w2": {"value": w2(np.asarray(x), true[:half]), "floor": w2(true[half:], true[:half])}}
+
+
+def described_nfe(nfe: dict[str, float]) -> str:
+    if "nfe_max" in nfe:
+        return f"{nfe['nfe']:.1f} evaluations of the field a sample on average, {nfe['nfe_max']} at most"
+    return f"{nfe['nfe']} evaluations of the field a sample"
 
 
 def shown_figure(figure: dict[str, float]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
 from diffsde.samplers.edm import EDMHeun
@@ -29,6 +30,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "deis3": DEIS3,
     "ipndm": IPNDM,
     "edm": EDMHeun,
+    "adaptive": Adaptive,
     # of the SDE
     "em": EulerMaruyama,
     "stochastic_heun": StochasticHeun,

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients
 from diffsde.samplers.diffusions import Constant, Diffusion
-from diffsde.samplers.sampler import Sampler, gaussian, split
+from diffsde.samplers.sampler import Noise, Sampler, gaussian, split
 from diffsde.samplers.sde import ReverseDiffusion
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.types import Array, Scalar, choice
 
 NORMS = ("sample", "dimension")
 
 
-def langevin(score: Array, x: Array, size: Scalar, key: Key | None) -> Array:
+def langevin(score: Array, x: Array, size: Scalar, key: Noise) -> Array:
     """x + size s + sqrt(2 size) xi: one unadjusted Langevin step of that size."""
     return x + size * score + jnp.sqrt(2 * size) * gaussian(key, x)
 
@@ -53,7 +53,7 @@ class PredictorCorrector(Sampler):
     def start(self, x: Array) -> Array:
         return self.predictor.start(x)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         keys = split(key, self.corrections + 1)
         x = self.predictor.step(field, x, t, h, keys[0])
         beta = jnp.asarray(coefficients(field.path, t + h).beta)
@@ -88,7 +88,7 @@ class AnnealedLangevin(Sampler):
     def evaluations(self) -> int:  # type: ignore[override]
         return self.corrections
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         for part in split(key, self.corrections):
             x = langevin(field.score(x, t), x, self.step_size * c.beta**2, part)
@@ -104,6 +104,7 @@ class Langevin(Sampler):
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
@@ -114,7 +115,7 @@ class Langevin(Sampler):
         if not 0 < self.freeze < 1:
             raise ValueError(f"freeze is {self.freeze}; it must lie between 0 and 1")
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         at = jnp.minimum(t, self.freeze)
         sigma, known = self.diffusion.sigma(at, coefficients(field.path, at)), field.output(x, at)
         flow = jnp.where(t < self.freeze, known.velocity, 0.0)

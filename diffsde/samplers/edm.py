@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients
-from diffsde.samplers.sampler import Sampler, gaussian
+from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.time_laws import invert_log_snr
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.types import Array, Scalar, choice
 
 
 @choice
@@ -37,7 +37,7 @@ class EDMHeun(Sampler):
         if not 0 <= self.churn <= 2**0.5 - 1:
             raise ValueError(f"churn is {self.churn}; it must be between 0 and sqrt(2) - 1 = 0.4142")
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         nu, nu_end = c.beta / c.alpha, end.beta / end.alpha
         gamma = jnp.where((nu >= self.s_min) & (nu <= self.s_max), self.churn, 0.0)

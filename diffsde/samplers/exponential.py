@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients
 from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
-from diffsde.samplers.sampler import Sampler, gaussian
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.samplers.sampler import Noise, Sampler, gaussian
+from diffsde.types import Array, Scalar, choice
 
 
 @choice
@@ -31,12 +31,13 @@ class Exponential(Sampler):
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
     diffusion: Diffusion = dataclasses.field(default_factory=Memoryless)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c = coefficients(field.path, t + h)
         decay = jnp.exp(-forgetting(self.diffusion, field.path, t, h) / 2)
         known = field.output(x, t)
@@ -52,6 +53,6 @@ class DDIM(Sampler):
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, known = coefficients(field.path, t + h), field.output(x, t)
         return c.alpha * known.data + c.beta * known.noise

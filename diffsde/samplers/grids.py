@@ -24,6 +24,10 @@ class Grid(abc.ABC):
         if not 0 <= self.start < self.end <= 1:
             raise ValueError(f"start={self.start}, end={self.end}; they must satisfy 0 <= start < end <= 1")
 
+    def steps(self, default: int) -> int:
+        """How many where the user does not say."""
+        return default
+
     @abc.abstractmethod
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
 
@@ -158,7 +162,7 @@ class RhoGrid(Grid):
 
 @choice
 class ListGrid(Grid):
-    """Your own times, start and end included; `steps` must be one less than their number."""
+    """Your own times, start and end included; `steps`, where given, must be one less than their number."""
 
     start: float = 0.0
     end: float = 1.0
@@ -168,6 +172,9 @@ class ListGrid(Grid):
         Grid.check(self)
         if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
             raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
+
+    def steps(self, default: int) -> int:
+        return len(self.times) - 1
 
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
         if len(u) != len(self.times):

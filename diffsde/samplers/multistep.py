@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients, log_snr
 from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
-from diffsde.samplers.sampler import Sampler, gaussian
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.samplers.sampler import Noise, Sampler, gaussian
+from diffsde.types import Array, Scalar, choice
 
 
 class Memory(NamedTuple):
@@ -87,7 +87,7 @@ def started(state: Memory, correction: Array, order: int) -> Array:
 class AdamsBashforth(Multistep):
     """x' = x + integral of the polynomial through the last velocities (explicit Adams, at unequal steps)."""
 
-    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
+    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
         u = field.velocity(x.x, t)
         points = jnp.minimum(self.order, x.known + 1)
         point = started(x, (t - x.places[0]) / 2 * (u - x.values[0]), self.order)
@@ -126,7 +126,7 @@ def exponential_moments(h: Scalar) -> Moments:
 class DPMSolver(Multistep):
     """x' = beta'/beta x + alpha' integral of e^(r - lambda') D(r) dr, D the polynomial in lambda through the last E[z|x]."""
 
-    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
+    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         data, place = field.data(x.x, t), log_snr(field.path, t)
         points = jnp.where(end.beta > 0, jnp.minimum(self.order, x.known + 1), 1)
@@ -167,10 +167,11 @@ class DPMSolverPP2MSDE(Multistep):
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
 
     diffusion: Diffusion = dataclasses.field(default_factory=Memoryless)
 
-    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
+    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         data, place = field.data(x.x, t), log_snr(field.path, t)
         ratio = (log_snr(field.path, t + h) - place) / (2 * (place - x.places[0]))
@@ -187,7 +188,7 @@ class NoisePolynomial(Multistep):
     rho = beta/alpha is infinite where alpha = 0: the first step from there holds eps still.
     """
 
-    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Key | None) -> Memory:
+    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         known = field.output(x.x, t)
         place = c.beta / c.alpha

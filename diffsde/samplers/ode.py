@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from diffsde.fields import Field
-from diffsde.samplers.sampler import Sampler
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.samplers.sampler import Noise, Sampler
+from diffsde.types import Array, Scalar, choice
 
 
 @choice
@@ -17,7 +17,7 @@ class Euler(Sampler):
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         return x + h * field.velocity(x, t)
 
 
@@ -29,7 +29,7 @@ class Heun(Sampler):
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = True
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         u = field.velocity(x, t)
         return x + h / 2 * (u + field.velocity(x + h * u, t + h))
 
@@ -42,7 +42,7 @@ class Midpoint(Sampler):
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         return x + h * field.velocity(x + h / 2 * field.velocity(x, t), t + h / 2)
 
 
@@ -54,7 +54,7 @@ class RK4(Sampler):
     evaluations: ClassVar[int] = 4
     evaluates_end: ClassVar[bool] = True
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         k1 = field.velocity(x, t)
         k2 = field.velocity(x + h / 2 * k1, t + h / 2)
         k3 = field.velocity(x + h / 2 * k2, t + h / 2)

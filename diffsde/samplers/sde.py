@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients
 from diffsde.samplers.diffusions import Constant, Diffusion
-from diffsde.samplers.sampler import Sampler, gaussian
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.samplers.sampler import Noise, Sampler, gaussian
+from diffsde.types import Array, Scalar, choice
 
 
 @choice
@@ -23,12 +23,13 @@ class EulerMaruyama(Sampler):
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         sigma = self.diffusion.sigma(t, coefficients(field.path, t))
         known = field.output(x, t)
         drift = known.velocity + sigma**2 / 2 * known.score
@@ -44,12 +45,13 @@ class StochasticHeun(Sampler):
 
     order: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = True
 
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         def drift(x: Array, t: Scalar) -> tuple[Array, Scalar]:
             sigma, known = self.diffusion.sigma(t, coefficients(field.path, t)), field.output(x, t)
             return known.velocity + sigma**2 / 2 * known.score, sigma
@@ -69,10 +71,11 @@ class ReverseDiffusion(Sampler):
 
     order: ClassVar[int] = 1
     stochastic: ClassVar[bool] = True
+    coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Key | None) -> Array:
+    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         a = c.alpha / end.alpha
         b2 = c.beta**2 - (a * end.beta) ** 2

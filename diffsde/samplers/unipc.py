@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients, log_snr
 from diffsde.samplers.multistep import Memory, advance, exponential_moments, polynomial, remembering_nothing, weights
-from diffsde.samplers.sampler import Sampler
-from diffsde.types import Array, Key, Scalar, choice
+from diffsde.samplers.sampler import Noise, Sampler
+from diffsde.types import Array, Scalar, choice
 
 
 class Corrected(NamedTuple):
@@ -39,7 +39,7 @@ class UniPC(Sampler):
     def point(self, state: Corrected) -> Array:
         return state.memory.x
 
-    def step(self, field: Field, x: Corrected, t: Scalar, h: Scalar, key: Key | None) -> Corrected:
+    def step(self, field: Field, x: Corrected, t: Scalar, h: Scalar, key: Noise) -> Corrected:
         memory, c, end = x.memory, coefficients(field.path, t), coefficients(field.path, t + h)
         data, place = field.data(memory.x, t), log_snr(field.path, t)
         corrected = self.correct(field, x, data, place, t)
