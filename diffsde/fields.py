@@ -7,7 +7,10 @@ import dataclasses
 from functools import partial
 from typing import Any
 
-from diffsde import mixtures, predictions
+import jax
+import jax.numpy as jnp
+
+from diffsde import empirical, mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
@@ -52,6 +55,39 @@ class OracleField(Field):
     def output(self, x: Array, t: Scalar) -> Prediction:
         exact = mixtures.predict(self.mixture, x.reshape(-1), coefficients(self.path, t))
         return Prediction(*(value.reshape(self.shape) for value in exact))
+
+    def log_prob(self, x: Array, t: Scalar) -> Scalar:
+        """log p_t(x) in nats."""
+        return mixtures.log_prob(mixtures.marginal(self.mixture, coefficients(self.path, t)), x.reshape(-1))
+
+
+@partial(register, static=["shape", "count"])
+@dataclasses.dataclass(frozen=True)
+class EmpiricalField(Field):
+    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them."""
+
+    path: GaussianPath
+    chunks: Array
+    count: int
+    shape: tuple[int, ...]
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))
+        return Prediction(*(value.reshape(self.shape) for value in exact))
+
+    def log_prob(self, x: Array, t: Scalar) -> Scalar:
+        """log p_t(x) in nats."""
+        return empirical.posterior(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))[1]
+
+
+def divergence(field: Field, x: Array, t: Scalar) -> Scalar:
+    """div u_t(x) = sum_i du_i/dx_i at one point, exactly, by one forward derivative a coordinate."""
+
+    def along(direction: Array) -> Scalar:
+        _, change = jax.jvp(lambda x: field.velocity(x, t), (x,), (direction,))
+        return jnp.sum(direction * change)
+
+    return jnp.sum(jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)))
 
 
 @partial(register, static=["graph", "kind", "precondition"])

@@ -110,6 +110,8 @@ class Facts(NamedTuple):
     """What autodiff and the code say of one mixture at every (t, x) of `everywhere`."""
 
     change: Any  # d/dt log p_t(x)
+    laplacian: Any  # of log p_t
+    spread: Any  # div score
     gradient: Any  # grad log p_t(x)
     divergence: Any  # div u
     jacobian: Any  # of E[z|x]
@@ -130,10 +132,12 @@ def facts(kind: str) -> Facts:
 
         _, change = jax.jvp(lambda alpha, beta: log_p(alpha, beta, x), (c.alpha, c.beta), (c.dalpha, c.dbeta))
         gradient = jax.grad(lambda x: log_p(c.alpha, c.beta, x))(x)
+        laplacian = jnp.trace(jax.hessian(lambda x: log_p(c.alpha, c.beta, x))(x))
         slopes = jax.jacfwd(lambda x: mixtures.predict(mixture, x, c))(x)
         exact = mixtures.predict(mixture, x, c)
         variance = mixtures.posterior_variance(mixture, x, c)
-        return Facts(change, gradient, jnp.trace(slopes.velocity), slopes.data, exact, variance)
+        spread = jnp.trace(slopes.score)
+        return Facts(change, laplacian, spread, gradient, jnp.trace(slopes.velocity), slopes.data, exact, variance)
 
     return jax.tree.map(np.asarray, program(*everywhere()))
 
@@ -145,6 +149,23 @@ def test_continuity_equation(x64: None, kind: str) -> None:
     transport = np.sum(found.exact.velocity * found.exact.score, axis=1)
     size = 1 + np.abs(found.change) + np.abs(transport) + np.abs(found.divergence)
     assert np.max(np.abs(found.change + transport + found.divergence) / size) < 1e-11
+
+
+@every_kind
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 3.0])
+def test_fokker_planck_equation(x64: None, kind: str, sigma: float) -> None:
+    """d/dt p = -div((u + sigma^2/2 s) p) + sigma^2/2 Laplacian p for every sigma on every path, divided by p; the density's
+    derivatives by autodiff of log p alone, the drift's by that of the field.
+    """
+    found = facts(kind)
+    drift = found.exact.velocity + sigma**2 / 2 * found.exact.score
+    terms = [
+        found.change,
+        found.divergence + sigma**2 / 2 * found.spread,
+        np.sum(drift * found.gradient, axis=1),
+        -(sigma**2) / 2 * (found.laplacian + np.sum(found.gradient**2, axis=1)),
+    ]
+    assert np.max(np.abs(sum(terms)) / (1 + sum(np.abs(term) for term in terms))) < 1e-11
 
 
 @every_kind

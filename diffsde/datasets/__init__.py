@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffsde.datasets.arrays import ArrayFile
-from diffsde.datasets.dataset import Dataset, MixtureDataset, draw_many, measure, point_shape
+from diffsde.datasets.dataset import Dataset, FiniteDataset, MixtureDataset, draw_many, measure, point_shape
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Ring
 from diffsde.datasets.toys import Checkerboard, Moons, SCurve
 
@@ -17,4 +17,4 @@ DATASETS: dict[str, type[Dataset]] = {
     "array": ArrayFile,
 }
 
-__all__ = ["DATASETS", "Dataset", "MixtureDataset", "draw_many", "measure", "point_shape"]
+__all__ = ["DATASETS", "Dataset", "FiniteDataset", "MixtureDataset", "draw_many", "measure", "point_shape"]

@@ -6,17 +6,16 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Dataset
+from diffsde.datasets.dataset import FiniteDataset
 from diffsde.errors import UserError
-from diffsde.types import Array, Key, choice
+from diffsde.types import Array, choice
 
 
 @choice
-class ArrayFile(Dataset):
+class ArrayFile(FiniteDataset):
     """array: rows of a file, drawn with replacement.
 
     file: .npy (n, *shape), .npz (the array named `key`, or its only one), .csv (numbers, an optional header line).
@@ -38,9 +37,6 @@ class ArrayFile(Dataset):
             varies = np.ptp(values, axis=0) > 0  # the std of equal numbers may be their rounding
             values = np.where(varies, (values - values.mean(axis=0)) / np.where(varies, std, 1), 0)
         return jnp.asarray(values, jnp.float32)
-
-    def draw(self, arrays: Array, key: Key, count: int) -> Array:
-        return arrays[jax.random.randint(key, (count,), 0, arrays.shape[0])]
 
 
 def _read(path: Path, key: str) -> np.ndarray:

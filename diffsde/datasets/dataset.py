@@ -29,6 +29,13 @@ class Dataset(abc.ABC):
     def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
 
 
+class FiniteDataset(Dataset):
+    """A dataset of N points (N, *shape), which are all of its arrays; drawn with replacement."""
+
+    def draw(self, arrays: Array, key: Key, count: int) -> Array:
+        return arrays[jax.random.randint(key, (count,), 0, arrays.shape[0])]
+
+
 class MixtureDataset(Dataset):
     """A dataset whose law is a Gaussian mixture, known exactly."""
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets.dataset import MixtureDataset
-from diffsde.mixtures import Mixture
+from diffsde.mixtures import Mixture, with_covariances
 from diffsde.types import choice
 
 
@@ -54,11 +54,13 @@ class CustomMixture(MixtureDataset):
     """mixture: your own, of any dimension d.
 
     means: K lists of d numbers; stds: K numbers, or K lists of d numbers (one a coordinate);
+    covariances, in the place of stds: K matrices, each d lists of d numbers;
     weights: K positive numbers, made to sum to 1; none given means equal.
     """
 
     means: tuple[tuple[float, ...], ...] = ((-2.0, 0.0), (2.0, 0.0))
-    stds: tuple[float | tuple[float, ...], ...] = (0.5, 0.5)
+    stds: tuple[float | tuple[float, ...], ...] | None = (0.5, 0.5)
+    covariances: tuple[tuple[tuple[float, ...], ...], ...] | None = None
     weights: tuple[float, ...] | None = None
 
     def check(self) -> None:
@@ -66,6 +68,21 @@ class CustomMixture(MixtureDataset):
         if len(dimensions) != 1 or 0 in dimensions:
             raise ValueError("means must be a list of equally long lists, e.g. [[-1,0],[1,0]]")
         d, k = dimensions.pop(), len(self.means)
+        if (self.stds is None) == (self.covariances is None):
+            raise ValueError(
+                "give stds or covariances, the other null: dataset.stds=null with dataset.covariances=[...]"
+            )
+        if self.weights is not None and (len(self.weights) != k or min(self.weights) <= 0):
+            raise ValueError(f"weights must be {k} positive numbers, one a component")
+        if self.covariances is not None:
+            if len(self.covariances) != k:
+                raise ValueError(f"covariances has {len(self.covariances)} entries for {k} means; give one a component")
+            for i, rows in enumerate(self.covariances):
+                square = len(rows) == d and all(len(row) == d for row in rows)
+                if not square or not np.allclose(rows, np.transpose(rows)) or np.linalg.eigvalsh(rows).min() <= 0:
+                    raise ValueError(f"covariances[{i}] must be a symmetric, positive definite {d} x {d} matrix")
+            return
+        assert self.stds is not None
         if len(self.stds) != k:
             raise ValueError(f"stds has {len(self.stds)} entries for {k} means; give one a component")
         sizes = {len(std) if isinstance(std, tuple) else 0 for std in self.stds}
@@ -73,11 +90,11 @@ class CustomMixture(MixtureDataset):
             raise ValueError(f"each entry of stds must be a number, or each a list of {d} numbers")
         if min(np.ravel(self.stds)) <= 0:
             raise ValueError("every std must be positive")
-        if self.weights is not None and (len(self.weights) != k or min(self.weights) <= 0):
-            raise ValueError(f"weights must be {k} positive numbers, one a component")
 
     def mixture(self) -> Mixture:
         means = jnp.asarray(self.means, float)
-        stds = jnp.asarray(self.stds, float).reshape(len(self.means), -1)
         weights = jnp.ones(len(self.means)) if self.weights is None else jnp.asarray(self.weights, float)
-        return Mixture(means, stds**2, weights / weights.sum())
+        weights = weights / weights.sum()
+        if self.covariances is not None:
+            return with_covariances(means, jnp.asarray(self.covariances, float), weights)
+        return Mixture(means, jnp.asarray(self.stds, float).reshape(len(self.means), -1) ** 2, weights)

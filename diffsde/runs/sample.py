@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import mixtures
+from diffsde import empirical, mixtures
 from diffsde.build import positive, read, valid_seed
-from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
-from diffsde.fields import Field, OracleField
+from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.metrics.distances import w2
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import GaussianPath
@@ -68,8 +68,11 @@ class SampleConfig:
         if self.run == "oracle":
             if self.path is None or self.dataset is None:
                 raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
-            if not isinstance(self.dataset, MixtureDataset):
-                raise ValueError("run=oracle knows the exact field of mixtures: dataset=gmm, mixture or 8gaussians")
+            if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
+                raise ValueError(
+                    "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
+                    " (dataset=array)"
+                )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
 
@@ -141,7 +144,12 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     """The field, the dataset it is compared with, and where it comes from."""
     if chosen.run == "oracle":
-        assert isinstance(chosen.dataset, MixtureDataset) and chosen.path is not None
+        assert chosen.dataset is not None and chosen.path is not None
+        if isinstance(chosen.dataset, FiniteDataset):
+            points = chosen.dataset.load()
+            exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
+            return exact, chosen.dataset, f"the exact field of {len(points):,} points"
+        assert isinstance(chosen.dataset, MixtureDataset)
         mixture = chosen.dataset.mixture()
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
     where = folder.latest(OUTPUTS) if chosen.run == "latest" else Path(chosen.run)

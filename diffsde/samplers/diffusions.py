@@ -74,6 +74,11 @@ class Memoryless(Diffusion):
     """sigma_t = scale sqrt(2 eta), eta = beta^2 dalpha/alpha - beta dbeta (2409.08861); scale = 1 reverses the forward SDE.
 
     Infinite at t = 0 wherever alpha(0) = 0 (ot: sigma^2 = 2(1-t)/t): start later, with grid.start.
+
+    scale = 1 is also optimal. With errors e_u of the velocity and e_s of the score, Girsanov bounds the divergence of the
+    samples' law from the data's by the integral over t of E|e_u + sigma^2/2 e_s|^2/(2 sigma^2) (2303.08797, section 2.4),
+    least at each t for sigma^4 = 4 E|e_u|^2/E|e_s|^2. One field has one error: u = (dalpha/alpha) x + eta s, so that
+    e_u = eta e_s, and the least is at sigma^2 = 2 eta, whatever the error is. Nothing has to be measured.
     """
 
     scale: float = 1.0
