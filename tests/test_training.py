@@ -17,7 +17,7 @@ from diffsde.objectives import Problem, VelocityMatching
 from diffsde.optimizers import Adam, Optimizer
 from diffsde.paths import OT
 from diffsde.time_laws import Uniform
-from diffsde.training import Run, TrainState, ema_decay, loss_floor, start, train_steps
+from diffsde.training import Run, TrainState, ema_decay, examples, loss_floor, mean_gradient, pieces, start, train_steps
 from diffsde.types import Moments
 
 NET = MLP(widths=(8,))
@@ -134,3 +134,19 @@ def test_training_descends_to_the_floor() -> None:
     assert means[0] > 1.5 * floor
     assert means[0] > means[1] > means[3]
     assert abs(means[3] - floor) < 0.05 * floor
+
+
+@pytest.mark.parametrize(("batch", "parts"), [(1, 1), (1000, 1), (1024, 1), (2048, 2), (4096, 4), (3000, 3), (1031, 1)])
+def test_large_batches_are_cut_in_equal_parts(batch: int, parts: int) -> None:
+    """Parts of 512 to 1024 examples where there are such; a prime batch stays whole."""
+    assert pieces(batch) == parts
+
+
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_give_the_whole_batchs_gradient(parts: int) -> None:
+    """The mean over parts is the mean over the batch, to rounding."""
+    run, params = made()
+    batch = examples(run, jax.random.key(3), 40)
+    whole, cut = (mean_gradient(run.problem, params, batch, n) for n in (1, parts))
+    for ours, theirs in zip(leaves(cut), leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
