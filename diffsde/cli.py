@@ -16,7 +16,7 @@ HYDRA_FLAGS = (
     "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
     " --resolve --run --shell-completion --version"
 ).split()
-VERBS = {"train": "diffsde.runs.train", "sample": "diffsde.runs.sample"}  # each module has a function of that name
+VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")}  # each has a function of that name
 
 
 _started: list[str] = []  # the jobs begun by this command line: what fails before any has begun is its composition
@@ -105,7 +105,7 @@ def _qualified(verb: str, word: str) -> str:
     """Two groups are said short: diffusion= lies inside the sampler, experiment= has its own choices for each verb."""
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
-    return f"diffusion@sampler.{word}" if verb == "sample" and word.startswith("diffusion=") else word
+    return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word
 
 
 def run_job(config: Any) -> Any:

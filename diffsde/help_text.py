@@ -21,8 +21,16 @@ EXAMPLES = {
         ("diffsde sample run=oracle dataset=gmm path=vp sampler=heun", "the exact field: no training"),
         ("diffsde sample -m sampler=em sigma=0,0.5,1,2", "one field, every sigma"),
     ],
+    "explain": [
+        ("diffsde explain path=sqrt objective=cfm sampler=em", "limits, loss, order and cost"),
+        ("diffsde explain path=ot sampler=em diffusion=memoryless", "what would be refused, and why"),
+    ],
 }
-ABOUT = {"train": "fit a field to a dataset along a path", "sample": "draw samples from a trained or the exact field"}
+ABOUT = {
+    "train": "fit a field to a dataset along a path",
+    "sample": "draw samples from a trained or the exact field",
+    "explain": "the equations of a choice and what speaks against it, before anything runs",
+}
 
 
 def overview(verbs: Iterable[str]) -> str:

@@ -7,6 +7,9 @@ Where beta vanishes it is written in 1 - t, so that it neither cancels nor turns
 from __future__ import annotations
 
 import abc
+import dataclasses
+import re
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +23,10 @@ class GaussianPath(abc.ABC):
     """alpha, beta and variance = beta^2 as functions of a scalar t in [0, 1]; alpha/beta strictly increases.
 
     `variance` is a method of its own because its derivative stays finite where that of its root does not.
+    formula: alpha in t and the path's own numbers, and beta in these and alpha, to be read (`written`), not computed with.
     """
+
+    formula: ClassVar[tuple[str, str]]
 
     @abc.abstractmethod
     def alpha(self, t: Scalar) -> Scalar: ...
@@ -47,9 +53,19 @@ def log_snr(path: GaussianPath, t: Scalar) -> Scalar:
     return jnp.log(path.alpha(t)) - jnp.log(path.beta(t))
 
 
+def written(path: GaussianPath) -> tuple[str, str]:
+    """alpha(t) and beta(t) as text, with the path's numbers put in."""
+    values = {field.name: getattr(path, field.name) for field in dataclasses.fields(path)}  # type: ignore[arg-type]
+    numbers = {name: f"{value:g}" for name, value in values.items() if isinstance(value, float)}
+    alpha, beta = (re.sub(r"[a-z_]+", lambda word: numbers.get(word[0], word[0]), text) for text in path.formula)
+    return alpha, beta
+
+
 @choice
 class OT(GaussianPath):
     """alpha = t, beta = 1 - t: straight lines (rectified flow 2209.03003; conditional OT 2210.02747)."""
+
+    formula: ClassVar[tuple[str, str]] = ("t", "1-t")
 
     def alpha(self, t: Scalar) -> Scalar:
         return t
@@ -65,6 +81,8 @@ class OT(GaussianPath):
 class Sqrt(GaussianPath):
     """alpha = t, beta = sqrt(1 - t): the path of the published 11-component experiment; dbeta diverges at t = 1."""
 
+    formula: ClassVar[tuple[str, str]] = ("t", "sqrt(1-t)")
+
     def alpha(self, t: Scalar) -> Scalar:
         return t
 
@@ -78,6 +96,8 @@ class Sqrt(GaussianPath):
 @choice
 class Trig(GaussianPath):
     """alpha = sin(pi t/2), beta = cos(pi t/2): variance preserving ("GVP" of SiT, 2401.08740)."""
+
+    formula: ClassVar[tuple[str, str]] = ("sin(pi*t/2)", "cos(pi*t/2)")
 
     def alpha(self, t: Scalar) -> Scalar:
         return jnp.sin(jnp.pi / 2 * t)
@@ -95,6 +115,8 @@ class Cosine(GaussianPath):
 
     With c = (pi/2)/(1+s): alpha = sin(c t)/cos(s c), beta^2 = sin(c(1-t)) sin(c(1-t+2s))/cos^2(s c), free of cancellation.
     """
+
+    formula: ClassVar[tuple[str, str]] = ("sin(pi/2*t/(1+offset))/cos(pi/2*offset/(1+offset))", "sqrt(1-alpha**2)")
 
     offset: float = 0.008
 
@@ -133,6 +155,8 @@ class VP(GaussianPath):
     alpha(0) = 0.0066 with the published rates, not 0: the prior is N(0, beta(0)^2) all the same, as published.
     """
 
+    formula: ClassVar[tuple[str, str]] = ("exp(-(rate_min*(1-t)+(rate_max-rate_min)*(1-t)**2/2)/2)", "sqrt(1-alpha**2)")
+
     rate_min: float = 0.1
     rate_max: float = 20.0
 
@@ -152,6 +176,8 @@ class VP(GaussianPath):
 @choice
 class SubVP(GaussianPath):
     """alpha = exp(-B/2), beta = 1 - exp(-B), with VP's B (2011.13456, eq. 29)."""
+
+    formula: ClassVar[tuple[str, str]] = ("exp(-(rate_min*(1-t)+(rate_max-rate_min)*(1-t)**2/2)/2)", "1-alpha**2")
 
     rate_min: float = 0.1
     rate_max: float = 20.0
@@ -180,6 +206,8 @@ def _check_noise_levels(noise_min: float, noise_max: float) -> None:
 class VE(GaussianPath):
     """alpha = 1, beta = noise_min (noise_max/noise_min)^(1-t) (2011.13456, eq. 30); beta(1) = noise_min, not 0."""
 
+    formula: ClassVar[tuple[str, str]] = ("1", "noise_min*(noise_max/noise_min)**(1-t)")
+
     noise_min: float = 0.01
     noise_max: float = 50.0
 
@@ -202,6 +230,8 @@ class EDM(GaussianPath):
 
     A uniform grid in t is EDM's grid in the noise level; beta(1) = noise_min, not 0.
     """
+
+    formula: ClassVar[tuple[str, str]] = ("1", "(noise_max**(1/rho)+t*(noise_min**(1/rho)-noise_max**(1/rho)))**rho")
 
     noise_min: float = 0.002
     noise_max: float = 80.0
@@ -234,6 +264,10 @@ class Expression(GaussianPath):
     alpha_t: str = "t"
     beta_t: str = ""
     variance_t: str = ""
+
+    @property
+    def formula(self) -> tuple[str, str]:  # type: ignore[override]  # as the user wrote them
+        return self.alpha_t, self.beta_t or f"sqrt({self.variance_t})"
 
     def check(self) -> None:
         if bool(self.beta_t) == bool(self.variance_t):

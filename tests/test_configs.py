@@ -9,6 +9,7 @@ import yaml
 
 from diffsde.build import GROUPS, read
 from diffsde.errors import UserError
+from diffsde.runs.explain import ExplainConfig
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
 
@@ -56,7 +57,9 @@ def test_files_say_the_classes_defaults(group: str, choice: str) -> None:
             assert content[field.name] == as_lists, field.name
 
 
-@pytest.mark.parametrize(("verb", "cls"), [("train", TrainConfig), ("sample", SampleConfig)])
+@pytest.mark.parametrize(
+    ("verb", "cls"), [("train", TrainConfig), ("sample", SampleConfig), ("explain", ExplainConfig)]
+)
 def test_every_knob_is_a_field_and_is_explained(verb: str, cls: type) -> None:
     text = (CONFIGS / f"{verb}.yaml").read_text()
     content = yaml.safe_load(text)

@@ -14,7 +14,7 @@ LAYERS = [
     ["help_text"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training"],
+    ["training", "rails"],
     ["samplers", "objectives"],
     ["fields"],
     ["nets", "datasets", "optimizers"],

@@ -25,6 +25,10 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Any: ...
 
+    def least_variance(self) -> float:
+        """The least variance of the data about the set that it lies near; 0, the worst a sampler can meet, where unknown."""
+        return 0.0
+
     @abc.abstractmethod
     def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
 
@@ -44,6 +48,9 @@ class MixtureDataset(Dataset):
 
     def load(self) -> mixtures.Mixture:
         return self.mixture()
+
+    def least_variance(self) -> float:
+        return float(self.mixture().variances.min())
 
     def draw(self, arrays: mixtures.Mixture, key: Key, count: int) -> Array:
         return mixtures.sample(arrays, key, count)

@@ -26,6 +26,9 @@ class Moons(Dataset):
     def check(self) -> None:
         _check_noise(self.noise)
 
+    def least_variance(self) -> float:
+        return self.noise**2
+
     def load(self) -> tuple[()]:
         return ()
 
@@ -47,6 +50,9 @@ class SCurve(Dataset):
     def check(self) -> None:
         _check_noise(self.noise)
 
+    def least_variance(self) -> float:
+        return self.noise**2
+
     def load(self) -> tuple[()]:
         return ()
 
@@ -66,6 +72,9 @@ class Checkerboard(Dataset):
     def check(self) -> None:
         if self.scale <= 0:
             raise ValueError(f"scale is {self.scale}; it must be positive")
+
+    def least_variance(self) -> float:
+        return self.scale**2 / 12  # of a uniform square
 
     def load(self) -> tuple[()]:
         return ()

@@ -20,6 +20,7 @@ from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.metrics.distances import w2
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import GaussianPath
+from diffsde.rails import instability, settle_last
 from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.train import restore
@@ -87,7 +88,9 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     steps = chosen.grid.steps(chosen.sampler.default_steps) if chosen.steps is None else chosen.steps
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
-    last = settle_ends(chosen, field, grid)
+    last = settle_last(chosen.sampler, field, grid, chosen.last)
+    if unstable := instability(chosen.sampler, field.path, grid, last, dataset.least_variance()):
+        report.warn(unstable)
 
     compiler = runtime.Compiler()
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
@@ -161,31 +164,6 @@ def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n:
     """n draws of N(0, beta(t0)^2), t0 the first time of the grid: point i depends on its own index alone."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
     return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
-def settle_ends(chosen: SampleConfig, field: Field, grid: Array) -> str:
-    """The policy of the last step. Tries the first and the last step on one point and refuses what is singular there."""
-
-    def finite(i: int) -> bool:
-        x, t, h = jnp.full(field.shape, 0.5), grid[i], grid[i + 1] - grid[i]
-        sampler = chosen.sampler
-        return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
-
-    if len(grid) == 2 and not finite(0) and chosen.last != "denoise":
-        raise UserError(
-            f"grid: the one step from t={float(grid[0]):.3g} to t={float(grid[1]):.6g} meets something infinite;"
-            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
-        )
-    if len(grid) > 2 and not finite(0):
-        raise UserError(
-            f"grid.start: at t={float(grid[0]):.3g} this field or diffusion is infinite on this path;"
-            " start later, e.g. grid.start=0.001"
-        )
-    if chosen.last in ("auto", "denoise"):
-        return "denoise" if chosen.last == "denoise" or not finite(len(grid) - 2) else "mean"
-    if not finite(len(grid) - 2):
-        raise UserError(f"last: the step to t={float(grid[-1]):.6g} meets something infinite there; say last=denoise")
-    return chosen.last
 
 
 def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:

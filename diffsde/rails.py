@@ -1,0 +1,104 @@
+"""What can be said before anything runs: what is infinite where, and whether a step is stable on the data at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import predictions
+from diffsde.errors import UserError
+from diffsde.fields import Field, OracleField
+from diffsde.mixtures import Mixture
+from diffsde.paths import GaussianPath, coefficients
+from diffsde.samplers import Sampler
+from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
+
+
+@partial(register, static=["kind", "precondition"])
+@dataclasses.dataclass(frozen=True)
+class UntrainedField(Field):
+    """A network whose output is 0, in the place of one that is not trained yet: infinite just where that will be."""
+
+    path: GaussianPath
+    moments: Moments
+    kind: Kind
+    precondition: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
+        return self.moments.mean.shape
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        c = coefficients(self.path, t)
+        if self.precondition:
+            return predictions.from_network(jnp.zeros_like(x), x, c, self.moments)
+        return predictions.expand(jnp.zeros_like(x), x, c, self.kind)
+
+
+def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
+    """The policy of the last step, `auto` decided. Tries the first and the last step on one point.
+
+    Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.
+    """
+
+    def finite(i: int) -> bool:
+        x, t, h = jnp.full(field.shape, 0.5), times[i], times[i + 1] - times[i]
+        return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
+
+    if len(times) == 2 and last != "denoise" and not finite(0):
+        raise UserError(
+            f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
+            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
+        )
+    if len(times) > 2 and not finite(0):
+        raise UserError(
+            f"grid.start: at t={float(times[0]):.3g} this field or diffusion is infinite on this path;"
+            " start later, e.g. grid.start=0.001"
+        )
+    if last in ("auto", "denoise"):
+        return "denoise" if last == "denoise" or not finite(len(times) - 2) else "mean"
+    if not finite(len(times) - 2):
+        raise UserError(f"last: the step to t={float(times[-1]):.6g} meets something infinite there; say last=denoise")
+    return last
+
+
+def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:
+    """What each step, without its noise, multiplies a deviation from the data by, for N(0, variance) data: (steps,).
+
+    There every sampler's step is linear in x. Euler-Maruyama's on a point is 1 + h (dbeta/beta - sigma^2/(2 beta^2)),
+    below -1 from h = 4 beta^2/sigma^2 on, or so: deviations change sign and grow. Of a method with memory, its first step.
+    """
+    field = OracleField(path, Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), variance), jnp.ones(1)), (1,))
+    return np.asarray(_growth(sampler, field, times))
+
+
+@jax.jit
+def _growth(sampler: Sampler, field: Field, times: Array) -> Array:
+    def factor(t: Array, h: Array) -> Array:
+        def end(x: float) -> Array:
+            return sampler.point(sampler.step(field, sampler.start(jnp.full((1,), x)), t, h, None))[0]
+
+        return end(1.0) - end(0.0)
+
+    return jax.vmap(factor)(times[:-1], jnp.diff(times))
+
+
+def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, variance: float) -> str | None:
+    """One line where steps of an SDE's solver grow deviations from the data, and what would mend it."""
+    if not sampler.stochastic:
+        return None
+    factors = growth(sampler, path, times, variance)[: -1 if last == "denoise" else None]
+    wild = np.flatnonzero(factors < -1.001)
+    if not wild.size:
+        return None
+    begin, until = float(times[wild[0]]), float(times[wild[-1] + 1])
+    about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
+    return (
+        f"on {about} the sampler is unstable in {wild.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
+        f" what is off the data is multiplied by up to {factors[wild].min():.3g} a step"
+        " (Euler-Maruyama needs h < 4 beta^2/sigma^2); diffusion=vanishing or sampler=exponential mends that"
+    )

@@ -1,0 +1,169 @@
+"""diffsde explain: the equations of a choice, what is infinite where, and whether its loss and its steps hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.build import positive, read
+from diffsde.datasets import Dataset, MixtureDataset, measure
+from diffsde.errors import UserError
+from diffsde.mixtures import moments as exact_moments
+from diffsde.objectives import WEIGHTS, Objective, Problem, has_finite_loss, resolve_weight
+from diffsde.paths import GaussianPath, coefficients, log_snr, written
+from diffsde.rails import UntrainedField, instability, settle_last
+from diffsde.runs import report
+from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
+from diffsde.time_laws import TimeLaw
+from diffsde.types import Kind
+
+SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
+ROWS: dict[Kind, str] = {
+    "velocity": "y = dalpha z + dbeta eps",
+    "score": "y = -eps/({beta})",
+    "noise": "y = eps",
+    "data": "y = z",
+    "v": "y = ({alpha}) eps - ({beta}) z",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainConfig:
+    """The knobs of configs/explain.yaml, which documents each."""
+
+    dataset: Dataset
+    path: GaussianPath
+    objective: Objective
+    time: TimeLaw
+    sampler: Sampler
+    grid: Grid
+    steps: int | None
+    sigma: float | None
+    last: str
+    precondition: bool
+
+    def check(self) -> None:
+        positive(self, "steps")
+        if self.last != "auto" and self.last not in LAST_STEPS:
+            raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
+        if self.sigma and not hasattr(self.sampler, "diffusion"):
+            raise ValueError(f"sigma is {self.sigma}, but this sampler solves the ODE, without noise; take sampler=em")
+
+
+def explain(config: dict[str, Any], out: Path) -> None:
+    """Print the reasoning; nothing is run and nothing is written."""
+    chosen = read(ExplainConfig, config)
+    alpha, beta = written(chosen.path)
+    report.say(f"path={config['path']['name']}")
+    say_about(chosen.path)
+    report.say(f"  x_t = ({alpha}) z + ({beta}) eps\n")
+    for line in table(chosen):
+        report.say(f"  {line}")
+    for line in ends(chosen.path):
+        report.say(f"  {line}")
+
+    report.say(f"\nobjective={config['objective']['name']} time={config['time']['name']}")
+    say_about(chosen.objective)
+    problem, warnings = settle_loss(chosen)
+    kind = problem.objective.kind
+    report.say(f"  {ROWS[kind].format(alpha=alpha, beta=beta)}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
+    report.say(f"  weight: {problem.objective.weight} ({WEIGHTS[problem.objective.weight]})")
+
+    report.say(f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}")
+    say_about(chosen.sampler)
+    if diffusion := getattr(chosen.sampler, "diffusion", None):
+        say_about(diffusion)
+        report.say(
+            "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
+        )
+    warnings += say_steps(chosen, problem)
+
+    report.say("\nbefore it runs")
+    for warning in warnings or ["nothing speaks against it"]:
+        report.say(f"  {warning}")
+
+
+def say_about(choice: Any) -> None:
+    """The first paragraph of the class's own documentation: the equation and its source."""
+    for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines():
+        report.say(f"  {line}")
+
+
+def table(chosen: ExplainConfig) -> list[str]:
+    """alpha, beta, their derivatives, log(alpha/beta) and sigma_t along t."""
+    at = jnp.array(SHOWN)
+    c = jax.vmap(lambda t: coefficients(chosen.path, t))(at)
+    columns: dict[str, Any] = {"t": at, "alpha": c.alpha, "beta": c.beta, "dalpha": c.dalpha, "dbeta": c.dbeta}
+    columns["log(alpha/beta)"] = jax.vmap(lambda t: log_snr(chosen.path, t))(at)
+    if diffusion := getattr(chosen.sampler, "diffusion", None):
+        columns["sigma_t"] = jax.vmap(lambda t: diffusion.sigma(t, coefficients(chosen.path, t)))(at)
+    cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
+    return [
+        "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
+    ]
+
+
+def ends(path: GaussianPath) -> list[str]:
+    """What the limits at both ends mean for what can be known there."""
+    begin, end = (coefficients(path, t) for t in (0.0, 1.0))
+    found = []
+    if float(begin.alpha) == 0:
+        found.append("at t=0, alpha = 0: x_t is all noise, and a prediction of noise or score says nothing of the data")
+    else:
+        signal = float(begin.alpha / begin.beta)
+        found.append(
+            f"at t=0, alpha/beta = {signal:.3g}, not 0: the prior N(0, beta^2) leaves out that much of the data"
+        )
+    if float(end.beta) == 0:
+        found.append(
+            "at t=1, beta = 0: x_t is data, a prediction of data says nothing of the noise, the score of a network"
+        )
+        found.append("is -noise/beta there, 0/0, and the score of data on a thin set is infinite")
+    else:
+        found.append(f"at t=1, beta = {float(end.beta):.3g}, not 0: samples keep noise of that std")
+    if not math.isfinite(float(end.dbeta)):
+        found.append("at t=1, dbeta is infinite, beta dbeta is not: the velocity of a network is infinite there")
+    return found
+
+
+def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
+    """The training problem with its weight decided, and what speaks against it."""
+    if isinstance(chosen.dataset, MixtureDataset):
+        moments = exact_moments(chosen.dataset.mixture())
+    else:
+        moments = measure(chosen.dataset, chosen.dataset.load(), jax.random.key(0))
+    asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
+    problem = resolve_weight(asked)
+    if has_finite_loss(problem):
+        return problem, []
+    return problem, [
+        f"warning: the {problem.objective.kind} loss with weight {problem.objective.weight} has no finite expectation:"
+        " rare examples will dominate it; precondition=true objective.weight=balanced mends that"
+    ]
+
+
+def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
+    """Order, steps and evaluations of the sampler; what speaks against it."""
+    sampler = chosen.sampler
+    field = UntrainedField(chosen.path, problem.moments, problem.objective.kind, chosen.precondition)
+    steps = chosen.grid.steps(sampler.default_steps) if chosen.steps is None else chosen.steps
+    try:
+        at = times(chosen.grid, steps, chosen.path)
+        last = settle_last(sampler, field, at, chosen.last)
+    except UserError as error:
+        return [f"refused: {error}"]
+    nfe = (steps - (last == "denoise")) * sampler.evaluations + (last == "denoise")
+    cost = f"{nfe} evaluations of the field" if sampler.evaluations else "as many evaluations as the tolerance needs"
+    order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
+    h = np.diff(np.asarray(at))
+    report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")
+    report.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
+    unstable = instability(sampler, chosen.path, at, last, chosen.dataset.least_variance())
+    return [f"warning: {unstable}"] if unstable else []

@@ -1,0 +1,175 @@
+"""What is said before anything runs: stability against its closed form, ends against the fields that are infinite there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde.cli import main
+from diffsde.errors import UserError
+from diffsde.expressions import evaluate
+from diffsde.fields import OracleField
+from diffsde.mixtures import Mixture
+from diffsde.paths import PATHS, Expression, written
+from diffsde.rails import UntrainedField, growth, instability, settle_last
+from diffsde.samplers import SAMPLERS, simulate_compiled, times
+from diffsde.samplers.diffusions import Constant, Memoryless, Vanishing
+from diffsde.samplers.exponential import DDIM, Exponential
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.sde import EulerMaruyama
+from diffsde.types import Moments
+
+MOMENTS = Moments(jnp.zeros(2), jnp.asarray(1.0))
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if name != "expression"])
+def test_what_is_written_is_what_is_computed(name: str, x64: None) -> None:
+    """A path's formula, read back by the grammar of expressions with its numbers put in, is its alpha and beta."""
+    path = PATHS[name]()
+    alpha_text, beta_text = written(path)
+    for t in (0.0, 0.3, 0.8, 1.0):
+        alpha = evaluate(alpha_text, {"t": jnp.asarray(t)})
+        beta = evaluate(beta_text, {"t": jnp.asarray(t), "alpha": alpha})
+        np.testing.assert_allclose([alpha, beta], [path.alpha(t), path.beta(t)], rtol=1e-5, atol=1e-6)
+
+
+def test_an_expression_is_written_as_the_user_wrote_it() -> None:
+    assert written(Expression(alpha_t="t**2", beta_t="1-t")) == ("t**2", "1-t")
+    assert written(Expression(alpha_t="t", variance_t="1-t**2")) == ("t", "sqrt(1-t**2)")
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 2.0])
+def test_growth_on_a_point_is_its_closed_form(sigma: float, x64: None) -> None:
+    """Data at one point, on ot: a step of Euler-Maruyama multiplies x by 1 - h/(1-t) - h sigma^2/(2 (1-t)^2)."""
+    path = PATHS["ot"]()
+    at = times(UniformGrid(), 50, path)
+    t, h = np.asarray(at[:-1]), np.diff(np.asarray(at))
+    expected = 1 - h / (1 - t) - h * sigma**2 / (2 * (1 - t) ** 2)
+    np.testing.assert_allclose(growth(EulerMaruyama(Constant(sigma)), path, at, 0.0), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_unstable_steps_are_those_past_the_known_limit(x64: None) -> None:
+    """sigma = 0.5 on ot, data at a point: |growth| > 1 where h sigma^2/(2 b^2) + h/b > 2, b = 1 - t; the message names them."""
+    path = PATHS["ot"]()
+    at = times(UniformGrid(), 200, path)
+    b = 1 - np.arange(200) / 200
+    wild = np.flatnonzero(0.005 * 0.25 / (2 * b**2) + 0.005 / b > 2)
+    message = instability(EulerMaruyama(Constant(0.5)), path, at, "mean", 0.0)
+    assert message is not None
+    assert f"unstable in {len(wild)} of 200 steps, t={wild[0] / 200:g} to 1" in message
+    assert "-25" in message  # the last step multiplies by -sigma^2/(2h)
+    assert f"in {len(wild) - 1} of 200" in str(instability(EulerMaruyama(Constant(0.5)), path, at, "denoise", 0.0))
+
+
+def test_what_is_said_to_mend_it_does() -> None:
+    """Fewer noise near the data, the exponential step, thick data, or no noise: nothing to warn of."""
+    path = PATHS["ot"]()
+    at = times(UniformGrid(), 200, path)
+    for sampler in (
+        Exponential(Constant(0.5)),
+        EulerMaruyama(Vanishing(1.0)),
+        EulerMaruyama(Constant(0.0)),
+        Euler(),
+        DDIM(),
+    ):
+        assert instability(sampler, path, at, "mean", 0.0) is None
+    assert instability(EulerMaruyama(Constant(0.5)), path, at, "mean", 1.0) is None
+
+
+def test_trap_one_is_real() -> None:
+    """Data at nearly a point: where instability is said, more steps make it worse; where it is not, the samples are right."""
+    path = PATHS["ot"]()
+    field = OracleField(path, Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), 1e-8), jnp.ones(1)), (1,))
+    x = jax.random.normal(jax.random.key(0), (4000, 1))
+
+    def spread(sampler: EulerMaruyama, steps: int) -> float:
+        at = times(UniformGrid(), steps, path)
+        return float(simulate_compiled(sampler, field, x, at, jax.random.key(1)).x.std())
+
+    unstable, stable = EulerMaruyama(Constant(0.5)), EulerMaruyama(Vanishing(1.0))
+    assert spread(unstable, 200) > 5 * spread(unstable, 50) > 1
+    assert spread(stable, 200) < spread(stable, 50) < 0.1
+
+
+def untrained(path: str, kind: str, precondition: bool) -> UntrainedField:
+    return UntrainedField(PATHS[path](), MOMENTS, kind, precondition)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "precondition", "sampler", "expected"),
+    [
+        ("ot", "velocity", True, Heun(), "mean"),
+        ("sqrt", "velocity", True, Euler(), "mean"),
+        ("sqrt", "velocity", True, Heun(), "denoise"),  # its velocity is infinite at t = 1
+        ("ot", "velocity", True, DDIM(), "mean"),
+        ("vp", "noise", False, DDIM(), "mean"),  # alpha(0) > 0
+        ("ot", "noise", False, DDIM(), "grid.start"),  # from noise, nothing is known of the data at alpha = 0
+        ("ot", "velocity", True, EulerMaruyama(Memoryless(1.0)), "grid.start"),
+        ("ot", "data", False, Euler(), "mean"),
+        ("ot", "data", False, Heun(), "denoise"),  # from data, nothing is known of the noise at beta = 0
+    ],
+)
+def test_ends(path: str, kind: str, precondition: bool, sampler: object, expected: str) -> None:
+    """The policy that `auto` takes, or what is refused, follows from the determinant and the coefficients alone."""
+    field = untrained(path, kind, precondition)
+    at = times(UniformGrid(), 20, field.path)
+    if expected == "grid.start":
+        with pytest.raises(UserError, match=expected):
+            settle_last(sampler, field, at, "auto")  # type: ignore[arg-type]
+    else:
+        assert settle_last(sampler, field, at, "auto") == expected  # type: ignore[arg-type]
+
+
+def test_one_step_through_an_infinite_end_is_refused() -> None:
+    field = untrained("sqrt", "velocity", True)
+    with pytest.raises(UserError, match=r"the one step.*grid\.end=0\.999"):
+        settle_last(SAMPLERS["adaptive"](), field, times(UniformGrid(), 1, field.path), "auto")
+
+
+EXPLAINED = [
+    ("", [r"x_t = \(t\) z \+ \(1-t\) eps", "order 2, 250 steps, 500 evaluations", "nothing speaks against it"]),
+    (
+        "path=sqrt sampler=em",
+        ["dbeta is infinite", "weight: balanced", "weak order 1, 250 steps, 250 eval", r"sigma_t\n"],
+    ),
+    ("sampler=em diffusion=memoryless", ["refused: grid.start"]),
+    (
+        "path=vp objective=score objective.weight=unit",
+        [r"y = -eps/\(sqrt\(1-alpha\*\*2\)\)", "warning: the score loss"],
+    ),
+    ("path=ve", [r"beta = 0\.01, not 0: samples keep noise", r"50/0\.01|0\.01\*\(50"]),
+    ("sampler=adaptive", ["as many evaluations as the tolerance needs"]),
+]
+
+
+@pytest.mark.parametrize(("line", "says"), EXPLAINED, ids=[line or "default" for line, _ in EXPLAINED])
+def test_explain(
+    line: str, says: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The equations, limits, cost and warnings are printed; nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", *line.split()]) == 0
+    text = capsys.readouterr().out
+    for part in says:
+        assert re.search(part, text), (part, text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_warns_of_a_thin_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """run=oracle of finite data by Euler-Maruyama: one line on stderr, before the samples."""
+    monkeypatch.chdir(tmp_path)
+    np.save("points.npy", np.random.default_rng(0).normal(size=(50, 2)))
+    words = "run=oracle dataset=array dataset.file=points.npy path=ot n=20 plots=false"
+    assert main(["sample", *words.split(), "sampler=em"]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("warning: on data on a thin set") and error.count("\n") == 1
+    assert main(["sample", *words.split(), "sampler=exponential"]) == 0
+    assert capsys.readouterr().err == ""
