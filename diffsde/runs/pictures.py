@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.samplers import Sampler, simulate_compiled
+from diffsde.samplers import DIFFUSIONS, SAMPLERS, Sampler, simulate_compiled
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
@@ -72,11 +72,14 @@ def beside(sampler: Sampler) -> dict[str, Sampler]:
     """The ODE and the SDE to show side by side, the chosen sampler being one of them."""
     if not sampler.stochastic:
         return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
-    diffusion = getattr(sampler, "diffusion", None)
-    about = type(sampler).__name__
-    if diffusion is not None:
-        about += f", {type(diffusion).__name__.lower()} sigma = {float(diffusion.scale):g}"
+    about = _name(SAMPLERS, sampler)
+    if diffusion := getattr(sampler, "diffusion", None):
+        about += f", {_name(DIFFUSIONS, diffusion)} sigma = {float(diffusion.scale):g}"
     return {"ODE": Euler(), f"SDE: {about}": sampler}
+
+
+def _name(table: dict[str, Any], choice: object) -> str:
+    return next(name for name, kind in table.items() if kind is type(choice))
 
 
 def _planar(

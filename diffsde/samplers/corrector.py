@@ -28,10 +28,11 @@ class PredictorCorrector(Sampler):
 
     Their size is 2 (snr |xi|/|s|)^2 with the norms of the sample itself (`norm: sample`, algorithms 4 and 5, where they are
     averaged over the batch, which would make a sample depend on its neighbours), or 2 (snr beta)^2, what those norms are
-    on average for a standard normal (`norm: dimension`). No correction where beta = 0. Order of the predictor: 1.
+    on average for a standard normal (`norm: dimension`). No correction where beta = 0.
+    No order: a correction is wrong by a share of its own size, which more steps do not make smaller.
     """
 
-    order: ClassVar[int] = 1
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
     evaluates_end: ClassVar[bool] = True
 

@@ -161,11 +161,11 @@ class DPMSolverPP3M(DPMSolver):
 class DPMSolverPP2MSDE(Multistep):
     """The exponential step for any sigma_t with D extrapolated as in DPM-Solver++(2M) (SDE-DPM-Solver++, 2211.01095, eq. 18).
 
-    x' = beta'/beta e^(-L/2) x + (alpha' - alpha beta'/beta e^(-L/2)) D + beta' sqrt(1 - e^(-L)) xi. Weak order 1 for
-    sigma > 0, with a smaller constant than the exponential step; sigma = 0 is DPM-Solver++(2M).
+    x' = beta'/beta e^(-L/2) x + (alpha' - alpha beta'/beta e^(-L/2)) D + beta' sqrt(1 - e^(-L)) xi. Weak order 2, found by
+    measurement on Gaussian and mixture targets; the paper states none. sigma = 0 is DPM-Solver++(2M).
     """
 
-    order: ClassVar[int] = 1
+    order: ClassVar[int] = 2
     stochastic: ClassVar[bool] = True
     coupled: ClassVar[bool] = True
 
