@@ -123,11 +123,16 @@ def sde_rows(path_name: str, wanted: list[int]) -> dict[str, dict[int, float]]:
     mixture = Ring().mixture()
     field = OracleField(PATHS[path_name](), mixture, (2,))
     entropy = mixtures.entropy(mixture)
+    assert entropy is not None  # two dimensions
     x = field.path.beta(jnp.asarray(START)) * jax.random.normal(jax.random.key(0), (20_000, 2))
     rows: dict[str, dict[int, float]] = {}
     for name, kind in SAMPLERS.items():
         sampler = kind()
-        if not sampler.stochastic or name in ("edm", "langevin"):  # churn 0 is the ODE's; langevin never arrives
+        if not sampler.stochastic or name in (
+            "edm",
+            "langevin",
+            "ald",
+        ):  # churn 0 is the ODE's; the others need many more evaluations
             continue
         rows[name] = {}
         for nfe in wanted:

@@ -26,9 +26,10 @@ def langevin(score: Array, x: Array, size: Scalar, key: Noise) -> Array:
 class PredictorCorrector(Sampler):
     """A predictor's step to t + h, then `corrections` Langevin steps at t + h (2011.13456, algorithm 1).
 
-    Their size is 2 (snr |xi|/|s|)^2 with the norms of the sample itself (`norm: sample`, algorithms 4 and 5, where they are
-    averaged over the batch, which would make a sample depend on its neighbours), or 2 (snr beta)^2, what those norms are
-    on average for a standard normal (`norm: dimension`). No correction where beta = 0.
+    Their size is 2 (snr beta)^2, what follows from the norms on average (`norm: dimension`), or 2 (snr |xi|/|s|)^2 with the
+    norms of the sample itself (`norm: sample`; algorithms 4 and 5 average them over the batch, which would make a sample
+    depend on its neighbours). `sample` is for many dimensions: in few, |s| is often near 0, and such a step throws the
+    sample out. No correction where beta = 0.
     No order: a correction is wrong by a share of its own size, which more steps do not make smaller.
     """
 
@@ -39,7 +40,7 @@ class PredictorCorrector(Sampler):
     predictor: Sampler = dataclasses.field(default_factory=ReverseDiffusion)
     corrections: int = 1
     snr: float = 0.16
-    norm: str = "sample"
+    norm: str = "dimension"
 
     def check(self) -> None:
         if self.corrections < 1 or self.snr <= 0:

@@ -38,7 +38,7 @@ def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
     Multiples of 2^-24 make every t + h exact in float32, so that no step lands beyond the end by rounding.
     Raises UserError where two times coincide.
     """
-    places = np.asarray(grid.place(np.linspace(0.0, 1.0, steps + 1), path), np.float64)
+    places = np.array(grid.place(np.linspace(0.0, 1.0, steps + 1), path), np.float64)
     places[0], places[-1] = grid.start, grid.end
     places = np.round(places * 2**24) / 2**24
     stuck = np.diff(places) <= 0
