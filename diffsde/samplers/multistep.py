@@ -21,7 +21,6 @@ from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
-
 WIDENING = 4.0  # how much wider in log(alpha/beta) than the last a step may be that extrapolates noisy values
 
 
