@@ -15,6 +15,7 @@ from diffsde.fields import Field, OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import Sampler
+from diffsde.samplers.diffusions import Vanishing
 from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
 
 
@@ -49,6 +50,11 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
         x, t, h = jnp.full(field.shape, 0.5), times[i], times[i + 1] - times[i]
         return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
 
+    if not sampler.evaluations and not finite(0):  # it takes its own steps
+        raise UserError(
+            f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more steps than 4096, or the field is"
+            " infinite: loosen sampler.rtol and sampler.atol, or keep off the ends, e.g. grid.end=0.999"
+        )
     if len(times) == 2 and last != "denoise" and not finite(0):
         raise UserError(
             f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
@@ -91,14 +97,37 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
     """One line where steps of an SDE's solver grow deviations from the data, and what would mend it."""
     if not sampler.stochastic:
         return None
-    factors = growth(sampler, path, times, variance)[: -1 if last == "denoise" else None]
-    wild = np.flatnonzero(factors < -1.001)
+    factors = growth(sampler, path, times, variance)
+    scales = np.asarray(jax.vmap(lambda t: path.alpha(t) ** 2 * variance + path.variance(t))(times))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.sqrt(scales[1:] / scales[:-1])  # what the law itself grows by
+    wild = np.flatnonzero((np.abs(factors) > 1.05 * np.fmax(1, own))[: -1 if last == "denoise" else None])
     if not wild.size:
         return None
     begin, until = float(times[wild[0]]), float(times[wild[-1] + 1])
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
     return (
         f"on {about} the sampler is unstable in {wild.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
-        f" what is off the data is multiplied by up to {factors[wild].min():.3g} a step"
-        " (Euler-Maruyama needs h < 4 beta^2/sigma^2); diffusion=vanishing or sampler=exponential mends that"
+        f" what is off the data is multiplied by up to {factors[wild][np.abs(factors[wild]).argmax()]:.3g} a step;"
+        f" take {mend(sampler)}"
     )
+
+
+def mend(sampler: Sampler) -> str:
+    """What would make an unstable step stable; h < 4 beta^2/sigma^2 is Euler-Maruyama's limit."""
+    diffusion = getattr(sampler, "diffusion", None)
+    if diffusion is None:
+        return "more steps, smaller ones of Langevin where it has them, or sampler=exponential"
+    if isinstance(diffusion, Vanishing):
+        return "a smaller sigma, more steps, or sampler=exponential (h < 4 beta^2/sigma_t^2 is the limit)"
+    return "diffusion=vanishing or sampler=exponential (h < 4 beta^2/sigma_t^2 is the limit)"
+
+
+def takes_sigma(sampler: Sampler, sigma: float | None) -> None:
+    """Raise ValueError for a sigma that the sampler would not look at."""
+    if sigma is None or hasattr(sampler, "diffusion") or hasattr(getattr(sampler, "predictor", None), "diffusion"):
+        return
+    if sampler.stochastic:
+        raise ValueError(f"sigma is {sigma}, but the noise of this sampler is not set by it; take sampler=em")
+    if sigma:
+        raise ValueError(f"sigma is {sigma}, but this sampler solves the ODE, without noise; take sampler=em")

@@ -18,7 +18,7 @@ from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
-from diffsde.rails import UntrainedField, instability, settle_last
+from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.time_laws import TimeLaw
@@ -53,8 +53,7 @@ class ExplainConfig:
         positive(self, "steps")
         if self.last != "auto" and self.last not in LAST_STEPS:
             raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
-        if self.sigma and not hasattr(self.sampler, "diffusion"):
-            raise ValueError(f"sigma is {self.sigma}, but this sampler solves the ODE, without noise; take sampler=em")
+        takes_sigma(self.sampler, self.sigma)
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
@@ -159,7 +158,7 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
         return [f"refused: {error}"]
-    nfe = (steps - (last == "denoise")) * sampler.evaluations + (last == "denoise")
+    nfe = sampler.nfe(steps, last)
     cost = f"{nfe} evaluations of the field" if sampler.evaluations else "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))

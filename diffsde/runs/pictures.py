@@ -44,7 +44,15 @@ def save_figure(path: Path, figure: Figure) -> Path:
 
 
 def draw_pictures(
-    sampler: Sampler, field: Field, dataset: Dataset, x0: Array, times: Array, last: str, key: Key, out: Path
+    sampler: Sampler,
+    field: Field,
+    dataset: Dataset,
+    x0: Array,
+    times: Array,
+    last: str,
+    key: Key,
+    out: Path,
+    coupled: bool = False,
 ) -> list[Path]:
     """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time; other shapes none."""
     if x0.ndim != 2 or x0.shape[1] > 2:
@@ -55,7 +63,10 @@ def draw_pictures(
     every = max(1, (len(times) - 1) // FRAMES)
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler).items():
-        saved = simulate_compiled(chosen, field, x0[:CLOUD], times, key, last=last, save_every=every).trajectory
+        share = coupled and chosen.coupled
+        saved = simulate_compiled(
+            chosen, field, x0[:CLOUD], times, key, last=last, save_every=every, coupled=share
+        ).trajectory
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}

@@ -20,7 +20,13 @@ def use_threads(threads: Any) -> None:
 
     Raises UserError where an earlier job of this process had another number.
     """
-    if isinstance(threads, int) and threads >= 1:  # anything else is refused by the config's reader
+    if threads is not None:
+        try:
+            threads = int(threads) if float(threads) == int(float(threads)) >= 1 else 0
+        except (TypeError, ValueError, OverflowError):
+            threads = 0
+        if not threads:
+            return  # the config's reader refuses it
         os.environ["NPROC"] = str(threads)
     _threads.append(threads)
     if threads != _threads[0]:

@@ -20,7 +20,7 @@ from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.metrics.distances import w2
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import GaussianPath
-from diffsde.rails import instability, settle_last
+from diffsde.rails import instability, settle_last, takes_sigma
 from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.train import restore
@@ -48,7 +48,7 @@ class SampleConfig:
     plots: bool
     cache: bool
     cache_dir: str | None
-    threads: int | None
+    threads: int | None = None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
 
@@ -59,8 +59,7 @@ class SampleConfig:
             raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
         if self.sigma is not None and self.sigma < 0:
             raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
-        if self.sigma and not hasattr(self.sampler, "diffusion"):
-            raise ValueError(f"sigma is {self.sigma}, but this sampler solves the ODE, without noise; take sampler=em")
+        takes_sigma(self.sampler, self.sigma)
         if self.coupled and not self.sampler.coupled:
             able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
@@ -101,10 +100,12 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
-        raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take more steps or a smaller sigma")
+        mend = (
+            "more steps or a smaller sigma" if chosen.sampler.evaluations else "a larger sampler.rtol and sampler.atol"
+        )
+        raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
 
-    evaluations = chosen.sampler.evaluations
-    nfe: dict[str, float] = {"nfe": (steps - (last == "denoise")) * evaluations + (last == "denoise")}
+    nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(steps, last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     metrics = figures(x, dataset, key_true)
@@ -127,13 +128,18 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
     pictures = (
-        draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots") if chosen.plots else []
+        draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots", chosen.coupled)
+        if chosen.plots
+        else []
     )
     folder.write_json(out / "summary.json", summary)
     report.table(
         f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
         [
-            ("steps", f"{steps}, {described_nfe(nfe)}, last step: {last}"),
+            (
+                "steps",
+                f"{steps} from t={float(grid[0]):g} to {float(grid[-1]):g}, {described_nfe(nfe)}, last step: {last}",
+            ),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
             ("time", f"{seconds:.2f} s + {compiler.seconds:.1f} s to compile"),
             ("samples", report.shown(out / "samples.npz")),

@@ -51,7 +51,7 @@ class TrainConfig:
     log_every: int
     cache: bool
     cache_dir: str | None
-    threads: int | None
+    threads: int | None = None
 
     def check(self) -> None:
         positive(self, "steps", "batch_size", "log_every", "threads")

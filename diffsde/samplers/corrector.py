@@ -45,6 +45,8 @@ class PredictorCorrector(Sampler):
     def check(self) -> None:
         if self.corrections < 1 or self.snr <= 0:
             raise ValueError(f"corrections={self.corrections}, snr={self.snr}; both must be positive")
+        if type(self.predictor).start is not Sampler.start:
+            raise ValueError("the predictor must be a method without memory, e.g. reverse_diffusion, em or heun")
         if self.norm not in NORMS:
             raise ValueError(f"norm is '{self.norm}'; there are {', '.join(NORMS)}")
 
@@ -52,8 +54,9 @@ class PredictorCorrector(Sampler):
     def evaluations(self) -> int:  # type: ignore[override]  # of the predictor and the corrections together
         return self.predictor.evaluations + self.corrections
 
-    def start(self, x: Array) -> Array:
-        return self.predictor.start(x)
+    def nfe(self, steps: int, last: str) -> int:
+        corrected = last == "step"  # a correction is nothing but noise and its answer: without noise there is none
+        return Sampler.nfe(self, steps, last) - (0 if corrected or last == "denoise" else self.corrections)
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         keys = split(key, self.corrections + 1)

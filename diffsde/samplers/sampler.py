@@ -48,6 +48,10 @@ class Sampler(abc.ABC):
         """The point x (*shape,) of a state."""
         return state
 
+    def nfe(self, steps: int, last: str) -> int:
+        """Evaluations of the field that so many steps take, the last by this policy."""
+        return (steps - 1) * self.evaluations + 1 if last == "denoise" else steps * self.evaluations
+
     def spent(self, state: Any) -> Array | None:
         """Evaluations of the field so far, where a method decides on them as it goes; None: `evaluations` a step."""
         return None
