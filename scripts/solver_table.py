@@ -23,7 +23,7 @@ from diffsde import mixtures  # noqa: E402
 from diffsde.datasets.mixture import Ring  # noqa: E402
 from diffsde.errors import UserError  # noqa: E402
 from diffsde.fields import Field, OracleField  # noqa: E402
-from diffsde.paths import PATHS  # noqa: E402
+from diffsde.paths import PATHS, GaussianPath  # noqa: E402
 from diffsde.samplers import SAMPLERS, Sampler, times  # noqa: E402
 from diffsde.samplers.grids import (  # noqa: E402
     CosineGrid,
@@ -70,13 +70,23 @@ def end(sampler: Sampler, field: Field, x: Array, at: Array, steps: Array, key: 
     return jax.vmap(lambda x: sampler.point(sampler.step(field, x, t, h, None)))(state)
 
 
-def run(sampler: Sampler, field: Field, x: Array, grid: Grid, steps: int) -> Array | None:
-    """`end` on a grid; None where the grid has no so many steps."""
+@cache
+def placed(grid: Grid, steps: int, path: GaussianPath) -> np.ndarray | None:
+    """The grid's times; None where it has no so many steps."""
     try:
-        at = np.asarray(times(grid, steps, field.path))
+        return np.asarray(times(grid, steps, path))
     except UserError:
         return None
-    return end(sampler, field, x, jnp.pad(at, (0, LONGEST - steps)), jnp.asarray(steps), jax.random.key(1))
+
+
+def run(sampler: Sampler, field: Field, x: Array, grid: Grid, steps: int) -> Array | None:
+    """`end` on a grid; None where the grid has no so many steps."""
+    at = placed(grid, steps, field.path)
+    return (
+        None
+        if at is None
+        else end(sampler, field, x, jnp.pad(at, (0, LONGEST - steps)), jnp.asarray(steps), jax.random.key(1))
+    )
 
 
 def starts_late(sampler: Sampler, field: Field) -> bool:
