@@ -43,6 +43,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         for word in rest:
             _check_word(verb, word)
+        if {"-m", "--multirun"} & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
+            raise UserError(
+                "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
+            )
         _run_hydra(verb, rest)
         return 0
     except UserError as error:

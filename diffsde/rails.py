@@ -50,11 +50,16 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
         x, t, h = jnp.full(field.shape, 0.5), times[i], times[i + 1] - times[i]
         return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
 
-    if not sampler.evaluations and not finite(0):  # it takes its own steps
-        raise UserError(
-            f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more steps than 4096, or the field is"
-            " infinite: loosen sampler.rtol and sampler.atol, or keep off the ends, e.g. grid.end=0.999"
-        )
+    if not sampler.evaluations:  # it takes its own steps
+        point = jnp.full(field.shape, 0.5)
+        for t, knob in ((times[0], "grid.start=0.001"), (times[-1], "grid.end=0.999")):
+            if not bool(jnp.isfinite(field.velocity(point, t)).all()):
+                raise UserError(f"the velocity of this field is infinite at t={float(t):.3g}; keep off, e.g. {knob}")
+        if not finite(0):
+            raise UserError(
+                f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more than 4096 steps;"
+                " loosen sampler.rtol and sampler.atol"
+            )
     if len(times) == 2 and last != "denoise" and not finite(0):
         raise UserError(
             f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"

@@ -66,6 +66,7 @@ REFUSED = [
     ("explain sampler=reverse_diffusion sigma=1", "the noise of this sampler is not set by it"),
     ("explain sampler=pc sampler@sampler.predictor=dpmpp_2m", "method without memory"),
     ("sample run=oracle dataset=gmm path=ot sampler=pc coupled=true", "one Brownian path: em, stochastic_heun"),
+    ("train -m seed=0,1 hydra.run.dir=here", "hydra.sweep.dir=DIR"),
     ("train threads=0", "threads is 0; it must be 1 or more"),
     ("sample run=oracle dataset=gmm path=ot sampler=em diffusion=memoryless", "grid.start=0.001"),
     ("sample run=oracle dataset=gmm path=ot n=0", "n is 0; it must be 1 or more"),
