@@ -116,6 +116,7 @@ WEAK = [
     (Exponential(Memoryless(1.0)), 0.1),
     (Exponential(Memoryless(0.5)), 0.1),
     (ReverseDiffusion(), 0.1),
+    (Langevin(Constant(1.0), freeze=0.96), 0.0),  # until it freezes
 ]
 
 
