@@ -187,17 +187,22 @@ def along(sampler: Sampler, field: OracleField, x: Array, noise: Array, steps: i
     return jax.vmap(sampler.point)(end)
 
 
-@pytest.mark.parametrize("diffusion", [Constant(1.0), Bump(1.5)], ids=str)
 @pytest.mark.parametrize(
-    ("kind", "counts"),
+    ("sampler", "counts", "diffusion"),
     [
-        (EulerMaruyama, [32, 64, 128]),
-        (Exponential, [32, 64, 128]),
-        (StochasticHeun, [8, 16, 32]),
-        (DPMSolverPP2MSDE, [32, 64]),
-    ],
+        (kind(diffusion), counts, diffusion)
+        for kind, counts in (
+            (EulerMaruyama, [32, 64, 128]),
+            (Exponential, [32, 64, 128]),
+            (StochasticHeun, [8, 16, 32]),
+            (DPMSolverPP2MSDE, [32, 64]),
+        )
+        for diffusion in (Constant(1.0), Bump(1.5))
+    ]
+    + [(ReverseDiffusion(), [64, 128, 256], Memoryless(1.0))],
+    ids=str,
 )
-def test_weak_order_on_a_mixture(kind: Any, counts: list[int], diffusion: Diffusion, x64: None) -> None:
+def test_weak_order_on_a_mixture(sampler: Sampler, counts: list[int], diffusion: Diffusion, x64: None) -> None:
     """First and second moments against a fine solution along the same noise: the pairing leaves little to chance."""
     law = Mixture(jnp.array([[-1.2], [1.0]]), jnp.array([[0.3], [0.6]]), jnp.array([0.4, 0.6]))
     field = OracleField(PATHS["vp"](), law, (1,))
@@ -205,9 +210,9 @@ def test_weak_order_on_a_mixture(kind: Any, counts: list[int], diffusion: Diffus
     noise = jax.random.normal(jax.random.key(2), (FINEST, *x.shape))
     truth, errors = along(StochasticHeun(diffusion), field, x, noise, FINEST), []
     for count in counts:
-        end = along(kind(diffusion), field, x, noise, count)
+        end = along(sampler, field, x, noise, count)
         errors.append(abs(float(jnp.mean(end - truth))) + abs(float(jnp.mean(end**2 - truth**2))))
-    assert abs(slope(counts, errors) - kind.order) < 0.15, errors
+    assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
 
 FINITE = [sampler for name, cls in SAMPLERS.items() if not (sampler := cls()).stochastic and sampler.order] + [
