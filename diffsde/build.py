@@ -17,7 +17,7 @@ from diffsde.nets import NETS, Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
-from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
+from diffsde.samplers import DIFFUSIONS, GRIDS, LAST_STEPS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_laws import TIME_LAWS, TimeLaw
 
 T = TypeVar("T")
@@ -120,6 +120,17 @@ def valid_seed(seed: int) -> None:
     """Raise ValueError for a seed that JAX's keys would wrap around."""
     if not 0 <= seed < 2**31:
         raise ValueError(f"seed is {seed}; it must be in [0, 2^31)")
+
+
+def valid_last(last: str) -> None:
+    """Raise ValueError for a policy of the last step that does not exist."""
+    if last != "auto" and last not in LAST_STEPS:
+        raise ValueError(f"last is '{last}'; there are auto, {', '.join(LAST_STEPS)}")
+
+
+def name_of(choice: object) -> str:
+    """The name that a choice has in its group's table."""
+    return next(name for _, table in GROUPS.values() for name, kind in table.items() if kind is type(choice))
 
 
 def positive(config: Any, *names: str) -> None:

@@ -90,14 +90,37 @@ def divergence(field: Field, x: Array, t: Scalar) -> Scalar:
     return jnp.sum(jax.vmap(along)(jnp.eye(x.size, dtype=x.dtype).reshape(x.size, *x.shape)))
 
 
-@partial(register, static=["graph", "kind", "precondition"])
-@dataclasses.dataclass(frozen=True)
-class LearnedField(Field):
-    """A trained network: preconditioned (predictions.from_network), or raw, its output being the `kind` itself.
+class NetworkField(Field):
+    """A network: preconditioned (predictions.from_network), or raw, its output being the `kind` itself.
 
     Preconditioned, data, noise and the velocity wherever dbeta is finite are regular at both ends.
     Raw, every prediction but its own kind is singular where `predictions.convert` says.
     """
+
+    moments: Moments
+    kind: Kind
+    precondition: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
+        return self.moments.mean.shape
+
+    @abc.abstractmethod
+    def network(self, x: Array, t: Scalar) -> Array:
+        """What the network makes of its input (*shape,) at time t ()."""
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        c = coefficients(self.path, t)
+        if not self.precondition:
+            return predictions.expand(self.network(x, t), x, c, self.kind)
+        seen = predictions.network_input(x, c, self.moments)
+        return predictions.from_network(self.network(seen, t), x, c, self.moments)
+
+
+@partial(register, static=["graph", "kind", "precondition"])
+@dataclasses.dataclass(frozen=True)
+class LearnedField(NetworkField):
+    """A trained network."""
 
     path: GaussianPath
     params: Any
@@ -106,13 +129,5 @@ class LearnedField(Field):
     kind: Kind
     precondition: bool
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
-        return self.moments.mean.shape
-
-    def output(self, x: Array, t: Scalar) -> Prediction:
-        c = coefficients(self.path, t)
-        if not self.precondition:
-            return predictions.expand(apply(self.graph, self.params, x, t), x, c, self.kind)
-        seen = predictions.network_input(x, c, self.moments)
-        return predictions.from_network(apply(self.graph, self.params, seen, t), x, c, self.moments)
+    def network(self, x: Array, t: Scalar) -> Array:
+        return apply(self.graph, self.params, x, t)

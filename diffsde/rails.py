@@ -9,19 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import predictions
 from diffsde.errors import UserError
-from diffsde.fields import Field, OracleField
+from diffsde.fields import Field, NetworkField, OracleField
 from diffsde.mixtures import Mixture
-from diffsde.paths import GaussianPath, coefficients
+from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
-from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
+from diffsde.types import Array, Kind, Moments, Scalar, register
 
 
 @partial(register, static=["kind", "precondition"])
 @dataclasses.dataclass(frozen=True)
-class UntrainedField(Field):
+class UntrainedField(NetworkField):
     """A network whose output is 0, in the place of one that is not trained yet: infinite just where that will be."""
 
     path: GaussianPath
@@ -29,15 +28,14 @@ class UntrainedField(Field):
     kind: Kind
     precondition: bool
 
-    @property
-    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
-        return self.moments.mean.shape
+    def network(self, x: Array, t: Scalar) -> Array:
+        return jnp.zeros_like(x)
 
-    def output(self, x: Array, t: Scalar) -> Prediction:
-        c = coefficients(self.path, t)
-        if self.precondition:
-            return predictions.from_network(jnp.zeros_like(x), x, c, self.moments)
-        return predictions.expand(jnp.zeros_like(x), x, c, self.kind)
+
+def finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> bool:
+    """Whether one step from t, tried on one point, meets nothing infinite."""
+    state = sampler.start(jnp.full(field.shape, 0.5))
+    return bool(jnp.isfinite(sampler.point(sampler.step(field, state, t, h, jax.random.key(0)))).all())
 
 
 def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
@@ -45,34 +43,33 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
 
     Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.
     """
-
-    def finite(i: int) -> bool:
-        x, t, h = jnp.full(field.shape, 0.5), times[i], times[i + 1] - times[i]
-        return bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
-
-    if not sampler.evaluations:  # it takes its own steps
+    if sampler.adaptive:
         point = jnp.full(field.shape, 0.5)
         for t, knob in ((times[0], "grid.start=0.001"), (times[-1], "grid.end=0.999")):
             if not bool(jnp.isfinite(field.velocity(point, t)).all()):
                 raise UserError(f"the velocity of this field is infinite at t={float(t):.3g}; keep off, e.g. {knob}")
-        if not finite(0):
-            raise UserError(
-                f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more than 4096 steps;"
-                " loosen sampler.rtol and sampler.atol"
-            )
-    if len(times) == 2 and last != "denoise" and not finite(0):
+    begins = finite_step(sampler, field, times[0], times[1] - times[0])
+    if not begins and sampler.adaptive:
         raise UserError(
-            f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
-            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
+            f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more than 4096 steps;"
+            " loosen sampler.rtol and sampler.atol"
         )
-    if len(times) > 2 and not finite(0):
+    if not begins and len(times) > 2:
         raise UserError(
             f"grid.start: at t={float(times[0]):.3g} this field or diffusion is infinite on this path;"
             " start later, e.g. grid.start=0.001"
         )
-    if last in ("auto", "denoise"):
-        return "denoise" if last == "denoise" or not finite(len(times) - 2) else "mean"
-    if not finite(len(times) - 2):
+    if last == "denoise":
+        return last
+    if not begins:
+        raise UserError(
+            f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
+            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
+        )
+    arrives = len(times) == 2 or finite_step(sampler, field, times[-2], times[-1] - times[-2])
+    if last == "auto":
+        return "mean" if arrives else "denoise"
+    if not arrives:
         raise UserError(f"last: the step to t={float(times[-1]):.6g} meets something infinite there; say last=denoise")
     return last
 

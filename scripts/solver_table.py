@@ -24,6 +24,7 @@ from diffsde.datasets.mixture import Ring  # noqa: E402
 from diffsde.errors import UserError  # noqa: E402
 from diffsde.fields import Field, OracleField  # noqa: E402
 from diffsde.paths import PATHS, GaussianPath  # noqa: E402
+from diffsde.rails import finite_step  # noqa: E402
 from diffsde.samplers import SAMPLERS, Sampler, times  # noqa: E402
 from diffsde.samplers.grids import (  # noqa: E402
     CosineGrid,
@@ -38,6 +39,7 @@ from diffsde.samplers.ode import RK4  # noqa: E402
 from diffsde.types import Array, Key  # noqa: E402
 
 LONGEST = 4096  # steps that the one compiled loop can take
+OTHERS = ("edm", "langevin", "ald")  # stochastic, but churn 0 is the ODE's, and the others need many more evaluations
 START = 1e-3  # of the samplers that begin where alpha > 0
 
 
@@ -79,20 +81,13 @@ def placed(grid: Grid, steps: int, path: GaussianPath) -> np.ndarray | None:
         return None
 
 
-def run(sampler: Sampler, field: Field, x: Array, grid: Grid, steps: int) -> Array | None:
-    """`end` on a grid; None where the grid has no so many steps."""
-    at = placed(grid, steps, field.path)
-    return (
-        None
-        if at is None
-        else end(sampler, field, x, jnp.pad(at, (0, LONGEST - steps)), jnp.asarray(steps), jax.random.key(1))
-    )
-
-
-def starts_late(sampler: Sampler, field: Field) -> bool:
-    """Whether the sampler's first step is infinite from t = 0."""
-    x, t, h = jnp.full(2, 0.5), jnp.asarray(0.0), jnp.asarray(0.1)
-    return not bool(jnp.isfinite(sampler.point(sampler.step(field, sampler.start(x), t, h, jax.random.key(0)))).all())
+def run(sampler: Sampler, field: Field, x: Array, grid: Grid, nfe: int) -> Array | None:
+    """`end` on a grid with so many evaluations; None where they are too few for a step, or the grid has no so many."""
+    steps = nfe // sampler.evaluations
+    at = placed(grid, steps, field.path) if steps else None
+    if at is None:
+        return None
+    return end(sampler, field, x, jnp.pad(at, (0, LONGEST - steps)), jnp.asarray(steps), jax.random.key(1))
 
 
 def ode_rows(path_name: str, points: int, wanted: list[int]) -> dict[str, dict[int, tuple[float, str]]]:
@@ -103,22 +98,22 @@ def ode_rows(path_name: str, points: int, wanted: list[int]) -> dict[str, dict[i
     @cache
     def exact(start: float) -> tuple[Array, Array]:
         x = field.path.beta(jnp.asarray(start)) * noise
-        end = run(RK4(), field, x, UniformGrid(start), LONGEST - 1)
+        end = run(RK4(), field, x, UniformGrid(start), RK4.evaluations * (LONGEST - 1))
         assert end is not None
         return x, end
 
     rows: dict[str, dict[int, tuple[float, str]]] = {}
     for name, kind in SAMPLERS.items():
         sampler = kind()
-        if (sampler.stochastic and name != "edm") or not sampler.evaluations:
+        if (sampler.stochastic and name != "edm") or sampler.adaptive:
             continue
-        start = START if starts_late(sampler, field) else 0.0
+        start = 0.0 if finite_step(sampler, field, jnp.asarray(0.0), jnp.asarray(0.1)) else START
         x, truth = exact(start)
         rows[name] = {}
         for nfe in wanted:
             best, uniform = (math.inf, ""), math.nan
             for grid_name, grid in grids(start).items():
-                found = run(sampler, field, x, grid, nfe // sampler.evaluations) if nfe >= sampler.evaluations else None
+                found = run(sampler, field, x, grid, nfe)
                 if found is None:
                     continue
                 error = float(jnp.sqrt(jnp.mean(jnp.sum((found - truth) ** 2, axis=-1))))
@@ -142,19 +137,11 @@ def sde_rows(path_name: str, wanted: list[int]) -> dict[str, dict[int, float]]:
     rows: dict[str, dict[int, float]] = {}
     for name, kind in SAMPLERS.items():
         sampler = kind()
-        if not sampler.stochastic or name in (
-            "edm",
-            "langevin",
-            "ald",
-        ):  # churn 0 is the ODE's; the others need many more evaluations
+        if not sampler.stochastic or name in OTHERS:
             continue
         rows[name] = {}
         for nfe in wanted:
-            found = (
-                run(sampler, field, x, UniformGrid(START), nfe // sampler.evaluations)
-                if nfe >= sampler.evaluations
-                else None
-            )
+            found = run(sampler, field, x, UniformGrid(START), nfe)
             if found is not None:
                 rows[name][nfe] = float(-jnp.mean(jax.vmap(partial(mixtures.log_prob, mixture))(found))) - entropy
     return rows

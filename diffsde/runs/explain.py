@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import positive, read
+from diffsde.build import positive, read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset, measure
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
@@ -51,8 +51,7 @@ class ExplainConfig:
 
     def check(self) -> None:
         positive(self, "steps")
-        if self.last != "auto" and self.last not in LAST_STEPS:
-            raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
+        valid_last(self.last)
         takes_sigma(self.sampler, self.sigma)
 
 
@@ -152,14 +151,15 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     """Order, steps and evaluations of the sampler; what speaks against it."""
     sampler = chosen.sampler
     field = UntrainedField(chosen.path, problem.moments, problem.objective.kind, chosen.precondition)
-    steps = chosen.grid.steps(sampler.default_steps) if chosen.steps is None else chosen.steps
+    steps = chosen.grid.steps(chosen.steps, sampler.default_steps)
     try:
         at = times(chosen.grid, steps, chosen.path)
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
         return [f"refused: {error}"]
-    nfe = sampler.nfe(steps, last)
-    cost = f"{nfe} evaluations of the field" if sampler.evaluations else "as many evaluations as the tolerance needs"
+    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
+    if sampler.adaptive:
+        cost = "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
     report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")

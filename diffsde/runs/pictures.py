@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from diffsde import mixtures
+from diffsde.build import name_of
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
 from diffsde.fields import Field
 from diffsde.paths import GaussianPath, coefficients
@@ -21,7 +22,7 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.samplers import DIFFUSIONS, SAMPLERS, Sampler, simulate_compiled
+from diffsde.samplers import Sampler, simulate_compiled
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
@@ -58,7 +59,7 @@ def draw_pictures(
     if x0.ndim != 2 or x0.shape[1] > 2:
         return []
     truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(key, 1), 20_000))
-    if sampler.default_steps == 1:  # its own steps are not the grid's, and one of them is no picture
+    if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
     runs: dict[str, Film] = {}
@@ -83,14 +84,10 @@ def beside(sampler: Sampler) -> dict[str, Sampler]:
     """The ODE and the SDE to show side by side, the chosen sampler being one of them."""
     if not sampler.stochastic:
         return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
-    about = _name(SAMPLERS, sampler)
+    about = name_of(sampler)
     if diffusion := getattr(sampler, "diffusion", None):
-        about += f", {_name(DIFFUSIONS, diffusion)} sigma = {float(diffusion.scale):g}"
+        about += f", {name_of(diffusion)} sigma = {float(diffusion.scale):g}"
     return {"ODE": Euler(), f"SDE: {about}": sampler}
-
-
-def _name(table: dict[str, Any], choice: object) -> str:
-    return next(name for name, kind in table.items() if kind is type(choice))
 
 
 def _planar(

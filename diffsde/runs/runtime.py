@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -10,23 +11,29 @@ from typing import Any
 
 import jax
 
+from diffsde.build import positive, read
 from diffsde.errors import UserError
 
 _threads: list[int | None] = []  # what this process was started with
 
 
-def use_threads(threads: Any) -> None:
-    """Give XLA's CPU programs this many threads; None: one a core. XLA reads it once, before a process's first program.
+@dataclasses.dataclass(frozen=True)
+class Threads:
+    """The one knob that has to be read before the others, since reading a path may run a program."""
 
-    Raises UserError where an earlier job of this process had another number.
+    threads: int | None
+
+    def check(self) -> None:
+        positive(self, "threads")
+
+
+def use_threads(config: dict[str, Any]) -> None:
+    """Give XLA's CPU programs `threads` threads; null: one a core. XLA reads it once, before a process's first program.
+
+    Raises UserError for what is no such number, or where an earlier job of this process had another.
     """
+    threads = read(Threads, {"threads": config.get("threads")}).threads
     if threads is not None:
-        try:
-            threads = int(threads) if float(threads) == int(float(threads)) >= 1 else 0
-        except (TypeError, ValueError, OverflowError):
-            threads = 0
-        if not threads:
-            return  # the config's reader refuses it
         os.environ["NPROC"] = str(threads)
     _threads.append(threads)
     if threads != _threads[0]:

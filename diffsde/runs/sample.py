@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import empirical, mixtures
-from diffsde.build import positive, read, valid_seed
+from diffsde.build import positive, read, valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField
@@ -23,8 +23,8 @@ from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
 from diffsde.runs import folder, report, runtime
 from diffsde.runs.pictures import draw_pictures
-from diffsde.runs.train import restore
-from diffsde.samplers import LAST_STEPS, SAMPLERS, Grid, Sampler, simulate_compiled, times
+from diffsde.runs.train import named, restore
+from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate_compiled, times
 from diffsde.types import Array, Key
 
 OUTPUTS = Path("outputs")
@@ -54,10 +54,9 @@ class SampleConfig:
     path: GaussianPath | None = None
 
     def check(self) -> None:
-        positive(self, "n", "steps", "save_every", "keep", "threads")
+        positive(self, "n", "steps", "save_every", "keep")
         valid_seed(self.seed)
-        if self.last != "auto" and self.last not in LAST_STEPS:
-            raise ValueError(f"last is '{self.last}'; there are auto, {', '.join(LAST_STEPS)}")
+        valid_last(self.last)
         if self.sigma is not None and self.sigma < 0:
             raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
         takes_sigma(self.sampler, self.sigma)
@@ -80,12 +79,12 @@ class SampleConfig:
 
 def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     """Draw samples, write the sample folder `out`, and return its summary."""
-    runtime.use_threads(config.get("threads"))
+    runtime.use_threads(config)
     chosen = read(SampleConfig, config)
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)
     field, dataset, origin = load_field(chosen)
-    steps = chosen.grid.steps(chosen.sampler.default_steps) if chosen.steps is None else chosen.steps
+    steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     last = settle_last(chosen.sampler, field, grid, chosen.last)
@@ -101,9 +100,7 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
-        mend = (
-            "more steps or a smaller sigma" if chosen.sampler.evaluations else "a larger sampler.rtol and sampler.atol"
-        )
+        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
 
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(steps, last)}
@@ -138,7 +135,7 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
         f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
         [
             (
-                "steps" if chosen.sampler.evaluations else "stretches",
+                "stretches" if chosen.sampler.adaptive else "steps",
                 f"{steps} from t={float(grid[0]):g} to {float(grid[-1]):g}, {described_nfe(nfe)}, last step: {last}",
             ),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
@@ -164,9 +161,7 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
     where = folder.latest(OUTPUTS) if chosen.run == "latest" else Path(chosen.run)
     trained, field, step = restore(where)
-    config = folder.read_config(where)
-    names = " ".join(f"{group}={config[group]['name']}" for group in ("dataset", "path", "objective"))
-    return field, trained.dataset, f"the parameter average at step {step} of {report.shown(where)} ({names})"
+    return field, trained.dataset, f"the parameter average at step {step} of {report.shown(where)} ({named(trained)})"
 
 
 def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int) -> Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints
-from diffsde.build import positive, read, valid_seed
+from diffsde.build import name_of, positive, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
@@ -54,7 +54,7 @@ class TrainConfig:
     threads: int | None = None
 
     def check(self) -> None:
-        positive(self, "steps", "batch_size", "log_every", "threads")
+        positive(self, "steps", "batch_size", "log_every")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be in [0, 1)")
         valid_seed(self.seed)
@@ -62,7 +62,7 @@ class TrainConfig:
 
 def train(config: dict[str, Any], out: Path) -> float:
     """Train, write the run folder `out`, and return the final loss (averaged over the last tenth of the steps)."""
-    runtime.use_threads(config.get("threads"))
+    runtime.use_threads(config)
     chosen = read(TrainConfig, config)
     folder.claim(out, "config.json")
     runtime.keep_programs(chosen.cache, chosen.cache_dir)
@@ -91,7 +91,7 @@ def train(config: dict[str, Any], out: Path) -> float:
         "seconds_compile": compiler.seconds,
         "device": jax.devices()[0].device_kind,
     }
-    names = f"dataset={config['dataset']['name']} path={config['path']['name']} objective={config['objective']['name']}"
+    names = named(chosen)
     curve = save_figure(out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names))
     folder.write_json(out / "summary.json", summary)
     report.table(
@@ -109,6 +109,11 @@ def train(config: dict[str, Any], out: Path) -> float:
         ],
     )
     return final
+
+
+def named(config: TrainConfig) -> str:
+    """dataset=gmm path=ot objective=cfm and the like."""
+    return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"
 
 
 def prepare(chosen: TrainConfig) -> tuple[Run, Any]:

@@ -35,6 +35,7 @@ class Adaptive(Sampler):
     order: ClassVar[int] = 0
     evaluations: ClassVar[int] = 0
     evaluates_end: ClassVar[bool] = True
+    adaptive: ClassVar[bool] = True
     default_steps: ClassVar[int] = 1
 
     pair: str = "tsit5"

@@ -55,8 +55,7 @@ class PredictorCorrector(Sampler):
         return self.predictor.evaluations + self.corrections
 
     def nfe(self, steps: int, last: str) -> int:
-        corrected = last == "step"  # a correction is nothing but noise and its answer: without noise there is none
-        return Sampler.nfe(self, steps, last) - (0 if corrected or last == "denoise" else self.corrections)
+        return Sampler.nfe(self, steps, last) - (self.corrections if last == "mean" else 0)  # none without noise
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         keys = split(key, self.corrections + 1)

@@ -24,9 +24,9 @@ class Grid(abc.ABC):
         if not 0 <= self.start < self.end <= 1:
             raise ValueError(f"start={self.start}, end={self.end}; they must satisfy 0 <= start < end <= 1")
 
-    def steps(self, default: int) -> int:
-        """How many where the user does not say."""
-        return default
+    def steps(self, asked: int | None, default: int) -> int:
+        """How many there are, given what the user asked for."""
+        return default if asked is None else asked
 
     @abc.abstractmethod
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
@@ -173,8 +173,8 @@ class ListGrid(Grid):
         if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
             raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
 
-    def steps(self, default: int) -> int:
-        return len(self.times) - 1
+    def steps(self, asked: int | None, default: int) -> int:
+        return len(self.times) - 1 if asked is None else asked
 
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
         if len(u) != len(self.times):

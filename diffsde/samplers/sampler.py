@@ -29,6 +29,7 @@ class Sampler(abc.ABC):
     evaluates_end: whether a step looks at the field at t + h, which may be singular at t = 1.
     stochastic: whether a step draws noise. coupled: whether all of it is one standard normal a point, the Brownian
     increment over the step divided by sqrt(h), so that it can be read off a given path.
+    adaptive: whether it takes steps of its own within those of the grid, as many evaluations as these need.
     default_steps: taken where the user does not say how many.
     A method with memory carries it as the loop's state: `start` makes the state of a point, `point` reads it back.
     """
@@ -38,6 +39,7 @@ class Sampler(abc.ABC):
     evaluates_end: ClassVar[bool]
     stochastic: ClassVar[bool] = False
     coupled: ClassVar[bool] = False
+    adaptive: ClassVar[bool] = False
     default_steps: ClassVar[int] = 250
 
     def start(self, x: Array) -> Any:
