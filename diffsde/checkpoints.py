@@ -1,22 +1,101 @@
-"""Checkpoints of a run, a folder a step; the only file that imports orbax."""
+"""Checkpoints of a run, a folder a step, each with a checksum; the only file that imports orbax."""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Sharding, SingleDeviceSharding
 from orbax.checkpoint import v1 as ocp
 
 from diffsde.errors import UserError
+from diffsde.types import Array
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
 
+Place = Callable[
+    [tuple[str, ...], jax.ShapeDtypeStruct], Sharding
+]  # (names, what) -> where a leaf of a checkpoint goes
 
-def save(folder: Path, step: int, tree: Any) -> None:
-    """Write a pytree of arrays as folder/<step>; it appears whole or not at all."""
-    ocp.save((folder / str(step)).resolve(), tree)
+
+class Damaged(Exception):
+    """A checkpoint that cannot be read, or is not what was written."""
+
+
+@jax.jit
+def sealed(tree: Any) -> tuple[Any, Array]:
+    """A copy of the tree, which the next step may not overwrite, and its checksum: uint32 (leaves,).
+
+    A leaf's is sum_i (2i + 1) w_i mod 2^32 over its 32-bit words w: a flipped bit changes it by an odd multiple of a
+    power of two, never by 0. Summed where the leaf lies, so that one spread over many devices needs no gathering.
+    """
+    return jax.tree.map(jnp.copy, tree), _checksum(tree)
+
+
+def _checksum(tree: Any) -> Array:
+    return jnp.stack([_word_sum(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+_checksum_compiled = jax.jit(_checksum)
+
+
+def _word_sum(leaf: Array) -> Array:
+    bits = jnp.asarray(leaf)
+    width = bits.dtype.itemsize
+    words = jax.lax.bitcast_convert_type(bits, {1: jnp.uint8, 2: jnp.uint16}.get(width, jnp.uint32)).astype(jnp.uint32)
+    index = jnp.zeros(words.shape, jnp.uint32)
+    for axis, size in enumerate(words.shape):
+        index = index * np.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
+    return jnp.sum((2 * index + 1) * words, dtype=jnp.uint32)
+
+
+class Keeper:
+    """Saves one checkpoint at a time, in the background, and then removes those that are not to be kept.
+
+    keep: how many of the newest stay. best: of the saved steps the one that stays besides, or None.
+    With several processes all of them save; `lead` is whether this one removes.
+    """
+
+    def __init__(self, folder: Path, keep: int, best: Callable[[list[int]], int | None], lead: bool = True) -> None:
+        self.folder, self.keep, self.best, self.lead = folder.resolve(), keep, best, lead
+        self.writing: Any = None
+        if lead:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for leftover in [*self.folder.glob(".removed-*"), *self.folder.glob("*orbax-checkpoint-tmp*")]:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Begin to write folder/<step>, which appears whole or not at all; waits for the one before, skips none."""
+        self.wait()
+        copy, seal = sealed(tree)
+        self.writing = ocp.save_async(self.folder / str(step), {"tree": copy, "checksum": seal})
+
+    def wait(self) -> None:
+        """Until the last one is on disk. Raises what went wrong in writing it, a full disk among others."""
+        if self.writing is None:
+            return
+        self.writing.result()
+        self.writing = None
+        if self.lead:
+            saved = steps(self.folder)
+            for step in set(saved[: -self.keep]) - {self.best(saved)}:
+                set_aside(self.folder, step, ".removed")
+                shutil.rmtree(self.folder / f".removed-{step}", ignore_errors=True)
+
+
+def set_aside(folder: Path, step: int, name: str) -> Path:
+    """Rename a checkpoint to folder/<name>-<step>, so that it no longer counts as one."""
+    target = folder / f"{name}-{step}"
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(folder / str(step), target)
+    return target
 
 
 def steps(folder: Path) -> list[int]:
@@ -26,17 +105,51 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
 
 
-def load(folder: Path) -> tuple[int, Any]:
-    """(step, tree) of the newest checkpoint, as nested dicts of arrays. Raises UserError."""
+def load(
+    folder: Path,
+    warn: Callable[[str], None],
+    step: int | None = None,
+    place: Place | None = None,
+) -> tuple[int, Any]:
+    """(step, tree) of the newest checkpoint that is whole, or of this step, as nested dicts of arrays.
+
+    A damaged newest one is said to `warn`, and the one before is taken. place: where each leaf goes, by its names and
+    shape; else the first device. Raises UserError where none can be read, or the one asked for cannot.
+    """
     saved = steps(folder)
     if not saved:
-        raise UserError(f"run: '{folder.parent}' has no checkpoint; train it to the end first, or give another run=")
-    path = (folder / str(saved[-1])).resolve()
+        raise UserError(f"run: '{folder.parent}' has no checkpoint; train it first, or give another run=")
+    if step is not None and step not in saved:
+        raise UserError(
+            f"checkpoint: '{folder.parent}' has none of step {step}; there are {', '.join(map(str, saved))}"
+        )
+    for number, candidate in enumerate(reversed(saved) if step is None else [step]):
+        try:
+            return candidate, read((folder / str(candidate)).resolve(), place)
+        except Damaged as error:
+            reason = str(error)
+            rest = [] if step is not None else saved[: len(saved) - number - 1]
+            if not rest:
+                raise UserError(f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})") from error
+            warn(f"checkpoint '{folder / str(candidate)}' is damaged ({reason}); taking the one of step {rest[-1]}")
+    raise AssertionError
+
+
+def read(path: Path, place: Place | None = None) -> Any:
+    """The tree of one checkpoint. Raises Damaged."""
+    one = SingleDeviceSharding(jax.local_devices()[0])
     try:
-        kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back on this machine's device
-        here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), kept)
-        return saved[-1], ocp.load(path, like)
+        kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back where they are to be
+        like = jax.tree_util.tree_map_with_path(
+            lambda names, leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=place(tuple(key.key for key in names[1:]), leaf) if place else one
+            ),
+            kept,
+        )
+        content = ocp.load(path, like)
+        tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise UserError(f"run: checkpoint '{path}' cannot be read, it is damaged ({reason})") from error
+        raise Damaged((str(error).splitlines() or [type(error).__name__])[0][:160]) from error
+    if not np.array_equal(np.asarray(_checksum_compiled(tree)), np.asarray(seal)):
+        raise Damaged("its checksum differs: some bytes are not what was written")
+    return tree

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import __version__, help_text
-from diffsde.errors import UserError, suggestion
+from diffsde.errors import Stopped, UserError, suggestion
 
 HYDRA_FLAGS = (
     "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
@@ -18,6 +18,12 @@ HYDRA_FLAGS = (
 ).split()
 VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")}  # each has a function of that name
 
+
+OUTPUTS = Path("outputs")
+# What a run that goes on under its own config may still be given:
+FREE = {"run", "threads", "cache", "cache_dir", "coordinator", "processes", "process", "checkpoint_every", "keep"}
+
+prepared: dict[str, Any] = {}  # by a job's folder: its outcome, where a launcher did its work before its turn came
 
 _started: list[str] = []  # the jobs begun by this command line: what fails before any has begun is its composition
 _refused: list[str] = []  # what the user has to mend in them
@@ -52,6 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(f"diffsde: stopped {stop}", file=sys.stderr)
+        return 128 + stop.number
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
@@ -79,20 +88,32 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml
-    from omegaconf import OmegaConf
 
-    if not OmegaConf.has_resolver("default"):
-        OmegaConf.register_new_resolver("default", lambda value, otherwise: otherwise if value is None else value)
+    _add_resolver()
+    sweeping = {"-m", "--multirun"} & set(words)
+    if sweeping:
+        from diffsde import sweeps
+
+        sweeps.register()
+        if not any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
+            given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
+            if found := sweeps.unfinished(OUTPUTS / verb, verb, given):
+                print(f"going on with the sweep in {found} (resume=false begins afresh)", flush=True)
+                words = [*words, f"hydra.sweep.dir={found}"]
     spelled = [_qualified(verb, word) for word in words]
     before = sys.argv
     sys.argv = ["diffsde", *spelled]
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(run_job)()
+        if sweeping:
+            _refused.extend(sweeps.finish())
         if _refused:
             raise UserError("\ndiffsde: ".join(_refused))
     except yaml.YAMLError as error:
         raise UserError(f"a config file is not valid YAML: {' '.join(str(error).split())}") from error
     except SystemExit as stop:  # argparse: an unknown --option, already explained by it
+        if isinstance(stop.code, str):
+            raise UserError(stop.code) from None
         if stop.code not in (0, None):
             raise UserError(f"see diffsde {verb} --help") from None
     except Exception as error:
@@ -100,9 +121,19 @@ def _run_hydra(verb: str, words: list[str]) -> None:
             raise
         raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
     finally:
+        if sweeping:
+            sweeps.leave(begun=bool(_started))
         sys.argv = before
         _started.clear()
         _refused.clear()
+
+
+def _add_resolver() -> None:
+    """${default:value,otherwise} in the configs; in the processes of a parallel launcher too."""
+    from omegaconf import OmegaConf
+
+    if not OmegaConf.has_resolver("default"):
+        OmegaConf.register_new_resolver("default", lambda value, otherwise: otherwise if value is None else value)
 
 
 def _qualified(verb: str, word: str) -> str:
@@ -119,28 +150,70 @@ def run_job(config: Any) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    _add_resolver()
     about = HydraConfig.get()
     verb, out = str(about.job.config_name), Path(about.runtime.output_dir)
     in_sweep = about.mode == RunMode.MULTIRUN
     _started.append(str(out))
-    words = " ".join(about.overrides.task)
+    words = [str(word) for word in about.overrides.task]
+    place = out
     try:
         if in_sweep:
-            print(f"job {about.job.num}: {words}", flush=True)
+            print(f"job {about.job.num}: {' '.join(words)}", flush=True)
         try:
-            plain = OmegaConf.to_container(config, resolve=True)
+            composed = OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
-        act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
-        return act(plain, out)
+        assert isinstance(composed, dict)
+        plain: dict[str, Any] = {str(key): value for key, value in composed.items()}
+        if verb == "train" and not in_sweep:
+            plain, place = _going_on(plain, words, out, [str(word) for word in about.overrides.hydra])
+        outcome = prepared.pop(str(out), None)
+        if outcome is None:
+            act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
+            outcome = act(plain, place)
+        elif isinstance(outcome, UserError):
+            raise outcome
+        return outcome
     except UserError as error:  # kept, not raised: Hydra would print a report of its own, and of the first failure only
-        _refused.append(f"job {about.job.num} ({words}): {error}" if in_sweep else str(error))
+        if in_sweep:  # on the disk, since this may be another process than the one that began the sweep
+            _keep_refusal(out, str(error), words)
+        else:
+            _refused.append(str(error))
         return None
     finally:
         if (out / "config.json").exists():
             _keep_composition(out / ".hydra", config, about)
         else:
-            _remove_empty(out)
+            remove_empty(out)
+
+
+def _going_on(
+    plain: dict[str, Any], words: list[str], out: Path, hydra_words: list[str]
+) -> tuple[dict[str, Any], Path]:
+    """The config and the folder of the run to go on with: the one that run= names, else an unfinished one of this config;
+    else both as they are.
+    """
+    from diffsde.runs import folder
+
+    if plain["run"] is not None:
+        if others := [word for word in words if word.partition("=")[0].lstrip("+") not in FREE]:
+            raise UserError(f"run= goes on with a run under its own config; it takes no {others[0]}")
+        place = folder.latest_begun(OUTPUTS) if plain["run"] == "latest" else Path(plain["run"])
+        free = {key: value for key, value in plain.items() if key in FREE}
+        return folder.read_config(place) | free | {"run": None, "resume": True}, place
+    if not plain["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
+        return plain, out
+    return plain, folder.unfinished(OUTPUTS / "train", "train", plain) or out
+
+
+def _keep_refusal(out: Path, why: str, words: list[str]) -> None:
+    """error.json in the folder of a sweep's job; not over another run that lies there."""
+    if not (out / "config.json").exists() or not (out / "summary.json").exists():
+        import json
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "error.json").write_text(json.dumps({"error": why, "overrides": words}) + "\n")
 
 
 def _keep_composition(folder: Path, config: Any, about: Any) -> None:
@@ -154,7 +227,7 @@ def _keep_composition(folder: Path, config: Any, about: Any) -> None:
         OmegaConf.save(about.overrides.task, folder / "overrides.yaml")
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Remove a job's empty folder, and those above it that hold nothing but it, up to outputs/."""
     for place in [folder, *folder.parents]:
         leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}

@@ -1,4 +1,4 @@
-"""The one exception that is the user's to mend; apart, so that the command line starts without importing jax."""
+"""What ends a command early, the user's to mend or asked for; apart, so that the command line starts without importing jax."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,3 +14,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     listing = f"; there are {', '.join(known)}" if len(known) < 20 else ""
     return (f" (did you mean '{close[0]}'?)" if close else "") + listing
+
+
+class Stopped(KeyboardInterrupt):
+    """Asked to stop by a signal; the message says what was saved."""
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.number = number

@@ -12,6 +12,8 @@ import optax
 
 from diffsde import mixtures
 from diffsde.datasets import Dataset
+from diffsde.ensembles import over_members
+from diffsde.layouts import Layout, constrain_batch, constrain_parameters
 from diffsde.objectives import Draw, Problem, irreducible, loss
 from diffsde.optimizers import Optimizer
 from diffsde.time_laws import draw_uniforms
@@ -20,10 +22,14 @@ from diffsde.types import Array, Key, Scalar, register
 CACHED = 1024  # examples whose activations in a common network fit a core's cache
 
 
-@partial(register, static=["batch_size"])
+@partial(register, static=["batch_size", "parts", "layout"])
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything a step reads and never changes; the numbers among it are traced."""
+    """Everything a step reads and never changes; the numbers among it are traced.
+
+    ema: (k,) decays of the k parameter averages. parts: into how many a batch is cut, one after another, their gradients
+    accumulated; None: as `pieces` says.
+    """
 
     problem: Problem
     dataset: Dataset
@@ -31,12 +37,14 @@ class Run:
     optimizer: Optimizer
     key: Key
     steps: Scalar
-    ema: Scalar
+    ema: Array
     batch_size: int
+    parts: int | None = None
+    layout: Layout | None = None
 
 
 class TrainState(NamedTuple):
-    """What a checkpoint holds."""
+    """What training goes on from; every leaf of `ema` is that parameter's k averages (k, *shape)."""
 
     step: Array
     params: Any
@@ -47,7 +55,8 @@ class TrainState(NamedTuple):
 def start(run: Run, params: Any) -> TrainState:
     """The state before the first step; the EMA begins at the initial parameters, which its warm-up forgets."""
     opt_state = run.optimizer.transform(run.steps).init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), opt_state)
+    ema = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(run.ema), axis=0), params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)
 
 
 def examples(run: Run, key: Key, count: int) -> Draw:
@@ -58,18 +67,20 @@ def examples(run: Run, key: Key, count: int) -> Draw:
     problem = run.problem
     t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
     eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
-    return Draw(z, eps.reshape(z.shape), t)
+    return constrain_batch(run.layout, Draw(z, eps.reshape(z.shape), t))
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     """One step of the optimizer on the mean loss of a fresh batch; randomness is fold_in(seed, step)."""
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size)
-    value, gradients = mean_gradient(run.problem, state.params, batch, pieces(run.batch_size))
+    parts = run.parts or (pieces(run.batch_size) if run.layout is None else 1)
+    value, gradients = mean_gradient(run.problem, state.params, batch, parts)
     updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(run.ema, state.step)
-    ema = jax.tree.map(lambda old, new: new + decay * (old - new), state.ema, params)
-    return TrainState(state.step + 1, params, ema, opt_state), value
+    average = jax.vmap(lambda decay, old, new: new + decay * (old - new), in_axes=(0, 0, None))
+    ema = jax.tree.map(lambda old, new: average(decay, old, new), state.ema, params)
+    return constrain_parameters(run.layout, TrainState(state.step + 1, params, ema, opt_state)), value
 
 
 def mean_gradient(problem: Problem, params: Any, batch: Draw, parts: int) -> tuple[Scalar, Any]:
@@ -84,7 +95,10 @@ def mean_gradient(problem: Problem, params: Any, batch: Draw, parts: int) -> tup
     def add(total: Any, part: Draw) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, jax.value_and_grad(part_loss)(params, part)), None
 
-    cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), batch)
+    def into_parts(leaf: Array) -> Array:  # every parts-th example: of a batch over many devices, each cuts its own
+        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+    cut = jax.tree.map(into_parts, batch)
     nothing = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
     return jax.lax.scan(add, nothing, cut)[0]
 
@@ -101,7 +115,7 @@ def pieces(batch_size: int) -> int:
     )
 
 
-def ema_decay(ema: Scalar, step: Scalar) -> Scalar:
+def ema_decay(ema: Scalar, step: Scalar) -> Array:
     """min(ema, (1 + step)/(10 + step)): short runs are averaged over their last tenth, not over their beginning."""
     return jnp.minimum(ema, (1.0 + step) / (10.0 + step))
 
@@ -115,6 +129,14 @@ def train_steps(run: Run, state: TrainState, count: Array, chunk: int) -> tuple[
         return state, carry[1].at[i].set(value)
 
     return jax.lax.fori_loop(0, count, body, (state, jnp.zeros(chunk)))
+
+
+@partial(jax.jit, static_argnames=("chunk", "split"), donate_argnames="state")
+def train_members(
+    run: Run, state: TrainState, count: Array, chunk: int, split: tuple[bool, ...]
+) -> tuple[TrainState, Array]:
+    """train_steps of m members at once: `run`, `split` from ensembles.stack, states stacked; the losses (m, chunk)."""
+    return over_members(lambda run, state: train_steps(run, state, count, chunk), split, run, state)
 
 
 @partial(jax.jit, static_argnames="count")

@@ -54,6 +54,21 @@ REFUSED = [
     ("train --confg job", "'--confg' is not an option (did you mean '--cfg'?)"),
     ("train path.rate_min=[", "write key=value"),
     ("trian", "'trian' is not a verb (did you mean 'train'?)"),
+    ("train accumulate=3", "accumulate is 3; it must divide batch_size=1000"),
+    ("train ema=[0.9,0.9]", "ema is [0.9, 0.9]; it has the same decay twice"),
+    ("train metric=fid", "metric is 'fid'; of this dataset there are loss, cross_entropy"),
+    ("train metric=w2", "metric is 'w2'; of this dataset there are loss, cross_entropy"),
+    ("train precision=float16", "precision is 'float16'; there are float32, bfloat16, float64"),
+    ("train run=absent", "there is no folder 'absent'"),
+    ("train run=absent steps=3", "run= goes on with a run under its own config; it takes no steps=3"),
+    ("train processes=2", "need coordinator=host:port"),
+    ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
+    ("train coordinator=localhost", "needs host:port"),
+    ("train shard=true", "there is only one"),
+    ("train -m stepz=1,2", "stepz is not known"),
+    ("train -m seed=0,1 hydra/launcher=batsh", "'batsh' is not a choice (did you mean 'batch'?)"),
+    ("train -m seed=0,1 hydra/launcher=batch hydra.launcher.together=both", "'both' is not known; there are auto"),
+    ("sample run=oracle dataset=gmm path=ot ema=0.9", "run=oracle has no checkpoint and no ema"),
     ("sample", "no trained run"),
     ("sample run=absent", "there is no folder 'absent'"),
     ("sample run=oracle", "run=oracle needs a dataset= and a path="),
@@ -134,7 +149,7 @@ def test_train_writes_the_run_folder(trained: Path) -> None:
 def test_a_run_is_not_overwritten(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "config.json").read_bytes(), (trained / ".hydra" / "overrides.yaml").read_bytes()
     assert main(["train", *QUICK, "seed=7", f"hydra.run.dir={trained}"]) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "already holds another run" in capsys.readouterr().err
     assert before == ((trained / "config.json").read_bytes(), (trained / ".hydra" / "overrides.yaml").read_bytes())
 
 
@@ -167,7 +182,9 @@ def test_a_multirun_makes_a_folder_for_each_job(here: Path, capsys: pytest.Captu
     assert main(words) == 2
     error = capsys.readouterr().err
     assert error.count("seed is 'bad'") == 2 and "job 1" in error and "job 3" in error
-    assert sorted(path.name for path in (here / "sweep").iterdir()) == ["0", "2", "multirun.yaml"]
+    names = {path.name for path in (here / "sweep").iterdir()}
+    assert names == {"0", "1", "2", "3", "multirun.yaml", "sweep.json", "sweep.csv", "sweep.png"}
+    assert [path.name for path in (here / "sweep" / "1").iterdir()] == ["error.json"]
     kept = json.loads((here / "sweep" / "2" / "config.json").read_text())["config"]
     assert kept["path"]["name"] == "sqrt"
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "diffsde"
 # From the top down: a module may import from its own line and from those below it.
 LAYERS = [
     ["__main__"],
-    ["cli"],
+    ["cli", "sweeps"],
     ["help_text"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
@@ -20,12 +20,12 @@ LAYERS = [
     ["nets", "datasets", "optimizers"],
     ["time_laws", "mixtures", "empirical", "predictions"],
     ["paths"],
-    ["expressions", "types"],
+    ["expressions", "types", "ensembles", "layouts"],
     ["errors", "__init__"],
 ]
 DOORS = {
-    "hydra": {"cli.py"},
-    "omegaconf": {"cli.py"},
+    "hydra": {"cli.py", "sweeps.py"},
+    "omegaconf": {"cli.py", "sweeps.py"},
     "orbax": {"checkpoints.py"},
     "flax": {"nets"},
     "diffrax": {"samplers"},

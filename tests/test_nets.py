@@ -41,7 +41,9 @@ def test_products_derivatives_are_those_of_a_product(x64: None) -> None:
 
 def test_the_mlp_is_its_layers() -> None:
     """Raw t, no harmonics, tanh: the network written out in numpy."""
-    net = MLP(widths=(5, 4), activation="tanh", time_frequencies=0, space_frequencies=0).make((2,), nnx.Rngs(0))
+    net = MLP(widths=(5, 4), activation="tanh", time_frequencies=0, space_frequencies=0).make(
+        (2,), nnx.Rngs(0), "float32"
+    )
     x, t = np.array([0.3, -0.8]), 0.4
     h = np.append(x, t)
     for i, layer in enumerate(net.layers):

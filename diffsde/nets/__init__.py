@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import jax
@@ -15,20 +16,20 @@ Params = dict[str, Any]
 
 
 class Net(Protocol):
-    """A choice of architecture: `make` builds the module for points of a shape."""
+    """A choice of architecture: `make` builds the module for points of a shape; `compute` is the type of its products."""
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module: ...
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str) -> nnx.Module: ...
 
 
 NETS: dict[str, type[Net]] = {"mlp": MLP}
 
 
-def structure(net: Net, shape: tuple[int, ...]) -> tuple[Graph, Any]:
+def structure(net: Net, shape: tuple[int, ...], compute: str = "float32") -> tuple[Graph, Any]:
     """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
     graphs: list[Graph] = []
 
     def split(key: Key) -> Any:
-        graph, params = nnx.split(net.make(shape, nnx.Rngs(key)), nnx.Param)
+        graph, params = nnx.split(net.make(shape, nnx.Rngs(key), compute), nnx.Param)
         graphs.append(graph)
         return _named(params)
 
@@ -36,13 +37,10 @@ def structure(net: Net, shape: tuple[int, ...]) -> tuple[Graph, Any]:
     return graphs[0], shapes
 
 
+@partial(jax.jit, static_argnames=("net", "shape"))
 def initialise(net: Net, shape: tuple[int, ...], key: Key) -> Any:
-    """Fresh parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
-
-    def draw(key: Key) -> Any:
-        return _named(nnx.state(net.make(shape, nnx.Rngs(key)), nnx.Param))
-
-    return jax.jit(draw)(key)
+    """Fresh float32 parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
+    return _named(nnx.state(net.make(shape, nnx.Rngs(key), "float32"), nnx.Param))
 
 
 def apply(graph: Graph, params: Any, x: Array, t: Scalar) -> Array:

@@ -56,8 +56,8 @@ class MLP:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs) -> nnx.Module:
-        return Perceptron(self, shape, rngs)
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str) -> nnx.Module:
+        return Perceptron(self, shape, rngs, compute)
 
 
 def harmonics(x: Array, count: int) -> Array:
@@ -97,23 +97,23 @@ def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tup
 
 
 class Perceptron(nnx.Module):
-    """x (*shape,), t () -> (*shape,)."""
+    """x (*shape,), t () -> (*shape,). The products are made in the type `compute`, features and output in x's own."""
 
-    def __init__(self, config: MLP, shape: tuple[int, ...], rngs: nnx.Rngs):
+    def __init__(self, config: MLP, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str):
         size = math.prod(shape)
         times = 2 * config.time_frequencies or 1
         widths = [size * (1 + 2 * config.space_frequencies) + times, *config.widths, size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(widths)])
-        self.config = config
+        self.config, self.compute = config, compute
 
     def __call__(self, x: Array, t: Scalar) -> Array:
         flat, time = x.reshape(-1), jnp.asarray(t, x.dtype)[None]
         if self.config.time_frequencies:
             time = harmonics(jnp.pi * time, self.config.time_frequencies)
-        h = jnp.concatenate([flat, harmonics(flat, self.config.space_frequencies), time])
+        h = jnp.concatenate([flat, harmonics(flat, self.config.space_frequencies), time]).astype(self.compute)
         for i, layer in enumerate(self.layers):
             if i:
                 h = ACTIVATIONS[self.config.activation](h)
             assert layer.bias is not None  # nnx.Linear has one unless told otherwise
-            h = product(h, layer.kernel[...]) + layer.bias[...]
-        return h.reshape(x.shape)
+            h = product(h, layer.kernel[...].astype(self.compute)) + layer.bias[...].astype(self.compute)
+        return h.reshape(x.shape).astype(x.dtype)

@@ -2,26 +2,114 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from diffsde.errors import UserError
+from diffsde.runs import processes
 
-FORMAT = 1  # of config.json
+FORMAT = 2  # of config.json
+
+# Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
+APART = (
+    "cache",
+    "cache_dir",
+    "threads",
+    "coordinator",
+    "processes",
+    "process",
+    "resume",
+    "checkpoint_every",
+    "keep",
+    "logger",
+)
 
 
-def claim(folder: Path, holds: str) -> None:
-    """Make the folder, or refuse one that already holds a run. `holds`: the file that tells."""
-    if (folder / holds).exists():
-        raise UserError(f"hydra.run.dir: '{folder}' already holds a run; nothing is overwritten, give another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
+    """Make the folder for this config, or find it there, begun or finished; True: finished.
+
+    Raises UserError where it holds another run.
+    """
+    if (folder / "config.json").exists():
+        there = _read(folder)
+        if there.get("verb") != verb or not same(there.get("config"), config) or not config.get("resume", True):
+            raise UserError(f"'{folder}' already holds another run; nothing is overwritten, give another folder")
+        return (folder / "summary.json").exists()
+    if processes.leads():
+        folder.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing the folder meanwhile; given back by the system however this one ends."""
+    if not processes.leads():
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"'{folder}' is being written by another process; wait for it, or give another folder"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether another process is writing the folder."""
+    try:
+        with held(folder):
+            return False
+    except UserError:
+        return True
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two configs are of the same run, computed here or there."""
+    return isinstance(one, dict) and isinstance(other, dict) and _essence(one) == _essence(other)
+
+
+def _essence(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in APART}
+
+
+def unfinished(root: Path, verb: str, config: dict[str, Any]) -> Path | None:
+    """The newest folder root/<day>/<time> of this config that was begun, is not finished and is not being written."""
+    found = []
+    for path in root.glob("*/*/config.json"):
+        ended = [path.with_name(name) for name in ("summary.json", "error.json")]
+        if not any(end.exists() for end in ended) and not is_held(path.parent):
+            content = _read(path.parent)
+            if content.get("verb") == verb and same(content.get("config"), config):
+                found.append(path)
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """config.json, or nothing where it is of another version or no such file."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+        return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
-    """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it."""
+    """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
+
+    Of several processes only the first writes.
+    """
+    if not processes.leads():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -42,18 +130,32 @@ def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The config of a train run. Raises UserError for a folder that is not one."""
-    path = folder / "config.json"
     if not folder.is_dir():
         raise UserError(f"run: there is no folder '{folder}'; give a run folder, latest or oracle")
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT or content["verb"] != "train" or not isinstance(content["config"], dict):
-            raise ValueError
-    except FileNotFoundError:
-        raise UserError(f"run: '{folder}' is not a run folder (it has no config.json)") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"run: '{path}' is not the config of a train run of this version") from None
+    if not (folder / "config.json").exists():
+        raise UserError(f"run: '{folder}' is not a run folder (it has no config.json)")
+    content = _read(folder)
+    if content.get("verb") != "train" or not isinstance(content.get("config"), dict):
+        raise UserError(f"run: '{folder / 'config.json'}' is not the config of a train run of this version")
     return content["config"]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """summary.json. Raises UserError where it is not one."""
+    try:
+        return dict(json.loads((folder / "summary.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        raise UserError(
+            f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again"
+        ) from None
+
+
+def latest_begun(outputs: Path) -> Path:
+    """The train run under outputs/train that was begun last. Raises UserError where there is none."""
+    begun = list(outputs.glob("train/*/*/config.json"))
+    if not begun:
+        raise UserError(f"run=latest: no run under '{outputs / 'train'}'; give run=<folder>")
+    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent
 
 
 def latest(outputs: Path) -> Path:

@@ -11,27 +11,35 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diffsde.runs import processes
+
 LINES = 10  # progress lines off a terminal
 
 
 def say(message: str) -> None:
-    """One line for the user."""
-    print(message, flush=True)
+    """One line for the user; of several processes only the first speaks."""
+    if processes.leads():
+        print(message, flush=True)
 
 
 def warn(message: str) -> None:
     """One line about something that works but may not do what was meant."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    if processes.leads():
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    return sys.stdout.isatty() and processes.leads()
 
 
 class Steps:
     """Progress over a number of steps, with a note such as the loss; about ten lines where there is no terminal."""
 
-    def __init__(self, verb: str, total: int) -> None:
-        self.total, self.verb = total, verb
-        self.begin, self.done, self.printed = time.perf_counter(), 0, 0
+    def __init__(self, verb: str, total: int, first: int = 0) -> None:
+        self.total, self.verb, self.first = total, verb, first
+        self.begin, self.done, self.printed = time.perf_counter(), first, first
         columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-        self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if sys.stdout.isatty() else None
+        self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if on_terminal() else None
 
     def __enter__(self) -> Steps:
         if self.bar:
@@ -46,7 +54,7 @@ class Steps:
     def update(self, done: int, note: str = "") -> None:
         self.done = done
         seconds = time.perf_counter() - self.begin
-        rate = done / seconds if seconds else 0.0
+        rate = (done - self.first) / seconds if seconds else 0.0
         note = f"{note}  {rate:.0f} steps/s"
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
@@ -58,7 +66,7 @@ class Steps:
 
 def table(title: str, rows: list[tuple[str, str]]) -> None:
     """A short two-column table."""
-    if sys.stdout.isatty():
+    if on_terminal():
         grid = Table(title=title, show_header=False, title_justify="left")
         for name, value in rows:
             grid.add_row(name, value)

@@ -1,43 +1,101 @@
-"""How programs are compiled and run: threads, the persistent cache, and compilation timed apart from execution."""
+"""How programs are compiled and run: the machine's knobs, the persistent cache, and compilation apart from execution."""
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from diffsde.build import positive, read
 from diffsde.errors import UserError
+from diffsde.runs import processes
 
-_threads: list[int | None] = []  # what this process was started with
+PRECISIONS = {
+    "float32": "everything in float32",
+    "bfloat16": "products inside the network in bfloat16, parameters and all else in float32; slower on CPU",
+    "float64": "everything in float64, for checks",
+}
+
+_begun: list[Machine] = []  # what this process was started with
 
 
 @dataclasses.dataclass(frozen=True)
-class Threads:
-    """The one knob that has to be read before the others, since reading a path may run a program."""
+class Machine:
+    """The knobs that have to be read before the others, since reading a path may run a program."""
 
     threads: int | None
+    devices: int | None
+    precision: str | None
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    cache: bool
+    cache_dir: str | None
 
     def check(self) -> None:
-        positive(self, "threads")
+        positive(self, "threads", "devices", "processes")
+        if self.precision is not None and self.precision not in PRECISIONS:
+            raise ValueError(f"precision is '{self.precision}'; there are {', '.join(PRECISIONS)}")
 
 
-def use_threads(config: dict[str, Any]) -> None:
-    """Give XLA's CPU programs `threads` threads; null: one a core. XLA reads it once, before a process's first program.
+def begin(config: dict[str, Any]) -> Machine:
+    """Set this process up as the config's machine knobs say, before its first program.
 
-    Raises UserError for what is no such number, or where an earlier job of this process had another.
+    XLA reads the number of threads and of CPU devices once. Raises UserError for what is no such number, or where an
+    earlier job of this process had another.
     """
-    threads = read(Threads, {"threads": config.get("threads")}).threads
-    if threads is not None:
-        os.environ["NPROC"] = str(threads)
-    _threads.append(threads)
-    if threads != _threads[0]:
-        raise UserError(f"threads is {threads}, but this process began with {_threads[0]}; it cannot be swept over")
+    names = [field.name for field in dataclasses.fields(Machine)]
+    machine = read(Machine, {name: config[name] for name in names})
+    for knob in ("threads", "devices"):
+        if _begun and getattr(machine, knob) != getattr(_begun[0], knob):
+            was, now = getattr(_begun[0], knob), getattr(machine, knob)
+            raise UserError(f"{knob} is {now}, but this process began with {was}; it cannot be swept over")
+    if not _begun:
+        if machine.threads is not None:
+            os.environ["NPROC"] = str(machine.threads)
+        if machine.devices is not None:
+            jax.config.update("jax_num_cpu_devices", machine.devices)
+        hold_memory()
+    _begun.append(machine)
+    keep_programs(machine.cache, machine.cache_dir)
+    processes.join(machine.coordinator, machine.processes, machine.process)
+    jax.config.update("jax_enable_x64", machine.precision == "float64")
+    if machine.devices is not None and machine.devices > jax.local_device_count():
+        raise UserError(f"devices is {machine.devices}, but there are {jax.local_device_count()} here")
+    return machine
+
+
+def mesh(devices: int | None) -> Mesh | None:
+    """The devices that share a batch, along one axis, `batch`; None where there is but one. devices: of each process."""
+    count = devices or jax.local_device_count()
+    used = [device for rank in range(jax.process_count()) for device in jax.devices() if device.process_index == rank]
+    if not processes.several():
+        used = used[:count]
+    return Mesh(np.array(used), ("batch",)) if len(used) > 1 else None
+
+
+def hold_memory() -> None:
+    """Have glibc keep the memory that XLA gives back between two runs of a CPU program, instead of returning it to the
+    system and faulting it in again, page by page. Nothing to do under another C library.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # <malloc.h>
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 2**28)
 
 
 def keep_programs(cache: bool, cache_dir: str | None) -> None:
@@ -49,14 +107,28 @@ def keep_programs(cache: bool, cache_dir: str | None) -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
+_programs: dict[Any, Callable[..., Any]] = {}  # of this process: jobs of one structure share one
+
+
 class Compiler:
-    """Compiles ahead of time and adds up the seconds, so that run time never hides compile time."""
+    """Compiles ahead of time and adds up the seconds, so that run time never hides compile time.
+
+    A program is compiled once a process for arguments of one structure, whatever the numbers in them.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     def __call__(self, function: Any, *args: Any, **static: Any) -> Callable[..., Any]:
-        begin = time.perf_counter()
-        compiled = function.lower(*args, **static).compile()
-        self.seconds += time.perf_counter() - begin
-        return compiled
+        leaves, structure = jax.tree.flatten(args)
+        key = (function, structure, tuple(map(_kind, leaves)), tuple(sorted(static.items())))
+        if key not in _programs:
+            begin = time.perf_counter()
+            _programs[key] = function.lower(*args, **static).compile()
+            self.seconds += time.perf_counter() - begin
+        return _programs[key]
+
+
+def _kind(leaf: Any) -> Any:
+    """What a program is compiled for: type, shape, and where it lies."""
+    return jax.typeof(leaf), getattr(leaf, "weak_type", True), getattr(leaf, "sharding", None)

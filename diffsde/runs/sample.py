@@ -11,24 +11,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
-from diffsde import empirical, mixtures
+from diffsde import empirical, ensembles
 from diffsde.build import positive, read, valid_last, valid_seed
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField
-from diffsde.metrics.distances import MOST, w2
-from diffsde.metrics.mixture import mixture_figures
+from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
-from diffsde.runs import folder, report, runtime
+from diffsde.runs import folder, processes, report, runtime
 from diffsde.runs.pictures import draw_pictures
+from diffsde.runs.quality import figures, prior
 from diffsde.runs.train import named, restore
-from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate_compiled, times
+from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
+from diffsde.samplers.sampler import Simulated
 from diffsde.types import Array, Key
 
 OUTPUTS = Path("outputs")
-REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,8 @@ class SampleConfig:
     sampler: Sampler
     grid: Grid
     run: str
+    checkpoint: str
+    ema: float | None
     n: int
     steps: int | None
     sigma: float | None
@@ -47,9 +50,15 @@ class SampleConfig:
     save_every: int | None
     keep: int | None
     plots: bool
+    resume: bool
+    precision: str | None
+    devices: int | None
+    coordinator: str | None
+    processes: int | None
+    process: int | None
     cache: bool
     cache_dir: str | None
-    threads: int | None = None
+    threads: int | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
 
@@ -66,6 +75,8 @@ class SampleConfig:
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
         if self.run == "oracle":
+            if self.checkpoint != "last" or self.ema is not None:
+                raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
             if self.path is None or self.dataset is None:
                 raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
             if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
@@ -77,12 +88,78 @@ class SampleConfig:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
 
 
-def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Draw samples, write the sample folder `out`, and return its summary."""
-    runtime.use_threads(config)
+@dataclasses.dataclass
+class Job:
+    """Samples to be drawn: from what, how, and where they are written."""
+
+    config: dict[str, Any]
+    chosen: SampleConfig
+    out: Path
+    field: Field
+    dataset: Dataset
+    origin: str
+    steps: int
+    grid: Array
+    last: str
+    x0: Array
+    key_noise: Key
+    key_true: Key
+
+    def inputs(self) -> tuple[Any, ...]:
+        """What the compiled program takes."""
+        return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise
+
+    def settings(self) -> dict[str, Any]:
+        """What it is compiled for."""
+        chosen = self.chosen
+        return {"last": self.last, "save_every": chosen.save_every, "keep": chosen.keep, "coupled": chosen.coupled}
+
+    def group(self) -> Any:
+        """What has to be equal for jobs to be simulated as one program."""
+        return ensembles.kind(self.inputs()), tuple(self.settings().items())
+
+
+def sample(config: dict[str, Any], out: Path) -> float:
+    """Draw samples, write the sample folder `out`, and return the first of its figures."""
+    outcome = together([(config, out)])[0]
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]:
+    """Draw many sets of samples, those that differ in numbers alone by one vmapped program: the first figure of each, or
+    why there is none.
+    """
+    outcomes: dict[int, float | UserError] = {}
+    begun: dict[int, Job] = {}
+    for i, (config, out) in enumerate(jobs):
+        try:
+            runtime.begin(with_precision(config))
+            out = processes.same_folder(out)
+            if folder.claim(out, "sample", config):
+                report.say(f"finished before: {report.shown(out)}")
+                outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
+            else:
+                begun[i] = prepare(config, out)
+        except UserError as error:
+            outcomes[i] = error
+    for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
+        outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def with_precision(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the run's precision where it gives none: float64 has to be switched on before anything is read."""
+    if config.get("precision") is not None or config.get("run") == "oracle":
+        return config
+    where = folder.latest(OUTPUTS) if config.get("run") == "latest" else Path(str(config.get("run")))
+    return config | {"precision": folder.read_config(where).get("precision")}
+
+
+def prepare(config: dict[str, Any], out: Path) -> Job:
+    """The field, the grid and the starting points, with what the user should know of the steps said."""
     chosen = read(SampleConfig, config)
-    folder.claim(out, "config.json")
-    runtime.keep_programs(chosen.cache, chosen.cache_dir)
     field, dataset, origin = load_field(chosen)
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
@@ -90,62 +167,127 @@ def sample(config: dict[str, Any], out: Path) -> dict[str, Any]:
     last = settle_last(chosen.sampler, field, grid, chosen.last)
     if unstable := instability(chosen.sampler, field.path, grid, last, dataset.least_variance()):
         report.warn(unstable)
-
-    compiler = runtime.Compiler()
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    kept = {"last": last, "save_every": chosen.save_every, "keep": chosen.keep, "coupled": chosen.coupled}
-    program = compiler(simulate_compiled, chosen.sampler, field, x0, grid, key_noise, **kept)
+    return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, key_noise, key_true)
+
+
+def draw(jobs: list[Job]) -> list[float | UserError]:
+    """Simulate jobs of one structure by one program, and finish each."""
+    compiler, settings, many = runtime.Compiler(), jobs[0].settings(), len(jobs) > 1
+    mesh = runtime.mesh(jobs[0].chosen.devices)
+    if many:
+        inputs, split = ensembles.stack([job.inputs() for job in jobs])
+        inputs = spread_members(member_layout(mesh, len(jobs)), inputs, split)
+        arguments, settings = (inputs,), settings | {"split": split}
+        program = compiler(simulate_members, *arguments, **settings)
+    else:
+        arguments = jobs[0].inputs() if mesh is None else shared_out(jobs[0], Layout(mesh, shard=False))
+        program = compiler(simulate_compiled, *arguments, **settings)
     begin = time.perf_counter(), time.process_time()
-    x, trajectory, spent = jax.block_until_ready(program(chosen.sampler, field, x0, grid, key_noise))
+    found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    if processes.several():
+        found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
+    outcomes: list[float | UserError] = []
+    for i, job in enumerate(jobs):
+        mine = first(ensembles.member(found, i) if many else found, job.chosen.n)
+        try:
+            outcomes.append(finish(job, mine, seconds, cpu_seconds, compiler.seconds, len(jobs)))
+        except UserError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+@partial(jax.jit, static_argnames=("split", "last", "save_every", "keep", "coupled"))
+def simulate_members(inputs: tuple[Any, ...], split: tuple[bool, ...], **settings: Any) -> Simulated:
+    """simulate of m jobs at once: `inputs`, `split` from ensembles.stack; every result stacked (m, ...)."""
+    return ensembles.over_members(lambda inputs: simulate(*inputs, **settings), split, inputs)
+
+
+def shared_out(job: Job, layout: Layout) -> tuple[Any, ...]:
+    """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
+    rows = np.arange(-(-job.chosen.n // layout.mesh.size) * layout.mesh.size) % job.chosen.n
+    points = jax.device_put(np.asarray(job.x0)[rows], layout.batch())
+    sampler, field, grid, key = spread(layout, (job.chosen.sampler, job.field, job.grid, job.key_noise))
+    return sampler, field, points, grid, key
+
+
+def first(found: Simulated, n: int) -> Simulated:
+    """What was found of the first n points."""
+    x, trajectory, nfe = found
+    if trajectory is not None:
+        trajectory = trajectory._replace(x=trajectory.x[:, :n])
+    return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
+
+
+def first_figure(metrics: dict[str, dict[str, float]]) -> float:
+    return float(next(iter(metrics.values()))["value"])
+
+
+def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compiling: float, members: int) -> float:
+    """Write the samples, their figures and their pictures, say what came out, and return the first figure."""
+    chosen, out, (x, trajectory, spent) = job.chosen, job.out, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
         mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
 
-    nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(steps, last)}
+    nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
-    metrics = figures(x, dataset, key_true)
+    metrics = figures(x, job.dataset, job.key_true)
+    start, end = float(job.grid[0]), float(job.grid[-1])
     summary = {
         "n": chosen.n,
         **nfe,
-        "steps": steps,
-        "last": last,
-        "start": float(grid[0]),
-        "end": float(grid[-1]),
+        "steps": job.steps,
+        "last": job.last,
+        "start": start,
+        "end": end,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "seconds_compile": compiler.seconds,
-        "field": origin,
+        "seconds_compile": compiling,
+        "members": members,
+        "field": job.origin,
         "metrics": metrics,
     }
-    folder.write_config(out, "sample", config)
+    folder.write_config(out, "sample", job.config)
     folder.write(out / "samples.npz", lambda path: np.savez(path, x=np.asarray(x, np.float32)))
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
     pictures = (
-        draw_pictures(chosen.sampler, field, dataset, x0, grid, last, key_noise, out / "plots", chosen.coupled)
-        if chosen.plots
+        draw_pictures(
+            chosen.sampler,
+            job.field,
+            job.dataset,
+            job.x0,
+            job.grid,
+            job.last,
+            job.key_noise,
+            out / "plots",
+            chosen.coupled,
+        )
+        if chosen.plots and processes.leads()
         else []
     )
     folder.write_json(out / "summary.json", summary)
+    others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
-        f"sampled {chosen.n:,} points with {describe(config)} from {origin}",
+        f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
             (
                 "stretches" if chosen.sampler.adaptive else "steps",
-                f"{steps} from t={float(grid[0]):g} to {float(grid[-1]):g}, {described_nfe(nfe)}, last step: {last}",
+                f"{job.steps} from t={start:g} to {end:g}, {described_nfe(nfe)}, last step: {job.last}",
             ),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
-            ("time", f"{seconds:.2f} s + {compiler.seconds:.1f} s to compile"),
+            ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             ("samples", report.shown(out / "samples.npz")),
             *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
             *[("picture", report.shown(path)) for path in pictures],
         ],
     )
-    return summary
+    return first_figure(metrics)
 
 
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
@@ -160,38 +302,9 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         mixture = chosen.dataset.mixture()
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
     where = folder.latest(OUTPUTS) if chosen.run == "latest" else Path(chosen.run)
-    trained, field, step = restore(where)
-    return field, trained.dataset, f"the parameter average at step {step} of {report.shown(where)} ({named(trained)})"
-
-
-def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int) -> Array:
-    """n draws of N(0, beta(t0)^2), t0 the first time of the grid: point i depends on its own index alone."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
-    return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
-def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:
-    """What can be known of the samples: exact figures for a mixture, else a distance with its floor."""
-    if isinstance(dataset, MixtureDataset):
-        mixture = dataset.mixture()
-        found = mixture_figures(mixture, x)
-        entropy = mixtures.entropy(mixture)
-        cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}
-        return {
-            "cross_entropy": cross_entropy | ({} if entropy is None else {"exact": entropy}),
-            "within_mode_std": {"value": float(found.within_mode_std), "exact": 1.0},
-            "mode_weight_kl": {
-                "value": float(found.mode_weight_kl),
-                "floor": (mixture.weights.size - 1) / (2 * x.shape[0]),
-            },
-        }
-    size = min(len(x), MOST)
-    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * REFERENCES * size)).reshape(
-        2, REFERENCES, size, *x.shape[1:]
-    )
-    mine = np.asarray(x)[np.arange(REFERENCES * size) % len(x)].reshape(true[0].shape)
-    value, floor = (np.mean([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
-    return {"w2": {"value": float(value), "floor": float(floor), "points": size}}
+    trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
+    what = "the parameters" if chosen.ema == 0 else "the parameter average"
+    return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
 
 
 def described_nfe(nfe: dict[str, float]) -> str:

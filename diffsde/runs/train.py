@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
-import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +11,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import checkpoints
+from diffsde import checkpoints, ensembles
 from diffsde.build import name_of, positive, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
+from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.nets import Net, count, initialise, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
 from diffsde.plots.loss import loss_curve
-from diffsde.runs import folder, report, runtime
+from diffsde.runs import folder, processes, report, runtime
+from diffsde.runs.fitting import Member, Plan, best_step, fit, read_log
 from diffsde.runs.pictures import save_figure
+from diffsde.runs.quality import check_metric, measured
 from diffsde.time_laws import TimeLaw
-from diffsde.training import Run, TrainState, loss_floor, start, train_steps
+from diffsde.training import Run, TrainState, loss_floor, start, train_members, train_steps
 from diffsde.types import Moments
 
 FLOOR_EXAMPLES = 262_144
@@ -44,71 +45,238 @@ class TrainConfig:
     optimizer: Optimizer
     steps: int
     batch_size: int
+    accumulate: int | None
     seed: int
     lr: float
-    ema: float
+    ema: float | tuple[float, ...]
     precondition: bool
+    metric: str
     log_every: int
+    checkpoint_every: int | None
+    keep: int
+    best: bool
+    run: str | None
+    resume: bool
+    precision: str
+    devices: int | None
+    shard: bool
+    coordinator: str | None
+    processes: int | None
+    process: int | None
     cache: bool
     cache_dir: str | None
-    threads: int | None = None
+    threads: int | None
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decay of each parameter average."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
     def check(self) -> None:
-        positive(self, "steps", "batch_size", "log_every")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is {self.ema}; it must be in [0, 1)")
+        positive(self, "steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep")
+        if not self.decays:
+            raise ValueError("ema is empty; give a decay, or a list of them, e.g. ema=[0.99,0.999]")
+        for decay in self.decays:
+            if not 0 <= decay < 1:
+                raise ValueError(f"ema is {decay}; it must be in [0, 1)")
+        if len(set(self.decays)) < len(self.decays):
+            raise ValueError(f"ema is {list(self.decays)}; it has the same decay twice")
+        if self.batch_size % (self.accumulate or 1):
+            raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         valid_seed(self.seed)
+        check_metric(self.metric, self.dataset)
+
+
+@dataclasses.dataclass
+class Job:
+    """A run on its way: what it is, where it writes, and what it starts from."""
+
+    config: dict[str, Any]
+    chosen: TrainConfig
+    out: Path
+    run: Run
+    state: TrainState
+    floor: tuple[float, float] | None
+    member: Member
+
+    def group(self) -> Any:
+        """What has to be equal for jobs to be trained as one program."""
+        return ensembles.kind((self.run, self.state)), int(self.state.step), self.chosen.steps, plan_of(self.chosen)
 
 
 def train(config: dict[str, Any], out: Path) -> float:
-    """Train, write the run folder `out`, and return the final loss (averaged over the last tenth of the steps)."""
-    runtime.use_threads(config)
+    """Train, or go on with what `out` holds of this config, write the run folder, and return the figure `metric`."""
+    outcome = together([(config, out)])[0]
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]:
+    """Train many runs, those that differ in numbers alone as one vmapped program: the figure `metric` of each, or why not."""
+    outcomes: dict[int, float | UserError] = {}
+    begun: dict[int, Job] = {}
+    with ExitStack() as locks:
+        for i, (config, out) in enumerate(jobs):
+            try:
+                out = begin(config, out)
+                if (out / "summary.json").exists():
+                    outcomes[i] = done_before(out)
+                else:
+                    locks.enter_context(folder.held(out))
+                    begun[i] = prepare_job(config, out)
+            except UserError as error:
+                outcomes[i] = error
+        compiler = runtime.Compiler()
+        for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
+            outcomes |= zip(indices, fit_group([begun[i] for i in indices], compiler), strict=True)
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def begin(config: dict[str, Any], out: Path) -> Path:
+    """Set the process up and claim the folder, which is the first process's where there are several."""
+    runtime.begin(config)
+    read(TrainConfig, config)
+    out = processes.same_folder(out)
+    folder.claim(out, "train", config)
+    return out
+
+
+def done_before(out: Path) -> float:
+    report.say(f"finished before: {report.shown(out)}")
+    return float(folder.read_summary(out)["metric"]["value"])
+
+
+def plan_of(chosen: TrainConfig) -> Plan:
+    log_every = min(chosen.log_every, chosen.steps)
+    return Plan(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
+
+
+def prepare_job(config: dict[str, Any], out: Path) -> Job:
+    """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     chosen = read(TrainConfig, config)
-    folder.claim(out, "config.json")
-    runtime.keep_programs(chosen.cache, chosen.cache_dir)
     run, params = prepare(chosen)
     floor = known_floor(run, chosen.dataset)
-    folder.write_config(out, "train", config)
+    layout = layout_of(chosen)
+    run = dataclasses.replace(spread(layout, run), layout=layout)
+    fresh = spread_parameters(layout, start(run, params))
+    if not (out / "config.json").exists():
+        folder.write_config(out, "train", config)
+    member = Member(out, plan_of(chosen), run.problem.moments)
+    state = member.resume(fresh, layout)
+    if step := int(state.step):
+        report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
+    return Job(config, chosen, out, run, state, floor, member)
 
-    compiler = runtime.Compiler()
-    state = start(run, params)
-    chunk = min(chosen.log_every, chosen.steps)
-    program = compiler(train_steps, run, state, jnp.asarray(chunk), chunk=chunk)
-    begin = time.perf_counter(), time.process_time()
-    state, losses = fit(program, run, state, chosen.steps, chunk, out / "metrics.jsonl")
-    seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
 
-    checkpoints.save(out / "checkpoints", chosen.steps, saved_tree(state, run.problem.moments))
-    final = float(np.mean(losses[-max(1, len(losses) // 10) :]))
+def layout_of(chosen: TrainConfig) -> Layout | None:
+    """Over which devices the run is spread. Raises UserError where its batch does not divide evenly among them."""
+    mesh = runtime.mesh(chosen.devices)
+    if mesh is None:
+        if chosen.shard:
+            raise UserError("shard=true splits the parameters over several devices, but there is only one")
+        return None
+    part = chosen.batch_size // (chosen.accumulate or 1)
+    if part % mesh.size:
+        raise UserError(
+            f"batch_size: {part} examples at once do not divide evenly among {mesh.size} devices;"
+            " take a multiple of that, or fewer devices="
+        )
+    return Layout(mesh, chosen.shard)
+
+
+def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserError]:
+    """Train jobs of one structure as one program, and finish each."""
+    plan, split = plan_of(jobs[0].chosen), len(jobs) > 1
+    chunk, count = plan.log_every, np.int32(plan.log_every)
+    run, state = jobs[0].run, jobs[0].state
+    if split:
+        layout = member_layout(runtime.mesh(jobs[0].chosen.devices), len(jobs))
+        run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in jobs])
+        run = spread_members(layout, run, apart)
+        state = ensembles.stack_all([job.state for job in jobs])
+        state = spread_members(layout, state, (True,) * len(jax.tree.leaves(state)))
+        program = compiler(train_members, run, state, count, chunk=chunk, split=apart)
+    else:
+        program = compiler(train_steps, run, state, count, chunk=chunk)
+
+    def score(i: int, state: TrainState) -> float:
+        return figure(jobs[i], state)
+
+    before = [job.member.seconds()[0] for job in jobs]
+    with suppress(UserError):  # every member has failed; each says why
+        state = fit(program, run, state, [job.member for job in jobs], plan, score, split)
+    outcomes: list[float | UserError] = []
+    for i, job in enumerate(jobs):
+        if job.member.failed:
+            folder.write_json(job.out / "error.json", {"error": str(job.member.failed)})
+            outcomes.append(job.member.failed)
+        else:
+            seconds = job.member.seconds()[0] - before[i]
+            outcomes.append(
+                finish(job, ensembles.member(state, i) if split else state, seconds, compiler.seconds, len(jobs))
+            )
+    return outcomes
+
+
+def figure(job: Job, state: TrainState) -> float:
+    """The figure that `metric` names, of the first parameter average."""
+    if job.chosen.metric == "loss":
+        return final_loss(job.member.losses())
+    key = jax.random.fold_in(job.run.key, 2**31 - 2)
+    return measured(field_of(job.chosen, job.run.problem, first(state.ema)), job.chosen.dataset, job.chosen.metric, key)
+
+
+def final_loss(losses: list[float]) -> float:
+    """The mean over the last tenth of the steps."""
+    return float(np.mean(losses[-max(1, len(losses) // 10) :]))
+
+
+def first(ema: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], ema)
+
+
+def finish(job: Job, state: TrainState, session: float, compiling: float, members: int) -> float:
+    """Write the summary and the picture of a trained run, say what came out, and return its metric."""
+    chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
+    seconds, cpu_seconds = job.member.seconds()
+    loss, metric = final_loss(losses), figure(job, state)
+    parameters = count(state.params)
     summary = {
         "steps": chosen.steps,
-        "parameters": count(params),
-        "loss": {"value": final} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
+        "parameters": parameters,
+        "metric": {"name": chosen.metric, "value": metric},
+        "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         "weight": run.problem.objective.weight,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "seconds_compile": compiler.seconds,
+        "seconds_compile": compiling,
+        "members": members,
+        "devices": jax.device_count() if run.layout is None else run.layout.mesh.size,
         "device": jax.devices()[0].device_kind,
     }
     names = named(chosen)
-    curve = save_figure(out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names))
-    folder.write_json(out / "summary.json", summary)
+    chunk = plan_of(chosen).log_every
+    curve = save_figure(
+        job.out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names)
+    )
+    folder.write_json(job.out / "summary.json", summary)
+    shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
+    others = f" for {members} runs at once" if members > 1 else ""
     report.table(
         f"trained {names}",
         [
-            ("parameters", f"{summary['parameters']:,}"),
-            (
-                "loss",
-                f"{final:.4f}" + (f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""),
-            ),
-            ("time", f"{seconds:.1f} s + {compiler.seconds:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s"),
-            ("run", report.shown(out)),
+            ("parameters", f"{parameters:,}"),
+            ("loss", f"{loss:.4f}{shown_floor}"),
+            *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
+            ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
+            ("run", report.shown(job.out)),
             ("picture", report.shown(curve)),
-            ("next", "diffsde sample sampler=em sigma=0.5" + f" run={report.shown(out)}"),
+            ("next", "diffsde sample sampler=em sigma=0.5" + f" run={report.shown(job.out)}"),
         ],
     )
-    return final
+    return metric
 
 
 def named(config: TrainConfig) -> str:
@@ -118,13 +286,13 @@ def named(config: TrainConfig) -> str:
 
 def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
     """The run and fresh parameters, with what the user should know about the loss said."""
-    arrays = chosen.dataset.load()
+    arrays = in_precision(chosen.precision, chosen.dataset.load())
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
     moments = measure(chosen.dataset, arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
-    graph, _ = structure(chosen.net, shape)
+    graph, _ = structure(chosen.net, shape, chosen.precision)
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition)
     problem = resolve_weight(asked)
     if problem.objective.weight != asked.objective.weight and problem.objective.weight != "unit":
@@ -144,63 +312,76 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
         chosen.optimizer,
         key_train,
         jnp.asarray(chosen.steps),
-        chosen.ema,
+        jnp.asarray(chosen.decays),
         chosen.batch_size,
+        chosen.accumulate,
     )
-    return run, initialise(chosen.net, shape, key_init)
+    return run, in_precision(chosen.precision, initialise(chosen.net, shape, key_init))
+
+
+def in_precision(precision: str, tree: Any) -> Any:
+    """Floating-point arrays in float64 where that is asked for; else as they are, float32."""
+    if precision != "float64":
+        return tree
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf, tree
+    )
 
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
     if not isinstance(dataset, MixtureDataset) or not has_finite_loss(run.problem):
         return None
-    value, error = loss_floor(run, dataset.mixture(), jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
+    value, error = loss_floor(run, run.arrays, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
     return float(value), float(error)
 
 
-def fit(program: Any, run: Run, state: TrainState, steps: int, chunk: int, log: Path) -> tuple[TrainState, list[float]]:
-    """All steps, chunk by chunk: the state, and the mean loss of each chunk, also written to `log` a line each.
+def field_of(config: TrainConfig, problem: Problem, params: Any) -> LearnedField:
+    """The field of these parameters."""
+    return LearnedField(config.path, params, problem.moments, problem.graph, config.objective.kind, config.precondition)
 
-    The next chunk is dispatched before the last one's losses are read, so that the device never waits.
+
+def restore(
+    run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
+) -> tuple[TrainConfig, LearnedField, int]:
+    """The config, the field and its step from a run folder. Needs no dataset.
+
+    ema: which parameter average, by its decay; 0: the parameters themselves; None: the first. which: the checkpoint:
+    last, best, or its step. precision: the type of the network's products, None: the run's own.
     """
-    losses: list[float] = []
-    begin = time.perf_counter()
-    with open(log, "w") as lines, report.Steps("train", steps) as progress:
-        waiting: list[tuple[int, int, jax.Array]] = []
-
-        def read_out(until: int) -> None:
-            while len(waiting) > until:
-                step, counted, values = waiting.pop(0)
-                loss = float(np.mean(np.asarray(values)[:counted]))
-                record = {"step": step, "loss": loss, "seconds": round(time.perf_counter() - begin, 4)}
-                lines.write(json.dumps(record) + "\n")
-                lines.flush()
-                losses.append(loss)
-                progress.update(step, f"loss {loss:.4f}")
-                if not math.isfinite(loss):
-                    raise UserError(f"the loss became {loss} before step {step}; try a smaller lr, see {log}")
-
-        for done in range(0, steps, chunk):
-            counted = min(chunk, steps - done)
-            state, values = program(run, state, jnp.asarray(counted))
-            waiting.append((done + counted, counted, values))
-            read_out(until=1)
-        read_out(until=0)
-    return state, losses
-
-
-def saved_tree(state: TrainState, moments: Moments) -> dict[str, Any]:
-    """What a checkpoint holds: the state, and the data's moments, without which the network cannot be read."""
-    return {"state": state._asdict(), "moments": moments._asdict()}
-
-
-def restore(run_folder: Path) -> tuple[TrainConfig, LearnedField, int]:
-    """The config, the field of the averaged parameters, and its step, from a run folder. Needs no dataset."""
     config = read(TrainConfig, folder.read_config(run_folder))
-    step, tree = checkpoints.load(run_folder / "checkpoints")
+    where = run_folder / "checkpoints"
+    step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
     moments = Moments(**tree["moments"])
-    graph, shapes = structure(config.net, moments.mean.shape)
-    params = tree["state"]["ema"]
+    graph, shapes = structure(config.net, moments.mean.shape, precision or config.precision)
+    params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"run: the checkpoint in '{run_folder}' is of another net than its config.json says")
     return config, LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition), step
+
+
+def which_step(run_folder: Path, which: str) -> int | None:
+    """The step of the checkpoint that is meant; None: the newest. Raises UserError for none such."""
+    if which == "last":
+        return None
+    if which == "best":
+        lines = read_log(run_folder / "metrics.jsonl") if (run_folder / "metrics.jsonl").exists() else []
+        saved = checkpoints.steps(run_folder / "checkpoints")
+        if (step := best_step(lines, saved)) is None:
+            raise UserError("checkpoint=best needs a run that was trained with best=true")
+        return step
+    if not which.isdigit():
+        raise UserError(f"checkpoint is '{which}'; it must be last, best, or a step")
+    return int(which)
+
+
+def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
+    """One of the saved parameter averages, or the parameters themselves."""
+    if ema is None:
+        return first(state["ema"])
+    if ema in config.decays:
+        return jax.tree.map(lambda leaf: leaf[config.decays.index(ema)], state["ema"])
+    if ema == 0:
+        return state["params"]
+    kept = ", ".join(f"{decay:g}" for decay in config.decays)
+    raise UserError(f"ema is {ema:g}; the run kept {kept}, and 0 gives the parameters themselves")

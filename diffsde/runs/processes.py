@@ -1,0 +1,82 @@
+"""Several processes, perhaps on several hosts, as one run: who writes, and how they agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diffsde.errors import UserError
+
+LONGEST_PATH = 4096  # bytes
+
+_joined: list[tuple[str | None, int | None, int | None]] = []  # what this process was started with
+_rank = 0  # asked of JAX only once the processes have joined: before, the question would start its devices
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Join the run's other processes: those that SLURM started, or `processes` of them at `coordinator` host:port.
+
+    Raises UserError where the three do not fit together, or the others cannot be reached.
+    """
+    if coordinator is None:
+        if processes is not None or process is not None:
+            raise UserError("processes= and process= need coordinator=host:port, or coordinator=slurm alone")
+    elif coordinator != "slurm":
+        if ":" not in coordinator or processes is None or process is None:
+            raise UserError(
+                f"coordinator={coordinator} needs host:port, processes= (how many) and process= (which of them, from 0)"
+            )
+        if not 0 <= process < processes:
+            raise UserError(f"process is {process}; of processes={processes} it must be one of 0 to {processes - 1}")
+    if _joined:
+        if _joined[0] != (coordinator, processes, process):
+            raise UserError("coordinator, processes and process are of the whole command; they cannot be swept over")
+        return
+    _joined.append((coordinator, processes, process))
+    if coordinator == "slurm":
+        _initialize(cluster_detection_method="slurm")
+    elif coordinator is not None:
+        _initialize(coordinator_address=coordinator, num_processes=processes, process_id=process)
+
+
+def _initialize(**options: object) -> None:
+    global _rank
+    try:
+        jax.distributed.initialize(**options)  # type: ignore[arg-type]
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise UserError(
+            f"coordinator: the processes could not join ({(str(error).splitlines() or [''])[0][:160]})"
+        ) from error
+    _rank = jax.process_index()
+
+
+def leads() -> bool:
+    """Whether this process is the one that writes files and speaks."""
+    return _rank == 0
+
+
+def several() -> bool:
+    """Whether the run has more than one process."""
+    return bool(_joined) and _joined[0][0] is not None and jax.process_count() > 1
+
+
+def agree(*values: int) -> tuple[int, ...]:
+    """The largest of each value over all processes, so that all do the same."""
+    if not several():
+        return values
+    from jax.experimental import multihost_utils
+
+    return tuple(int(value) for value in np.max(multihost_utils.process_allgather(np.array(values)), axis=0))
+
+
+def same_folder(folder: Path) -> Path:
+    """The folder that the first process was given."""
+    if not several():
+        return folder
+    from jax.experimental import multihost_utils
+
+    text = str(folder.resolve()).encode()
+    padded = np.frombuffer(text.ljust(LONGEST_PATH, b"\0"), np.uint8)
+    return Path(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).rstrip(b"\0").decode())

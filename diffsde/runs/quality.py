@@ -1,0 +1,82 @@
+"""How good samples are: exact figures for a mixture, else a distance with its floor; and one of them to choose runs by."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import mixtures
+from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.errors import UserError
+from diffsde.fields import Field
+from diffsde.metrics.distances import MOST, w2
+from diffsde.metrics.mixture import mixture_figures
+from diffsde.paths import GaussianPath
+from diffsde.rails import settle_last
+from diffsde.samplers import simulate_compiled, times
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.ode import Heun
+from diffsde.types import Array, Key
+
+REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
+MEASURED = 10_000  # samples, and
+MEASURED_STEPS = 100  # steps of Heun's method that a metric during training is measured with
+
+METRICS = {
+    "loss": "the mean training loss over the last tenth of the steps",
+    "cross_entropy": "-E log p of 10,000 samples under the mixture",
+    "mode_weight_kl": "KL divergence of the samples' mode weights from the mixture's",
+    "w2": "the 2-Wasserstein distance of samples from the data, where its law is not a mixture",
+}
+
+
+def check_metric(name: str, dataset: Dataset) -> None:
+    """Raise UserError for a metric that cannot be had of this dataset."""
+    able = ["loss", *(["cross_entropy", "mode_weight_kl"] if isinstance(dataset, MixtureDataset) else ["w2"])]
+    if name not in able:
+        raise UserError(f"metric is '{name}'; of this dataset there are {', '.join(able)}")
+
+
+def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
+    """That figure of 10,000 samples, by Heun's method in 100 steps."""
+    sampler, key_prior, key_noise, key_true = Heun(), *jax.random.split(key, 3)
+    grid = times(UniformGrid(), MEASURED_STEPS, field.path)
+    last = settle_last(sampler, field, grid, "auto")
+    x0 = prior(field.path, grid[0], field.shape, key_prior, MEASURED)
+    return figures(simulate_compiled(sampler, field, x0, grid, key_noise, last=last).x, dataset, key_true)[name][
+        "value"
+    ]
+
+
+@partial(jax.jit, static_argnames=("shape", "n"))
+def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int) -> Array:
+    """n draws of N(0, beta(t0)^2), t0 the first time of the grid: point i depends on its own index alone."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+    return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:
+    """What can be known of the samples: exact figures for a mixture, else a distance with its floor."""
+    if isinstance(dataset, MixtureDataset):
+        mixture = dataset.mixture()
+        found = mixture_figures(mixture, x)
+        entropy = mixtures.entropy(mixture)
+        cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}
+        return {
+            "cross_entropy": cross_entropy | ({} if entropy is None else {"exact": entropy}),
+            "within_mode_std": {"value": float(found.within_mode_std), "exact": 1.0},
+            "mode_weight_kl": {
+                "value": float(found.mode_weight_kl),
+                "floor": (mixture.weights.size - 1) / (2 * x.shape[0]),
+            },
+        }
+    size = min(len(x), MOST)
+    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * REFERENCES * size)).reshape(
+        2, REFERENCES, size, *x.shape[1:]
+    )
+    mine = np.asarray(x)[np.arange(REFERENCES * size) % len(x)].reshape(true[0].shape)
+    value, floor = (np.mean([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
+    return {"w2": {"value": float(value), "floor": float(floor), "points": size}}

@@ -1,0 +1,291 @@
+"""The multirun side of Hydra: jobs of one structure as one program, sweeps that go on, and a table at the end of each.
+
+With cli.py the only file that imports hydra.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from diffsde import cli
+from diffsde.errors import UserError, suggestion
+from diffsde.plots.sweep import Point, is_number, sweep_figure
+from diffsde.runs import folder, report
+from diffsde.runs.pictures import save_figure
+
+TOGETHER = {
+    "auto": "vmap on an accelerator, each on CPU, where it is as fast and takes less memory",
+    "vmap": "jobs that differ in numbers alone are one vmapped program",
+    "each": "one after another, those that differ in numbers alone by one compiled program",
+}
+MODULE = "hydra_plugins.diffsde"  # the only package that Hydra takes plugins from
+
+_lock = ExitStack()  # held on the sweep's folder while it runs
+_entered: list[Path] = []  # that folder
+
+
+class BatchLauncher(Launcher):
+    """hydra/launcher=batch: takes all jobs of a multirun at once. together: a key of TOGETHER."""
+
+    def __init__(self, together: str) -> None:
+        if together not in TOGETHER:
+            raise UserError(f"hydra.launcher.together '{together}' is not known{suggestion(together, TOGETHER)}")
+        self.how = together
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        state = Singleton.get_state()
+        configs = []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = str(number)
+                config.hydra.job.num = number
+            configs.append(config)
+        if self.how != "each":
+            self.run_together(configs)
+        Singleton.set_state(state)
+        return [
+            run_job(
+                hydra_context=self.context,
+                task_function=self.task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            for config in configs
+        ]
+
+    def run_together(self, configs: list[DictConfig]) -> None:
+        """Do the jobs' work before Hydra comes to them one by one; on CPU, left to choose, leave it to that."""
+        import jax
+
+        from diffsde.runs import runtime
+
+        verb = str(configs[0].hydra.job.config_name)
+        module = importlib.import_module(cli.VERBS[verb])
+        plain = [_resolved(config) for config in configs]
+        if not hasattr(module, "together"):
+            return
+        runtime.begin(plain[0])
+        if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
+            return
+        outs = [(Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)).resolve() for config in configs]
+        outcomes = module.together(list(zip(plain, outs, strict=True)))
+        cli.prepared.update({str(out): outcome for out, outcome in zip(outs, outcomes, strict=True)})
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(
+        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=True
+    )
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+class Ledger(Callback):
+    """Notes a sweep's words when it begins, so that the same command finds it, and where it writes, for its table."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        where = Path(config.hydra.sweep.dir)
+        where.mkdir(parents=True, exist_ok=True)
+        try:
+            _lock.enter_context(folder.held(where))
+        except UserError as error:
+            raise SystemExit(str(error)) from error  # of what a callback raises, Hydra only warns else
+        _lock.callback(_entered.clear)
+        _entered.append(where)
+        words = [str(word) for word in config.hydra.overrides.task]
+        folder.write_json(where / "sweep.json", {"verb": str(config.hydra.job.config_name), "words": words})
+
+
+def register() -> None:
+    """Make the launcher known to Hydra, under the one package that it takes plugins from."""
+    if MODULE not in sys.modules:
+        package, _, name = MODULE.partition(".")
+        if importlib.util.find_spec(package) is None:  # there where another launcher is installed
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = []
+        module = ModuleType(MODULE)
+        setattr(importlib.import_module(package), name, module)
+        module.BatchLauncher = BatchLauncher  # type: ignore[attr-defined]
+        sys.modules[MODULE] = module
+        BatchLauncher.__module__ = MODULE
+    Plugins.instance().register(BatchLauncher)
+
+
+def leave(begun: bool) -> None:
+    """Give the sweep's folder back, and remove it where no job has begun."""
+    for where in list(_entered):
+        if not begun and not any(entry.is_dir() for entry in where.iterdir()):
+            for name in ("sweep.json", "multirun.yaml"):
+                (where / name).unlink(missing_ok=True)
+            cli.remove_empty(where)
+    _lock.close()
+
+
+def unfinished(root: Path, verb: str, words: list[str]) -> Path | None:
+    """The newest folder root/<day>/<time>-sweep of this verb and these words that has no sweep.csv and is not being written."""
+    found = [
+        path
+        for path in root.glob("*/*/sweep.json")
+        if not path.with_name("sweep.csv").exists()
+        and _notes(path) == {"verb": verb, "words": words}
+        and not folder.is_held(path.parent)
+    ]
+    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+
+
+def _notes(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def finish() -> list[str]:
+    """Write sweep.csv and sweep.png of the sweep that ran: a line for each job that was refused."""
+    return [line for where in _entered for line in summarise(where)]
+
+
+def summarise(where: Path) -> list[str]:
+    """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
+    rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
+    if not rows:
+        return []
+    swept = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
+    named = list(dict.fromkeys(key for row in rows for key in row["figures"] if key not in swept))
+    table = [
+        [row["job"], *(row["overrides"].get(key, "") for key in swept), row["status"]]
+        + [row["figures"].get(key, "") for key in named]
+        for row in rows
+    ]
+    folder.write(where / "sweep.csv", lambda path: _write_csv(path, [["job", *swept, "status", *named], *table]))
+    lines = [("table", report.shown(where / "sweep.csv"))]
+    done = [row for row in rows if row["status"] == "done"]
+    if figure := picture(done, swept):
+        lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
+    if best := min((row for row in done if row["judged"]), key=lambda row: row["judged"][1], default=None):
+        said = " ".join(f"{key}={value}" for key, value in best["overrides"].items() if key in varied(done, swept))
+        lines.append(
+            ("lowest", f"{best['judged'][0].replace('_', ' ')} {best['judged'][1]:.4g}: job {best['job']} ({said})")
+        )
+    report.table(f"swept {len(done)} of {len(rows)} jobs", lines)
+    return [
+        f"job {row['job']} ({' '.join(f'{key}={value}' for key, value in row['overrides'].items())}): {row['status']}"
+        for row in rows
+        if row["status"] != "done"
+    ]
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.name), "") if path.name.isdigit() else (sys.maxsize, path.name)
+
+
+def row_of(job: Path) -> dict[str, Any] | None:
+    """What a job's folder says of it: its overrides, whether it is done, and its figures."""
+    if (job / "error.json").exists():
+        content = json.loads((job / "error.json").read_text())
+        return {
+            "job": job.name,
+            "overrides": split_words(content.get("overrides") or _overrides(job)),
+            "status": content["error"],
+            "figures": {},
+            "judged": None,
+        }
+    if not (job / "summary.json").exists():
+        return None
+    summary = folder.read_summary(job)
+    if "metric" in summary:
+        judged = summary["metric"]["name"], float(summary["metric"]["value"])
+    else:
+        name, figure = next(iter(summary["metrics"].items()))
+        judged = name, float(figure["value"])
+    return {
+        "job": job.name,
+        "overrides": split_words(_overrides(job)),
+        "status": "done",
+        "figures": dict(flat(summary)),
+        "judged": judged,
+        "known": summary.get("metrics", {}).get(judged[0], summary.get("loss", {}) if judged[0] == "loss" else {}),
+    }
+
+
+def _overrides(job: Path) -> list[str]:
+    path = job / ".hydra" / "overrides.yaml"
+    return [str(word) for word in OmegaConf.load(path)] if path.exists() else []
+
+
+def split_words(words: Sequence[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, number or word) of everything in nested dicts; a figure's `value` goes by the figure's own name."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    pairs = []
+    for key, item in value.items():
+        pairs += flat(item, name if key == "value" else f"{name}.{key}" if name else str(key))
+    return [(key.removeprefix("metrics."), item) for key, item in pairs]
+
+
+def varied(rows: list[dict[str, Any]], swept: list[str]) -> list[str]:
+    """The keys that differ between the jobs."""
+    return [key for key in swept if len({row["overrides"].get(key) for row in rows}) > 1]
+
+
+def picture(rows: list[dict[str, Any]], swept: list[str]) -> Any:
+    """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
+    judged = [row for row in rows if row["judged"]]
+    differing = varied(judged, swept)
+    across = [key for key in differing if key != "seed"] or differing
+    if not across:
+        return None
+
+    def spread(key: str) -> tuple[bool, int]:
+        return all(is_number(row["overrides"].get(key, "")) for row in judged), len(
+            {row["overrides"].get(key) for row in judged}
+        )
+
+    x = max(across, key=spread)
+    rest = [key for key in across if key != x]
+    points = [
+        Point(
+            row["overrides"].get(x, ""),
+            row["judged"][1],
+            " ".join(f"{key}={row['overrides'].get(key, '')}" for key in rest),
+        )
+        for row in judged
+    ]
+    known = judged[0]["known"]
+    name = next((name for name in ("exact", "floor") if name in known), None)
+    line = None
+    if name and all(abs(row["known"].get(name, 0.0) - known[name]) <= 0.05 * abs(known[name]) for row in judged):
+        line = name, float(known[name])
+    return sweep_figure(points, x, judged[0]["judged"][0].replace("_", " "), line)
