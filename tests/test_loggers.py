@@ -477,3 +477,26 @@ def test_an_unknown_mode_is_refused() -> None:
     Wandb(mode="offline").check()
     with pytest.raises(ValueError, match=r"mode is 'ofline' \(did you mean 'offline'\?\)"):
         Wandb(mode="ofline").check()
+
+
+def test_train_logs_what_metrics_jsonl_says(here: Path) -> None:
+    """The verb itself: the losses of metrics.jsonl, the figures of summary.json and the curve's picture."""
+    import json
+
+    from diffsde.cli import main
+
+    pytest.importorskip("tensorboardX", reason="needs the extra: pip install 'diffsde[tensorboard]'")
+    words = ["train", "logger=tensorboard", "steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
+    assert main([*words, "hydra.run.dir=run"]) == 0
+    lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((here / "run" / "summary.json").read_text())
+    curves: dict[str, list[tuple[int, float]]] = {}
+    tags = set()
+    for event in events(here / "run" / "tensorboard"):
+        for value in event.summary.value:
+            tags.add(value.tag)
+            curves.setdefault(value.tag, []).append((event.step, value.simple_value))
+    assert [step for step, _ in curves["loss"]] == [line["step"] for line in lines] == [10, 20]
+    np.testing.assert_allclose([value for _, value in curves["loss"]], [line["loss"] for line in lines], rtol=1e-6)
+    assert curves["summary/loss.value"] == [(20, pytest.approx(summary["loss"]["value"]))]
+    assert {"plots/loss", "config/text_summary"} <= tags

@@ -39,7 +39,7 @@ class WandbRun(Session):
             dir=str(folder),
             settings=wandb.Settings(console="off", silent=True, finish_timeout=UPLOAD),
         )
-        self._step = int(known["step"]) if self._run.offline else self._run.step - 1
+        self._step = int(known["step"]) if self._run.offline else self._run.starting_step - 1
         remember(self._kept, {"id": self._id, "step": self._step})
         self.about = f"wandb sync {folder}/wandb/offline-run-*" if self._run.offline else str(self._run.url)
 
