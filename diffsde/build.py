@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.errors import UserError, suggestion
+from diffsde.loggers import LOGGERS, Logger
 from diffsde.nets import NETS, Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
@@ -29,6 +30,7 @@ GROUPS: dict[type, tuple[str, dict[str, Any]]] = {
     TimeLaw: ("time", TIME_LAWS),
     Net: ("net", NETS),
     Optimizer: ("optimizer", OPTIMIZERS),
+    Logger: ("logger", LOGGERS),
     Sampler: ("sampler", SAMPLERS),
     Diffusion: ("diffusion", DIFFUSIONS),
     Grid: ("grid", GRIDS),

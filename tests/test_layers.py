@@ -17,7 +17,7 @@ LAYERS = [
     ["training", "rails"],
     ["samplers", "objectives"],
     ["fields"],
-    ["nets", "datasets", "optimizers"],
+    ["nets", "datasets", "optimizers", "loggers"],
     ["time_laws", "mixtures", "empirical", "predictions"],
     ["paths"],
     ["expressions", "types", "ensembles", "layouts"],
@@ -32,6 +32,9 @@ DOORS = {
     "optax": {"optimizers.py", "training.py"},
     "matplotlib": {"plots", "runs"},
     "rich": {"runs"},
+    "tensorboardX": {"loggers"},
+    "wandb": {"loggers"},
+    "mlflow": {"loggers"},
 }
 
 
@@ -66,6 +69,17 @@ def test_imports_go_down(path: Path) -> None:
 def test_frameworks_stay_behind_their_doors(framework: str) -> None:
     users = {p.relative_to(PACKAGE).parts[0] for p in modules() for n in imports(p) if n.split(".")[0] == framework}
     assert users <= DOORS[framework]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "loggers").glob("*.py")), ids=lambda path: path.name)
+def test_loggers_import_their_libraries_late(path: Path) -> None:
+    """They are extras: only the functions that need them import them."""
+    top = ast.Module(
+        [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    )
+    names = {alias.name for node in top.body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in top.body if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in names} & {"tensorboardX", "wandb", "mlflow", "sqlalchemy", "alembic"}
 
 
 def test_plots_know_no_jax_and_no_files() -> None:

@@ -1,0 +1,27 @@
+"""Trackers that a run's losses go to besides metrics.jsonl."""
+
+from diffsde.loggers.logger import Line, Logger, NoLogger, Recorder, Session, figures, flat
+from diffsde.loggers.mlflow import MLflow
+from diffsde.loggers.tensorboard import TensorBoard
+from diffsde.loggers.wandb import Wandb
+
+LOGGERS: dict[str, type[Logger]] = {
+    "none": NoLogger,
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "mlflow": MLflow,
+}
+
+__all__ = [
+    "LOGGERS",
+    "Line",
+    "Logger",
+    "MLflow",
+    "NoLogger",
+    "Recorder",
+    "Session",
+    "TensorBoard",
+    "Wandb",
+    "figures",
+    "flat",
+]
