@@ -45,7 +45,7 @@ class TrainConfig:
     steps: int
     batch_size: int
     seed: int
-    lr: float
+    lr: float | None
     ema: float
     precondition: bool
     log_every: int
