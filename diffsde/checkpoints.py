@@ -67,7 +67,6 @@ class Keeper:
         self.folder, self.keep, self.best, self.lead = folder.resolve(), keep, best, lead
         self.writing: Any = None
         if lead:
-            self.folder.mkdir(parents=True, exist_ok=True)
             for leftover in [*self.folder.glob(".removed-*"), *self.folder.glob("*orbax-checkpoint-tmp*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffsde import __version__, help_text
+from diffsde import __version__, help_text, memory
 from diffsde.errors import Stopped, UserError, suggestion
 
 HYDRA_FLAGS = (
@@ -85,6 +85,7 @@ def config_folder() -> Path:
 
 def _run_hydra(verb: str, words: list[str]) -> None:
     """Compose the config and run the verb; whatever Hydra finds wrong becomes a UserError of one line."""
+    memory.hold()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml
@@ -128,6 +129,18 @@ def _run_hydra(verb: str, words: list[str]) -> None:
         _refused.clear()
 
 
+def composed(verb: str, words: list[str]) -> dict[str, Any]:
+    """The config of a verb with these words, as a plain dict: what the verb's function takes."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    _add_resolver()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        plain = OmegaConf.to_container(hydra.compose(verb, [_qualified(verb, word) for word in words]), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
 def _add_resolver() -> None:
     """${default:value,otherwise} in the configs; in the processes of a parallel launcher too."""
     from omegaconf import OmegaConf
@@ -145,6 +158,7 @@ def _qualified(verb: str, word: str) -> str:
 
 def run_job(config: Any) -> Any:
     """One job of Hydra's: the composed config as a plain dict, through the verb, into the job's folder."""
+    memory.hold()  # of a parallel launcher's process
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import OmegaConf

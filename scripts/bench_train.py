@@ -38,19 +38,15 @@ def ours(widths: list[int], batch: int) -> tuple[Callable[[], int], float]:
     """A function that runs CHUNK steps and waits for them, and the seconds it took to compile."""
     import jax
     import jax.numpy as jnp
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     from diffsde.build import read
-    from diffsde.cli import config_folder
+    from diffsde.cli import composed
     from diffsde.runs.train import TrainConfig, prepare
     from diffsde.training import start, train_steps
 
     words = [f"net.widths={widths}", "net.time_frequencies=0", "net.space_frequencies=0"]
     words += [f"batch_size={batch}", "steps=1000000"]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", words), resolve=True)
-    run, params = prepare(read(TrainConfig, config))  # type: ignore[arg-type]
+    run, params = prepare(read(TrainConfig, composed("train", words)))
     state, count = start(run, params), jnp.asarray(CHUNK)
     begin = time.perf_counter()
     program = train_steps.lower(run, state, count, chunk=CHUNK).compile()

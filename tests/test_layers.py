@@ -21,7 +21,7 @@ LAYERS = [
     ["time_laws", "mixtures", "empirical", "predictions"],
     ["paths"],
     ["expressions", "types", "ensembles", "layouts"],
-    ["errors", "__init__"],
+    ["errors", "memory", "__init__"],
 ]
 DOORS = {
     "hydra": {"cli.py", "sweeps.py"},

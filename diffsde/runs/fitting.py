@@ -20,6 +20,7 @@ from diffsde import checkpoints
 from diffsde.ensembles import member
 from diffsde.errors import Stopped, UserError
 from diffsde.layouts import Layout
+from diffsde.loggers import Recorder
 from diffsde.runs import folder, processes, report
 from diffsde.runs.stopping import stoppable
 from diffsde.training import Run, TrainState
@@ -48,6 +49,7 @@ class Member:
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []
         self.failed: UserError | None = None
+        self.recorder: Recorder
         self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
 
     def resume(self, fresh: TrainState, layout: Layout | None) -> TrainState:
@@ -96,6 +98,7 @@ class Member:
             return
         if self.plan.best:
             self.write({"step": step, "score": score(state)})
+            self.recorder.log(step, {"score": self.lines[-1]["score"]})
         if processes.leads() and self.log.exists():
             with open(self.log) as file:
                 os.fsync(file.fileno())

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +62,6 @@ def begin(config: dict[str, Any]) -> Machine:
             os.environ["NPROC"] = str(machine.threads)
         if machine.devices is not None:
             jax.config.update("jax_num_cpu_devices", machine.devices)
-        hold_memory()
     _begun.append(machine)
     keep_programs(machine.cache, machine.cache_dir)
     processes.join(machine.coordinator, machine.processes, machine.process)
@@ -81,21 +78,6 @@ def mesh(devices: int | None) -> Mesh | None:
     if not processes.several():
         used = used[:count]
     return Mesh(np.array(used), ("batch",)) if len(used) > 1 else None
-
-
-def hold_memory() -> None:
-    """Have glibc keep the memory that XLA gives back between two runs of a CPU program, instead of returning it to the
-    system and faulting it in again, page by page. Nothing to do under another C library.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):
-        return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # <malloc.h>
-    mallopt(mmap_max, 0)
-    mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 2**28)
 
 
 def keep_programs(cache: bool, cache_dir: str | None) -> None:

@@ -17,6 +17,7 @@ from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
+from diffsde.loggers import Logger, NoLogger
 from diffsde.nets import Net, count, initialise, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.optimizers import Optimizer
@@ -47,7 +48,7 @@ class TrainConfig:
     batch_size: int
     accumulate: int | None
     seed: int
-    lr: float
+    lr: float | None
     ema: float | tuple[float, ...]
     precondition: bool
     metric: str
@@ -66,6 +67,7 @@ class TrainConfig:
     cache: bool
     cache_dir: str | None
     threads: int | None
+    logger: Logger = dataclasses.field(default_factory=NoLogger)
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -116,15 +118,16 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
     """Train many runs, those that differ in numbers alone as one vmapped program: the figure `metric` of each, or why not."""
     outcomes: dict[int, float | UserError] = {}
     begun: dict[int, Job] = {}
-    with ExitStack() as locks:
+    with ExitStack() as open_things:
         for i, (config, out) in enumerate(jobs):
             try:
                 out = begin(config, out)
                 if (out / "summary.json").exists():
                     outcomes[i] = done_before(out)
                 else:
-                    locks.enter_context(folder.held(out))
+                    open_things.enter_context(folder.held(out))
                     begun[i] = prepare_job(config, out)
+                    open_things.enter_context(begun[i].member.recorder)
             except UserError as error:
                 outcomes[i] = error
         compiler = runtime.Compiler()
@@ -136,7 +139,7 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
 def begin(config: dict[str, Any], out: Path) -> Path:
     """Set the process up and claim the folder, which is the first process's where there are several."""
     runtime.begin(config)
-    read(TrainConfig, config)
+    read(TrainConfig, config).logger.require()
     out = processes.same_folder(out)
     folder.claim(out, "train", config)
     return out
@@ -160,12 +163,14 @@ def prepare_job(config: dict[str, Any], out: Path) -> Job:
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
     fresh = spread_parameters(layout, start(run, params))
-    if not (out / "config.json").exists():
-        folder.write_config(out, "train", config)
     member = Member(out, plan_of(chosen), run.problem.moments)
     state = member.resume(fresh, layout)
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
+    logger = chosen.logger if processes.leads() else NoLogger()
+    member.recorder = logger.open(out, config, step, report.warn)
+    if not (out / "config.json").exists():
+        folder.write_config(out, "train", config)
     return Job(config, chosen, out, run, state, floor, member)
 
 
@@ -262,6 +267,7 @@ def finish(job: Job, state: TrainState, session: float, compiling: float, member
         job.out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names)
     )
     folder.write_json(job.out / "summary.json", summary)
+    job.member.recorder.finish(summary, [curve])
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
     others = f" for {members} runs at once" if members > 1 else ""
     report.table(
@@ -273,6 +279,7 @@ def finish(job: Job, state: TrainState, session: float, compiling: float, member
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             ("run", report.shown(job.out)),
             ("picture", report.shown(curve)),
+            *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
             ("next", "diffsde sample sampler=em sigma=0.5" + f" run={report.shown(job.out)}"),
         ],
     )
