@@ -151,6 +151,7 @@ def fit(
                 loss = float(np.mean(np.asarray(one.window, np.float32)))
                 one.window = []
                 spent = now - began[0] + before[i][0], time.process_time() - began[1] + before[i][1]
+                one.recorder.log(done, {"loss": loss})
                 one.write(
                     {"step": done, "loss": loss, "seconds": round(spent[0], 4), "cpu_seconds": round(spent[1], 4)}
                 )
