@@ -1,0 +1,149 @@
+"""Checkpoints: what comes back is what was written, or is said to be damaged; and which are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde import checkpoints
+from diffsde.checkpoints import Keeper, load, sealed, steps
+from diffsde.errors import UserError
+
+
+def tree(seed: int = 0) -> dict[str, Any]:
+    noise = jax.random.normal(jax.random.key(seed), (64, 48))
+    half = jnp.asarray([1.5, -2.0], jnp.bfloat16)
+    return {"state": {"step": jnp.asarray(7), "layers/0/kernel": noise, "half": half}, "one": jnp.asarray(0.5)}
+
+
+def kept_last(saved: list[int]) -> None:
+    return None
+
+
+def written(folder: Path, numbers: list[int], keep: int = 9) -> Path:
+    keeper = Keeper(folder / "checkpoints", keep, kept_last)
+    for number in numbers:
+        keeper.save(number, tree(number))
+    keeper.wait()
+    return folder / "checkpoints"
+
+
+def test_what_was_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
+    where = written(tmp_path, [3])
+    step, found = load(where, pytest.fail)
+    assert step == 3
+    assert jax.tree.structure(found) == jax.tree.structure(tree())
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(tree(3)), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
+    """Of five the last two, and the one that is called best; a save waits for the one before and none is skipped."""
+    keeper = Keeper(tmp_path / "checkpoints", 2, lambda saved: 20 if 20 in saved else None)
+    for number in (10, 20, 30, 40, 50):
+        keeper.save(number, tree(number))
+    keeper.wait()
+    assert steps(tmp_path / "checkpoints") == [20, 40, 50]
+    assert all(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
+    assert float(load(tmp_path / "checkpoints", pytest.fail, step=20)[1]["state"]["layers/0/kernel"][0, 0]) == float(
+        tree(20)["state"]["layers/0/kernel"][0, 0]
+    )
+
+
+def test_the_saved_values_are_those_of_the_moment(tmp_path: Path) -> None:
+    """The buffers may be given to the next step at once."""
+    keeper = Keeper(tmp_path / "checkpoints", 2, kept_last)
+    state = {"x": jnp.zeros(1_000_000)}
+    step = jax.jit(lambda state: {"x": state["x"] + 1}, donate_argnums=0)
+    for number in range(5):
+        keeper.save(number, state)
+        for _ in range(20):
+            state = step(state)
+    keeper.wait()
+    for number in (3, 4):
+        found = np.asarray(load(tmp_path / "checkpoints", pytest.fail, step=number)[1]["x"])
+        assert set(found) == {20.0 * number}
+
+
+def test_every_flipped_bit_changes_the_checksum() -> None:
+    """Of an array of every width of word, at every bit of some words."""
+    for dtype, word in ((jnp.float32, jnp.uint32), (jnp.bfloat16, jnp.uint16), (jnp.int8, jnp.uint8)):
+        bits = jax.random.bits(jax.random.key(1), (40,), word)
+        whole = np.asarray(sealed({"x": jax.lax.bitcast_convert_type(bits, dtype)})[1])
+        for at in (0, 17, 39):
+            for bit in range(bits.dtype.itemsize * 8):
+                flipped = bits.at[at].set(bits[at] ^ word(1 << bit))
+                assert not np.array_equal(sealed({"x": jax.lax.bitcast_convert_type(flipped, dtype)})[1], whole)
+        swapped = bits.at[jnp.array([3, 5])].set(bits[jnp.array([5, 3])])
+        assert not np.array_equal(sealed({"x": jax.lax.bitcast_convert_type(swapped, dtype)})[1], whole)
+
+
+def test_damage_is_noticed_wherever_it_is_and_the_one_before_taken(tmp_path: Path) -> None:
+    """A byte in the middle of each file of the newest checkpoint, one at a time: never a wrong value without a word."""
+    where = written(tmp_path, [1, 2])
+    truth = tree(2)
+    noticed = 0
+    for path in sorted(path for path in (where / "2").rglob("*") if path.is_file() and path.stat().st_size):
+        whole = path.read_bytes()
+        broken = bytearray(whole)
+        broken[len(broken) // 2] ^= 1
+        path.write_bytes(bytes(broken))
+        said: list[str] = []
+        step, found = load(where, said.append)
+        if step == 1:
+            noticed += 1
+            assert len(said) == 1 and "is damaged" in said[0] and "step 1" in said[0] and "\n" not in said[0]
+        else:  # in a part that says nothing of the values
+            for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(truth), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        path.write_bytes(whole)
+    assert noticed
+    assert load(where, pytest.fail)[0] == 2
+
+
+def test_a_changed_value_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that are read without an error but are not those that were written: the checksum tells."""
+    where = written(tmp_path, [1, 2])
+    honest = checkpoints.ocp.load
+
+    def other(path: Path, like: Any) -> Any:
+        found = honest(path, like)
+        if path.name == "2":
+            kernel = found["tree"]["state"]["layers/0/kernel"]
+            found["tree"]["state"]["layers/0/kernel"] = kernel.at[5, 5].set(jnp.nextafter(kernel[5, 5], jnp.inf))
+        return found
+
+    monkeypatch.setattr(checkpoints.ocp, "load", other)
+    said: list[str] = []
+    assert load(where, said.append)[0] == 1
+    assert "checksum" in said[0]
+    with pytest.raises(UserError, match=r"'.*2' is damaged"):
+        load(where, pytest.fail, step=2)
+
+
+def test_with_none_left_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no checkpoint"):
+        load(tmp_path / "checkpoints", pytest.fail)
+    where = written(tmp_path, [1])
+    with pytest.raises(UserError, match="has none of step 2; there are 1"):
+        load(where, pytest.fail, step=2)
+    for path in (where / "1").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(UserError, match=r"'.*1' is damaged") as caught:
+        load(where, pytest.fail)
+    assert "\n" not in str(caught.value)
+
+
+def test_leftovers_of_a_killed_save_are_cleared(tmp_path: Path) -> None:
+    where = written(tmp_path, [1])
+    for name in (".removed-0", "2.orbax-checkpoint-tmp", "2.orbax-checkpoint-tmp-17"):
+        (where / name).mkdir()
+    Keeper(where, 2, kept_last)
+    assert [path.name for path in where.iterdir()] == ["1"]
