@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -194,7 +195,7 @@ def run_job(config: Any) -> Any:
             _keep_refusal(out, str(error), words)
         else:
             _refused.append(str(error))
-        return None
+        return math.inf  # the worst of a figure that a sweeper minimises, as all of METRICS are
     finally:
         if (out / "config.json").exists():
             _keep_composition(out / ".hydra", config, about)

@@ -114,11 +114,16 @@ def owners_of(configs: Path, key: str) -> list[str]:
     return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
 
+EXTRAS = ("joblib", "submitit", "optuna")  # Hydra's plugins that come as extras of that name
+
+
 def composition_error(message: str, configs: Path, verb: str) -> str:
     """Hydra's and OmegaConf's reports in one line that says what would be right."""
     text = " ".join(message.split())
     if missing := re.search(r"Could not find '([\w/]+)/([^']*)'", text):
         group, choice = missing.groups()
+        if extra := next((extra for extra in EXTRAS if choice.startswith(extra)), None):
+            return f"{group}={choice} needs pip install 'diffsde[{extra}]'"
         return f"{group.split('/')[0]}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")

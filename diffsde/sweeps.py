@@ -186,7 +186,8 @@ def summarise(where: Path) -> list[str]:
     if figure := picture(done, swept):
         lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
     if best := min((row for row in done if row["judged"]), key=lambda row: row["judged"][1], default=None):
-        said = " ".join(f"{key}={value}" for key, value in best["overrides"].items() if key in varied(done, swept))
+        telling = varied(done, swept) or swept
+        said = " ".join(f"{key}={value}" for key, value in best["overrides"].items() if key in telling)
         lines.append(
             ("lowest", f"{best['judged'][0].replace('_', ' ')} {best['judged'][1]:.4g}: job {best['job']} ({said})")
         )

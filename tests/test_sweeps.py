@@ -1,0 +1,226 @@
+"""Sweeps: one program for all numbers, each job as if it had run alone, a table at the end, nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+from diffsde import checkpoints, sweeps
+from diffsde.cli import main
+from diffsde.runs import report, runtime
+
+TRAIN = ["steps=40", "batch_size=32", "net.widths=[16]", "log_every=10"]
+DRAW = ["run=oracle", "dataset=gmm", "path=ot", "n=400", "steps=8", "plots=false"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """The programs that XLA compiles, or reads from the cache, meanwhile."""
+    found: list[str] = []
+
+    def listen(event: str, seconds: float, **about: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            found.append(str(about.get("fun_name", "")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    with open(sweep / "sweep.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def leaves(run: Path) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(checkpoints.load(run / "checkpoints", pytest.fail)[1])]
+
+
+@pytest.mark.parametrize("how", ["vmap", "each"])
+def test_each_job_of_a_batch_is_the_run_it_would_be_alone(how: str, here: Path) -> None:
+    """Over the seed and four numbers of path, optimizer and average; and a job of another structure among them."""
+    together = ["hydra/launcher=batch", f"hydra.launcher.together={how}"]
+    numbers = ["seed=0,3", "lr=0.01,0.002", "path=vp", "path.rate_max=10,20", "ema=0.9", "optimizer=adamw"]
+    assert main(["train", "-m", *TRAIN, *numbers, *together, "hydra.sweep.dir=sweep"]) == 0
+    rows = table(here / "sweep")
+    assert len(rows) == 8 and {row["members"] for row in rows} == {"8" if how == "vmap" else "1"}
+    for job in ("0", "5", "7"):
+        words = overrides(here / "sweep" / job)
+        assert main(["train", *words, f"hydra.run.dir=alone{job}"]) == 0
+        np.testing.assert_allclose(losses(here / "sweep" / job), losses(here / f"alone{job}"), rtol=2e-5)
+        for ours, theirs in zip(leaves(here / "sweep" / job), leaves(here / f"alone{job}"), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-5)
+        names = [{str(path.relative_to(run)) for path in run.rglob("*") if "checkpoints" not in path.parts}
+                 for run in (here / "sweep" / job, here / f"alone{job}")]  # fmt: skip
+        assert names[0] == names[1]
+        kept = [json.loads((run / "config.json").read_text()) for run in (here / "sweep" / job, here / f"alone{job}")]
+        assert kept[0] == kept[1]
+    assert len({row["loss"] for row in rows}) == 8
+
+
+def overrides(job: Path) -> list[str]:
+    return [str(word) for word in yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text())]
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=batch", "hydra.launcher.together=vmap"]])
+def test_a_sweep_over_sigma_compiles_once(launcher: list[str], here: Path, compiled: list[str]) -> None:
+    """Six values, one program of the steps, whatever the launcher; the table has the six cross-entropies."""
+    runtime._programs.clear()
+    words = ["sample", "-m", "sigma=0,0.1,0.25,0.5,1,2", "sampler=em", *DRAW, *launcher, "hydra.sweep.dir=sweep"]
+    assert main(words) == 0
+    assert sum(name.startswith("jit(simulate") or name.startswith("simulate") for name in compiled) <= 1, compiled
+    assert len(runtime._programs) == 1
+    rows = table(here / "sweep")
+    assert [row["sigma"] for row in rows] == ["0", "0.1", "0.25", "0.5", "1", "2"]
+    assert len({row["cross_entropy"] for row in rows}) == 6
+    assert main(["sample", "sampler=em", "sigma=0.5", *DRAW, "hydra.run.dir=alone"]) == 0
+    ours, theirs = (np.load(here / name / "samples.npz")["x"] for name in ("sweep/3", "alone"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    alone = json.loads((here / "alone" / "summary.json").read_text())["metrics"]["cross_entropy"]["value"]
+    assert float(rows[3]["cross_entropy"]) == pytest.approx(alone, rel=1e-5)
+
+
+def test_after_the_first_job_nothing_is_compiled(here: Path, compiled: list[str]) -> None:
+    """Sixteen seeds: what the second and later jobs compile is nothing at all."""
+    assert main(["train", "-m", "seed=20", *TRAIN, "hydra.sweep.dir=first"]) == 0
+    compiled.clear()
+    assert main(["train", "-m", "seed=" + ",".join(map(str, range(16))), *TRAIN, "hydra.sweep.dir=sweep"]) == 0
+    assert compiled == []
+    assert {row["seconds_compile"] for row in table(here / "sweep")} == {"0.0"}
+
+
+def stop_in_job(monkeypatch: pytest.MonkeyPatch, job: int, at: int) -> None:
+    honest, begun = report.Steps.__init__, [0]
+    update = report.Steps.update
+
+    def count(self: Any, *args: Any) -> None:
+        begun[0] += 1
+        honest(self, *args)
+
+    def stop(self: Any, done: int, note: str = "") -> None:
+        update(self, done, note)
+        if begun[0] == job and done >= at:
+            begun[0] = 10**6  # once
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(report.Steps, "__init__", count)
+    monkeypatch.setattr(report.Steps, "update", stop)
+
+
+def test_a_half_finished_sweep_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped in its second of three jobs: the same command skips the first, goes on with the second, and ends in what
+    the sweep would have been.
+    """
+    words = ["train", "-m", "seed=0,1,2", *TRAIN]
+    assert main([*words, "hydra.sweep.dir=whole"]) == 0
+    stop_in_job(monkeypatch, 2, 20)
+    assert main(words) == 143
+    capsys.readouterr()
+    (sweep,) = (here / "outputs" / "train").glob("*/*-sweep")
+    assert not (sweep / "sweep.csv").exists() and (sweep / "0" / "summary.json").exists()
+    finished = (sweep / "0" / "summary.json").stat().st_mtime_ns
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "going on with the sweep" in said and said.count("finished before") == 1 and "from step" in said
+    assert (sweep / "0" / "summary.json").stat().st_mtime_ns == finished
+    for job in "012":
+        for ours, theirs in zip(leaves(sweep / job), leaves(here / "whole" / job), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert [row["loss"] for row in table(sweep)] == [row["loss"] for row in table(here / "whole")]
+    assert (sweep / "sweep.png").stat().st_size > 5000
+    assert main(words) == 0  # a finished sweep is not gone on with
+    assert len(list((here / "outputs" / "train").glob("*/*-sweep"))) == 2
+
+
+def test_a_vmapped_group_goes_on_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "-m", "seed=0,1,2", *TRAIN, "hydra/launcher=batch", "hydra.launcher.together=vmap"]
+    assert main([*words, "hydra.sweep.dir=whole"]) == 0
+    stop_in_job(monkeypatch, 1, 20)
+    assert main([*words, "hydra.sweep.dir=sweep"]) == 143
+    stopped = [checkpoints.steps(here / "sweep" / job / "checkpoints") for job in "012"]
+    assert stopped[0] == stopped[1] == stopped[2] and 20 <= stopped[0][-1] < 40
+    assert main([*words, "hydra.sweep.dir=sweep"]) == 0
+    for job in "012":
+        for ours, theirs in zip(leaves(here / "sweep" / job), leaves(here / "whole" / job), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "-m", "lr=0.01,1e30", "optimizer.schedule=constant", *TRAIN]
+    assert main([*words, "hydra/launcher=batch", "hydra.launcher.together=vmap", "hydra.sweep.dir=sweep"]) == 2
+    error = capsys.readouterr().err
+    assert "job 1 (lr=1e+30" in error and "try a smaller lr" in error and error.count("\n") == 1
+    assert [row["status"] == "done" for row in table(here / "sweep")] == [True, False]
+
+
+def test_the_table_says_what_was_swept_and_what_came_out() -> None:
+    summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
+    assert dict(sweeps.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
+    rows = [{"overrides": {"a": "1", "b": "2"}}, {"overrides": {"a": "1", "b": "3"}}]
+    assert sweeps.varied(rows, ["a", "b"]) == ["b"]
+
+
+PARALLEL = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]),
+    "submitit": ("hydra_plugins.hydra_submitit_launcher", ["hydra/launcher=submitit_local"]),
+    "optuna": (
+        "hydra_plugins.hydra_optuna_sweeper",
+        ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweeper.direction=minimize"],
+    ),
+}
+
+
+@pytest.mark.parametrize("extra", PARALLEL)
+def test_launchers_and_sweepers_of_the_extras(extra: str, here: Path) -> None:
+    """A real sweep in processes of their own, or over an interval; refused jobs are told from the others."""
+    module, words = PARALLEL[extra]
+    if find_spec("hydra_plugins") is None or find_spec(module) is None:
+        pytest.skip(f"needs the extra: pip install 'diffsde[{extra}]'")
+    swept = ["lr=interval(0.001,0.01)"] if extra == "optuna" else ["lr=0.01,-1"]
+    command = [sys.executable, "-m", "diffsde", "train", "-m", *swept, *TRAIN, *words, "hydra.sweep.dir=sweep"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    rows = table(here / "sweep")
+    if extra == "optuna":
+        assert done.returncode == 0, done.stderr
+        found = json.loads(
+            json.dumps(__import__("yaml").safe_load((here / "sweep" / "optimization_results.yaml").read_text()))
+        )
+        assert found["best_value"] == pytest.approx(min(float(row["loss"]) for row in rows))
+        assert len(rows) == 3
+    else:
+        assert done.returncode == 2, done.stderr
+        assert "job 1" in done.stderr and "lr is -1.0; it must be positive" in done.stderr
+        assert [row["status"] == "done" for row in rows] == [True, False]
+    assert len(list((here / "sweep" / "0" / "checkpoints").iterdir())) == 1
+
+
+def test_a_missing_extra_is_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if find_spec("hydra_plugins") and find_spec(PARALLEL["optuna"][0]):
+        pytest.skip("it is installed here")
+    assert main(["train", "-m", "seed=0,1", "hydra/sweeper=optuna"]) == 2
+    assert "needs pip install 'diffsde[optuna]'" in capsys.readouterr().err
