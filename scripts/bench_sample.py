@@ -29,6 +29,10 @@ import numpy as np
 TASKS = ("euler@100", "euler@1000", "em@100")
 PEERS = {"euler": ("torchdiffeq", "flow_matching", "diffrax"), "em": ("torch",)}
 N, WIDTHS, SIGMA = 10_000, (64, 64, 64), 0.5
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}  # or some PyTorch processes page for a third of their time
 AIM = 1.5  # times the speed of torchdiffeq and flow_matching
 
 Program = Callable[[], Any]  # runs to the end and gives the points
@@ -171,15 +175,17 @@ def work(name: str, task: str) -> None:
         print(json.dumps({"wall": time.perf_counter() - begin[0], "cpu": time.process_time() - begin[1]}), flush=True)
 
 
-def measure(task: str, rounds: int) -> dict[str, dict[str, float]]:
+def measure(task: str, rounds: int, counts: list[int]) -> dict[str, dict[str, float]]:
     """Median wall and CPU seconds of each contestant and number of threads, one running at a time."""
     method = task.split("@")[0]
-    names = [f"{name}-{threads}" for name in ("ours", *PEERS[method]) for threads in (1, 2)]
+    names = [f"{name}-{threads}" for name in ("ours", *PEERS[method]) for threads in counts]
     workers = {}
     for name in names:
         command = [sys.executable, __file__, "--worker", name, "--tasks", task]
-        threads = os.environ | {"NPROC": name[-1]}  # which XLA reads; PyTorch is told by set_num_threads
-        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=threads)
+        settings = os.environ | KEEP_MEMORY | {"NPROC": name[-1]}  # XLA reads NPROC; PyTorch is told by set_num_threads
+        workers[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings
+        )
 
     def ask(name: str, question: str | None) -> dict[str, Any]:
         stdin, stdout = workers[name].stdin, workers[name].stdout
@@ -194,7 +200,7 @@ def measure(task: str, rounds: int) -> dict[str, dict[str, float]]:
         first = {name: ask(name, None) for name in names}
         rtol, atol = (1e-3, 1e-3) if method == "euler" else (0.03, 0.0)
         for name in names:
-            np.testing.assert_allclose(first[name]["seen"], first["ours-1"]["seen"], rtol, atol, err_msg=name)
+            np.testing.assert_allclose(first[name]["seen"], first[names[0]]["seen"], rtol, atol, err_msg=name)
         for name in names:
             ask(name, "warm up")
         found = [{name: ask(name, "run") for name in names} for _ in range(rounds)]
@@ -224,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="euler@STEPS or em@STEPS")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="1 on a busy machine")
     parser.add_argument("--quick", action="store_true", help="100 steps, 3 rounds")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -236,20 +243,20 @@ def main() -> None:
 
     print(machine())
     print(
-        f"Medians of {rounds} alternating runs; in brackets the better of 1 and 2 threads. Ratio: theirs over ours.\n"
+        f"Medians of {rounds} alternating runs; in brackets the number of threads, the best of {asked.threads}. Ratio: theirs over ours.\n"
     )
     print("| sampler @ steps | program | seconds | ratio | CPU seconds | ratio | compile |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for task in tasks:
-        found = measure(task, rounds)
+        found = measure(task, rounds, asked.threads)
         for program in dict.fromkeys(name[:-2] for name in found):
             cells = []
             for kind in ("wall", "cpu"):
                 (best, threads), (mine, _) = (
-                    min((found[f"{who}-{count}"][kind], count) for count in (1, 2)) for who in (program, "ours")
+                    min((found[f"{who}-{count}"][kind], count) for count in asked.threads) for who in (program, "ours")
                 )
                 cells += [f"{best:.3f} ({threads})", "" if program == "ours" else f"**{best / mine:.2f}**"]
-            compiled = found[f"{program}-1"]["compile"]
+            compiled = found[f"{program}-{asked.threads[0]}"]["compile"]
             cells.append(f"{compiled:.1f} s" if compiled else "")
             print(f"| {task} | {program} | " + " | ".join(cells) + " |", flush=True)
     print(f"\nAim: {AIM:g} times the speed of torchdiffeq and flow_matching.")
