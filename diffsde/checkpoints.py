@@ -147,7 +147,9 @@ def read(path: Path, place: Place | None = None) -> Any:
             kept,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about shardings that a damaged file no longer gives; what counts is checked below
+            warnings.simplefilter(
+                "ignore"
+            )  # about shardings that a damaged file no longer gives; what counts is checked below
             content = ocp.load(path, like)
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder

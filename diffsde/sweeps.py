@@ -281,6 +281,7 @@ def picture(rows: list[dict[str, Any]], swept: list[str]) -> Any:
             row["overrides"].get(x, ""),
             row["judged"][1],
             " ".join(f"{key}={row['overrides'].get(key, '')}" for key in rest),
+            float(row["known"].get("error", 0.0)),
         )
         for row in judged
     ]

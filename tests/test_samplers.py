@@ -12,10 +12,14 @@ import pytest
 from diffsde import mixtures
 from diffsde.datasets.mixture import Ring
 from diffsde.errors import UserError
-from diffsde.fields import OracleField
+from diffsde.fields import LearnedField, OracleField
 from diffsde.mixtures import Mixture
+from diffsde.nets import initialise, structure
+from diffsde.nets.mlp import MLP
 from diffsde.paths import OT, PATHS, GaussianPath, coefficients, log_snr
 from diffsde.samplers import GRIDS, SAMPLERS, simulate, times
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.samplers.chunks import CACHE, bytes_live, chunks, fitting
 from diffsde.samplers.corrector import Langevin, PredictorCorrector
 from diffsde.samplers.diffusions import DIFFUSIONS, Bump, Constant, Diffusion, Memoryless, Vanishing
 from diffsde.samplers.edm import EDMHeun
@@ -25,12 +29,12 @@ from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE, Memory
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sampler import Increment, Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
-from diffsde.types import Array, Prediction
+from diffsde.types import Array, Moments, Prediction
 
 GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
 FIELD = OracleField(OT(), Ring().mixture(), (2,))
 POINTS = jax.random.normal(jax.random.key(5), (12, 2))
-run = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled"))
+run = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled", "chunk"))
 
 
 def gaussian_field(path: GaussianPath) -> OracleField:
@@ -427,6 +431,96 @@ def test_memory_is_flat_in_the_number_of_steps() -> None:
 
     assert temporaries(1000) - temporaries(10) < 100_000
     assert temporaries(1000, save_every=10) - temporaries(10) > 90 * x.nbytes
+
+
+@pytest.mark.parametrize(
+    ("sampler", "chunk", "options"),
+    [
+        (EulerMaruyama(), 1, {}),
+        (EulerMaruyama(), 6, {}),
+        (EulerMaruyama(), 11, {"coupled": True, "last": "step"}),
+        (EulerMaruyama(), 5, {"save_every": 3, "keep": 8}),
+        (DPMSolverPP2MSDE(), 5, {"save_every": 4, "last": "denoise"}),
+        (Adaptive(), 5, {"last": "step"}),
+    ],
+    ids=["one by one", "halves", "coupled", "kept", "memory", "adaptive"],
+)
+def test_chunks_change_no_sample(sampler: Sampler, chunk: int, options: dict[str, Any], x64: None) -> None:
+    """12 samples in chunks that fit and in chunks that need filling up: end, trajectory and cost are the same."""
+    x, grid, key = POINTS.astype(float), jnp.linspace(0.05, 1.0, 12), jax.random.key(1)
+    whole, parts = (run(sampler, FIELD, x, grid, key, **options, chunk=size) for size in (len(x), chunk))
+    assert jax.tree.structure(whole) == jax.tree.structure(parts)
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n", "most"), [(1, 1), (7, 3), (10, 4), (11, 10), (12, 5), (12, 100), (10_000, 999)])
+def test_chunks_hold_every_sample_once(n: int, most: int) -> None:
+    """Splitting and joining is the identity, and so is a function of each sample between the two."""
+    x = jnp.arange(2 * n).reshape(n, 2)
+    parts = chunks(n, most)
+    assert parts.size <= most and parts.number * parts.size - n < parts.number
+    np.testing.assert_array_equal(parts.join(parts.split(x)), x)
+    np.testing.assert_array_equal(parts.join(parts.map(lambda x, y: x * y, parts.split(x), parts.split(x))), x * x)
+
+
+def learned(widths: tuple[int, ...], shape: tuple[int, ...]) -> LearnedField:
+    net = MLP(widths)
+    params = initialise(net, shape, jax.random.key(0))
+    return LearnedField(OT(), params, Moments(jnp.zeros(shape), jnp.ones(())), structure(net, shape)[0], "data", True)
+
+
+def test_the_largest_product_of_matrices_sets_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 bytes a number: 160 -> 320 in a small net, 3 * 17 features + 8 of time -> 8 in a flat one; twice the threads, twice the samples."""
+    wide, flat = learned((160, 320, 16), (2,)), learned((8,), (3, 1))
+    assert bytes_live(wide, (2,), jnp.float32) == 4 * (160 + 320)
+    assert bytes_live(flat, (3, 1), jnp.float32) == 4 * (3 * 17 + 8 + 8)
+    sizes = []
+    for count in (1, 2):
+        monkeypatch.setenv("NPROC", str(count))
+        sizes.append(fitting(wide, jnp.zeros((1_000_000, 2))))
+    assert sizes[0] * 4 * (160 + 320) == pytest.approx(CACHE, rel=1e-3) and sizes[1] in (
+        2 * sizes[0],
+        2 * sizes[0] + 1,
+    )
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert fitting(wide, jnp.zeros((1_000_000, 2))) == 1_000_000
+
+
+def test_memory_is_small_and_flat_in_steps_and_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 points through a net of 3 x 64 take under 5 MB, as much for 100 steps as for 1000; ten times as many points
+    no more than a chunk and a few copies of themselves.
+    """
+    monkeypatch.setenv("NPROC", "1")
+    field = learned((64, 64, 64), (2,))
+
+    def temporaries(count: int, n: int) -> int:
+        x, grid = jax.ShapeDtypeStruct((n, 2), jnp.float32), times(UniformGrid(), count, OT())
+        program = jax.jit(simulate).lower(Euler(), field, x, grid, jax.random.key(0))
+        return program.compile().memory_analysis().temp_size_in_bytes
+
+    few, many = temporaries(100, 10_000), temporaries(1000, 10_000)
+    assert few == many < 5e6
+    assert temporaries(100, 100_000) < CACHE + 4 * (100_000 * 2 * 4)
+
+
+def test_one_program_takes_any_number_of_steps() -> None:
+    """A grid padded to the longest, cut where `steps` says, ends where the grid of so many steps ends."""
+    traced = []
+
+    @jax.jit
+    def program(at: Array, steps: Array) -> Array:
+        traced.append(at)
+        return simulate(EulerMaruyama(), FIELD, POINTS, at, jax.random.key(1), steps=steps).x
+
+    for count in (1, 2, 7, 16):
+        grid = times(UniformGrid(), count, OT())
+        plain = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
+        end = program(jnp.pad(grid, (0, 16 - count)), jnp.asarray(count))
+        np.testing.assert_allclose(end, plain.x, rtol=2e-4, atol=2e-4)
+    assert len(traced) == 1
+    with pytest.raises(ValueError, match="trajectory"):
+        simulate(Euler(), FIELD, POINTS, grid, jax.random.key(1), steps=3, save_every=1)
 
 
 def test_the_last_step_leaves_no_noise_unless_asked() -> None:

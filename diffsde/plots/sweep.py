@@ -15,11 +15,14 @@ WIDE = 30.0  # ratio of the largest to the smallest value from which an axis is 
 
 
 class Point(NamedTuple):
-    """A run: the swept value as it was written, its figure, and the series it belongs to ('' for the only one)."""
+    """A run: the swept value as it was written, its figure, the series it belongs to ('' for the only one), and the
+    figure's standard error where that is known.
+    """
 
     x: str
     y: float
     series: str
+    error: float = 0.0
 
 
 def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | None) -> Figure:
@@ -36,7 +39,16 @@ def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | 
         places = sorted({at[point.x] for point in mine})
         means = [np.mean([point.y for point in mine if at[point.x] == place]) for place in places]
         axis.plot(places, means, "-" if numeric else "", color=colour, lw=1.3, label=name or None)
-        axis.plot([at[point.x] for point in mine], [point.y for point in mine], "o", color=colour, ms=4)
+        errors = [point.error for point in mine]
+        axis.errorbar(
+            [at[point.x] for point in mine],
+            [point.y for point in mine],
+            errors,
+            fmt="o",
+            color=colour,
+            ms=4,
+            elinewidth=1,
+        )
     if line:
         axis.axhline(line[1], color=GREY, lw=1.2, ls="--", label=f"{line[0]}: {line[1]:.4g}")
     values = np.array([point.y for point in points])

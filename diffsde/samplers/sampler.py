@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.fields import Field
+from diffsde.samplers.chunks import chunks, fitting
 from diffsde.types import Array, Key, Scalar
 
 BROWNIAN_LEVELS = 20  # a coupled path is resolved to 2^-20 of [0, 1], finer than any grid in use
@@ -111,61 +112,75 @@ def simulate(
     save_every: int | None = None,
     keep: int | None = None,
     coupled: bool = False,
+    steps: Scalar | None = None,
+    chunk: int | None = None,
 ) -> Simulated:
-    """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one lax.scan.
+    """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one loop.
 
     Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
     last: the policy for the last step, a key of LAST_STEPS.
     coupled: the noise is the increments of one Brownian path on [0, 1] a sample, which other grids with the same key
     share: a finer grid refines the same path, instead of being another draw.
     save_every: also return the state after every so many steps and at both ends; keep: of the first so many samples.
+    steps: stop after so many, at times[steps]; a traced number, so that one program serves every number of steps.
+    chunk: at most so many samples go through the steps together, the others after them; None: as many as fit the cache
+    (chunks.fitting). It changes no sample beyond rounding. len(x) for all at once, as where x is spread over devices.
     Memory is flat in the number of steps unless a trajectory is saved, and then grows with what is saved.
     """
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
-    count = times.shape[0] - 1
-    points = jax.vmap(sampler.point)
+    if steps is not None and save_every is not None:
+        raise ValueError("a trajectory's length is fixed when it is compiled: leave out steps and cut times instead")
+    parts = chunks(x.shape[0], fitting(field, x) if chunk is None else chunk)
+    keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
+    count = times.shape[0] - 1 if steps is None else steps
 
-    def noise(key: Key, j: Array) -> Noise:
+    def noise(key: Key, j: Scalar) -> Noise:
         if not coupled:
             return jax.random.fold_in(key, j)
         path = brownian_path(key, x.shape[1:], x.dtype)
         return Increment(path(times[j], times[j + 1]) / jnp.sqrt(times[j + 1] - times[j]))
 
-    def advance(state: Any, j: Array) -> Any:
+    def advance(state: Any, keys: Array, j: Scalar) -> Any:
         t, h = times[j], times[j + 1] - times[j]
         return jax.vmap(lambda x, key: sampler.step(field, x, t, h, noise(key, j)))(state, keys)
 
-    def finish(state: Any) -> Simulated:
+    def finish(state: Any, keys: Array) -> tuple[Array, Array | None]:
         t, h = times[count - 1], times[count] - times[count - 1]
         if last == "denoise":
             spent = sampler.spent(state)
-            end = jax.vmap(lambda x: field.data(x, t))(points(state))
-            return Simulated(end, None, None if spent is None else spent + 1)
+            end = jax.vmap(lambda state: field.data(sampler.point(state), t))(state)
+            return end, None if spent is None else spent + 1
         if last == "mean":
             state = jax.vmap(lambda x: sampler.step(field, x, t, h, None))(state)
         else:
-            state = advance(state, jnp.asarray(count - 1))
-        return Simulated(points(state), None, sampler.spent(state))
+            state = advance(state, keys, count - 1)
+        return jax.vmap(sampler.point)(state), sampler.spent(state)
 
-    def run(state: Any, begin: Scalar, length: int) -> Any:
-        return jax.lax.scan(lambda state, j: (advance(state, j), None), state, begin + jnp.arange(length))[0]
+    def run(state: Any, begin: Scalar, length: Scalar) -> Any:
+        def through(state: Any, keys: Array) -> Any:
+            return jax.lax.fori_loop(0, length, lambda j, state: advance(state, keys, begin + j), state)
 
-    state = jax.vmap(sampler.start)(x)
+        return parts.map(through, state, keys)
+
+    def end(state: Any) -> Simulated:
+        x, spent = jax.tree.map(parts.join, parts.map(finish, state, keys))
+        return Simulated(x, None, spent)
+
+    state = parts.map(jax.vmap(sampler.start), parts.split(x))
     if save_every is None:
-        return finish(run(state, 0, count - 1))
+        return end(run(state, 0, count - 1))
 
     keep = x.shape[0] if keep is None else min(keep, x.shape[0])
-    blocks, rest = divmod(count - 1, save_every)
+    blocks, rest = divmod(times.shape[0] - 2, save_every)
 
     def block(state: Any, b: Array) -> tuple[Any, Array]:
         state = run(state, b * save_every, save_every)
-        return state, points(state)[:keep]
+        return state, parts.join(parts.map(jax.vmap(sampler.point), state))[:keep]
 
     state, saved = jax.lax.scan(block, state, jnp.arange(blocks))
-    end = finish(run(state, blocks * save_every, rest))
-    saved_at = [*range(0, blocks * save_every + 1, save_every), count]
-    states = jnp.concatenate([x[None, :keep], saved, end.x[None, :keep]])
-    return end._replace(trajectory=Trajectory(times[jnp.array(saved_at)], states))
+    found = end(run(state, blocks * save_every, rest))
+    saved_at = [*range(0, blocks * save_every + 1, save_every), times.shape[0] - 1]
+    states = jnp.concatenate([x[None, :keep], saved, found.x[None, :keep]])
+    return found._replace(trajectory=Trajectory(times[jnp.array(saved_at)], states))
 
 
 def brownian_path(key: Key, shape: tuple[int, ...], dtype: Any) -> Callable[[Scalar, Scalar], Array]:
@@ -175,4 +190,4 @@ def brownian_path(key: Key, shape: tuple[int, ...], dtype: Any) -> Callable[[Sca
     return VirtualBrownianTree(0.0, 1.0, 2.0**-BROWNIAN_LEVELS, jax.ShapeDtypeStruct(shape, dtype), key).evaluate
 
 
-simulate_compiled = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled"))
+simulate_compiled = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled", "chunk"))

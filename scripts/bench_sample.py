@@ -1,0 +1,266 @@
+"""Sampling time of diffsde beside torchdiffeq, flow_matching, diffrax and a PyTorch loop, in alternating runs on this machine.
+
+    python scripts/bench_sample.py [--quick] [--tasks euler@100 euler@1000 em@100] [--rounds 7]
+
+10,000 points in the plane go through one MLP of 3 layers of 64 (SiLU, raw t, the same weights for all) by Euler's
+method for the ODE, or by Euler-Maruyama with sigma = 0.5 on the `ot` path. Each contestant runs in a process of its
+own with 1 thread and with 2, one at a time; all must end at the same points, or with the same spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+TASKS = ("euler@100", "euler@1000", "em@100")
+PEERS = {"euler": ("torchdiffeq", "flow_matching", "diffrax"), "em": ("torch",)}
+N, WIDTHS, SIGMA = 10_000, (64, 64, 64), 0.5
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000",
+}  # or some PyTorch processes page for a third of their time
+AIM = 1.5  # times the speed of torchdiffeq and flow_matching
+
+Program = Callable[[], Any]  # runs to the end and gives the points
+
+
+def weights() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Kernel (in, out) and bias of each layer, the same for every contestant."""
+    draw = np.random.default_rng(0)
+    sizes = [(3, WIDTHS[0]), *itertools.pairwise(WIDTHS), (WIDTHS[-1], 2)]
+    return [(draw.normal(0, 1.5 / m**0.5, (m, n)).astype(np.float32), np.zeros(n, np.float32)) for m, n in sizes]
+
+
+def points() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(N, 2)).astype(np.float32)
+
+
+def compiled(method: str, steps: int, **static: Any) -> tuple[Any, tuple[Any, ...], float]:
+    """The program that `diffsde sample` runs, its arguments, and the seconds it took to compile."""
+    import jax
+    import jax.numpy as jnp
+
+    from diffsde.fields import LearnedField
+    from diffsde.nets import structure
+    from diffsde.nets.mlp import MLP
+    from diffsde.paths import OT
+    from diffsde.samplers import Sampler, simulate_compiled
+    from diffsde.samplers.diffusions import Constant
+    from diffsde.samplers.ode import Euler
+    from diffsde.samplers.sde import EulerMaruyama
+    from diffsde.types import Moments
+
+    graph, _ = structure(MLP(WIDTHS, time_frequencies=0, space_frequencies=0), (2,))
+    params: dict[str, Any] = {}
+    for i, (kernel, bias) in enumerate(weights()):
+        params |= {f"layers/{i}/kernel": jnp.asarray(kernel), f"layers/{i}/bias": jnp.asarray(bias)}
+    field = LearnedField(OT(), params, Moments(jnp.zeros(2), jnp.ones(())), graph, "velocity", False)
+    sampler: Sampler = Euler() if method == "euler" else EulerMaruyama(Constant(SIGMA))
+    given = sampler, field, jnp.asarray(points()), jnp.linspace(0.0, 1.0, steps + 1), jax.random.key(0)
+    begin = time.perf_counter()
+    program = simulate_compiled.lower(*given, **static).compile()
+    return program, given, time.perf_counter() - begin
+
+
+def ours(method: str, steps: int) -> tuple[Program, float]:
+    import jax
+
+    program, given, seconds = compiled(method, steps)
+    return lambda: jax.block_until_ready(program(*given).x), seconds
+
+
+def diffrax_loop(method: str, steps: int) -> tuple[Program, float]:
+    """diffrax.diffeqsolve, one point at a time, vmapped and compiled, with our own SiLU."""
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
+    layers = [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in weights()]
+
+    def velocity(t: Any, x: Any, layers: Any) -> Any:
+        h = jnp.concatenate([x, jnp.asarray(t, x.dtype)[None]])
+        for kernel, bias in layers[:-1]:
+            h = h @ kernel + bias
+            h = h * (0.5 + 0.5 * jnp.tanh(0.5 * h))
+        return h @ layers[-1][0] + layers[-1][1]
+
+    def solve(x: Any, layers: Any) -> Any:
+        at = diffrax.StepTo(ts=jnp.linspace(0.0, 1.0, steps + 1))
+        term = diffrax.ODETerm(velocity)
+        return diffrax.diffeqsolve(
+            term, diffrax.Euler(), 0.0, 1.0, None, x, layers, stepsize_controller=at, max_steps=steps
+        ).ys[0]
+
+    given = jnp.asarray(points()), layers
+    begin = time.perf_counter()
+    program = jax.jit(jax.vmap(solve, (0, None))).lower(*given).compile()
+    seconds = time.perf_counter() - begin
+    return lambda: jax.block_until_ready(program(*given)), seconds
+
+
+def torch_loop(name: str, threads: int, method: str, steps: int) -> tuple[Program, float]:
+    """The solvers of torchdiffeq and flow_matching, and a loop written out for Euler-Maruyama, all eager."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    parts: list[torch.nn.Module] = []
+    for kernel, bias in weights():
+        layer = torch.nn.Linear(*kernel.shape)
+        layer.weight.copy_(torch.tensor(kernel.T))
+        layer.bias.copy_(torch.tensor(bias))
+        parts += [layer, torch.nn.SiLU()]
+    net, start = torch.nn.Sequential(*parts[:-1]), torch.tensor(points())
+
+    def velocity(t: Any, x: Any) -> Any:
+        return net(torch.cat([x, t.expand(len(x), 1)], 1))
+
+    if name == "torchdiffeq":
+        from torchdiffeq import odeint
+
+        ends = torch.tensor([0.0, 1.0])
+        return lambda: odeint(velocity, start, ends, method="euler", options={"step_size": 1 / steps})[-1], 0.0
+    if name == "flow_matching":
+        from flow_matching.solver import ODESolver
+        from flow_matching.utils import ModelWrapper
+
+        class Wrapped(ModelWrapper):
+            def forward(self, x: Any, t: Any, **extras: Any) -> Any:
+                return velocity(t, x)
+
+        return partial(ODESolver(Wrapped(net)).sample, start, 1 / steps, method="euler"), 0.0
+
+    def euler_maruyama() -> Any:
+        x, times = start, torch.linspace(0, 1, steps + 1)
+        for j, t in enumerate(times[:-1]):
+            h, u = times[j + 1] - t, velocity(t, x)
+            score = (t * u - x) / (1 - t)
+            x = x + h * (u + SIGMA**2 / 2 * score)
+            if j < steps - 1:
+                x = x + SIGMA * h.sqrt() * torch.randn_like(x)
+        return x
+
+    return euler_maruyama, 0.0
+
+
+def work(name: str, task: str) -> None:
+    """A worker: for each line read, one run, answered with its wall and CPU seconds."""
+    (name, threads), (method, steps) = name.split("-"), task.split("@")
+    if name == "ours":
+        program, compile_seconds = ours(method, int(steps))
+    elif name == "diffrax":
+        program, compile_seconds = diffrax_loop(method, int(steps))
+    else:
+        program, compile_seconds = torch_loop(name, int(threads), method, int(steps))
+    end = np.asarray(program())
+    seen = end[:3].ravel().tolist() if method == "euler" else end.std(0).tolist()
+    print(json.dumps({"compile": compile_seconds, "seen": seen}), flush=True)
+    for _ in sys.stdin:
+        begin = time.perf_counter(), time.process_time()
+        program()
+        print(json.dumps({"wall": time.perf_counter() - begin[0], "cpu": time.process_time() - begin[1]}), flush=True)
+
+
+def measure(task: str, rounds: int, counts: list[int]) -> dict[str, dict[str, float]]:
+    """Median wall and CPU seconds of each contestant and number of threads, one running at a time."""
+    method = task.split("@")[0]
+    names = [f"{name}-{threads}" for name in ("ours", *PEERS[method]) for threads in counts]
+    workers = {}
+    for name in names:
+        command = [sys.executable, __file__, "--worker", name, "--tasks", task]
+        settings = os.environ | KEEP_MEMORY | {"NPROC": name[-1]}  # XLA reads NPROC; PyTorch is told by set_num_threads
+        workers[name] = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings
+        )
+
+    def ask(name: str, question: str | None) -> dict[str, Any]:
+        stdin, stdout = workers[name].stdin, workers[name].stdout
+        assert stdin and stdout
+        if question:
+            print(question, file=stdin, flush=True)
+        if not (line := stdout.readline()):
+            sys.exit(f"bench_sample: the worker '{name}' stopped (its message is above)")
+        return json.loads(line)
+
+    try:
+        first = {name: ask(name, None) for name in names}
+        rtol, atol = (1e-3, 1e-3) if method == "euler" else (0.03, 0.0)
+        for name in names:
+            np.testing.assert_allclose(first[name]["seen"], first[names[0]]["seen"], rtol, atol, err_msg=name)
+        for name in names:
+            ask(name, "warm up")
+        found = [{name: ask(name, "run") for name in names} for _ in range(rounds)]
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+    return {
+        name: {"compile": first[name]["compile"]}
+        | {kind: statistics.median(each[name][kind] for each in found) for kind in ("wall", "cpu")}
+        for name in names
+    }
+
+
+def machine() -> str:
+    """One line: processor, cores, versions."""
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as lines:
+            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    names = ("jax", "torch", "torchdiffeq", "flow_matching", "diffrax")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=TASKS, help="euler@STEPS or em@STEPS")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="1 on a busy machine")
+    parser.add_argument("--quick", action="store_true", help="100 steps, 3 rounds")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if missing := [name for name in ("torch", "torchdiffeq", "flow_matching") if not importlib.util.find_spec(name)]:
+        print(f"bench_sample: {', '.join(missing)} missing; pip install 'diffsde[bench]'", file=sys.stderr)
+        sys.exit(2)
+    if asked.worker:
+        return work(asked.worker, asked.tasks[0])
+    tasks, rounds = (("euler@100", "em@100"), 3) if asked.quick else (asked.tasks, asked.rounds)
+
+    print(machine())
+    print(
+        f"Medians of {rounds} alternating runs; in brackets the number of threads, the best of {asked.threads}. Ratio: theirs over ours.\n"
+    )
+    print("| sampler @ steps | program | seconds | ratio | CPU seconds | ratio | compile |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for task in tasks:
+        found = measure(task, rounds, asked.threads)
+        for program in dict.fromkeys(name[:-2] for name in found):
+            cells = []
+            for kind in ("wall", "cpu"):
+                (best, threads), (mine, _) = (
+                    min((found[f"{who}-{count}"][kind], count) for count in asked.threads) for who in (program, "ours")
+                )
+                cells += [f"{best:.3f} ({threads})", "" if program == "ours" else f"**{best / mine:.2f}**"]
+            compiled = found[f"{program}-{asked.threads[0]}"]["compile"]
+            cells.append(f"{compiled:.1f} s" if compiled else "")
+            print(f"| {task} | {program} | " + " | ".join(cells) + " |", flush=True)
+    print(f"\nAim: {AIM:g} times the speed of torchdiffeq and flow_matching.")
+
+
+if __name__ == "__main__":
+    main()

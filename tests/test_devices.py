@@ -1,0 +1,143 @@
+"""Several devices and processes: the same results as one device's, within rounding."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.test_resume import DIFFSDE, two_processes
+
+TRAIN = ["train", "steps=60", "batch_size=64", "net.widths=[32,32]", "log_every=20", "optimizer.warmup=5"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run on one device."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    diffsde([*TRAIN, f"hydra.run.dir={out}"], out.parent)
+    return out
+
+
+def diffsde(words: list[str], here: Path) -> None:
+    subprocess.run([*DIFFSDE, *words], check=True, cwd=here, stdout=subprocess.DEVNULL)
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_eight_devices_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
+    """The batch split over 8, with the parameters whole and split, and in accumulated parts; samples split over 8."""
+    for name, words in {
+        "whole": [],
+        "sharded": ["shard=true"],
+        "parts": ["accumulate=2", "shard=true"],
+    }.items():
+        diffsde([*TRAIN, *words, "devices=8", f"hydra.run.dir={name}"], tmp_path)
+        assert json.loads((tmp_path / name / "summary.json").read_text())["devices"] == 8
+        np.testing.assert_allclose(losses(tmp_path / name), losses(alone), rtol=2e-5)
+    few = ["sample", f"run={alone}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false", "save_every=2"]
+    diffsde([*few, "hydra.run.dir=one"], tmp_path)
+    diffsde([*few, "devices=8", "hydra.run.dir=eight"], tmp_path)
+    for file in ("samples.npz", "trajectory.npz"):
+        ours, theirs = (np.load(tmp_path / name / file)["x"] for name in ("eight", "one"))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_two_processes_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
+    """Two real processes on this machine, the parameters split between them; the folder is the first one's."""
+    out, drawn = tmp_path / "two", tmp_path / "drawn"
+    assert two_processes([*TRAIN, "shard=true", f"hydra.run.dir={out}"]) == [0, 0]
+    np.testing.assert_allclose(losses(out), losses(alone), rtol=2e-5)
+    assert json.loads((out / "summary.json").read_text())["devices"] == 2
+    few = ["sample", f"run={out}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false"]
+    assert two_processes([*few, f"hydra.run.dir={drawn}"]) == [0, 0]
+    diffsde([*few, "hydra.run.dir=one"], tmp_path)
+    ours, theirs = (np.load(folder / "samples.npz")["x"] for folder in (drawn, tmp_path / "one"))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+IN_EIGHT = """
+import jax, jax.numpy as jnp, numpy as np, dataclasses, json
+jax.config.update("jax_num_cpu_devices", 8)
+from diffsde import ensembles
+from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
+from diffsde.runs.runtime import mesh
+from diffsde.cli import composed
+from diffsde.build import read
+from diffsde.runs.train import TrainConfig, prepare
+from diffsde.training import start, train_members, train_steps
+words = ["batch_size=64", "net.widths=[32,32]", "shard=true"]
+run, params = prepare(read(TrainConfig, composed("train", words)))
+layout = Layout(mesh(None), shard=True)
+state = spread_parameters(layout, start(run, jax.tree.map(jnp.copy, params)))  # steps take their state's memory
+kernel = "layers/1/kernel"
+spread_run = dataclasses.replace(spread(layout, run), layout=layout)
+state, _ = train_steps(spread_run, state, np.int32(3), chunk=3)
+own = {name: [int(shard.data.size) for shard in tree[kernel].addressable_shards]
+       for name, tree in (("params", state.params), ("ema", state.ema))}
+moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == (32, 32)]
+runs = [dataclasses.replace(run, key=jax.random.key(seed)) for seed in range(12)]
+half = member_layout(mesh(None), 12)
+together, split = ensembles.stack(runs)
+stacked = ensembles.stack_all([start(run, params) for run in runs])
+stacked = spread_members(half, stacked, (True,) * len(jax.tree.leaves(stacked)))
+stacked, many = train_members(spread_members(half, together, split), stacked, np.int32(3), chunk=3, split=split)
+single = [train_steps(run, start(run, jax.tree.map(jnp.copy, params)), np.int32(3), chunk=3)[1] for run in runs]
+print(json.dumps({
+    "size": 32 * 32, "own": own, "moments": [len({s.index for s in m.addressable_shards}) for m in moments],
+    "split": sum(split), "member devices": len(stacked.params[kernel].addressable_shards),
+    "apart": float(np.max(np.abs(np.asarray(many) - np.asarray(single)))),
+}))
+"""
+
+
+def test_parameters_and_members_lie_where_they_should() -> None:
+    """Sharded, each of 8 devices holds an eighth of a kernel, of its average and of Adam's two moments; an ensemble of
+    12 lies on 6 of the 8, two members each, its runs differing in the key alone, and each member equals its own run.
+    """
+    said = subprocess.run([sys.executable, "-c", IN_EIGHT], capture_output=True, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(said.splitlines()[-1])
+    for sizes in found["own"].values():
+        assert sizes == [found["size"] // 8] * 8
+    assert found["moments"] == [8, 8]
+    assert found["split"] == 1 and found["member devices"] == 6
+    assert found["apart"] < 1e-4
+
+
+def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
+    words = [*DIFFSDE, *TRAIN, "devices=3"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("diffsde: batch_size: 64 examples at once do not divide evenly among 3 devices")
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+def test_precision_is_that_of_the_products(precision: str, alone: Path, tmp_path: Path) -> None:
+    """bfloat16 stays near float32's losses but not on them, its parameters float32; float64 has numbers of its own, drawn
+    in double precision, and its parameters are not float32's.
+    """
+    diffsde([*TRAIN, f"precision={precision}", "hydra.run.dir=run"], tmp_path)
+    ours, theirs = np.array(losses(tmp_path / "run")), np.array(losses(alone))
+    apart = np.max(np.abs(ours / theirs - 1))
+    code = f"""
+import jax
+jax.config.update("jax_enable_x64", {precision == "float64"})
+from diffsde import checkpoints; from pathlib import Path
+print(checkpoints.load(Path("run/checkpoints"), print)[1]["state"]["params"]["layers/0/kernel"].dtype)
+"""
+    kept = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    if precision == "bfloat16":
+        assert 1e-5 < apart < 0.05 and kept.strip() == "float32"
+    else:
+        assert 1e-5 < apart < 0.2 and kept.strip() == "float64"
+    diffsde(["sample", "run=run", "n=50", "steps=4", "plots=false", "hydra.run.dir=drawn"], tmp_path)
+    figure = json.loads((tmp_path / "drawn" / "summary.json").read_text())["metrics"]["within_mode_std"]["value"]
+    assert 0.5 < figure < 20
