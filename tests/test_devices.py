@@ -91,7 +91,7 @@ stacked = spread_members(half, stacked, (True,) * len(jax.tree.leaves(stacked)))
 stacked, many = train_members(spread_members(half, together, split), stacked, np.int32(3), chunk=3, split=split)
 single = [train_steps(run, start(run, jax.tree.map(jnp.copy, params)), np.int32(3), chunk=3)[1] for run in runs]
 print(json.dumps({
-    "size": 32 * 32, "own": own, "moments": [len({s.index for s in m.addressable_shards}) for m in moments],
+    "size": 32 * 32, "own": own, "moments": [len({str(s.index) for s in m.addressable_shards}) for m in moments],
     "split": sum(split), "member devices": len(stacked.params[kernel].addressable_shards),
     "apart": float(np.max(np.abs(np.asarray(many) - np.asarray(single)))),
 }))
