@@ -136,7 +136,7 @@ def test_a_half_finished_sweep_goes_on(
     """Stopped in its second of three jobs: the same command skips the first, goes on with the second, and ends in what
     the sweep would have been.
     """
-    words = ["train", "-m", "seed=0,1,2", *TRAIN]
+    words = ["train", "seed=0,1,2", "-m", *TRAIN]  # anywhere among the words
     assert main([*words, "hydra.sweep.dir=whole"]) == 0
     stop_in_job(monkeypatch, 2, 20)
     assert main(words) == 143
