@@ -172,7 +172,7 @@ def test_a_run_that_another_process_writes_is_left_alone(here: Path, capsys: pyt
 
 def test_the_best_checkpoint_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a rate far too large at the end the best is not the last; sample finds it, and every average."""
-    words = [*RUN, "keep=1", "best=true", "metric=cross_entropy", "checkpoint_every=100", "hydra.run.dir=run"]
+    words = [*RUN, "keep=1", "best=true", "metric=cross_entropy_gap", "checkpoint_every=100", "hydra.run.dir=run"]
     assert main([*words, "optimizer.schedule=constant", "lr=0.3"]) == 0
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}

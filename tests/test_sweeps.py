@@ -181,8 +181,10 @@ def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: p
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
     summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
     assert dict(sweeps.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
-    rows = [{"overrides": {"a": "1", "b": "2"}}, {"overrides": {"a": "1", "b": "3"}}]
+    rows = [sweeps.Row("0", {"a": "1", "b": "2"}, "done", {}), sweeps.Row("1", {"a": "1", "b": "3"}, "done", {})]
     assert sweeps.varied(rows, ["a", "b"]) == ["b"]
+    collapsed, good = (sweeps.Row("", {}, "done", {}, "h", value, {"exact": 5.2}) for value in (4.9, 5.3))
+    assert min(collapsed, good, key=sweeps.Row.off) is good
 
 
 PARALLEL = {

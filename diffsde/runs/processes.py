@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
 
 from diffsde.errors import UserError
 
+T = TypeVar("T")
 LONGEST_PATH = 4096  # bytes
 
 _joined: list[tuple[str | None, int | None, int | None]] = []  # what this process was started with
@@ -60,6 +62,11 @@ def leads() -> bool:
 def several() -> bool:
     """Whether the run has more than one process."""
     return bool(_joined) and _joined[0][0] is not None and jax.process_count() > 1
+
+
+def in_turn(tree: T) -> T:
+    """The same, once it is there: of several processes, two programs on CPU that run at once would mix up messages."""
+    return jax.block_until_ready(tree) if several() else tree
 
 
 def agree(*values: int) -> tuple[int, ...]:
