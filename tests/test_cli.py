@@ -64,6 +64,7 @@ REFUSED = [
     ("train processes=2", "need coordinator=host:port"),
     ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
     ("train coordinator=localhost", "needs host:port"),
+    ("train coordinator=slurm", "this is no step of a SLURM job; start it by srun"),
     ("train shard=true", "there is only one"),
     ("train -m stepz=1,2", "stepz is not known"),
     ("train -m seed=0,1 hydra/launcher=batsh", "'batsh' is not a choice (did you mean 'batch'?)"),
