@@ -76,6 +76,8 @@ class Keeper:
         self.wait()
         copy, seal = jax.block_until_ready(sealed(tree))
         self.writing = ocp.save_async(self.folder / str(step), {"tree": copy, "checksum": seal})
+        if jax.process_count() > 1:  # their barriers are messages too, which must not mix with those of the next step
+            self.wait()
 
     def wait(self) -> None:
         """Until the last one is on disk. Raises what went wrong in writing it, a full disk among others."""
