@@ -18,6 +18,7 @@ import pytest
 from diffsde import mixtures
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
+from diffsde.runs import runtime
 from diffsde.types import Coefficients
 
 REFERENCE = Path("reference", "gaussian_paths.json")
@@ -43,6 +44,15 @@ def double_precision() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True)
+def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins the machine anew, though one process runs them all, some with threads=1 and some without."""
+    monkeypatch.setenv("NPROC", "")
+    monkeypatch.delenv("NPROC")
+    yield
+    runtime._begun.clear()
 
 
 @pytest.fixture
