@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,8 @@ class Job:
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
-        return ensembles.kind((self.run, self.state)), int(self.state.step), self.chosen.steps, plan_of(self.chosen)
+        kind = ensembles.kind((self.run, self.state))
+        return kind, int(self.state.step), plan_of(self.chosen), self.chosen.precision
 
 
 def train(config: dict[str, Any], out: Path) -> float:
@@ -130,9 +131,9 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
                     open_things.enter_context(begun[i].member.recorder)
             except UserError as error:
                 outcomes[i] = error
-        compiler = runtime.Compiler()
         for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
-            outcomes |= zip(indices, fit_group([begun[i] for i in indices], compiler), strict=True)
+            runtime.begin(begun[indices[0]].config)  # the last job to be prepared may have had another precision
+            outcomes |= zip(indices, fit_group([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
 
 
@@ -190,9 +191,9 @@ def layout_of(chosen: TrainConfig) -> Layout | None:
     return Layout(mesh, chosen.shard)
 
 
-def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserError]:
+def fit_group(jobs: list[Job]) -> list[float | UserError]:
     """Train jobs of one structure as one program, and finish each."""
-    plan, split = plan_of(jobs[0].chosen), len(jobs) > 1
+    compiler, plan, split = runtime.Compiler(), plan_of(jobs[0].chosen), len(jobs) > 1
     chunk, count = plan.log_every, np.int32(plan.log_every)
     run, state = jobs[0].run, jobs[0].state
     if split:
@@ -209,8 +210,11 @@ def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserE
         return figure(jobs[i], state)
 
     before = [job.member.seconds()[0] for job in jobs]
-    with suppress(UserError):  # every member has failed; each says why
+    try:
         state = fit(program, run, state, [job.member for job in jobs], plan, score, split)
+    except UserError:
+        if not all(job.member.failed for job in jobs):  # each of which says why
+            raise
     outcomes: list[float | UserError] = []
     for i, job in enumerate(jobs):
         if job.member.failed:
@@ -227,7 +231,7 @@ def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserE
 def figure(job: Job, state: TrainState) -> float:
     """The figure that `metric` names, of the first parameter average."""
     if job.chosen.metric == "loss":
-        return final_loss(job.member.losses())
+        return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
     return measured(field_of(job.chosen, job.run.problem, first(state.ema)), job.chosen.dataset, job.chosen.metric, key)
 
