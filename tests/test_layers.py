@@ -36,7 +36,7 @@ DOORS = {
     "wandb": {"loggers"},
     "mlflow": {"loggers"},
     "sklearn": {"datasets"},
-    "PIL": {"datasets"},
+    "PIL": {"datasets", "loggers"},
 }
 
 

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 TIMEOUT = 20.0  # seconds that a mirror may be silent
 PIECE = 1 << 16  # bytes at a time
@@ -57,5 +57,5 @@ def _copy(address: str, partial: Path, most: int) -> None:
 
 
 def _brief(error: Exception) -> str:
-    reason = error.reason if isinstance(error, URLError) else error
+    reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
     return (str(reason).splitlines() or [type(error).__name__])[0]
