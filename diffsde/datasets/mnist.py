@@ -16,7 +16,6 @@ from diffsde.datasets.idx import IdxFile, read_idx
 from diffsde.errors import UserError
 from diffsde.types import choice
 
-
 FRAME = 1024  # bytes by which a gzipped file may be longer than what is in it
 
 
