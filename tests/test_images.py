@@ -319,7 +319,7 @@ def test_wrong_files_are_named_with_what_is_wrong(tmp_path: Path, name: str) -> 
     """One line: the file, what is wrong, and what to do; and the file is left alone."""
     content, says = WRONG[name]
     folder = placed(tmp_path / "here", train_images=content)
-    refused(lambda: loaded(folder), "dataset=tiny", f"'{folder / 'train-images.gz'}'", says, "remove it")
+    refused(lambda: loaded(folder), "dataset=tiny", f"'{folder / 'train-images.gz'}'", says, "dataset.data_dir=")
     assert (folder / "train-images.gz").read_bytes() == content
 
 

@@ -154,6 +154,7 @@ def _read(collection: Collection, files: tuple[IdxFile, IdxFile], stamps: tuple[
             values.append(read_idx(Path(path), file, _known(collection)))
         except ValueError as error:
             raise UserError(
-                f"dataset={collection.name}: '{path}' {error}; remove it to have it downloaded again"
+                f"dataset={collection.name}: '{path}' {error}; replace it, or say dataset.data_dir= of a folder where it is"
+                " right, or absent: then it is downloaded"
             ) from None
     return Examples(jnp.asarray(values[0][..., None]), jnp.asarray(values[1].astype(np.int32)))
