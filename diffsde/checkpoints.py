@@ -74,7 +74,7 @@ class Keeper:
     def save(self, step: int, tree: Any) -> None:
         """Begin to write folder/<step>, which appears whole or not at all; waits for the one before, skips none."""
         self.wait()
-        copy, seal = sealed(tree)
+        copy, seal = jax.block_until_ready(sealed(tree))
         self.writing = ocp.save_async(self.folder / str(step), {"tree": copy, "checksum": seal})
 
     def wait(self) -> None:

@@ -17,6 +17,7 @@ HYDRA_FLAGS = (
     "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
     " --resolve --run --shell-completion --version"
 ).split()
+MULTIRUN = {"-m", "--multirun"}
 VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")}  # each has a function of that name
 
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         for word in rest:
             _check_word(verb, word)
-        if {"-m", "--multirun"} & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
+        if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
@@ -92,7 +93,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     import yaml
 
     _add_resolver()
-    sweeping = {"-m", "--multirun"} & set(words)
+    sweeping = MULTIRUN & set(words)
     if sweeping:
         from diffsde import sweeps
 
@@ -102,7 +103,10 @@ def _run_hydra(verb: str, words: list[str]) -> None:
             if found := sweeps.unfinished(OUTPUTS / verb, verb, given):
                 print(f"going on with the sweep in {found} (resume=false begins afresh)", flush=True)
                 words = [*words, f"hydra.sweep.dir={found}"]
-    spelled = [_qualified(verb, word) for word in words]
+    spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
+    spelled = (
+        ["--multirun", *spelled] if sweeping else spelled
+    )  # argparse wants it before or after the words, not among
     before = sys.argv
     sys.argv = ["diffsde", *spelled]
     try:

@@ -9,12 +9,13 @@ import csv
 import importlib
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -22,6 +23,7 @@ from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffsde import cli
@@ -168,35 +170,56 @@ def finish() -> list[str]:
     return [line for where in _entered for line in summarise(where)]
 
 
+class Row(NamedTuple):
+    """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
+
+    known: what is known of that figure: `exact`, `floor`, `error`.
+    """
+
+    job: str
+    overrides: dict[str, str]
+    status: str
+    figures: dict[str, Any]
+    name: str = ""
+    value: float = math.nan
+    known: dict[str, float] = {}
+
+    def off(self) -> float:
+        """How far the figure is from its exact value, or else from 0: the least is the best."""
+        return abs(self.value - self.known["exact"]) if "exact" in self.known else self.value
+
+    def words(self, keys: Sequence[str] | None = None) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
+
+
 def summarise(where: Path) -> list[str]:
     """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
     rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
     if not rows:
         return []
-    swept = list(dict.fromkeys(key for row in rows for key in row["overrides"]))
-    named = list(dict.fromkeys(key for row in rows for key in row["figures"] if key not in swept))
+    swept = list(dict.fromkeys(key for row in rows for key in row.overrides))
+    named = list(dict.fromkeys(key for row in rows for key in row.figures if key not in swept))
     table = [
-        [row["job"], *(row["overrides"].get(key, "") for key in swept), row["status"]]
-        + [row["figures"].get(key, "") for key in named]
+        [
+            row.job,
+            *(row.overrides.get(key, "") for key in swept),
+            row.status,
+            *(row.figures.get(key, "") for key in named),
+        ]
         for row in rows
     ]
     folder.write(where / "sweep.csv", lambda path: _write_csv(path, [["job", *swept, "status", *named], *table]))
     lines = [("table", report.shown(where / "sweep.csv"))]
-    done = [row for row in rows if row["status"] == "done"]
+    done = [row for row in rows if row.status == "done"]
     if figure := picture(done, swept):
         lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
-    if best := min((row for row in done if row["judged"]), key=lambda row: row["judged"][1], default=None):
-        telling = varied(done, swept) or swept
-        said = " ".join(f"{key}={value}" for key, value in best["overrides"].items() if key in telling)
-        lines.append(
-            ("lowest", f"{best['judged'][0].replace('_', ' ')} {best['judged'][1]:.4g}: job {best['job']} ({said})")
-        )
+    if done:
+        best = min(done, key=Row.off)
+        exact = f" (exact: {best.known['exact']:.4g})" if "exact" in best.known else ""
+        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
+        lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
     report.table(f"swept {len(done)} of {len(rows)} jobs", lines)
-    return [
-        f"job {row['job']} ({' '.join(f'{key}={value}' for key, value in row['overrides'].items())}): {row['status']}"
-        for row in rows
-        if row["status"] != "done"
-    ]
+    return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
 
 
 def _write_csv(path: Path, rows: list[list[Any]]) -> None:
@@ -208,33 +231,19 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(path.name), "") if path.name.isdigit() else (sys.maxsize, path.name)
 
 
-def row_of(job: Path) -> dict[str, Any] | None:
-    """What a job's folder says of it: its overrides, whether it is done, and its figures."""
+def row_of(job: Path) -> Row | None:
+    """What a job's folder says of it; None where it says nothing."""
+    if (job / "summary.json").exists():
+        summary = folder.read_summary(job)
+        figures = summary.get("metrics") or {"loss": summary["loss"], summary["metric"]["name"]: summary["metric"]}
+        name = summary["metric"]["name"] if "metric" in summary else next(iter(figures))
+        known = {key: value for key, value in figures[name].items() if key not in ("name", "value")}
+        value = float(figures[name]["value"])
+        return Row(job.name, split_words(_overrides(job)), "done", dict(flat(summary)), name, value, known)
     if (job / "error.json").exists():
         content = json.loads((job / "error.json").read_text())
-        return {
-            "job": job.name,
-            "overrides": split_words(content.get("overrides") or _overrides(job)),
-            "status": content["error"],
-            "figures": {},
-            "judged": None,
-        }
-    if not (job / "summary.json").exists():
-        return None
-    summary = folder.read_summary(job)
-    if "metric" in summary:
-        judged = summary["metric"]["name"], float(summary["metric"]["value"])
-    else:
-        name, figure = next(iter(summary["metrics"].items()))
-        judged = name, float(figure["value"])
-    return {
-        "job": job.name,
-        "overrides": split_words(_overrides(job)),
-        "status": "done",
-        "figures": dict(flat(summary)),
-        "judged": judged,
-        "known": summary.get("metrics", {}).get(judged[0], summary.get("loss", {}) if judged[0] == "loss" else {}),
-    }
+        return Row(job.name, split_words(content.get("overrides") or _overrides(job)), content["error"], {})
+    return None
 
 
 def _overrides(job: Path) -> list[str]:
@@ -256,38 +265,31 @@ def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
     return [(key.removeprefix("metrics."), item) for key, item in pairs]
 
 
-def varied(rows: list[dict[str, Any]], swept: list[str]) -> list[str]:
+def varied(rows: list[Row], swept: list[str]) -> list[str]:
     """The keys that differ between the jobs."""
-    return [key for key in swept if len({row["overrides"].get(key) for row in rows}) > 1]
+    return [key for key in swept if len({row.overrides.get(key) for row in rows}) > 1]
 
 
-def picture(rows: list[dict[str, Any]], swept: list[str]) -> Any:
+def picture(rows: list[Row], swept: list[str]) -> Figure | None:
     """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
-    judged = [row for row in rows if row["judged"]]
-    differing = varied(judged, swept)
+    differing = varied(rows, swept)
     across = [key for key in differing if key != "seed"] or differing
     if not across:
         return None
 
     def spread(key: str) -> tuple[bool, int]:
-        return all(is_number(row["overrides"].get(key, "")) for row in judged), len(
-            {row["overrides"].get(key) for row in judged}
-        )
+        words = {row.overrides.get(key, "") for row in rows}
+        return all(map(is_number, words)), len(words)
 
     x = max(across, key=spread)
     rest = [key for key in across if key != x]
-    points = [
-        Point(
-            row["overrides"].get(x, ""),
-            row["judged"][1],
-            " ".join(f"{key}={row['overrides'].get(key, '')}" for key in rest),
-            float(row["known"].get("error", 0.0)),
-        )
-        for row in judged
-    ]
-    known = judged[0]["known"]
-    name = next((name for name in ("exact", "floor") if name in known), None)
-    line = None
-    if name and all(abs(row["known"].get(name, 0.0) - known[name]) <= 0.05 * abs(known[name]) for row in judged):
-        line = name, float(known[name])
-    return sweep_figure(points, x, judged[0]["judged"][0].replace("_", " "), line)
+    points = [Point(row.overrides.get(x, ""), row.value, row.words(rest), row.known.get("error", 0.0)) for row in rows]
+    line = next(
+        (
+            (name, float(rows[0].known[name]))
+            for name in ("exact", "floor")
+            if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
+        ),
+        None,
+    )
+    return sweep_figure(points, x, rows[0].name.replace("_", " "), line)

@@ -51,13 +51,16 @@ def test_eight_devices_train_and_sample_what_one_does(alone: Path, tmp_path: Pat
 
 
 def test_two_processes_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
-    """Two real processes on this machine, the parameters split between them; the folder is the first one's."""
+    """Two real processes on this machine, the parameters split between them; the folder is the first one's.
+
+    They train by an address and sample as a SLURM job step.
+    """
     out, drawn = tmp_path / "two", tmp_path / "drawn"
     assert two_processes([*TRAIN, "shard=true", f"hydra.run.dir={out}"]) == [0, 0]
     np.testing.assert_allclose(losses(out), losses(alone), rtol=2e-5)
     assert json.loads((out / "summary.json").read_text())["devices"] == 2
     few = ["sample", f"run={out}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false"]
-    assert two_processes([*few, f"hydra.run.dir={drawn}"]) == [0, 0]
+    assert two_processes([*few, f"hydra.run.dir={drawn}"], slurm=True) == [0, 0]
     diffsde([*few, "hydra.run.dir=one"], tmp_path)
     ours, theirs = (np.load(folder / "samples.npz")["x"] for folder in (drawn, tmp_path / "one"))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -91,7 +94,7 @@ stacked = spread_members(half, stacked, (True,) * len(jax.tree.leaves(stacked)))
 stacked, many = train_members(spread_members(half, together, split), stacked, np.int32(3), chunk=3, split=split)
 single = [train_steps(run, start(run, jax.tree.map(jnp.copy, params)), np.int32(3), chunk=3)[1] for run in runs]
 print(json.dumps({
-    "size": 32 * 32, "own": own, "moments": [len({s.index for s in m.addressable_shards}) for m in moments],
+    "size": 32 * 32, "own": own, "moments": [len({str(s.index) for s in m.addressable_shards}) for m in moments],
     "split": sum(split), "member devices": len(stacked.params[kernel].addressable_shards),
     "apart": float(np.max(np.abs(np.asarray(many) - np.asarray(single)))),
 }))

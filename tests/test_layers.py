@@ -30,7 +30,7 @@ DOORS = {
     "flax": {"nets"},
     "diffrax": {"samplers"},
     "optax": {"optimizers.py", "training.py"},
-    "matplotlib": {"plots", "runs"},
+    "matplotlib": {"plots", "runs", "sweeps.py"},
     "rich": {"runs"},
     "tensorboardX": {"loggers"},
     "wandb": {"loggers"},

@@ -172,7 +172,7 @@ def test_a_run_that_another_process_writes_is_left_alone(here: Path, capsys: pyt
 
 def test_the_best_checkpoint_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a rate far too large at the end the best is not the last; sample finds it, and every average."""
-    words = [*RUN, "keep=1", "best=true", "metric=cross_entropy", "checkpoint_every=100", "hydra.run.dir=run"]
+    words = [*RUN, "keep=1", "best=true", "metric=cross_entropy_gap", "checkpoint_every=100", "hydra.run.dir=run"]
     assert main([*words, "optimizer.schedule=constant", "lr=0.3"]) == 0
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
@@ -240,16 +240,29 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def two_processes(words: list[str], kill_after: float | None = None, run: Path | None = None) -> list[int]:
-    """One run of two processes, killed both after so many seconds of training, or left to end: their exit statuses."""
+def two_processes(
+    words: list[str], kill_after: float | None = None, run: Path | None = None, slurm: bool = False
+) -> list[int]:
+    """One run of two processes, killed both after so many seconds of training, or left to end: their exit statuses.
+
+    slurm: they find one another by the environment that srun gives them.
+    """
     port = free_port()
-    both = [
-        subprocess.Popen(
-            [*DIFFSDE, *words, f"coordinator=localhost:{port}", "processes=2", f"process={rank}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    both = []
+    for rank in range(2):
+        how, env = [f"coordinator=localhost:{port}", "processes=2", f"process={rank}"], dict(os.environ)
+        if slurm:
+            how = ["coordinator=slurm"]
+            env |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"}
+            env |= {
+                "SLURM_NTASKS": "2",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_PROCID": str(rank),
+                "SLURM_LOCALID": str(rank),
+            }
+        both.append(
+            subprocess.Popen([*DIFFSDE, *words, *how], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
-        for rank in range(2)
-    ]  # fmt: skip
     if kill_after is not None and run is not None:
         while not (run / "metrics.jsonl").exists() and both[0].poll() is None:
             time.sleep(0.02)

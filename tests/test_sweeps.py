@@ -136,7 +136,7 @@ def test_a_half_finished_sweep_goes_on(
     """Stopped in its second of three jobs: the same command skips the first, goes on with the second, and ends in what
     the sweep would have been.
     """
-    words = ["train", "-m", "seed=0,1,2", *TRAIN]
+    words = ["train", "seed=0,1,2", "-m", *TRAIN]  # anywhere among the words
     assert main([*words, "hydra.sweep.dir=whole"]) == 0
     stop_in_job(monkeypatch, 2, 20)
     assert main(words) == 143
@@ -181,8 +181,10 @@ def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: p
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
     summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
     assert dict(sweeps.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
-    rows = [{"overrides": {"a": "1", "b": "2"}}, {"overrides": {"a": "1", "b": "3"}}]
+    rows = [sweeps.Row("0", {"a": "1", "b": "2"}, "done", {}), sweeps.Row("1", {"a": "1", "b": "3"}, "done", {})]
     assert sweeps.varied(rows, ["a", "b"]) == ["b"]
+    collapsed, good = (sweeps.Row("", {}, "done", {}, "h", value, {"exact": 5.2}) for value in (4.9, 5.3))
+    assert min(collapsed, good, key=sweeps.Row.off) is good
 
 
 PARALLEL = {

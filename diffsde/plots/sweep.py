@@ -26,7 +26,7 @@ class Point(NamedTuple):
 
 
 def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | None) -> Figure:
-    """y against x, a line a series through the means, a dot a run; words are set out evenly. line: a known value of y."""
+    """y against x, a dot a run and the means of equal x, joined where x is a number; words are set out evenly. line: a known value of y."""
     figure, axes = new_figure(6.4, 3.8)
     axis = axes[0, 0]
     words = list(dict.fromkeys(point.x for point in points))
@@ -38,7 +38,8 @@ def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | 
         mine = [point for point in points if point.series == name]
         places = sorted({at[point.x] for point in mine})
         means = [np.mean([point.y for point in mine if at[point.x] == place]) for place in places]
-        axis.plot(places, means, "-" if numeric else "", color=colour, lw=1.3, label=name or None)
+        style = {"ls": "-"} if numeric else {"ls": "none", "marker": "_", "ms": 16}
+        axis.plot(places, means, color=colour, lw=1.3, label=name or None, **style)
         errors = [point.error for point in mine]
         axis.errorbar(
             [at[point.x] for point in mine],

@@ -174,7 +174,7 @@ def fit(
         while step < plan.steps:
             edges = [every - step % every for every in (plan.log_every, plan.checkpoint_every) if every]
             count = min(plan.steps - step, stride, *edges)
-            state, values = program(run, state, np.int32(count))
+            state, values = processes.in_turn(program(run, state, np.int32(count)))
             step += count
             waiting.append((step, count, values))
             read_out(until=1)
