@@ -94,16 +94,30 @@ def path(request: pytest.FixtureRequest) -> GaussianPath:
     return EVERY_PATH[request.param]
 
 
+def shared() -> Path:
+    """Where files lie that are no part of the repository: $DIFFSDE_SHARED, or a folder `shared` beside it."""
+    return Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+@pytest.fixture
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of MNIST's original files, where DIFFSDE_DATA points in this test."""
+    folder = shared() / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"MNIST's files are not here: no {folder}; set DIFFSDE_SHARED to the folder that holds mnist/")
+    monkeypatch.setenv("DIFFSDE_DATA", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def reference() -> list[dict[str, Any]]:
     """The 168 cases computed elsewhere with 50 digits, from $DIFFSDE_SHARED or a folder `shared` beside the
     repository.
     """
-    shared = Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    file = shared / REFERENCE
+    file = shared() / REFERENCE
     if not file.is_file():
         pytest.skip(
-            f"the reference values are not here: no {REFERENCE} in {shared}; set DIFFSDE_SHARED to their folder"
+            f"the reference values are not here: no {REFERENCE} in {shared()}; set DIFFSDE_SHARED to their folder"
         )
     cases = json.loads(file.read_text())["cases"]
     assert len(cases) == 168

@@ -82,7 +82,7 @@ class SampleConfig:
             if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
                 raise ValueError(
                     "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
-                    " (dataset=array)"
+                    " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
                 )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
@@ -303,7 +303,7 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
         if isinstance(chosen.dataset, FiniteDataset):
-            points = chosen.dataset.load()
+            points = chosen.dataset.points(chosen.dataset.load())
             exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
             return exact, chosen.dataset, f"the exact field of {len(points):,} points"
         assert isinstance(chosen.dataset, MixtureDataset)

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import name_of, positive, read, valid_seed
-from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
+from diffsde.datasets import Dataset, MixtureDataset, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
@@ -300,7 +300,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
-    moments = measure(chosen.dataset, arrays, key_measure)
+    moments = chosen.dataset.measure(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
     graph, _ = structure(chosen.net, shape, chosen.precision)
