@@ -132,7 +132,11 @@ def load(
             reason = str(error)
             rest = [] if step is not None else saved[: len(saved) - number - 1]
             if not rest:
-                raise UserError(f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})") from error
+                raise UserError(
+                    f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason}), and none before it is whole"
+                    if step is None
+                    else f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})"
+                ) from error
             warn(f"checkpoint '{folder / str(candidate)}' is damaged ({reason}); taking the one of step {rest[-1]}")
     raise AssertionError
 

@@ -103,6 +103,8 @@ class Job:
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
+        if self.chosen.shard:  # its parameters take all devices, which the members of an ensemble would divide
+            return self.out
         kind = ensembles.kind((self.run, self.state))
         return kind, int(self.state.step), plan_of(self.chosen), self.chosen.precision
 
