@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,22 +135,24 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
     outcomes: dict[int, float | UserError] = {}
     begun: dict[int, Job] = {}
     machines: dict[int, dict[str, Any]] = {}
-    for i, (config, out) in enumerate(jobs):
-        try:
-            config = with_run(config)
-            machines[i] = with_precision(config)
-            runtime.begin(machines[i])
-            out = processes.same_folder(out)
-            if folder.claim(out, "sample", config):
-                report.say(f"finished before: {report.shown(out)}")
-                outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
-            else:
-                begun[i] = prepare(config, out)
-        except UserError as error:
-            outcomes[i] = error
-    for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
-        runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
-        outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
+    with ExitStack() as locks:
+        for i, (config, out) in enumerate(jobs):
+            try:
+                config = with_run(config)
+                machines[i] = with_precision(config)
+                runtime.begin(machines[i])
+                out = processes.same_folder(out)
+                if folder.claim(out, "sample", config):
+                    report.say(f"finished before: {report.shown(out)}")
+                    outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
+                else:
+                    locks.enter_context(folder.held(out))
+                    begun[i] = prepare(config, out)
+            except UserError as error:
+                outcomes[i] = error
+        for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
+            runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
+            outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
 
 
