@@ -122,3 +122,18 @@ def reference() -> list[dict[str, Any]]:
     cases = json.loads(file.read_text())["cases"]
     assert len(cases) == 168
     return cases
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """What is right for one run, to keep the memory of every step, would let a process of hundreds of runs only grow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffsde.memory.hold", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_forgotten() -> Iterator[None]:
+    """Compiled programs that are kept for the next job of a sweep, after each file of tests."""
+    yield
+    runtime._programs.clear()

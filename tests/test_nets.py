@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from diffsde.nets.mlp import ACTIVATIONS, MLP, harmonics, product
+from diffsde.nets.layers import ACTIVATIONS, harmonics, product
+from diffsde.nets.mlp import MLP
 
 
 @pytest.mark.parametrize("count", [0, 1, 8, 32])
@@ -42,7 +43,7 @@ def test_products_derivatives_are_those_of_a_product(x64: None) -> None:
 def test_the_mlp_is_its_layers() -> None:
     """Raw t, no harmonics, tanh: the network written out in numpy."""
     net = MLP(widths=(5, 4), activation="tanh", time_frequencies=0, space_frequencies=0).make(
-        (2,), nnx.Rngs(0), "float32"
+        (2,), nnx.Rngs(0), "float32", 0
     )
     x, t = np.array([0.3, -0.8]), 0.4
     h = np.append(x, t)

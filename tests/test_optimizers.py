@@ -33,6 +33,12 @@ from diffsde.runs.fitting import named, unnamed
 from diffsde.training import TrainState
 
 HIDDEN = "layers/1/kernel"
+IMAGES = ("mixer", "dit", "unet")
+ASIDE = {
+    "time_in/kernel",
+    "time_out/kernel",
+    "modulation/kernel",
+}  # outside the blocks: of the condition, and before the head
 
 
 def schedule(lr: float, warmup: float, name: str, steps: int, decay: float = 0.2) -> np.ndarray:
@@ -209,7 +215,7 @@ class Layered(nnx.Module):
 
 
 class LayeredNet:
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str) -> nnx.Module:
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         return Layered(rngs)
 
 
@@ -261,15 +267,18 @@ def test_muon_orthogonalises_every_kind_of_hidden_layer() -> None:
         assert np.sqrt(np.mean(updates[f"blocks/0/{name}/kernel"] ** 2)) == pytest.approx(0.5 * 0.3, rel=0.2)
 
 
-@pytest.mark.parametrize("name", NETS)
-def test_muon_leaves_the_layers_that_touch_the_data(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "points"), [("mlp", ((2,), (3,)))] + [(net, ((8, 8, 1), (8, 8, 3))) for net in IMAGES]
+)
+def test_muon_leaves_the_layers_that_touch_the_data(name: str, points: Any) -> None:
     """A kernel whose shape changes with the data's is in the first or the last layer, and so Adam's; Muon has others,
-    all of them, and kernels alone.
+    kernels alone: all of an MLP's, and in a network for images those that are in its blocks.
     """
-    one, other = structure(NETS[name](), (2,))[1], structure(NETS[name](), (3,))[1]
-    touching = {key for key in one if key.endswith("kernel") and one[key].shape != other[key].shape}
-    assert hidden(list(one)) == {key for key in one if key.endswith("kernel")} - touching
-    assert touching and hidden(list(one))
+    one, other = (structure(NETS[name](), shape)[1] for shape in points)
+    kernels = {key for key in one if key.endswith("kernel")}
+    touching = {key for key in kernels if one[key].shape != other[key].shape}
+    assert touching and hidden(list(one)) == kernels - touching - ASIDE
+    assert len(hidden(list(one))) > len(ASIDE)
 
 
 def test_muon_refuses_a_net_without_hidden_matrices() -> None:

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 from flax import nnx
 
+from diffsde.nets.auto import Auto, settle
+from diffsde.nets.dit import DiT
+from diffsde.nets.mixer import Mixer
 from diffsde.nets.mlp import MLP
+from diffsde.nets.net import Net
+from diffsde.nets.unet import UNet
 from diffsde.types import Array, Key, Scalar
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
 
 
-class Net(Protocol):
-    """A choice of architecture: `make` builds the module for points of a shape; `compute` is the type of its products."""
+NETS: dict[str, type[Net]] = {"auto": Auto, "mlp": MLP, "mixer": Mixer, "dit": DiT, "unet": UNet}
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str) -> nnx.Module: ...
-
-
-NETS: dict[str, type[Net]] = {"mlp": MLP}
+__all__ = ["MLP", "NETS", "Auto", "Graph", "Net", "Params", "apply", "count", "initialise", "settle", "structure"]
 
 
-def structure(net: Net, shape: tuple[int, ...], compute: str = "float32") -> tuple[Graph, Any]:
+def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0) -> tuple[Graph, Any]:
     """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
     graphs: list[Graph] = []
 
     def split(key: Key) -> Any:
-        graph, params = nnx.split(net.make(shape, nnx.Rngs(key), compute), nnx.Param)
+        graph, params = nnx.split(net.make(shape, nnx.Rngs(key), compute, classes), nnx.Param)
         graphs.append(graph)
         return _named(params)
 
@@ -37,16 +38,19 @@ def structure(net: Net, shape: tuple[int, ...], compute: str = "float32") -> tup
     return graphs[0], shapes
 
 
-@partial(jax.jit, static_argnames=("net", "shape"))
-def initialise(net: Net, shape: tuple[int, ...], key: Key) -> Any:
+@partial(jax.jit, static_argnames=("net", "shape", "classes"))
+def initialise(net: Net, shape: tuple[int, ...], key: Key, classes: int = 0) -> Any:
     """Fresh float32 parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
-    return _named(nnx.state(net.make(shape, nnx.Rngs(key), "float32"), nnx.Param))
+    return _named(nnx.state(net.make(shape, nnx.Rngs(key), "float32", classes), nnx.Param))
 
 
-def apply(graph: Graph, params: Any, x: Array, t: Scalar) -> Array:
-    """The network's output at one point: x (*shape,), t () -> (*shape,)."""
+def apply(graph: Graph, params: Any, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
+    """The network's output at one point: x (*shape,), t () -> (*shape,).
+
+    label (): 0..classes, where `classes` is "no label", and so is None; a network made for 0 classes reads none.
+    """
     state = nnx.traversals.unflatten_mapping({_path(name): value for name, value in params.items()})
-    return nnx.merge(graph, state)(x, t)
+    return nnx.merge(graph, state)(x, t, label)
 
 
 def count(params: Any) -> int:

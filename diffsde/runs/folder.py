@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from diffsde.errors import UserError
 from diffsde.runs import processes
 
@@ -133,7 +135,14 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", {"format": FORMAT, "verb": verb, "config": config})
+    """config.json, with the kind of device, which net=auto depends on."""
+    content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
+    write_json(folder / "config.json", content)
+
+
+def read_backend(folder: Path) -> str:
+    """The kind of device that a run was begun on: cpu, gpu or tpu."""
+    return str(_read(folder).get("backend", "cpu"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

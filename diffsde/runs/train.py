@@ -18,7 +18,7 @@ from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Net, count, initialise, structure
+from diffsde.nets import Net, count, initialise, settle, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
@@ -161,7 +161,8 @@ def plan_of(chosen: TrainConfig) -> Plan:
 def prepare_job(config: dict[str, Any], out: Path) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     chosen = read(TrainConfig, config)
-    run, params = prepare(chosen)
+    begun = (out / "config.json").exists()
+    run, params = prepare(chosen, folder.read_backend(out) if begun else None)
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
@@ -172,7 +173,7 @@ def prepare_job(config: dict[str, Any], out: Path) -> Job:
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = logger.open(out, config, step, report.warn)
-    if not (out / "config.json").exists():
+    if not begun:
         folder.write_config(out, "train", config)
     return Job(config, chosen, out, run, state, floor, member)
 
@@ -297,15 +298,21 @@ def named(config: TrainConfig) -> str:
     return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"
 
 
-def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
-    """The run and fresh parameters, with what the user should know about the loss said."""
+def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
+    """The run and fresh parameters, with what the user should know about the loss said.
+
+    backend: the kind of device that net=auto is for; None: this one.
+    """
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
     moments = chosen.dataset.measure(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
-    graph, _ = structure(chosen.net, shape, chosen.precision)
+    net = settle(chosen.net, shape, backend or jax.default_backend())
+    if net is not chosen.net:
+        report.say(f"net: {name_of(net)}, for points of shape {shape} on {backend or jax.default_backend()}")
+    graph, _ = structure(net, shape, chosen.precision)
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition)
     problem = resolve_weight(asked)
     if problem.objective.weight != asked.objective.weight and problem.objective.weight != "unit":
@@ -329,7 +336,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
         chosen.batch_size,
         chosen.accumulate,
     )
-    return run, in_precision(chosen.precision, initialise(chosen.net, shape, key_init))
+    return run, in_precision(chosen.precision, initialise(net, shape, key_init))
 
 
 def in_precision(precision: str, tree: Any) -> Any:
@@ -366,7 +373,8 @@ def restore(
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
     moments = Moments(**tree["moments"])
-    graph, shapes = structure(config.net, moments.mean.shape, precision or config.precision)
+    net = settle(config.net, moments.mean.shape, folder.read_backend(run_folder))
+    graph, shapes = structure(net, moments.mean.shape, precision or config.precision)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"run: the checkpoint in '{run_folder}' is of another net than its config.json says")

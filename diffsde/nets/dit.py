@@ -1,0 +1,81 @@
+"""The diffusion transformer: attention across patches; for images on an accelerator."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flax import nnx
+
+from diffsde.nets.layers import attend, dense
+from diffsde.nets.patches import Block, PatchNet, check_patch, image
+from diffsde.types import Array, choice
+
+POSITIONS = {
+    "waves": "fixed sines and cosines of row and column (2212.09748)",
+    "learned": "a trained vector a place",
+    "none": "the blocks do not know where a patch lies",
+}
+
+
+@choice
+class DiT:
+    """DiT with adaLN-zero (2212.09748, section 3.2).
+
+    patch: pixels across a patch, which divides height and width. overlap: pixels that each patch also reads and writes
+    beyond its edges, up to `patch`. width: of a token. heads: of the attention, which divide the width. expand: of the
+    hidden layer in a token, in widths. positions: what tells the patches apart (POSITIONS). time_frequencies: as in mlp.
+    """
+
+    patch: int = 2
+    overlap: int = 0
+    width: int = 256
+    depth: int = 6
+    heads: int = 4
+    expand: int = 4
+    positions: str = "waves"
+    time_frequencies: int = 16
+
+    def check(self) -> None:
+        for name in ("patch", "width", "depth", "heads", "expand"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.overlap <= self.patch:
+            raise ValueError(f"overlap is {self.overlap}; it must be in 0..{self.patch}, no more than patch")
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}; it must divide width={self.width}")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions is '{self.positions}'; there are {', '.join(POSITIONS)}")
+        if self.positions == "waves" and self.width % 4:
+            raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
+        if self.time_frequencies < 0:
+            raise ValueError(f"time_frequencies is {self.time_frequencies}; it must be 0 (t itself) or more")
+
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+        size = image("dit", shape)
+        check_patch(self.patch, size)
+        block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
+        return PatchNet(
+            size,
+            self.patch,
+            self.overlap,
+            self.width,
+            [block] * self.depth,
+            self.positions,
+            self.time_frequencies,
+            classes,
+            rngs,
+            compute,
+        )
+
+
+class TransformerBlock(Block):
+    """mix: multi-head self-attention (1706.03762, section 3.2)."""
+
+    def __init__(self, heads: int, width: int, expand: int, rngs: nnx.Rngs, compute: str):
+        super().__init__(width, expand, rngs, compute)
+        self.query, self.key, self.value, self.out = (nnx.Linear(width, width, rngs=rngs) for _ in range(4))
+        self.heads = heads
+
+    def mix(self, y: Array) -> Array:
+        query, key, value = (dense(layer, y, self.compute) for layer in (self.query, self.key, self.value))
+        return dense(self.out, attend(query, key, value, self.heads), self.compute)

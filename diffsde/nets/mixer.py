@@ -1,0 +1,70 @@
+"""The patch mixer: tokens mixed by matrices of fixed size, which a CPU multiplies whole batches by; for images."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flax import nnx
+
+from diffsde.nets.layers import dense, gelu
+from diffsde.nets.patches import Block, PatchNet, check_patch, image
+from diffsde.types import Array, choice
+
+
+@choice
+class Mixer:
+    """MLP-Mixer (2105.01601) on patches, its blocks conditioned like DiT's (2212.09748).
+
+    patch: pixels across a patch, which divides height and width. overlap: pixels that each patch also reads and writes
+    beyond its edges, up to `patch`: strokes pass from one patch to the next. width: of a token. mix: of the hidden
+    layer across tokens. expand: of the hidden layer in a token, in widths. time_frequencies: as in mlp.
+    """
+
+    patch: int = 4
+    overlap: int = 2
+    width: int = 64
+    depth: int = 4
+    mix: int = 128
+    expand: int = 4
+    time_frequencies: int = 16
+
+    def check(self) -> None:
+        for name in ("patch", "width", "depth", "mix", "expand"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.overlap <= self.patch:
+            raise ValueError(f"overlap is {self.overlap}; it must be in 0..{self.patch}, no more than patch")
+        if self.time_frequencies < 0:
+            raise ValueError(f"time_frequencies is {self.time_frequencies}; it must be 0 (t itself) or more")
+
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+        size = image("mixer", shape)
+        check_patch(self.patch, size)
+        tokens = size[0] // self.patch * (size[1] // self.patch)
+        block = partial(MixerBlock, tokens, self.mix, self.width, self.expand, rngs, compute)
+        return PatchNet(
+            size,
+            self.patch,
+            self.overlap,
+            self.width,
+            [block] * self.depth,
+            "none",  # the matrices across tokens know them by their places
+            self.time_frequencies,
+            classes,
+            rngs,
+            compute,
+        )
+
+
+class MixerBlock(Block):
+    """mix(y) = (dense(gelu(dense(y^T))))^T, over the tokens in every channel alike."""
+
+    def __init__(self, tokens: int, mix: int, width: int, expand: int, rngs: nnx.Rngs, compute: str):
+        super().__init__(width, expand, rngs, compute)
+        self.tokens_in = nnx.Linear(tokens, mix, rngs=rngs)
+        self.tokens_out = nnx.Linear(mix, tokens, rngs=rngs)
+
+    def mix(self, y: Array) -> Array:
+        # y^T h: under vmap the batch and the channels are the rows of one product; as k^T y it would be one a point
+        hidden = gelu(dense(self.tokens_in, y.T, self.compute))
+        return dense(self.tokens_out, hidden, self.compute).T

@@ -1,0 +1,16 @@
+"""What every choice of a network is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from flax import nnx
+
+
+class Net(Protocol):
+    """A choice of architecture: `make` builds the module(x, t, label) for points of a shape.
+
+    compute: the type of its products. classes: how many labels there are, 0 for a network without any.
+    """
+
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module: ...
