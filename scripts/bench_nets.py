@@ -1,0 +1,207 @@
+"""Cost of a training step of the networks for images, the mixer's beside PyTorch's, on one thread.
+
+    python scripts/bench_nets.py [--quick] [--batch 128] [--rounds 7] [--nets mixer torch dit unet]
+
+Forward, backward and Adam on random images of 28 x 28 pixels: milliseconds of CPU time a step, medians over rounds in
+which the contestants, a process each, take turns. Ours is `train_step` whole (data, noise, schedule, EMA included);
+PyTorch's is the same mixer (adaLN, windows by unfold and fold, tanh gelu, fused Adam), the data made outside its clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from bench_train import machine
+
+NETS = ("mixer", "torch", "dit", "unet")
+SIDE = 28
+CHUNK = 2  # steps in one dispatch of ours
+
+
+def ours(name: str, batch: int, accumulate: int | None) -> Callable[[], int]:
+    """A function that runs CHUNK steps of `diffsde train` and waits for them."""
+    import jax
+    import jax.numpy as jnp
+
+    from diffsde.datasets.arrays import ArrayFile
+    from diffsde.nets import NETS as TABLE
+    from diffsde.nets import initialise, structure
+    from diffsde.objectives import Problem, VelocityMatching
+    from diffsde.optimizers import Adam
+    from diffsde.paths import OT
+    from diffsde.time_laws import Uniform
+    from diffsde.training import Run, start, train_steps
+    from diffsde.types import Moments
+
+    shape, net = (SIDE, SIDE, 1), TABLE[name]()
+    problem = Problem(
+        OT(),
+        VelocityMatching("unit"),
+        Uniform(),
+        Moments(jnp.zeros(shape), jnp.ones(())),
+        structure(net, shape)[0],
+        True,
+    )
+    images = jax.random.normal(jax.random.key(0), (1000, *shape))
+    run = Run(
+        problem,
+        ArrayFile("none"),
+        images,
+        Adam(lr=1e-3),
+        jax.random.key(1),
+        jnp.asarray(10**6),
+        jnp.asarray([0.999]),
+        batch,
+        accumulate,
+    )
+    state, count = start(run, initialise(net, shape, jax.random.key(2))), jnp.asarray(CHUNK)
+    program = train_steps.lower(run, state, count, chunk=CHUNK).compile()
+
+    def steps() -> int:
+        nonlocal state
+        state, losses = program(run, state, count)
+        jax.block_until_ready(losses)
+        return CHUNK
+
+    return steps
+
+
+def torchs(batch: int) -> Callable[[], int]:
+    """The default mixer in PyTorch, eagerly: one step a call."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from diffsde.nets.mixer import Mixer
+
+    torch.set_num_threads(1)
+    sizes = Mixer()
+    patch, window, width = sizes.patch, sizes.patch + 2 * sizes.overlap, sizes.width
+    tokens = (SIDE // patch) ** 2
+    frequencies = torch.pi * torch.arange(1, sizes.time_frequencies + 1)
+
+    def norm(h: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(h, (width,), eps=1e-6) * (1 + scale) + shift
+
+    def gelu(h: torch.Tensor) -> torch.Tensor:
+        return functional.gelu(h, approximate="tanh")
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.modulation = nn.Linear(width, 6 * width)
+            self.tokens_in, self.tokens_out = nn.Linear(tokens, sizes.mix), nn.Linear(sizes.mix, tokens)
+            self.channels_in = nn.Linear(width, sizes.expand * width)
+            self.channels_out = nn.Linear(sizes.expand * width, width)
+
+        def forward(self, h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+            a1, b1, g1, a2, b2, g2 = self.modulation(c)[:, None].chunk(6, -1)
+            h = h + g1 * self.tokens_out(gelu(self.tokens_in(norm(h, a1, b1).transpose(1, 2)))).transpose(1, 2)
+            return h + g2 * self.channels_out(gelu(self.channels_in(norm(h, a2, b2))))
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.time_in, self.time_out = nn.Linear(2 * len(frequencies), width), nn.Linear(width, width)
+            self.stem, self.head = nn.Linear(window**2, width), nn.Linear(width, window**2)
+            self.blocks = nn.ModuleList([Block() for _ in range(sizes.depth)])
+            self.modulation = nn.Linear(width, 2 * width)
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            angles = t[:, None] * frequencies
+            features = torch.cat([angles.cos(), angles.sin()], 1)
+            c = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+            how = {"kernel_size": window, "padding": sizes.overlap, "stride": patch}
+            h = self.stem(functional.unfold(x, **how).transpose(1, 2))
+            for block in self.blocks:
+                h = block(h, c)
+            scale, shift = self.modulation(c)[:, None].chunk(2, -1)
+            return functional.fold(self.head(norm(h, scale, shift)).transpose(1, 2), (SIDE, SIDE), **how)
+
+    torch.manual_seed(0)
+    net = Network()
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    x, y, t = torch.randn(batch, 1, SIDE, SIDE), torch.randn(batch, 1, SIDE, SIDE), torch.rand(batch)
+
+    def step() -> int:
+        loss = functional.mse_loss(net(x, t), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return 1
+
+    return step
+
+
+def work(name: str, batch: int, accumulate: int | None) -> None:
+    """A worker: for each line read, answer with the CPU seconds of a step."""
+    step = torchs(batch) if name == "torch" else ours(name, batch, accumulate)
+    step()
+    print(json.dumps(0.0), flush=True)
+    for line in sys.stdin:
+        begin, done = time.process_time(), 0
+        while time.process_time() - begin < float(line):
+            done += step()
+        print(json.dumps((time.process_time() - begin) / done), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--accumulate", type=int, help="as in train: cut the batch of ours into so many parts")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="3 rounds")
+    parser.add_argument("--worker", choices=NETS, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.worker:
+        return work(asked.worker, asked.batch, asked.accumulate)
+    if "torch" in asked.nets and importlib.util.find_spec("torch") is None:
+        print(
+            "bench_nets: PyTorch is missing; pip install 'diffsde[bench]', or leave torch out of --nets",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    workers = {}
+    for name in asked.nets:
+        command = [sys.executable, __file__, "--worker", name, "--batch", str(asked.batch)]
+        command += ["--accumulate", str(asked.accumulate)] if asked.accumulate else []
+        one = os.environ | {"NPROC": "1"}  # which XLA reads
+        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one)
+
+    def ask(name: str, question: str | None) -> float:
+        stdin, stdout = workers[name].stdin, workers[name].stdout
+        assert stdin and stdout
+        if question:
+            print(question, file=stdin, flush=True)
+        if not (line := stdout.readline()):
+            sys.exit(f"bench_nets: the worker '{name}' stopped (its message is above)")
+        return json.loads(line)
+
+    try:
+        for name in asked.nets:
+            ask(name, None)
+        rounds = [{name: ask(name, "0.5") for name in asked.nets} for _ in range(3 if asked.quick else asked.rounds)]
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+    print(f"{machine()}; batch {asked.batch}, one thread, medians of {len(rounds)} rounds\n")
+    print("| net | CPU ms a step | spread |\n|---|---:|---:|")
+    for name in asked.nets:
+        times = sorted(1000 * each[name] for each in rounds)
+        print(
+            f"| {'mixer, PyTorch' if name == 'torch' else name} | {statistics.median(times):.0f} | {times[0]:.0f} to {times[-1]:.0f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
