@@ -31,7 +31,7 @@ REFUSED = [
     ("train path=otx", "path: 'otx' is not a choice (did you mean 'ot'?)"),
     ("train objektive=cfm", "objektive is not known (did you mean 'objective'?)"),
     ("train stepz=3", "stepz is not known (did you mean 'steps'?)"),
-    ("train net.width=[3]", "net.width is not known (did you mean 'net.widths'?)"),
+    ("train net.widthss=[3]", "net.widthss is not known (did you mean 'net.widths'?)"),
     ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
     ("train ++unknown=1", "unknown is not known"),
     ("train ++path.unknown=1", "path.unknown is not known"),
