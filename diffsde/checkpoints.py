@@ -76,6 +76,8 @@ class Keeper:
         self.wait()
         copy, seal = jax.block_until_ready(sealed(tree))
         self.writing = ocp.save_async(self.folder / str(step), {"tree": copy, "checksum": seal})
+        if jax.process_count() > 1:  # their barriers are messages too, which must not mix with those of the next step
+            self.wait()
 
     def wait(self) -> None:
         """Until the last one is on disk. Raises what went wrong in writing it, a full disk among others."""
@@ -130,7 +132,11 @@ def load(
             reason = str(error)
             rest = [] if step is not None else saved[: len(saved) - number - 1]
             if not rest:
-                raise UserError(f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})") from error
+                raise UserError(
+                    f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason}), and none before it is whole"
+                    if step is None
+                    else f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})"
+                ) from error
             warn(f"checkpoint '{folder / str(candidate)}' is damaged ({reason}); taking the one of step {rest[-1]}")
     raise AssertionError
 

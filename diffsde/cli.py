@@ -22,8 +22,8 @@ VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")
 
 
 OUTPUTS = Path("outputs")
-# What a run that goes on under its own config may still be given:
-FREE = {"run", "threads", "cache", "cache_dir", "coordinator", "processes", "process", "checkpoint_every", "keep"}
+# What a run that goes on under its own config may still be given, besides the knobs of the machine:
+FREE = ("checkpoint_every", "keep")
 
 prepared: dict[str, Any] = {}  # by a job's folder: its outcome, where a launcher did its work before its turn came
 
@@ -185,8 +185,11 @@ def run_job(config: Any) -> Any:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
         assert isinstance(composed, dict)
         plain: dict[str, Any] = {str(key): value for key, value in composed.items()}
-        if verb == "train" and not in_sweep:
-            plain, place = _going_on(plain, words, out, [str(word) for word in about.overrides.hydra])
+        if verb == "train":
+            if in_sweep and plain["run"] is not None:
+                raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
+            if not in_sweep:
+                plain, place = _going_on(plain, words, out, [str(word) for word in about.overrides.hydra])
         outcome = prepared.pop(str(out), None)
         if outcome is None:
             act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
@@ -196,6 +199,8 @@ def run_job(config: Any) -> Any:
         return outcome
     except UserError as error:  # kept, not raised: Hydra would print a report of its own, and of the first failure only
         if in_sweep:  # on the disk, since this may be another process than the one that began the sweep
+            if (out / "summary.json").exists():  # another run lies there: raised, and Hydra ends the sweep with it
+                raise
             _keep_refusal(out, str(error), words)
         else:
             _refused.append(str(error))
@@ -216,10 +221,11 @@ def _going_on(
     from diffsde.runs import folder
 
     if plain["run"] is not None:
-        if others := [word for word in words if word.partition("=")[0].lstrip("+") not in FREE]:
+        given = {word.partition("=")[0].lstrip("+"): word for word in words}
+        if others := [word for key, word in given.items() if key not in ("run", *folder.MACHINE, *FREE)]:
             raise UserError(f"run= goes on with a run under its own config; it takes no {others[0]}")
         place = folder.latest_begun(OUTPUTS) if plain["run"] == "latest" else Path(plain["run"])
-        free = {key: value for key, value in plain.items() if key in FREE}
+        free = {key: plain[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
         return folder.read_config(place) | free | {"run": None, "resume": True}, place
     if not plain["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
         return plain, out
@@ -227,12 +233,10 @@ def _going_on(
 
 
 def _keep_refusal(out: Path, why: str, words: list[str]) -> None:
-    """error.json in the folder of a sweep's job; not over another run that lies there."""
-    if not (out / "config.json").exists() or not (out / "summary.json").exists():
-        import json
+    """error.json in the folder of a sweep's job."""
+    from diffsde.runs import folder
 
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "error.json").write_text(json.dumps({"error": why, "overrides": words}) + "\n")
+    folder.write_json(out / "error.json", {"error": why, "overrides": words})
 
 
 def _keep_composition(folder: Path, config: Any, about: Any) -> None:
@@ -250,10 +254,15 @@ def remove_empty(folder: Path) -> None:
     """Remove a job's empty folder, and those above it that hold nothing but it, up to outputs/."""
     for place in [folder, *folder.parents]:
         leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
-        if leftover == {"multirun.yaml"}:
-            (place / "multirun.yaml").unlink()
-        elif leftover or place == Path.cwd():
+        if leftover - {"multirun.yaml", ".lock"} or place == Path.cwd():
             return
+        if ".lock" in leftover:
+            from diffsde.runs.folder import is_held
+
+            if is_held(place):
+                return
+        for name in leftover:
+            (place / name).unlink()
         place.rmdir()
         if place.name == "outputs":
             return

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -92,7 +93,9 @@ class BatchLauncher(Launcher):
         runtime.begin(plain[0])
         if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
             return
-        outs = [(Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)).resolve() for config in configs]
+        outs = [
+            Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))) for config in configs
+        ]
         outcomes = module.together(list(zip(plain, outs, strict=True)))
         cli.prepared.update({str(out): outcome for out, outcome in zip(outs, outcomes, strict=True)})
 
@@ -138,12 +141,13 @@ def register() -> None:
 
 def leave(begun: bool) -> None:
     """Give the sweep's folder back, and remove it where no job has begun."""
-    for where in list(_entered):
+    places = list(_entered)
+    _lock.close()
+    for where in places:
         if not begun and not any(entry.is_dir() for entry in where.iterdir()):
             for name in ("sweep.json", "multirun.yaml"):
                 (where / name).unlink(missing_ok=True)
             cli.remove_empty(where)
-    _lock.close()
 
 
 def unfinished(root: Path, verb: str, words: list[str]) -> Path | None:

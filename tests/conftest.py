@@ -18,6 +18,7 @@ import pytest
 from diffsde import mixtures
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
+from diffsde.runs import runtime
 from diffsde.types import Coefficients
 
 REFERENCE = Path("reference", "gaussian_paths.json")
@@ -43,6 +44,15 @@ def double_precision() -> Iterator[None]:
         yield
     finally:
         jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture(autouse=True)
+def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins the machine anew, though one process runs them all, some with threads=1 and some without."""
+    monkeypatch.setenv("NPROC", "")
+    monkeypatch.delenv("NPROC")
+    yield
+    runtime._begun.clear()
 
 
 @pytest.fixture
@@ -84,17 +94,46 @@ def path(request: pytest.FixtureRequest) -> GaussianPath:
     return EVERY_PATH[request.param]
 
 
+def shared() -> Path:
+    """Where files lie that are no part of the repository: $DIFFSDE_SHARED, or a folder `shared` beside it."""
+    return Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
+
+
+@pytest.fixture
+def mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of MNIST's original files, where DIFFSDE_DATA points in this test."""
+    folder = shared() / "mnist"
+    if not folder.is_dir():
+        pytest.skip(f"MNIST's files are not here: no {folder}; set DIFFSDE_SHARED to the folder that holds mnist/")
+    monkeypatch.setenv("DIFFSDE_DATA", str(folder))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def reference() -> list[dict[str, Any]]:
     """The 168 cases computed elsewhere with 50 digits, from $DIFFSDE_SHARED or a folder `shared` beside the
     repository.
     """
-    shared = Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    file = shared / REFERENCE
+    file = shared() / REFERENCE
     if not file.is_file():
         pytest.skip(
-            f"the reference values are not here: no {REFERENCE} in {shared}; set DIFFSDE_SHARED to their folder"
+            f"the reference values are not here: no {REFERENCE} in {shared()}; set DIFFSDE_SHARED to their folder"
         )
     cases = json.loads(file.read_text())["cases"]
     assert len(cases) == 168
     return cases
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """What is right for one run, to keep the memory of every step, would let a process of hundreds of runs only grow."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffsde.memory.hold", lambda: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_forgotten() -> Iterator[None]:
+    """Compiled programs that are kept for the next job of a sweep, after each file of tests."""
+    yield
+    runtime._programs.clear()

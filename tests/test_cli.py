@@ -64,6 +64,7 @@ REFUSED = [
     ("train processes=2", "need coordinator=host:port"),
     ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
     ("train coordinator=localhost", "needs host:port"),
+    ("train coordinator=slurm", "this is no step of a SLURM job; start it by srun"),
     ("train shard=true", "there is only one"),
     ("train -m stepz=1,2", "stepz is not known"),
     ("train -m seed=0,1 hydra/launcher=batsh", "'batsh' is not a choice (did you mean 'batch'?)"),
@@ -138,7 +139,7 @@ def test_a_folder_that_is_no_run_or_has_no_checkpoint(
 def test_train_writes_the_run_folder(trained: Path) -> None:
     names = {str(path.relative_to(trained)) for path in trained.rglob("*") if "checkpoints" not in str(path)}
     assert names == {
-        "config.json", "metrics.jsonl", "summary.json", "plots", "plots/loss.png",
+        ".lock", "config.json", "metrics.jsonl", "summary.json", "plots", "plots/loss.png",
         ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
     }  # fmt: skip
     assert [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()] == [10, 20]
@@ -183,7 +184,7 @@ def test_a_multirun_makes_a_folder_for_each_job(here: Path, capsys: pytest.Captu
     error = capsys.readouterr().err
     assert error.count("seed is 'bad'") == 2 and "job 1" in error and "job 3" in error
     names = {path.name for path in (here / "sweep").iterdir()}
-    assert names == {"0", "1", "2", "3", "multirun.yaml", "sweep.json", "sweep.csv", "sweep.png"}
+    assert names == {".lock", "0", "1", "2", "3", "multirun.yaml", "sweep.json", "sweep.csv", "sweep.png"}
     assert [path.name for path in (here / "sweep" / "1").iterdir()] == ["error.json"]
     kept = json.loads((here / "sweep" / "2" / "config.json").read_text())["config"]
     assert kept["path"]["name"] == "sqrt"

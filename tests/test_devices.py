@@ -32,16 +32,24 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_eight_devices_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
-    """The batch split over 8, with the parameters whole and split, and in accumulated parts; samples split over 8."""
-    for name, words in {
-        "whole": [],
-        "sharded": ["shard=true"],
-        "parts": ["accumulate=2", "shard=true"],
-    }.items():
-        diffsde([*TRAIN, *words, "devices=8", f"hydra.run.dir={name}"], tmp_path)
-        assert json.loads((tmp_path / name / "summary.json").read_text())["devices"] == 8
-        np.testing.assert_allclose(losses(tmp_path / name), losses(alone), rtol=2e-5)
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([], marks=pytest.mark.slow),
+        pytest.param(["shard=true"], marks=pytest.mark.slow),
+        ["accumulate=2", "shard=true"],
+    ],
+    ids=" ".join,
+)
+def test_eight_devices_train_what_one_does(words: list[str], alone: Path, tmp_path: Path) -> None:
+    """The batch split over 8, with the parameters whole and split, and in accumulated parts."""
+    diffsde([*TRAIN, *words, "devices=8", "hydra.run.dir=run"], tmp_path)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["devices"] == 8
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone), rtol=2e-5)
+
+
+def test_eight_devices_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
+    """Samples and trajectories split over 8, which does not divide their number."""
     few = ["sample", f"run={alone}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false", "save_every=2"]
     diffsde([*few, "hydra.run.dir=one"], tmp_path)
     diffsde([*few, "devices=8", "hydra.run.dir=eight"], tmp_path)
@@ -51,13 +59,16 @@ def test_eight_devices_train_and_sample_what_one_does(alone: Path, tmp_path: Pat
 
 
 def test_two_processes_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
-    """Two real processes on this machine, the parameters split between them; the folder is the first one's."""
+    """Two real processes on this machine, the parameters split between them; the folder is the first one's.
+
+    They train by an address and sample as a SLURM job step.
+    """
     out, drawn = tmp_path / "two", tmp_path / "drawn"
     assert two_processes([*TRAIN, "shard=true", f"hydra.run.dir={out}"]) == [0, 0]
     np.testing.assert_allclose(losses(out), losses(alone), rtol=2e-5)
     assert json.loads((out / "summary.json").read_text())["devices"] == 2
     few = ["sample", f"run={out}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false"]
-    assert two_processes([*few, f"hydra.run.dir={drawn}"]) == [0, 0]
+    assert two_processes([*few, f"hydra.run.dir={drawn}"], slurm=True) == [0, 0]
     diffsde([*few, "hydra.run.dir=one"], tmp_path)
     ours, theirs = (np.load(folder / "samples.npz")["x"] for folder in (drawn, tmp_path / "one"))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
@@ -119,7 +130,7 @@ def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float64"])
+@pytest.mark.parametrize("precision", ["bfloat16", pytest.param("float64", marks=pytest.mark.slow)])
 def test_precision_is_that_of_the_products(precision: str, alone: Path, tmp_path: Path) -> None:
     """bfloat16 stays near float32's losses but not on them, its parameters float32; float64 has numbers of its own, drawn
     in double precision, and its parameters are not float32's.

@@ -27,8 +27,9 @@ SMALL: dict[str, Any] = {
     "dit": DiT(patch=4, width=12, depth=2, heads=3, expand=2, time_frequencies=3),
     "unet": UNet(channels=(4, 6), depth=1, heads=2, time_frequencies=3),
 }
-IMAGES = ("mixer", "dit", "unet")
-EVERY = pytest.mark.parametrize("name", SMALL)
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("dit", "unet")]  # they take most of a minute to compile
+IMAGES = ("mixer", *LONG)
+EVERY = pytest.mark.parametrize("name", ("mlp", "mixer", *LONG))
 
 
 def random_parameters(net: Any, shape: tuple[int, ...] = SHAPE, classes: int = 0) -> tuple[Any, Any]:

@@ -35,6 +35,8 @@ DOORS = {
     "tensorboardX": {"loggers"},
     "wandb": {"loggers"},
     "mlflow": {"loggers"},
+    "sklearn": {"datasets"},
+    "PIL": {"datasets", "loggers"},
 }
 
 

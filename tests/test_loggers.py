@@ -240,6 +240,19 @@ def test_what_goes_in_comes_out(tracker: Logger, here: Path) -> None:
     assert [entry.name for entry in here.iterdir()] == ["outputs"]
 
 
+def test_runs_that_are_open_at_once_are_apart(tracker: Logger, here: Path) -> None:
+    """The members of an ensemble, trained by one program."""
+    folders = [here / "outputs" / "sweep" / name for name in "01"]
+    with begun(tracker, folders[0]) as first, begun(tracker, folders[1]) as second:
+        for step in (10, 20):
+            first.log(step, {"loss": loss(step)})
+            second.log(step, {"loss": -loss(step)})
+    for folder, sign in zip(folders, (1, -1), strict=True):
+        curve = kept(tracker, folder).curves["loss"]
+        assert [step for step, _ in curve] == [10, 20]
+        np.testing.assert_allclose([value for _, value in curve], [sign * loss(10), sign * loss(20)], rtol=1e-7)
+
+
 @pytest.mark.parametrize("checkpoint", [0, 20])
 def test_a_run_that_goes_on_is_one_run_with_no_step_twice(tracker: Logger, here: Path, checkpoint: int) -> None:
     """Stopped at step 40 with a checkpoint at 20 (or none), twice; then to the end: every step once, in order."""

@@ -29,6 +29,8 @@ from diffsde.optimizers import (
     hidden,
     learning_rate,
 )
+from diffsde.runs.fitting import named, unnamed
+from diffsde.training import TrainState
 
 HIDDEN = "layers/1/kernel"
 IMAGES = ("mixer", "dit", "unet")
@@ -385,14 +387,19 @@ def test_descends(optimizer: Optimizer) -> None:
 
 @pytest.mark.parametrize("optimizer", EVERY)
 def test_states_can_be_kept(optimizer: Optimizer, tmp_path: Path) -> None:
-    """A checkpoint gives back every array of the state, and of one structure with and without a clip."""
-    state = moves(optimizer, 3)[1]
-    checkpoints.save(tmp_path, 3, state)
-    back = checkpoints.load(tmp_path)[1]
-    kept, given = (sorted(np.asarray(x).tobytes() for x in jax.tree.leaves(tree)) for tree in (back, state))
-    assert kept == given
+    """A checkpoint gives back every array of the state in its place, and of one structure with and without a clip."""
+    opt_state = moves(optimizer, 3)[1]
+    state = TrainState(jnp.asarray(3), parameters(), parameters(), opt_state)
+    keeper = checkpoints.Keeper(tmp_path, 1, lambda saved: None)
+    keeper.save(3, named(state))
+    keeper.wait()
+    empty = jax.tree.map(jnp.zeros_like, state)
+    back = unnamed(empty, checkpoints.load(tmp_path, pytest.fail)[1], tmp_path)
+    assert jax.tree.structure(back) == jax.tree.structure(state)
+    for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
     clipped = dataclasses.replace(optimizer, clip=1.0).transform(100)
-    assert jax.tree.structure(jax.eval_shape(clipped.init, parameters())) == jax.tree.structure(state)
+    assert jax.tree.structure(jax.eval_shape(clipped.init, parameters())) == jax.tree.structure(opt_state)
 
 
 def test_adam_follows_its_schedule() -> None:

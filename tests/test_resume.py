@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import math
 import os
 import random
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -15,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffsde import checkpoints
 from diffsde.cli import main
+from diffsde.errors import UserError
+from diffsde.loggers import NoLogger
 from diffsde.runs import fitting, folder
+from diffsde.training import TrainState
+from diffsde.types import Moments
 
 SMALL = ["batch_size=32", "net.widths=[16]", "ema=[0.9,0.99]", "threads=1"]
 RUN = ["train", *SMALL, "steps=400", "log_every=30", "checkpoint_every=50"]
@@ -109,10 +118,13 @@ def test_run_names_the_run_to_go_on_with(
 ) -> None:
     with monkeypatch.context() as patched:
         stop_at(patched, 200, signal.SIGTERM)
-        assert main([*RUN, "hydra.run.dir=mine"]) == 143
+        assert main([*RUN, "keep=9", "hydra.run.dir=mine"]) == 143
     assert main(["train", "run=mine", "steps=500"]) == 2
     assert "it takes no steps=500" in capsys.readouterr().err
+    kept = len(checkpoints.steps(here / "mine" / "checkpoints"))
+    assert kept > 2
     assert main(["train", "run=mine", "threads=1"]) == 0
+    assert len(checkpoints.steps(here / "mine" / "checkpoints")) > kept  # under its own keep and checkpoint_every too
     assert_same(here / "mine", whole)
     assert main(["train", "run=mine", "threads=1"]) == 0
     assert "finished before: mine" in capsys.readouterr().out
@@ -153,9 +165,8 @@ def test_resume_false_begins_afresh_and_another_config_is_not_gone_on_with(
 
 def test_a_run_that_another_process_writes_is_left_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "run").mkdir()
-    (here / "run" / "notes.txt").touch()  # an empty folder would be taken away again
     holder = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, os, sys, time; f = os.open('run', os.O_RDONLY);"
+        [sys.executable, "-c", "import fcntl, os, sys, time; f = os.open('run/.lock', os.O_RDWR | os.O_CREAT);"
          " fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE,
     )  # fmt: skip
@@ -168,6 +179,72 @@ def test_a_run_that_another_process_writes_is_left_alone(here: Path, capsys: pyt
     holder.kill()
     holder.wait()
     assert not folder.is_held(here / "run")
+
+
+def test_the_lock_is_one_that_other_hosts_see(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS passes on an exclusive lock of a regular file that is open for writing, a shared one of any regular file."""
+    honest = fcntl.flock
+
+    def over_nfs(descriptor: int, how: int) -> None:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return  # kept on this host
+        if how & fcntl.LOCK_EX and not fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE:
+            raise OSError(errno.EBADF, "not open for writing")
+        honest(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", over_nfs)
+    assert not folder.is_held(here)
+    with folder.held(here):
+        assert folder.is_held(here)
+        with pytest.raises(UserError, match="is being written by another process"), folder.held(here):
+            pass
+    assert not folder.is_held(here)
+
+
+def test_those_that_ask_who_writes_do_not_disturb_one_another(here: Path) -> None:
+    """The processes of one run all look for an unfinished one as they start."""
+    with folder.held(here):
+        pass
+    asking = os.open(here / folder.LOCK, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    assert not folder.is_held(here)
+    os.close(asking)
+
+
+def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path) -> None:
+    words = [*RUN, "steps=60", "checkpoint_every=20", "best=true", "keep=1", "hydra.run.dir=run"]
+    assert main(words) == 0
+    lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
+    scores = {line["step"]: line["score"] for line in lines if "score" in line}
+    assert set(scores) == {20, 40, 60} and all(map(math.isfinite, scores.values()))
+    assert fitting.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
+
+
+def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each times its own steps, also while it saves: dispatches of different lengths would wait for each other for ever."""
+    monkeypatch.setattr(fitting.processes, "agree", lambda *values: (*values[:2], 3)[: len(values)])
+    counts: list[int] = []
+
+    def program(run: Any, state: TrainState, count: Any) -> tuple[TrainState, Any]:
+        counts.append(int(count))
+        return state._replace(step=state.step + count), jnp.ones(20)
+
+    plan = fitting.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
+    one = fitting.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())))
+    one.recorder = NoLogger().open(here, {}, 0, pytest.fail)
+    nothing: dict[str, Any] = {}
+    fitting.fit(program, None, TrainState(jnp.asarray(0), nothing, nothing, ()), [one], plan, lambda i, state: 0.0)  # type: ignore[arg-type]
+    assert counts == [1, 3, 3, 3] + 3 * [3, 3, 3, 1]
+
+
+def test_a_power_cut_does_not_leave_an_empty_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file holds is on the disk before it has its name."""
+    order: list[str] = []
+    sync, move = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("on disk"), sync(descriptor)))
+    monkeypatch.setattr(os, "replace", lambda *paths: (order.append("in place"), move(*paths)))
+    folder.write_json(here / "x.json", {"a": 1})
+    assert order == ["on disk", "in place"] and json.loads((here / "x.json").read_text()) == {"a": 1}
 
 
 def test_the_best_checkpoint_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -240,18 +317,31 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def two_processes(words: list[str], kill_after: float | None = None, run: Path | None = None) -> list[int]:
-    """One run of two processes, killed both after so many seconds of training, or left to end: their exit statuses."""
+def two_processes(
+    words: list[str], kill_after: float | None = None, run: Path | None = None, slurm: bool = False
+) -> list[int]:
+    """One run of two processes, killed both so many seconds after the first checkpoint, or left to end: their exit statuses.
+
+    slurm: they find one another by the environment that srun gives them.
+    """
     port = free_port()
-    both = [
-        subprocess.Popen(
-            [*DIFFSDE, *words, f"coordinator=localhost:{port}", "processes=2", f"process={rank}"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    both = []
+    for rank in range(2):
+        how, env = [f"coordinator=localhost:{port}", "processes=2", f"process={rank}"], dict(os.environ)
+        if slurm:
+            how = ["coordinator=slurm"]
+            env |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"}
+            env |= {
+                "SLURM_NTASKS": "2",
+                "SLURM_STEP_NUM_TASKS": "2",
+                "SLURM_PROCID": str(rank),
+                "SLURM_LOCALID": str(rank),
+            }
+        both.append(
+            subprocess.Popen([*DIFFSDE, *words, *how], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
-        for rank in range(2)
-    ]  # fmt: skip
     if kill_after is not None and run is not None:
-        while not (run / "metrics.jsonl").exists() and both[0].poll() is None:
+        while not checkpoints.steps(run / "checkpoints") and both[0].poll() is None:
             time.sleep(0.02)
         time.sleep(kill_after)
         for process in both:
@@ -266,7 +356,7 @@ def test_two_processes_killed_and_resumed(here: Path) -> None:
     """
     words = ["train", *SMALL, "steps=600", "log_every=50", "checkpoint_every=50", "shard=true", "optimizer.warmup=10"]
     assert two_processes([*words, "hydra.run.dir=whole"]) == [0, 0]
-    assert two_processes([*words, "hydra.run.dir=run"], kill_after=1.0, run=here / "run") == [-9, -9]
+    assert two_processes([*words, "hydra.run.dir=run"], kill_after=0.3, run=here / "run") == [-9, -9]
     assert 0 < checkpoints.steps(here / "run" / "checkpoints")[-1] < 600
     assert two_processes([*words, "hydra.run.dir=run"]) == [0, 0]
     assert_same(here / "run", here / "whole")

@@ -59,7 +59,7 @@ def leaves(run: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(checkpoints.load(run / "checkpoints", pytest.fail)[1])]
 
 
-@pytest.mark.parametrize("how", ["vmap", "each"])
+@pytest.mark.parametrize("how", ["vmap", pytest.param("each", marks=pytest.mark.slow)])
 def test_each_job_of_a_batch_is_the_run_it_would_be_alone(how: str, here: Path) -> None:
     """Over the seed and four numbers of path, optimizer and average; and a job of another structure among them."""
     together = ["hydra/launcher=batch", f"hydra.launcher.together={how}"]
@@ -104,10 +104,10 @@ def test_a_sweep_over_sigma_compiles_once(launcher: list[str], here: Path, compi
 
 
 def test_after_the_first_job_nothing_is_compiled(here: Path, compiled: list[str]) -> None:
-    """Sixteen seeds: what the second and later jobs compile is nothing at all."""
+    """Eight seeds: what the second and later jobs compile is nothing at all."""
     assert main(["train", "-m", "seed=20", *TRAIN, "hydra.sweep.dir=first"]) == 0
     compiled.clear()
-    assert main(["train", "-m", "seed=" + ",".join(map(str, range(16))), *TRAIN, "hydra.sweep.dir=sweep"]) == 0
+    assert main(["train", "-m", "seed=" + ",".join(map(str, range(8))), *TRAIN, "hydra.sweep.dir=sweep"]) == 0
     assert compiled == []
     assert {row["seconds_compile"] for row in table(here / "sweep")} == {"0.0"}
 
@@ -168,6 +168,85 @@ def test_a_vmapped_group_goes_on_too(here: Path, monkeypatch: pytest.MonkeyPatch
     for job in "012":
         for ours, theirs in zip(leaves(here / "sweep" / job), leaves(here / "whole" / job), strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_signal_in_the_last_steps_of_a_job_ends_the_sweep(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", "-m", "seed=0,1", *TRAIN, "hydra.sweep.dir=sweep"]
+    stop_in_job(monkeypatch, 1, 40)
+    assert main(words) == 143
+    assert not (here / "sweep" / "1").exists()
+    assert main(words) == 0
+    assert [row["status"] for row in table(here / "sweep")] == ["done", "done"]
+
+
+@pytest.mark.parametrize("order", [("float32", "float64"), ("float64", "float32")])
+def test_precisions_in_one_batch(order: tuple[str, str], here: Path) -> None:
+    """Each group under its own: the switch to 64 bits is of the whole process."""
+    words = ["train", "-m", *TRAIN, f"precision={','.join(order)}", "hydra/launcher=batch"]
+    try:
+        assert main([*words, "hydra.launcher.together=vmap", "hydra.sweep.dir=sweep"]) == 0
+        for i, precision in enumerate(order):
+            assert main(["train", *TRAIN, f"precision={precision}", f"hydra.run.dir={precision}"]) == 0
+            jax.config.update("jax_enable_x64", True)  # to read either
+            for ours, theirs in zip(leaves(here / "sweep" / str(i)), leaves(here / precision), strict=True):
+                assert ours.dtype == theirs.dtype
+                np.testing.assert_array_equal(ours, theirs)
+    finally:
+        jax.config.update("jax_enable_x64", False)
+
+
+def test_a_group_has_its_own_time_to_compile(here: Path) -> None:
+    words = ["train", "-m", "steps=30", "batch_size=16", "log_every=10", "seed=0,1", "hydra/launcher=batch"]
+    words.append("hydra.launcher.together=vmap")
+    assert main([*words, "net.widths=[7]", "hydra.sweep.dir=before"]) == 0
+    assert main([*words, "net.widths=[9],[7]", "hydra.sweep.dir=sweep"]) == 0
+    seconds = {row["net.widths"]: float(row["seconds_compile"]) for row in table(here / "sweep")}
+    assert seconds["[9]"] > 0 and seconds["[7]"] == 0
+
+
+def test_a_refused_job_that_is_done_later_counts_as_done(here: Path) -> None:
+    words = ["sample", "-m", "run=a,b", "n=40", "steps=5", "plots=false", "hydra.sweep.dir=sweep"]
+    assert main(["train", *TRAIN, "hydra.run.dir=a"]) == 0
+    assert main(words) == 2
+    assert main(["train", *TRAIN, "hydra.run.dir=b"]) == 0
+    assert main(words) == 0
+    assert [row["status"] for row in table(here / "sweep")] == ["done", "done"]
+
+
+def test_the_folder_of_another_sweep_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "-m", "seed=0,1", *DRAW, "hydra.sweep.dir=sweep"]) == 0
+    capsys.readouterr()
+    assert main(["sample", "-m", "seed=2,3", *DRAW, "hydra.sweep.dir=sweep"]) == 2
+    assert "already holds another run" in capsys.readouterr().err
+    assert [row["seed"] for row in table(here / "sweep")] == ["0", "1"]
+
+
+def test_a_sweep_in_a_linked_folder_is_run_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "real").mkdir()
+    (here / "link").symlink_to("real")
+    words = ["sample", "-m", "seed=0,1", *DRAW, "hydra/launcher=batch", "hydra.launcher.together=vmap"]
+    assert main([*words, "hydra.sweep.dir=link/sweep"]) == 0
+    assert "finished before" not in capsys.readouterr().out
+
+
+def test_run_is_not_of_a_sweep(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "run=x", "seed=0,1", *TRAIN, "hydra.sweep.dir=sweep"]) == 2
+    assert "run= goes on with one run" in capsys.readouterr().err
+
+
+def test_a_sample_folder_is_of_one_trajectory_and_one_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`keep` says what sample computes, unlike train's; and run=latest is what it was."""
+    words = ["sample", *DRAW, "save_every=2", "hydra.run.dir=kept"]
+    assert main([*words, "keep=5"]) == 0
+    assert main([*words, "keep=6"]) == 2
+    words = ["sample", "n=40", "steps=5", "plots=false", "hydra.run.dir=latest"]
+    assert main(["train", *TRAIN]) == 0
+    assert main(words) == 0
+    assert main(words) == 0
+    capsys.readouterr()
+    assert main(["train", *TRAIN, "seed=5"]) == 0
+    assert main(words) == 2
+    assert "already holds another run" in capsys.readouterr().err
 
 
 def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

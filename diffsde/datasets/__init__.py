@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from diffsde.datasets.arrays import ArrayFile
-from diffsde.datasets.dataset import Dataset, FiniteDataset, MixtureDataset, draw_many, measure, point_shape
+from diffsde.datasets.dataset import Dataset, Examples, FiniteDataset, MixtureDataset, draw_many, point_shape
+from diffsde.datasets.digits import Digits
+from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Ring
+from diffsde.datasets.mnist import MNIST, FashionMNIST
 from diffsde.datasets.toys import Checkerboard, Moons, SCurve
 
 DATASETS: dict[str, type[Dataset]] = {
@@ -14,7 +17,11 @@ DATASETS: dict[str, type[Dataset]] = {
     "moons": Moons,
     "scurve": SCurve,
     "checkerboard": Checkerboard,
+    "digits": Digits,
+    "mnist": MNIST,
+    "fashion_mnist": FashionMNIST,
+    "image_folder": ImageFolder,
     "array": ArrayFile,
 }
 
-__all__ = ["DATASETS", "Dataset", "FiniteDataset", "MixtureDataset", "draw_many", "measure", "point_shape"]
+__all__ = ["DATASETS", "Dataset", "Examples", "FiniteDataset", "MixtureDataset", "draw_many", "point_shape"]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde import mixtures
+from diffsde.errors import UserError
 from diffsde.types import Array, Key, Moments
 
 MEASURED = 65_536  # draws from which mean and std are measured: a standard error of 0.3% for the std
+PART = 1 << 20  # numbers summed at a time
 
 
 class Dataset(abc.ABC):
@@ -25,19 +30,88 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Any: ...
 
+    def test(self) -> Any:
+        """The arrays of the points that are kept from training, as `load` gives the others. Raises UserError for none."""
+        raise UserError("dataset: this one has no test split; mnist, fashion_mnist and digits have one")
+
     def least_variance(self) -> float:
         """The least variance of the data about the set that it lies near; 0, the worst a sampler can meet, where unknown."""
         return 0.0
 
+    def classes(self, arrays: Any) -> int:
+        """How many classes the labels tell apart: 0, 1, ..., classes - 1; 0 where there are no labels."""
+        return 0
+
     @abc.abstractmethod
     def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
 
+    def draw_labelled(self, arrays: Any, key: Key, count: int) -> tuple[Array, Array | None]:
+        """The points that `draw` gives for this key, and the class (count,) of each, None where there are no labels."""
+        return self.draw(arrays, key, count), None
+
+    def measure(self, arrays: Any, key: Key) -> Moments:
+        """Mean (*shape,) and root-mean-square std () of the data: of 65,536 draws, where it has no better answer."""
+        points = draw_many(self, arrays, key, MEASURED)
+        mean = jnp.mean(points, axis=0)
+        return Moments(mean, jnp.sqrt(jnp.mean((points - mean) ** 2)))
+
+
+class Examples(NamedTuple):
+    """N points x: floats (N, *shape), or images in bytes (N, H, W, C) uint8; the class y (N,) int32 of each, or None."""
+
+    x: Array
+    y: Array | None = None
+
 
 class FiniteDataset(Dataset):
-    """A dataset of N points (N, *shape), which are all of its arrays; drawn with replacement."""
+    """A dataset of N points, drawn with replacement. flip: half of the images drawn are mirrored, left for right.
 
-    def draw(self, arrays: Array, key: Key, count: int) -> Array:
-        return arrays[jax.random.randint(key, (count,), 0, arrays.shape[0])]
+    Images stay bytes on the device, and what is drawn of them is x/127.5 - 1, (H, W, C) in [-1, 1].
+    """
+
+    flip: bool
+
+    @abc.abstractmethod
+    def load(self) -> Examples: ...
+
+    def classes(self, arrays: Examples) -> int:
+        return 0 if arrays.y is None else int(np.asarray(arrays.y).max()) + 1
+
+    def draw(self, arrays: Examples, key: Key, count: int) -> Array:
+        return self.draw_labelled(arrays, key, count)[0]
+
+    def draw_labelled(self, arrays: Examples, key: Key, count: int) -> tuple[Array, Array | None]:
+        row = jax.random.randint(key, (count,), 0, arrays.x.shape[0])
+        x = as_points(arrays.x[row])
+        if self.flip:
+            turned = jax.random.bernoulli(jax.random.fold_in(key, 1), shape=(count, 1, 1, 1))
+            x = jnp.where(turned, mirrored(x), x)
+        return x, None if arrays.y is None else arrays.y[row]
+
+    def points(self, arrays: Examples) -> Array:
+        """Every point that can be drawn, all equally likely: (N, *shape), or (2 N, *shape) with their mirror images."""
+        x = as_points(arrays.x)
+        return jnp.concatenate([x, mirrored(x)]) if self.flip else x
+
+    def measure(self, arrays: Examples, key: Key) -> Moments:
+        """Exactly, in float64 on the host, a part after another; about the first point, so that nothing cancels."""
+        x = np.asarray(arrays.x)
+        first = x[0].astype(np.float64)
+        total, squares = np.zeros_like(first), 0.0
+        rows = max(1, PART // first.size)
+        for begin in range(0, len(x), rows):
+            part = x[begin : begin + rows] - first
+            total += part.sum(axis=0)
+            squares += float(np.vdot(part, part))
+        offset = total / len(x)
+        mean, variance = first + offset, squares / x.size - np.mean(offset**2)
+        if self.flip:  # the mean becomes symmetric, and its asymmetry goes into the variance
+            odd = (mean - mirrored(mean)) / 2
+            mean, variance = mean - odd, variance + np.mean(odd**2)
+        std = np.sqrt(max(variance, 0.0))
+        if x.dtype == np.uint8:
+            mean, std = mean / 127.5 - 1, std / 127.5
+        return Moments(jnp.asarray(mean, float), jnp.asarray(std, float))
 
 
 class MixtureDataset(Dataset):
@@ -56,6 +130,22 @@ class MixtureDataset(Dataset):
         return mixtures.sample(arrays, key, count)
 
 
+def as_points(x: Array) -> Array:
+    """Bytes to [-1, 1], x/127.5 - 1; floats as they are. In this order 0 and 255 are -1 and 1 however it is compiled."""
+    return (x.astype(float) - 127.5) / 127.5 if x.dtype == jnp.uint8 else x
+
+
+def mirrored(x: Any) -> Any:
+    """Images (..., H, W, C), left for right."""
+    return x[..., ::-1, :]
+
+
+def stamp(files: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
+    """What differs when a file has changed: what is loaded is kept under it, for the jobs of a sweep."""
+    found = [(path, path.stat()) for path in files]
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in found)
+
+
 def point_shape(dataset: Dataset, arrays: Any) -> tuple[int, ...]:
     """The shape of one data point."""
     return jax.eval_shape(partial(dataset.draw, count=1), arrays, jax.random.key(0)).shape[1:]
@@ -65,10 +155,3 @@ def point_shape(dataset: Dataset, arrays: Any) -> tuple[int, ...]:
 def draw_many(dataset: Dataset, arrays: Any, key: Key, count: int) -> Array:
     """`count` points, (count, *shape)."""
     return dataset.draw(arrays, key, count)
-
-
-def measure(dataset: Dataset, arrays: Any, key: Key) -> Moments:
-    """Mean (*shape,) and root-mean-square std () of the data, measured from 65,536 draws."""
-    points = draw_many(dataset, arrays, key, MEASURED)
-    mean = jnp.mean(points, axis=0)
-    return Moments(mean, jnp.sqrt(jnp.mean((points - mean) ** 2)))

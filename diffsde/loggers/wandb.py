@@ -37,6 +37,7 @@ class WandbRun(Session):
             name=title(config),
             config=flat(config) | {"folder": str(folder)},
             dir=str(folder),
+            reinit="create_new",  # the members of an ensemble are open at once; by default all would get the first one's
             settings=wandb.Settings(console="off", silent=True, finish_timeout=UPLOAD),
         )
         self._step = int(known["step"]) if self._run.offline else self._run.starting_step - 1

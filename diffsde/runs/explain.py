@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.build import positive, read, valid_last
-from diffsde.datasets import Dataset, MixtureDataset, measure
+from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, has_finite_loss, resolve_weight
@@ -136,7 +136,7 @@ def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
     if isinstance(chosen.dataset, MixtureDataset):
         moments = exact_moments(chosen.dataset.mixture())
     else:
-        moments = measure(chosen.dataset, chosen.dataset.load(), jax.random.key(0))
+        moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
     problem = resolve_weight(asked)
     if has_finite_loss(problem):

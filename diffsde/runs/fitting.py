@@ -94,7 +94,7 @@ class Member:
 
     def save(self, step: int, state: TrainState, score: Callable[[TrainState], float]) -> None:
         """Begin to write a checkpoint, the lines that belong to it being on the disk before."""
-        if self.failed or step in checkpoints.steps(self.out / "checkpoints"):
+        if self.failed:
             return
         if self.plan.best:
             self.write({"step": step, "score": score(state)})
@@ -132,21 +132,24 @@ def fit(
     """
     first = step = int(np.max(np.asarray(state.step)))
     waiting: deque[tuple[int, int, jax.Array]] = deque()
-    stride, saved_at, began = 1, time.perf_counter(), (time.perf_counter(), time.process_time())
+    stride = wish = 1  # steps in a dispatch: of all processes, and as this one has timed them
+    saved_at, began = time.perf_counter(), (time.perf_counter(), time.process_time())
     before = [one.seconds() for one in members]
     mark = began[0]
 
     def read_out(until: int) -> None:
-        nonlocal mark, stride
+        nonlocal mark, wish
         while len(waiting) > until:
             done, counted, values = waiting.popleft()
             losses = np.atleast_2d(np.asarray(values))[:, :counted]
             now = time.perf_counter()
-            stride = max(1, min(plan.log_every, int(SLICE * counted / max(now - mark, 1e-9))))
+            wish = max(1, min(plan.log_every, int(SLICE * counted / max(now - mark, 1e-9))))
             mark = now
             for i, (one, mine) in enumerate(zip(members, losses, strict=True)):
+                if one.failed:
+                    continue
                 one.window += mine.tolist()
-                if one.failed or (done % plan.log_every and done != plan.steps):
+                if done % plan.log_every and done != plan.steps:
                     continue
                 loss = float(np.mean(np.asarray(one.window, np.float32)))
                 one.window = []
@@ -160,15 +163,19 @@ def fit(
                         f"the loss became {loss} before step {done}; try a smaller lr, see {one.log}"
                     )
             if all(one.failed for one in members):
+                for one in members:
+                    one.keeper.wait()
                 raise members[0].failed or AssertionError
             latest = [one.losses()[-1] for one in members if one.losses()]
             if latest:
                 progress.update(done, f"loss {min(latest):.4f}" + (f" to {max(latest):.4f}" if split else ""))
 
     def save() -> None:
+        nonlocal mark
         read_out(until=0)
         for i, one in enumerate(members):
             one.save(step, member(state, i) if split else state, partial(score, i))
+        mark = time.perf_counter()
 
     with report.Steps("train", plan.steps, first) as progress, stoppable() as asked:
         while step < plan.steps:
@@ -182,23 +189,27 @@ def fit(
                 due = step % plan.checkpoint_every == 0
             else:
                 due = time.perf_counter() - saved_at > EVERY
-            stop, now, stride = processes.agree(max(asked, default=0), due or step == plan.steps, stride)
+            stop, now, stride = processes.agree(max(asked, default=0), due or step == plan.steps, wish)
             if now or stop:
                 save()
                 saved_at = time.perf_counter()
-            if stop and step < plan.steps:
-                for one in members:
-                    one.keeper.wait()
-                raise Stopped(f"at step {step} of {plan.steps}, saved; the same command goes on from there", stop)
-        read_out(until=0)
-    for one in members:
-        one.keeper.wait()
+            if stop:
+                break
+        for one in members:
+            one.keeper.wait()
+        (stop,) = processes.agree(max(asked, default=0))
+        if stop:  # at the last step too: a sweep would begin its next job
+            raise Stopped(f"at step {step} of {plan.steps}, saved; the same command goes on from there", stop)
     return state
 
 
 def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
-    """Of these steps the one whose score in the log is lowest; None where none has one."""
-    scores = {int(line["step"]): line["score"] for line in lines if "score" in line and line["step"] in saved}
+    """Of these steps the one whose score in the log is lowest; None where none has one that is a number."""
+    scores = {
+        int(line["step"]): line["score"]
+        for line in lines
+        if line["step"] in saved and math.isfinite(line.get("score", math.nan))
+    }
     return min(scores, key=lambda step: scores[step]) if scores else None
 
 

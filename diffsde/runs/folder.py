@@ -10,24 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from diffsde.errors import UserError
 from diffsde.runs import processes
 
 FORMAT = 2  # of config.json
 
+LOCK = ".lock"
+
 # Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
-APART = (
-    "cache",
-    "cache_dir",
-    "threads",
-    "coordinator",
-    "processes",
-    "process",
-    "resume",
-    "checkpoint_every",
-    "keep",
-    "logger",
-)
+MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
+APART = {
+    "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger"),
+    "sample": (*MACHINE, "resume"),  # whose `keep` is of a trajectory's samples
+}
 
 
 def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
@@ -37,7 +34,7 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
     """
     if (folder / "config.json").exists():
         there = _read(folder)
-        if there.get("verb") != verb or not same(there.get("config"), config) or not config.get("resume", True):
+        if there.get("verb") != verb or not same(verb, there.get("config"), config) or not config.get("resume", True):
             raise UserError(f"'{folder}' already holds another run; nothing is overwritten, give another folder")
         return (folder / "summary.json").exists()
     if processes.leads():
@@ -47,11 +44,14 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the folder meanwhile; given back by the system however this one ends."""
+    """Keep other processes from writing the folder meanwhile; given back by the system however this one ends.
+
+    By a lock on a file in it, open for writing: NFS tells the other hosts of such a lock alone, of none on a folder.
+    """
     if not processes.leads():
         yield
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,21 +65,27 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process is writing the folder."""
+    """Whether another process is writing the folder; those that ask at the same time do not take each other for it."""
     try:
-        with held(folder):
-            return False
-    except UserError:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
         return True
+    finally:
+        os.close(descriptor)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two configs are of the same run, computed here or there."""
-    return isinstance(one, dict) and isinstance(other, dict) and _essence(one) == _essence(other)
+def same(verb: str, one: Any, other: Any) -> bool:
+    """Whether two configs of a verb are of the same run, computed here or there."""
+    return isinstance(one, dict) and isinstance(other, dict) and _essence(verb, one) == _essence(verb, other)
 
 
-def _essence(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in APART}
+def _essence(verb: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in APART[verb]}
 
 
 def unfinished(root: Path, verb: str, config: dict[str, Any]) -> Path | None:
@@ -89,7 +95,7 @@ def unfinished(root: Path, verb: str, config: dict[str, Any]) -> Path | None:
         ended = [path.with_name(name) for name in ("summary.json", "error.json")]
         if not any(end.exists() for end in ended) and not is_held(path.parent):
             content = _read(path.parent)
-            if content.get("verb") == verb and same(content.get("config"), config):
+            if content.get("verb") == verb and same(verb, content.get("config"), config):
                 found.append(path)
     return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
 
@@ -106,6 +112,8 @@ def _read(folder: Path) -> dict[str, Any]:
 def write(path: Path, save: Callable[[Path], object]) -> Path:
     """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
 
+    It is on the disk before it has its name, so that a power cut does not leave an empty one.
+
     Of several processes only the first writes.
     """
     if not processes.leads():
@@ -114,6 +122,8 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         save(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
@@ -125,7 +135,14 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
-    write_json(folder / "config.json", {"format": FORMAT, "verb": verb, "config": config})
+    """config.json, with the kind of device, which net=auto depends on."""
+    content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
+    write_json(folder / "config.json", content)
+
+
+def read_backend(folder: Path) -> str:
+    """The kind of device that a run was begun on: cpu, gpu or tpu."""
+    return str(_read(folder).get("backend", "cpu"))
 
 
 def read_config(folder: Path) -> dict[str, Any]:

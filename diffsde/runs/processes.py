@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from diffsde.errors import UserError
 
 T = TypeVar("T")
 LONGEST_PATH = 4096  # bytes
+WAIT = 300  # seconds for all processes to come
 
 _joined: list[tuple[str | None, int | None, int | None]] = []  # what this process was started with
 _rank = 0  # asked of JAX only once the processes have joined: before, the question would start its devices
@@ -25,7 +27,10 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     if coordinator is None:
         if processes is not None or process is not None:
             raise UserError("processes= and process= need coordinator=host:port, or coordinator=slurm alone")
-    elif coordinator != "slurm":
+    elif coordinator == "slurm":
+        if "SLURM_PROCID" not in os.environ:
+            raise UserError("coordinator=slurm: this is no step of a SLURM job; start it by srun, or give host:port")
+    else:
         if ":" not in coordinator or processes is None or process is None:
             raise UserError(
                 f"coordinator={coordinator} needs host:port, processes= (how many) and process= (which of them, from 0)"
@@ -40,13 +45,14 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     if coordinator == "slurm":
         _initialize(cluster_detection_method="slurm")
     elif coordinator is not None:
+        print(f"process {process} of {processes}: joining the others at {coordinator} ({WAIT} s at most)", flush=True)
         _initialize(coordinator_address=coordinator, num_processes=processes, process_id=process)
 
 
 def _initialize(**options: object) -> None:
     global _rank
     try:
-        jax.distributed.initialize(**options)  # type: ignore[arg-type]
+        jax.distributed.initialize(initialization_timeout=WAIT, **options)  # type: ignore[arg-type]
     except (RuntimeError, ValueError, KeyError) as error:
         raise UserError(
             f"coordinator: the processes could not join ({(str(error).splitlines() or [''])[0][:160]})"

@@ -22,6 +22,9 @@ from diffsde.samplers.ode import Heun
 from diffsde.types import Array, Key
 
 REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
+NUMBERS = (
+    2**23
+)  # in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each
 MEASURED = 10_000  # samples, and
 MEASURED_STEPS = 100  # steps of Heun's method that a metric during training is measured with
 
@@ -86,10 +89,16 @@ def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]
                 "floor": (mixture.weights.size - 1) / (2 * x.shape[0]),
             },
         }
-    size = min(len(x), MOST)
-    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * REFERENCES * size)).reshape(
-        2, REFERENCES, size, *x.shape[1:]
+    references, size = pairs(len(x), x[0].size)
+    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * references * size)).reshape(
+        2, references, size, *x.shape[1:]
     )
-    mine = np.asarray(x)[np.arange(REFERENCES * size) % len(x)].reshape(true[0].shape)
+    mine = np.asarray(x)[np.arange(references * size) % len(x)].reshape(true[0].shape)
     value, floor = (np.mean([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
     return {"w2": {"value": float(value), "floor": float(floor), "points": size}}
+
+
+def pairs(count: int, dimension: int) -> tuple[int, int]:
+    """How many pairs of sets a distance of `count` samples is averaged over, and the points in a set."""
+    size = min(count, MOST, max(1, NUMBERS // (2 * dimension)))
+    return min(REFERENCES, max(1, NUMBERS // (2 * size * dimension))), size

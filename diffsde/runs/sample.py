@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class SampleConfig:
             if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
                 raise ValueError(
                     "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
-                    " (dataset=array)"
+                    " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
                 )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
@@ -133,28 +134,38 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
     """
     outcomes: dict[int, float | UserError] = {}
     begun: dict[int, Job] = {}
-    for i, (config, out) in enumerate(jobs):
-        try:
-            runtime.begin(with_precision(config))
-            out = processes.same_folder(out)
-            if folder.claim(out, "sample", config):
-                report.say(f"finished before: {report.shown(out)}")
-                outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
-            else:
-                begun[i] = prepare(config, out)
-        except UserError as error:
-            outcomes[i] = error
-    for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
-        outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
+    machines: dict[int, dict[str, Any]] = {}
+    with ExitStack() as locks:
+        for i, (config, out) in enumerate(jobs):
+            try:
+                config = with_run(config)
+                machines[i] = with_precision(config)
+                runtime.begin(machines[i])
+                out = processes.same_folder(out)
+                if folder.claim(out, "sample", config):
+                    report.say(f"finished before: {report.shown(out)}")
+                    outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
+                else:
+                    locks.enter_context(folder.held(out))
+                    begun[i] = prepare(config, out)
+            except UserError as error:
+                outcomes[i] = error
+        for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
+            runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
+            outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def with_run(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the folder that run=latest means now, so that what goes on later does not take another for it."""
+    return config | {"run": str(folder.latest(OUTPUTS))} if config.get("run") == "latest" else config
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the run's precision where it gives none: float64 has to be switched on before anything is read."""
     if config.get("precision") is not None or config.get("run") == "oracle":
         return config
-    where = folder.latest(OUTPUTS) if config.get("run") == "latest" else Path(str(config.get("run")))
-    return config | {"precision": folder.read_config(where).get("precision")}
+    return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
 
 
 def prepare(config: dict[str, Any], out: Path) -> Job:
@@ -295,13 +306,13 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
         if isinstance(chosen.dataset, FiniteDataset):
-            points = chosen.dataset.load()
+            points = chosen.dataset.points(chosen.dataset.load())
             exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
             return exact, chosen.dataset, f"the exact field of {len(points):,} points"
         assert isinstance(chosen.dataset, MixtureDataset)
         mixture = chosen.dataset.mixture()
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
-    where = folder.latest(OUTPUTS) if chosen.run == "latest" else Path(chosen.run)
+    where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import name_of, positive, read, valid_seed
-from diffsde.datasets import Dataset, MixtureDataset, measure, point_shape
+from diffsde.datasets import Dataset, MixtureDataset, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Net, count, initialise, structure
+from diffsde.nets import Net, count, initialise, settle, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
@@ -103,7 +103,10 @@ class Job:
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
-        return ensembles.kind((self.run, self.state)), int(self.state.step), self.chosen.steps, plan_of(self.chosen)
+        if self.chosen.shard:  # its parameters take all devices, which the members of an ensemble would divide
+            return self.out
+        kind = ensembles.kind((self.run, self.state))
+        return kind, int(self.state.step), plan_of(self.chosen), self.chosen.precision
 
 
 def train(config: dict[str, Any], out: Path) -> float:
@@ -130,9 +133,9 @@ def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]
                     open_things.enter_context(begun[i].member.recorder)
             except UserError as error:
                 outcomes[i] = error
-        compiler = runtime.Compiler()
         for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
-            outcomes |= zip(indices, fit_group([begun[i] for i in indices], compiler), strict=True)
+            runtime.begin(begun[indices[0]].config)  # the last job to be prepared may have had another precision
+            outcomes |= zip(indices, fit_group([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
 
 
@@ -158,7 +161,8 @@ def plan_of(chosen: TrainConfig) -> Plan:
 def prepare_job(config: dict[str, Any], out: Path) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     chosen = read(TrainConfig, config)
-    run, params = prepare(chosen)
+    begun = (out / "config.json").exists()
+    run, params = prepare(chosen, folder.read_backend(out) if begun else None)
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
@@ -169,7 +173,7 @@ def prepare_job(config: dict[str, Any], out: Path) -> Job:
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = logger.open(out, config, step, report.warn)
-    if not (out / "config.json").exists():
+    if not begun:
         folder.write_config(out, "train", config)
     return Job(config, chosen, out, run, state, floor, member)
 
@@ -190,9 +194,9 @@ def layout_of(chosen: TrainConfig) -> Layout | None:
     return Layout(mesh, chosen.shard)
 
 
-def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserError]:
+def fit_group(jobs: list[Job]) -> list[float | UserError]:
     """Train jobs of one structure as one program, and finish each."""
-    plan, split = plan_of(jobs[0].chosen), len(jobs) > 1
+    compiler, plan, split = runtime.Compiler(), plan_of(jobs[0].chosen), len(jobs) > 1
     chunk, count = plan.log_every, np.int32(plan.log_every)
     run, state = jobs[0].run, jobs[0].state
     if split:
@@ -209,8 +213,11 @@ def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserE
         return figure(jobs[i], state)
 
     before = [job.member.seconds()[0] for job in jobs]
-    with suppress(UserError):  # every member has failed; each says why
+    try:
         state = fit(program, run, state, [job.member for job in jobs], plan, score, split)
+    except UserError:
+        if not all(job.member.failed for job in jobs):  # each of which says why
+            raise
     outcomes: list[float | UserError] = []
     for i, job in enumerate(jobs):
         if job.member.failed:
@@ -227,7 +234,7 @@ def fit_group(jobs: list[Job], compiler: runtime.Compiler) -> list[float | UserE
 def figure(job: Job, state: TrainState) -> float:
     """The figure that `metric` names, of the first parameter average."""
     if job.chosen.metric == "loss":
-        return final_loss(job.member.losses())
+        return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
     return measured(field_of(job.chosen, job.run.problem, first(state.ema)), job.chosen.dataset, job.chosen.metric, key)
 
@@ -291,15 +298,21 @@ def named(config: TrainConfig) -> str:
     return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"
 
 
-def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
-    """The run and fresh parameters, with what the user should know about the loss said."""
+def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
+    """The run and fresh parameters, with what the user should know about the loss said.
+
+    backend: the kind of device that net=auto is for; None: this one.
+    """
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
-    moments = measure(chosen.dataset, arrays, key_measure)
+    moments = chosen.dataset.measure(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
-    graph, _ = structure(chosen.net, shape, chosen.precision)
+    net = settle(chosen.net, shape, backend or jax.default_backend())
+    if net is not chosen.net:
+        report.say(f"net: {name_of(net)}, for points of shape {shape} on {backend or jax.default_backend()}")
+    graph, _ = structure(net, shape, chosen.precision)
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition)
     problem = resolve_weight(asked)
     if problem.objective.weight != asked.objective.weight and problem.objective.weight != "unit":
@@ -323,7 +336,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
         chosen.batch_size,
         chosen.accumulate,
     )
-    return run, in_precision(chosen.precision, initialise(chosen.net, shape, key_init))
+    return run, in_precision(chosen.precision, initialise(net, shape, key_init))
 
 
 def in_precision(precision: str, tree: Any) -> Any:
@@ -360,7 +373,8 @@ def restore(
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
     moments = Moments(**tree["moments"])
-    graph, shapes = structure(config.net, moments.mean.shape, precision or config.precision)
+    net = settle(config.net, moments.mean.shape, folder.read_backend(run_folder))
+    graph, shapes = structure(net, moments.mean.shape, precision or config.precision)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"run: the checkpoint in '{run_folder}' is of another net than its config.json says")

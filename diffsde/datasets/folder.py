@@ -1,0 +1,136 @@
+"""A folder of images of your own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.datasets.dataset import Examples, FiniteDataset, stamp
+from diffsde.errors import UserError
+from diffsde.types import choice
+
+ENDINGS = (".png", ".jpg", ".jpeg")
+GREY = ("1", "L", "LA")
+DEEP = ("I", "F")  # the modes of more than 8 bits begin with these
+ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held: 1 upright, above 4 on its side
+
+
+@choice
+class ImageFolder(FiniteDataset):
+    """image_folder: the .png, .jpg and .jpeg files of a folder; where it has subfolders, each is a class, by sorted name.
+
+    size: cut to the square in the middle and scaled to size x size; None: as they are, all equal. Grey where every file is
+    saved as grey, else colour. What is transparent is laid over white, and cameras' notes of what is up are heeded.
+    """
+
+    folder: str = ""
+    size: int | None = None
+    flip: bool = False
+
+    def check(self) -> None:
+        if not self.folder:
+            raise ValueError("folder is not given; say dataset.folder=my_images")
+        if self.size is not None and self.size < 1:
+            raise ValueError(f"size is {self.size}; it must be 1 or more")
+
+    def load(self) -> Examples:
+        files, labels = _files(Path(self.folder).expanduser())
+        return _read(self, stamp(files), labels)
+
+
+def _files(folder: Path) -> tuple[list[Path], tuple[int, ...] | None]:
+    """Every image, sorted, and its class where there are subfolders."""
+    if not folder.is_dir():
+        raise UserError(f"dataset.folder: '{folder}' is not a folder; give the path of a folder of images")
+    here = _images(folder.iterdir())
+    within = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    groups = [_images(path.rglob("*")) for path in within]
+    if here and any(groups):
+        raise UserError(
+            f"dataset.folder: '{folder}' has images both beside its subfolders ('{here[0].name}') and in them; subfolders"
+            " are classes, so put every image in one, or none"
+        )
+    if len(here) + sum(map(len, groups)) < 2:
+        raise UserError(f"dataset.folder: '{folder}' must hold at least 2 images ({', '.join(ENDINGS)})")
+    if here:
+        return here, None
+    for path, group in zip(within, groups, strict=True):
+        if not group:
+            raise UserError(f"dataset.folder: '{path}' is a class without an image ({', '.join(ENDINGS)}); remove it")
+    return list(chain(*groups)), tuple(label for label, group in enumerate(groups) for _ in group)
+
+
+def _images(paths: Any) -> list[Path]:
+    return sorted(
+        path for path in paths if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
+    )
+
+
+@lru_cache(maxsize=2)
+def _read(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Examples:
+    files = [Path(name) for name, *_ in stamps]
+    with ThreadPoolExecutor() as pool:  # decoding lets other threads run
+        seen = list(pool.map(_look, files))
+        if dataset.size is None:
+            for file, (shape, _) in zip(files, seen, strict=True):
+                if shape != seen[0][0]:
+                    raise UserError(
+                        f"dataset.folder: '{file}' is {shape[0]} x {shape[1]}, but '{files[0]}' is {seen[0][0][0]} x"
+                        f" {seen[0][0][1]}; give dataset.size= to make them squares of one size"
+                    )
+        mode = "L" if all(grey for _, grey in seen) else "RGB"
+        shape = seen[0][0] if dataset.size is None else (dataset.size, dataset.size)
+        x = np.empty((len(files), shape[1], shape[0], len(mode)), np.uint8)
+        for i, image in enumerate(pool.map(partial(_decode, mode=mode, shape=shape), files)):
+            x[i] = image
+    return Examples(jnp.asarray(x), None if labels is None else jnp.asarray(labels, jnp.int32))
+
+
+def _look(file: Path) -> tuple[tuple[int, int], bool]:
+    """Width and height when upright, and whether it is grey, from its header."""
+
+    def header(image: Any) -> tuple[tuple[int, int], bool]:
+        on_its_side = image.getexif().get(ORIENTATION, 1) > 4
+        return image.size[::-1] if on_its_side else image.size, image.mode in GREY
+
+    return _open(file, header)
+
+
+def _decode(file: Path, mode: str, shape: tuple[int, int]) -> np.ndarray:
+    """(height, width, 1 or 3) uint8, of this (width, height)."""
+
+    def pixels(image: Any) -> np.ndarray:
+        from PIL import Image, ImageOps
+
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert(mode)
+        if image.size != shape:
+            image = ImageOps.fit(image, shape, Image.Resampling.LANCZOS)
+        return np.asarray(image).reshape(shape[1], shape[0], len(mode))
+
+    return _open(file, pixels)
+
+
+def _open(file: Path, look: Any) -> Any:
+    """What `look` makes of the image. Raises UserError for what is no image."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            if image.mode.startswith(DEEP):
+                raise UserError(
+                    f"dataset.folder: '{file}' has more than 8 bits a pixel (mode {image.mode}); save it with 8"
+                )
+            return look(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"dataset.folder: '{file}' cannot be read: {reason}") from None
