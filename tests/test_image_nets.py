@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
     "mlp": MLP((6, 5), time_frequencies=2, space_frequencies=1),
     "mixer": Mixer(patch=4, overlap=1, width=12, depth=2, mix=6, expand=2, time_frequencies=3),
     "dit": DiT(patch=4, width=12, depth=2, heads=3, expand=2, time_frequencies=3),
-    "unet": UNet(channels=(4, 6), depth=2, heads=2, time_frequencies=3),
+    "unet": UNet(channels=(4, 6), depth=1, heads=2, time_frequencies=3),
 }
 LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("dit", "unet")]  # they take most of a minute to compile
 IMAGES = ("mixer", *LONG)

@@ -278,7 +278,7 @@ def test_muon_leaves_the_layers_that_touch_the_data(name: str, points: Any) -> N
     kernels = {key for key in one if key.endswith("kernel")}
     touching = {key for key in kernels if one[key].shape != other[key].shape}
     assert touching and hidden(list(one)) == kernels - touching - ASIDE
-    assert len(hidden(list(one))) > len(ASIDE)
+    assert hidden(list(one)) and (name == "mlp" or kernels > ASIDE)
 
 
 def test_muon_refuses_a_net_without_hidden_matrices() -> None:
