@@ -12,14 +12,12 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
-from bench_train import machine
+from contest import machine, workers
 
 NETS = ("mixer", "torch", "dit", "unet")
 SIDE = 28
@@ -32,6 +30,7 @@ def ours(name: str, batch: int, accumulate: int | None) -> Callable[[], int]:
     import jax.numpy as jnp
 
     from diffsde.datasets.arrays import ArrayFile
+    from diffsde.datasets.dataset import Examples
     from diffsde.nets import NETS as TABLE
     from diffsde.nets import initialise, structure
     from diffsde.objectives import Problem, VelocityMatching
@@ -50,7 +49,7 @@ def ours(name: str, batch: int, accumulate: int | None) -> Callable[[], int]:
         structure(net, shape)[0],
         True,
     )
-    images = jax.random.normal(jax.random.key(0), (1000, *shape))
+    images = Examples(jax.random.normal(jax.random.key(0), (1000, *shape)))
     run = Run(
         problem,
         ArrayFile("none"),
@@ -170,31 +169,14 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    workers = {}
-    for name in asked.nets:
-        command = [sys.executable, __file__, "--worker", name, "--batch", str(asked.batch)]
-        command += ["--accumulate", str(asked.accumulate)] if asked.accumulate else []
-        one = os.environ | {"NPROC": "1"}  # which XLA reads
-        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=one)
-
-    def ask(name: str, question: str | None) -> float:
-        stdin, stdout = workers[name].stdin, workers[name].stdout
-        assert stdin and stdout
-        if question:
-            print(question, file=stdin, flush=True)
-        if not (line := stdout.readline()):
-            sys.exit(f"bench_nets: the worker '{name}' stopped (its message is above)")
-        return json.loads(line)
-
-    try:
+    more = ["--batch", str(asked.batch), *(["--accumulate", str(asked.accumulate)] if asked.accumulate else [])]
+    commands = {name: [__file__, "--worker", name, *more] for name in asked.nets}
+    with workers(commands, dict.fromkeys(asked.nets, "1"), {}) as running:
         for name in asked.nets:
-            ask(name, None)
-        rounds = [{name: ask(name, "0.5") for name in asked.nets} for _ in range(3 if asked.quick else asked.rounds)]
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.wait()
-    print(f"{machine()}; batch {asked.batch}, one thread, medians of {len(rounds)} rounds\n")
+            running[name].ask()
+        turns = range(3 if asked.quick else asked.rounds)
+        rounds = [{name: running[name].ask("0.5") for name in asked.nets} for _ in turns]
+    print(f"{machine('jax', 'jaxlib', 'torch')}; batch {asked.batch}, one thread, medians of {len(rounds)} rounds\n")
     print("| net | CPU ms a step | spread |\n|---|---:|---:|")
     for name in asked.nets:
         times = sorted(1000 * each[name] for each in rounds)

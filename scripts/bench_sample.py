@@ -13,26 +13,19 @@ import argparse
 import importlib.util
 import itertools
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from contest import KEEP_MEMORY, machine, workers
 
 TASKS = ("euler@100", "euler@1000", "em@100")
 PEERS = {"euler": ("torchdiffeq", "flow_matching", "diffrax"), "em": ("torch",)}
 N, WIDTHS, SIGMA = 10_000, (64, 64, 64), 0.5
-KEEP_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-}  # or some PyTorch processes page for a third of their time
 AIM = 1.5  # times the speed of torchdiffeq and flow_matching
 
 Program = Callable[[], Any]  # runs to the end and gives the points
@@ -179,51 +172,20 @@ def measure(task: str, rounds: int, counts: list[int]) -> dict[str, dict[str, fl
     """Median wall and CPU seconds of each contestant and number of threads, one running at a time."""
     method = task.split("@")[0]
     names = [f"{name}-{threads}" for name in ("ours", *PEERS[method]) for threads in counts]
-    workers = {}
-    for name in names:
-        command = [sys.executable, __file__, "--worker", name, "--tasks", task]
-        settings = os.environ | KEEP_MEMORY | {"NPROC": name[-1]}  # XLA reads NPROC; PyTorch is told by set_num_threads
-        workers[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings
-        )
-
-    def ask(name: str, question: str | None) -> dict[str, Any]:
-        stdin, stdout = workers[name].stdin, workers[name].stdout
-        assert stdin and stdout
-        if question:
-            print(question, file=stdin, flush=True)
-        if not (line := stdout.readline()):
-            sys.exit(f"bench_sample: the worker '{name}' stopped (its message is above)")
-        return json.loads(line)
-
-    try:
-        first = {name: ask(name, None) for name in names}
+    commands = {name: [__file__, "--worker", name, "--tasks", task] for name in names}
+    with workers(commands, {name: name[-1] for name in names}, KEEP_MEMORY) as running:
+        first = {name: running[name].ask() for name in names}
         rtol, atol = (1e-3, 1e-3) if method == "euler" else (0.03, 0.0)
         for name in names:
             np.testing.assert_allclose(first[name]["seen"], first[names[0]]["seen"], rtol, atol, err_msg=name)
         for name in names:
-            ask(name, "warm up")
-        found = [{name: ask(name, "run") for name in names} for _ in range(rounds)]
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.wait()
+            running[name].ask("warm up")
+        found = [{name: running[name].ask("run") for name in names} for _ in range(rounds)]
     return {
         name: {"compile": first[name]["compile"]}
         | {kind: statistics.median(each[name][kind] for each in found) for kind in ("wall", "cpu")}
         for name in names
     }
-
-
-def machine() -> str:
-    """One line: processor, cores, versions."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    names = ("jax", "torch", "torchdiffeq", "flow_matching", "diffrax")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
 def main() -> None:
@@ -241,7 +203,7 @@ def main() -> None:
         return work(asked.worker, asked.tasks[0])
     tasks, rounds = (("euler@100", "em@100"), 3) if asked.quick else (asked.tasks, asked.rounds)
 
-    print(machine())
+    print(machine("jax", "torch", "torchdiffeq", "flow_matching", "diffrax"))
     print(
         f"Medians of {rounds} alternating runs; in brackets the number of threads, the best of {asked.threads}. Ratio: theirs over ours.\n"
     )

@@ -20,14 +20,12 @@ import argparse
 import importlib.util
 import itertools
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+
+from contest import KEEP_MEMORY, machine, workers
 
 SIZES = ("64x3@256", "256x3@256", "256x3@1024", "256x3@4096", "112,112,80@1000")
 TORCH = ("ours-1", "ours-2", "torch-1", "torch-2")  # contestants and their threads
@@ -36,7 +34,6 @@ PEAK = ("ours-1", "matmul-1", "ours-2", "matmul-2")
 TUTORIAL_SIZE = "64x3@256"  # the tutorial's own
 PEAK_SIZES = ("256x3@1024", "256x3@4096")
 SQUARES = (256, 512, 1024, 2048)
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000"}  # for all; ours sets it by itself too
 CHUNK = 100  # steps in one dispatch of ours
 AIM, TUTORIAL_AIM = 3.0, 15.0  # times the steps per CPU-second of PyTorch at the first size, and of the tutorial
 PEAK_AIM = 0.45
@@ -186,32 +183,12 @@ def work(name: str, size: str) -> None:
 
 def measure(names: tuple[str, ...], size: str, rounds: int, seconds: float) -> dict[str, dict[str, float]]:
     """Median steps per wall-second and per CPU-second of each contestant, one running at a time."""
-    workers = {}
-    for name in names:
-        command = [sys.executable, __file__, "--worker", name, "--sizes", size]
-        settings = os.environ | KEEP_MEMORY | {"NPROC": name[-1]}  # XLA reads NPROC; PyTorch is told by set_num_threads
-        workers[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=settings
-        )
-
-    def ask(name: str, question: str | None) -> dict[str, float]:
-        stdin, stdout = workers[name].stdin, workers[name].stdout
-        assert stdin and stdout
-        if question:
-            print(question, file=stdin, flush=True)
-        if not (line := stdout.readline()):
-            sys.exit(f"bench_train: the worker '{name}' stopped (its message is above)")
-        return json.loads(line)
-
-    try:
-        compiled = {name: ask(name, None)["compile"] for name in names}
+    commands = {name: [__file__, "--worker", name, "--sizes", size] for name in names}
+    with workers(commands, {name: name[-1] for name in names}, KEEP_MEMORY) as running:
+        compiled = {name: running[name].ask()["compile"] for name in names}
         for name in names:
-            ask(name, "0.3")
-        segments = [{name: ask(name, str(seconds)) for name in names} for _ in range(rounds)]
-    finally:
-        for worker in workers.values():
-            worker.kill()
-            worker.wait()
+            running[name].ask("0.3")
+        segments = [{name: running[name].ask(str(seconds)) for name in names} for _ in range(rounds)]
     return {
         name: {"compile": compiled[name]}
         | {
@@ -220,16 +197,6 @@ def measure(names: tuple[str, ...], size: str, rounds: int, seconds: float) -> d
         }
         for name in names
     }
-
-
-def machine() -> str:
-    """One line: processor, cores, versions."""
-    model = platform.processor() or platform.machine()
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as lines:
-            model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "torch"))
-    return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
 def beside(names: tuple[str, ...], size: str, rounds: int, seconds: float) -> str:
@@ -273,7 +240,7 @@ def main() -> None:
         return work(asked.worker, asked.sizes[0])
     how = (3, 0.5) if asked.quick else (asked.rounds, asked.seconds)
 
-    print(machine())
+    print(machine("jax", "jaxlib", "torch"))
     print(
         f"Medians of {how[0]} rounds of alternating {how[1]:g} s segments; in brackets the better of 1 and 2 threads."
     )

@@ -25,7 +25,7 @@ from diffsde.errors import UserError  # noqa: E402
 from diffsde.fields import Field, OracleField  # noqa: E402
 from diffsde.paths import PATHS, GaussianPath  # noqa: E402
 from diffsde.rails import finite_step  # noqa: E402
-from diffsde.samplers import SAMPLERS, Sampler, times  # noqa: E402
+from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times  # noqa: E402
 from diffsde.samplers.grids import (  # noqa: E402
     CosineGrid,
     Grid,
@@ -36,7 +36,7 @@ from diffsde.samplers.grids import (  # noqa: E402
     UniformGrid,
 )
 from diffsde.samplers.ode import RK4  # noqa: E402
-from diffsde.types import Array, Key  # noqa: E402
+from diffsde.types import Array  # noqa: E402
 
 LONGEST = 4096  # steps that the one compiled loop can take
 OTHERS = ("edm", "langevin", "ald")  # stochastic, but churn 0 is the ODE's, and the others need many more evaluations
@@ -58,20 +58,6 @@ def grids(start: float) -> dict[str, Grid]:
     return found
 
 
-@jax.jit
-def end(sampler: Sampler, field: Field, x: Array, at: Array, steps: Array, key: Key) -> Array:
-    """The points after the last of `steps` steps over the first steps + 1 times; one program whatever their number."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
-
-    def step(j: Array, state: Array) -> Array:
-        t, h = at[j], at[j + 1] - at[j]
-        return jax.vmap(lambda x, key: sampler.step(field, x, t, h, jax.random.fold_in(key, j)))(state, keys)
-
-    state = jax.lax.fori_loop(0, steps - 1, step, jax.vmap(sampler.start)(x))
-    t, h = at[steps - 1], at[steps] - at[steps - 1]
-    return jax.vmap(lambda x: sampler.point(sampler.step(field, x, t, h, None)))(state)
-
-
 @cache
 def placed(grid: Grid, steps: int, path: GaussianPath) -> np.ndarray | None:
     """The grid's times; None where it has no so many steps."""
@@ -82,12 +68,16 @@ def placed(grid: Grid, steps: int, path: GaussianPath) -> np.ndarray | None:
 
 
 def run(sampler: Sampler, field: Field, x: Array, grid: Grid, nfe: int) -> Array | None:
-    """`end` on a grid with so many evaluations; None where they are too few for a step, or the grid has no so many."""
+    """The points after so many evaluations on a grid; None where they are too few for a step, or the grid has no so many.
+
+    One program whatever the number of steps.
+    """
     steps = nfe // sampler.evaluations
     at = placed(grid, steps, field.path) if steps else None
     if at is None:
         return None
-    return end(sampler, field, x, jnp.pad(at, (0, LONGEST - steps)), jnp.asarray(steps), jax.random.key(1))
+    padded = jnp.pad(at, (0, LONGEST - steps))
+    return simulate_compiled(sampler, field, x, padded, jax.random.key(1), steps=jnp.asarray(steps)).x
 
 
 def ode_rows(path_name: str, points: int, wanted: list[int]) -> dict[str, dict[int, tuple[float, str]]]:
