@@ -133,11 +133,3 @@ def valid_last(last: str) -> None:
 def name_of(choice: object) -> str:
     """The name that a choice has in its group's table."""
     return next(name for _, table in GROUPS.values() for name, kind in table.items() if kind is type(choice))
-
-
-def positive(config: Any, *names: str) -> None:
-    """Raise ValueError for the first of these fields that is given and below 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be 1 or more")

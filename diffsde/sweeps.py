@@ -29,9 +29,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from diffsde import cli
 from diffsde.errors import UserError, suggestion
-from diffsde.plots.sweep import Point, is_number, sweep_figure
+from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import folder, report
 from diffsde.runs.pictures import save_figure
+from diffsde.types import is_number
 
 TOGETHER = {
     "auto": "vmap on an accelerator, each on CPU, where it is as fast and takes less memory",

@@ -472,7 +472,7 @@ def test_the_command_line_says_it_in_one_line(
 ) -> None:
     """diffsde train dataset=mnist, without files or network."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(mnist, "DIGITS", mnist.DIGITS._replace(mirrors=(NOWHERE,)))
+    monkeypatch.setattr(mnist.MNIST, "collection", mnist.DIGITS._replace(mirrors=(NOWHERE,)))
     assert main(["train", "dataset=mnist", "dataset.data_dir=files"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "train-images-idx3-ubyte" in error and "'files'" in error

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import Examples, FiniteDataset, stamp
 from diffsde.errors import UserError
-from diffsde.types import choice
+from diffsde.types import choice, is_number
 
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
@@ -105,17 +105,9 @@ def _entry(path: Path, names: list[str], key: str) -> str:
 
 def _read_csv(path: Path) -> np.ndarray:
     lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if lines and not any(_is_number(word) for word in lines[0].split(",")):
+    if lines and not any(is_number(word) for word in lines[0].split(",")):
         lines = lines[1:]  # a header
     return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 1))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_shape(values: np.ndarray, file: str) -> None:

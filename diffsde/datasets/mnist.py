@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -68,36 +68,41 @@ FASHION = _collection(
 )
 
 
+class CollectionDataset(FiniteDataset):
+    """The images of one collection."""
+
+    collection: ClassVar[Collection]
+    data_dir: str | None
+
+    def load(self) -> Examples:
+        return load_files(self.collection, self.collection.train, self.data_dir)
+
+    def test(self) -> Examples:
+        return load_files(self.collection, self.collection.test, self.data_dir)
+
+
 @choice
-class MNIST(FiniteDataset):
+class MNIST(CollectionDataset):
     """mnist: handwritten digits of LeCun, Cortes and Burges; 60,000 images (28, 28, 1), 10,000 more for tests.
 
     data_dir: the folder of the four files, gzipped or not; None: $DIFFSDE_DATA or its subfolder of the dataset's name, or
     where there is none diffsde/mnist in the user's data folder. Files that are absent are downloaded there.
     """
 
+    collection: ClassVar[Collection] = DIGITS
+
     data_dir: str | None = None
     flip: bool = False
-
-    def load(self) -> Examples:
-        return load_files(DIGITS, DIGITS.train, self.data_dir)
-
-    def test(self) -> Examples:
-        return load_files(DIGITS, DIGITS.test, self.data_dir)
 
 
 @choice
-class FashionMNIST(FiniteDataset):
+class FashionMNIST(CollectionDataset):
     """fashion_mnist: articles of clothing (1708.07747), in MNIST's numbers and format; data_dir as there."""
+
+    collection: ClassVar[Collection] = FASHION
 
     data_dir: str | None = None
     flip: bool = False
-
-    def load(self) -> Examples:
-        return load_files(FASHION, FASHION.train, self.data_dir)
-
-    def test(self) -> Examples:
-        return load_files(FASHION, FASHION.test, self.data_dir)
 
 
 def load_files(collection: Collection, files: tuple[IdxFile, IdxFile], data_dir: str | None) -> Examples:

@@ -6,9 +6,9 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import attend, dense
-from diffsde.nets.patches import Block, PatchNet, check_patch, image
-from diffsde.types import Array, choice
+from diffsde.nets.layers import attend, check_frequencies, dense
+from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
+from diffsde.types import Array, choice, positive
 
 POSITIONS = {
     "waves": "fixed sines and cosines of row and column (2212.09748)",
@@ -36,36 +36,21 @@ class DiT:
     time_frequencies: int = 16
 
     def check(self) -> None:
-        for name in ("patch", "width", "depth", "heads", "expand"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if not 0 <= self.overlap <= self.patch:
-            raise ValueError(f"overlap is {self.overlap}; it must be in 0..{self.patch}, no more than patch")
+        positive(self, "patch", "width", "depth", "heads", "expand")
+        check_overlap(self.patch, self.overlap)
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide width={self.width}")
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is '{self.positions}'; there are {', '.join(POSITIONS)}")
         if self.positions == "waves" and self.width % 4:
             raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
-        if self.time_frequencies < 0:
-            raise ValueError(f"time_frequencies is {self.time_frequencies}; it must be 0 (t itself) or more")
+        check_frequencies(self.time_frequencies)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        size = image("dit", shape)
-        check_patch(self.patch, size)
+        tiles = tiling(image("dit", shape), self.patch, self.overlap)
         block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
-        return PatchNet(
-            size,
-            self.patch,
-            self.overlap,
-            self.width,
-            [block] * self.depth,
-            self.positions,
-            self.time_frequencies,
-            classes,
-            rngs,
-            compute,
-        )
+        blocks = [block] * self.depth
+        return PatchNet(tiles, self.width, blocks, self.positions, self.time_frequencies, classes, rngs, compute)
 
 
 class TransformerBlock(Block):

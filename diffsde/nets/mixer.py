@@ -6,9 +6,9 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import dense, gelu
-from diffsde.nets.patches import Block, PatchNet, check_patch, image
-from diffsde.types import Array, choice
+from diffsde.nets.layers import check_frequencies, dense, gelu
+from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
+from diffsde.types import Array, choice, positive
 
 
 @choice
@@ -29,31 +29,15 @@ class Mixer:
     time_frequencies: int = 16
 
     def check(self) -> None:
-        for name in ("patch", "width", "depth", "mix", "expand"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        if not 0 <= self.overlap <= self.patch:
-            raise ValueError(f"overlap is {self.overlap}; it must be in 0..{self.patch}, no more than patch")
-        if self.time_frequencies < 0:
-            raise ValueError(f"time_frequencies is {self.time_frequencies}; it must be 0 (t itself) or more")
+        positive(self, "patch", "width", "depth", "mix", "expand")
+        check_overlap(self.patch, self.overlap)
+        check_frequencies(self.time_frequencies)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        size = image("mixer", shape)
-        check_patch(self.patch, size)
-        tokens = size[0] // self.patch * (size[1] // self.patch)
-        block = partial(MixerBlock, tokens, self.mix, self.width, self.expand, rngs, compute)
-        return PatchNet(
-            size,
-            self.patch,
-            self.overlap,
-            self.width,
-            [block] * self.depth,
-            "none",  # the matrices across tokens know them by their places
-            self.time_frequencies,
-            classes,
-            rngs,
-            compute,
-        )
+        tiles = tiling(image("mixer", shape), self.patch, self.overlap)
+        block = partial(MixerBlock, tiles.rows * tiles.columns, self.mix, self.width, self.expand, rngs, compute)
+        blocks, positions = [block] * self.depth, "none"  # the matrices across tokens know them by their places
+        return PatchNet(tiles, self.width, blocks, positions, self.time_frequencies, classes, rngs, compute)
 
 
 class MixerBlock(Block):

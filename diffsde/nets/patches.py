@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -25,15 +25,32 @@ def image(name: str, shape: Shape) -> tuple[int, int, int]:
     return shape
 
 
-def check_patch(patch: int, shape: tuple[int, int, int]) -> None:
-    """Raise UserError for a patch that does not tile the image."""
-    height, width, _ = shape
+class Tiling(NamedTuple):
+    """An image as rows x columns windows, `patch` pixels apart and reaching `overlap` beyond, of so many numbers each."""
+
+    rows: int
+    columns: int
+    patch: int
+    overlap: int
+    window: int
+
+
+def tiling(shape: tuple[int, int, int], patch: int, overlap: int) -> Tiling:
+    """The windows of an image (H, W, C). Raises UserError for a patch that does not tile it."""
+    height, width, channels = shape
     if height % patch or width % patch:
         fitting = [n for n in range(1, min(height, width) + 1) if height % n == 0 and width % n == 0]
         raise UserError(
             f"net.patch is {patch}, which does not divide an image of {height} x {width};"
             f" take one of {', '.join(map(str, fitting))}"
         )
+    return Tiling(height // patch, width // patch, patch, overlap, (patch + 2 * overlap) ** 2 * channels)
+
+
+def check_overlap(patch: int, overlap: int) -> None:
+    """Raise ValueError for windows that reach past their neighbours, or not to their own edges."""
+    if not 0 <= overlap <= patch:
+        raise ValueError(f"overlap is {overlap}; it must be in 0..{patch}, no more than patch")
 
 
 def cut(x: Array, patch: int, overlap: int) -> Array:
@@ -113,11 +130,9 @@ class PatchNet(Conditioned):
 
     def __init__(
         self,
-        shape: tuple[int, int, int],
-        patch: int,
-        overlap: int,
+        tiles: Tiling,
         width: int,
-        blocks: list[Callable[[], Block]],
+        blocks: Sequence[Callable[[], Block]],
         positions: str,
         frequencies: int,
         classes: int,
@@ -125,26 +140,24 @@ class PatchNet(Conditioned):
         compute: str,
     ):
         super().__init__(width, frequencies, classes, rngs, compute)
-        window = (patch + 2 * overlap) ** 2 * shape[2]
-        self.stem = nnx.Linear(window, width, rngs=rngs)
-        self.grid = shape[0] // patch, shape[1] // patch
+        self.stem = nnx.Linear(tiles.window, width, rngs=rngs)
         if positions == "learned":
-            start = 0.02 * jax.random.normal(rngs.params(), (self.grid[0] * self.grid[1], width))
+            start = 0.02 * jax.random.normal(rngs.params(), (tiles.rows * tiles.columns, width))
             self.places = nnx.Param(start)
         self.blocks = nnx.List([block() for block in blocks])
         self.modulation = nnx.Linear(width, 2 * width, kernel_init=zeros, rngs=rngs)
-        self.head = nnx.Linear(width, window, kernel_init=zeros, rngs=rngs)
-        self.patch, self.overlap, self.positions = patch, overlap, positions
+        self.head = nnx.Linear(width, tiles.window, kernel_init=zeros, rngs=rngs)
+        self.tiles, self.positions = tiles, positions
 
     def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
         c = self.condition(t, label, x.dtype)
-        h = dense(self.stem, cut(x, self.patch, self.overlap), self.compute).astype(x.dtype)
+        h = dense(self.stem, cut(x, self.tiles.patch, self.tiles.overlap), self.compute).astype(x.dtype)
         if self.positions == "waves":
-            h += jnp.asarray(waves(*self.grid, h.shape[-1]), h.dtype)
+            h += jnp.asarray(waves(self.tiles.rows, self.tiles.columns, h.shape[-1]), h.dtype)
         elif self.positions == "learned":
             h += self.places[...]
         for block in self.blocks:
             h = block(h, c)
         scale, shift = dense(self.modulation, c, self.compute).reshape(2, -1)
         tokens = dense(self.head, (1 + scale) * normalise(h) + shift, self.compute).astype(x.dtype)
-        return paste(tokens, x.shape, self.patch, self.overlap)
+        return paste(tokens, x.shape, self.tiles.patch, self.tiles.overlap)

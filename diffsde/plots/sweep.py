@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from diffsde.plots.style import DATA, GREY, INK, NOISE, new_figure
+from diffsde.types import is_number
 
 LEGEND = 12  # series, at most, that a legend names
 WIDE = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
@@ -59,7 +60,7 @@ def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | 
         places = sorted(at.values())
         positive = [place for place in places if place > 0]
         if len(positive) > 2 and positive[-1] / positive[0] > WIDE:
-            axis.set_xscale("log" if len(positive) == len(places) else "symlog", **_linear_below(positive, places))
+            axis.set_xscale("log") if len(positive) == len(places) else axis.set_xscale("symlog", linthresh=positive[0])
     else:
         axis.set_xticks(range(len(words)), words, rotation=30 if max(map(len, words)) > 8 else 0, ha="right")
         axis.margins(x=0.1)
@@ -68,16 +69,3 @@ def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | 
     if len(series) <= LEGEND and (series != [""] or line):
         axis.legend(frameon=False, fontsize=8, labelcolor=INK)
     return figure
-
-
-def _linear_below(positive: list[float], places: list[float]) -> dict[str, float]:
-    return {} if len(positive) == len(places) else {"linthresh": positive[0]}
-
-
-def is_number(word: str) -> bool:
-    """Whether a word of the command line is a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

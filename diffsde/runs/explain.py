@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import positive, read, valid_last
+from diffsde.build import read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
@@ -22,7 +22,7 @@ from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.time_laws import TimeLaw
-from diffsde.types import Kind
+from diffsde.types import Kind, positive
 
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROWS: dict[Kind, str] = {

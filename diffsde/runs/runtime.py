@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from diffsde.build import positive, read
+from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.runs import processes
+from diffsde.types import positive
 
 PRECISIONS = {
     "float32": "everything in float32",

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from diffsde import empirical, ensembles
-from diffsde.build import positive, read, valid_last, valid_seed
+from diffsde.build import read, valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField
@@ -28,7 +28,7 @@ from diffsde.runs.quality import figures, prior
 from diffsde.runs.train import named, restore
 from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
-from diffsde.types import Array, Key
+from diffsde.types import Array, Key, positive
 
 OUTPUTS = Path("outputs")
 

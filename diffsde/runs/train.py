@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints, ensembles
-from diffsde.build import name_of, positive, read, valid_seed
+from diffsde.build import name_of, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
@@ -29,7 +29,7 @@ from diffsde.runs.pictures import save_figure
 from diffsde.runs.quality import check_metric, measured
 from diffsde.time_laws import TimeLaw
 from diffsde.training import Run, TrainState, loss_floor, start, train_members, train_steps
-from diffsde.types import Moments
+from diffsde.types import Moments, positive
 
 FLOOR_EXAMPLES = 262_144
 
