@@ -21,9 +21,8 @@ from diffsde.types import Array
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
 
-Place = Callable[
-    [tuple[str, ...], jax.ShapeDtypeStruct], Sharding
-]  # (names, what) -> where a leaf of a checkpoint goes
+# (names, what) -> where a leaf of a checkpoint goes
+Place = Callable[[tuple[str, ...], jax.ShapeDtypeStruct], Sharding]
 
 
 class Damaged(Exception):
@@ -125,19 +124,16 @@ def load(
         raise UserError(
             f"checkpoint: '{folder.parent}' has none of step {step}; there are {', '.join(map(str, saved))}"
         )
-    for number, candidate in enumerate(reversed(saved) if step is None else [step]):
+    candidates = saved[::-1] if step is None else [step]
+    for candidate, before in zip(candidates, [*candidates[1:], None], strict=True):
+        path = folder / str(candidate)
         try:
-            return candidate, read((folder / str(candidate)).resolve(), place)
+            return candidate, read(path.resolve(), place)
         except Damaged as error:
-            reason = str(error)
-            rest = [] if step is not None else saved[: len(saved) - number - 1]
-            if not rest:
-                raise UserError(
-                    f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason}), and none before it is whole"
-                    if step is None
-                    else f"run: checkpoint '{folder / str(candidate)}' is damaged ({reason})"
-                ) from error
-            warn(f"checkpoint '{folder / str(candidate)}' is damaged ({reason}); taking the one of step {rest[-1]}")
+            if before is None:
+                others = ", and none before it is whole" if step is None else ""
+                raise UserError(f"run: checkpoint '{path}' is damaged ({error}){others}") from error
+            warn(f"checkpoint '{path}' is damaged ({error}); taking the one of step {before}")
     raise AssertionError
 
 
@@ -153,9 +149,8 @@ def read(path: Path, place: Place | None = None) -> Any:
             kept,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # about shardings that a damaged file no longer gives; what counts is checked below
+            # about shardings that a damaged file no longer gives; what counts is checked below
+            warnings.simplefilter("ignore")
             content = ocp.load(path, like)
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder

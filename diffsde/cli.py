@@ -20,8 +20,6 @@ HYDRA_FLAGS = (
 MULTIRUN = {"-m", "--multirun"}
 VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")}  # each has a function of that name
 
-
-OUTPUTS = Path("outputs")
 # What a run that goes on under its own config may still be given, besides the knobs of the machine:
 FREE = ("checkpoint_every", "keep")
 
@@ -100,13 +98,12 @@ def _run_hydra(verb: str, words: list[str]) -> None:
         sweeps.register()
         if not any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
             given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
-            if found := sweeps.unfinished(OUTPUTS / verb, verb, given):
+            if found := sweeps.unfinished(verb, given):
                 print(f"going on with the sweep in {found} (resume=false begins afresh)", flush=True)
                 words = [*words, f"hydra.sweep.dir={found}"]
     spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
-    spelled = (
-        ["--multirun", *spelled] if sweeping else spelled
-    )  # argparse wants it before or after the words, not among
+    if sweeping:  # argparse wants it before or after the words, not among them
+        spelled = ["--multirun", *spelled]
     before = sys.argv
     sys.argv = ["diffsde", *spelled]
     try:
@@ -137,13 +134,18 @@ def _run_hydra(verb: str, words: list[str]) -> None:
 def composed(verb: str, words: list[str]) -> dict[str, Any]:
     """The config of a verb with these words, as a plain dict: what the verb's function takes."""
     import hydra
-    from omegaconf import OmegaConf
 
     _add_resolver()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        plain = OmegaConf.to_container(hydra.compose(verb, [_qualified(verb, word) for word in words]), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+        return plain(hydra.compose(verb, [_qualified(verb, word) for word in words]))
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A composed config, all but Hydra's own part, as a plain dict."""
+    from omegaconf import OmegaConf
+
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    return {str(key): value for key, value in OmegaConf.to_container(own, resolve=True).items()}  # type: ignore[union-attr]
 
 
 def _add_resolver() -> None:
@@ -166,7 +168,6 @@ def run_job(config: Any) -> Any:
     memory.hold()  # of a parallel launcher's process
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     _add_resolver()
@@ -180,20 +181,18 @@ def run_job(config: Any) -> Any:
         if in_sweep:
             print(f"job {about.job.num}: {' '.join(words)}", flush=True)
         try:
-            composed = OmegaConf.to_container(config, resolve=True)
+            chosen = plain(config)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
-        assert isinstance(composed, dict)
-        plain: dict[str, Any] = {str(key): value for key, value in composed.items()}
         if verb == "train":
-            if in_sweep and plain["run"] is not None:
+            if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
             if not in_sweep:
-                plain, place = _going_on(plain, words, out, [str(word) for word in about.overrides.hydra])
+                chosen, place = _going_on(chosen, words, out, [str(word) for word in about.overrides.hydra])
         outcome = prepared.pop(str(out), None)
         if outcome is None:
             act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
-            outcome = act(plain, place)
+            outcome = act(chosen, place)
         elif isinstance(outcome, UserError):
             raise outcome
         return outcome
@@ -213,23 +212,23 @@ def run_job(config: Any) -> Any:
 
 
 def _going_on(
-    plain: dict[str, Any], words: list[str], out: Path, hydra_words: list[str]
+    config: dict[str, Any], words: list[str], out: Path, hydra_words: list[str]
 ) -> tuple[dict[str, Any], Path]:
     """The config and the folder of the run to go on with: the one that run= names, else an unfinished one of this config;
     else both as they are.
     """
     from diffsde.runs import folder
 
-    if plain["run"] is not None:
+    if config["run"] is not None:
         given = {word.partition("=")[0].lstrip("+"): word for word in words}
         if others := [word for key, word in given.items() if key not in ("run", *folder.MACHINE, *FREE)]:
             raise UserError(f"run= goes on with a run under its own config; it takes no {others[0]}")
-        place = folder.latest_begun(OUTPUTS) if plain["run"] == "latest" else Path(plain["run"])
-        free = {key: plain[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
+        place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
+        free = {key: config[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
         return folder.read_config(place) | free | {"run": None, "resume": True}, place
-    if not plain["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
-        return plain, out
-    return plain, folder.unfinished(OUTPUTS / "train", "train", plain) or out
+    if not config["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
+        return config, out
+    return config, folder.unfinished("train", config) or out
 
 
 def _keep_refusal(out: Path, why: str, words: list[str]) -> None:

@@ -32,6 +32,7 @@ from diffsde.errors import UserError, suggestion
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import folder, report
 from diffsde.runs.pictures import save_figure
+from diffsde.runs.quality import judged
 from diffsde.types import is_number
 
 TOGETHER = {
@@ -88,7 +89,7 @@ class BatchLauncher(Launcher):
 
         verb = str(configs[0].hydra.job.config_name)
         module = importlib.import_module(cli.VERBS[verb])
-        plain = [_resolved(config) for config in configs]
+        plain = [cli.plain(config) for config in configs]
         if not hasattr(module, "together"):
             return
         runtime.begin(plain[0])
@@ -99,14 +100,6 @@ class BatchLauncher(Launcher):
         ]
         outcomes = module.together(list(zip(plain, outs, strict=True)))
         cli.prepared.update({str(out): outcome for out, outcome in zip(outs, outcomes, strict=True)})
-
-
-def _resolved(config: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(
-        OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]), resolve=True
-    )
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 class Ledger(Callback):
@@ -151,23 +144,15 @@ def leave(begun: bool) -> None:
             cli.remove_empty(where)
 
 
-def unfinished(root: Path, verb: str, words: list[str]) -> Path | None:
-    """The newest folder root/<day>/<time>-sweep of this verb and these words that has no sweep.csv and is not being written."""
-    found = [
+def unfinished(verb: str, words: list[str]) -> Path | None:
+    """The newest sweep under outputs/ of this verb and these words that has no sweep.csv and is not being written."""
+    return folder.newest(
         path
-        for path in root.glob("*/*/sweep.json")
+        for path in (folder.OUTPUTS / verb).glob("*/*/sweep.json")
         if not path.with_name("sweep.csv").exists()
-        and _notes(path) == {"verb": verb, "words": words}
+        and folder.read_json(path) == {"verb": verb, "words": words}
         and not folder.is_held(path.parent)
-    ]
-    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
-
-
-def _notes(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+    )
 
 
 def finish() -> list[str]:
@@ -240,11 +225,10 @@ def row_of(job: Path) -> Row | None:
     """What a job's folder says of it; None where it says nothing."""
     if (job / "summary.json").exists():
         summary = folder.read_summary(job)
-        figures = summary.get("metrics") or {"loss": summary["loss"], summary["metric"]["name"]: summary["metric"]}
-        name = summary["metric"]["name"] if "metric" in summary else next(iter(figures))
-        known = {key: value for key, value in figures[name].items() if key not in ("name", "value")}
-        value = float(figures[name]["value"])
-        return Row(job.name, split_words(_overrides(job)), "done", dict(flat(summary)), name, value, known)
+        name, figure = judged(summary)
+        known = {key: value for key, value in figure.items() if key != "value"}
+        overrides = split_words(_overrides(job))
+        return Row(job.name, overrides, "done", dict(flat(summary)), name, figure["value"], known)
     if (job / "error.json").exists():
         content = json.loads((job / "error.json").read_text())
         return Row(job.name, split_words(content.get("overrides") or _overrides(job)), content["error"], {})

@@ -28,10 +28,8 @@ from diffsde.samplers.chunks import bytes_live, chunks, fitting, threads
 from diffsde.samplers.ode import Euler
 from diffsde.types import Moments
 
-WORK, LEAST = (
-    3e9,
-    20,
-)  # floating-point operations of one run, about, but so many steps: what is done once a run should not count
+# Floating-point operations of one run, about, but so many steps: what is done once a run should not count.
+WORK, LEAST = 3e9, 20
 LARGEST = 10**7  # numbers in the points of a row; larger rows are left out
 
 

@@ -23,7 +23,7 @@ from diffsde import mixtures
 from diffsde.cli import main as diffsde
 from diffsde.datasets.mixture import Ring
 from diffsde.fields import Field, OracleField
-from diffsde.runs.train import restore
+from diffsde.runs.trained import restore
 from diffsde.samplers import Sampler, times
 from diffsde.samplers.diffusions import Memoryless, Vanishing
 from diffsde.samplers.grids import UniformGrid

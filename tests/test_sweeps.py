@@ -257,6 +257,19 @@ def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: p
     assert [row["status"] == "done" for row in table(here / "sweep")] == [True, False]
 
 
+def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> None:
+    """The loss by its floor, another metric by itself, samples by the first of their figures."""
+    loss = {"value": 2.5, "floor": 2.0, "floor_error": 0.1}
+    for content, wanted in (
+        ({"metric": {"name": "loss", "value": 2.5}, "loss": loss}, ("loss", 2.5, {"floor": 2.0, "floor_error": 0.1})),
+        ({"metric": {"name": "w2", "value": 0.3}, "loss": loss}, ("w2", 0.3, {})),
+        ({"metrics": {"h": {"value": 5.1, "exact": 5.2}, "k": {"value": 0.0}}}, ("h", 5.1, {"exact": 5.2})),
+    ):
+        (tmp_path / "summary.json").write_text(json.dumps(content))
+        row = sweeps.row_of(tmp_path)
+        assert row is not None and (row.name, row.value, row.known) == wanted
+
+
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
     summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
     assert dict(sweeps.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}

@@ -111,6 +111,10 @@ class Member:
     def best(self, saved: list[int]) -> int | None:
         return best_step(self.lines, saved)
 
+    def score(self, step: int) -> float:
+        """The score that the log has of a step's checkpoint."""
+        return next(line["score"] for line in reversed(self.lines) if line["step"] == step and "score" in line)
+
     def losses(self) -> list[float]:
         """The mean losses of the log, a line each."""
         return [line["loss"] for line in self.lines if "loss" in line]
@@ -123,13 +127,13 @@ def fit(
     members: list[Member],
     plan: Plan,
     score: Callable[[int, TrainState], float],
-    split: bool = False,
 ) -> TrainState:
     """Steps from the state's own to plan.steps, each member's losses logged and its state saved as it goes.
 
-    split: the state is of all members, stacked. A dispatch is begun before the losses of the last one are read, so that
+    The state of several members is stacked. A dispatch is begun before the losses of the last one are read, so that
     the device never waits. Raises Stopped when asked to stop, once all is saved.
     """
+    split = len(members) > 1
     first = step = int(np.max(np.asarray(state.step)))
     waiting: deque[tuple[int, int, jax.Array]] = deque()
     stride = wish = 1  # steps in a dispatch: of all processes, and as this one has timed them

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from diffsde.runs import processes
 FORMAT = 2  # of config.json
 
 LOCK = ".lock"
+OUTPUTS = Path("outputs")
 
 # Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
@@ -88,25 +89,38 @@ def _essence(verb: str, config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in APART[verb]}
 
 
-def unfinished(root: Path, verb: str, config: dict[str, Any]) -> Path | None:
-    """The newest folder root/<day>/<time> of this config that was begun, is not finished and is not being written."""
-    found = []
-    for path in root.glob("*/*/config.json"):
-        ended = [path.with_name(name) for name in ("summary.json", "error.json")]
-        if not any(end.exists() for end in ended) and not is_held(path.parent):
-            content = _read(path.parent)
-            if content.get("verb") == verb and same(verb, content.get("config"), config):
-                found.append(path)
-    return max(found, key=lambda path: path.stat().st_mtime_ns).parent if found else None
+def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
+    """The newest folder outputs/<verb>/<day>/<time> of this config that was begun, is not finished and is not being
+    written.
+    """
+
+    def fits(folder: Path) -> bool:
+        if any((folder / end).exists() for end in ("summary.json", "error.json")) or is_held(folder):
+            return False
+        content = _read(folder)
+        return content.get("verb") == verb and same(verb, content.get("config"), config)
+
+    return newest(path for path in (OUTPUTS / verb).glob("*/*/config.json") if fits(path.parent))
+
+
+def newest(files: Iterable[Path]) -> Path | None:
+    """The folder of the file that was written last."""
+    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return last and last.parent
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; None where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _read(folder: Path) -> dict[str, Any]:
     """config.json, or nothing where it is of another version or no such file."""
-    try:
-        content = json.loads((folder / "config.json").read_text())
-        return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
-    except (OSError, ValueError):
-        return {}
+    content = read_json(folder / "config.json")
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
 
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
@@ -159,28 +173,25 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """summary.json. Raises UserError where it is not one."""
-    try:
-        return dict(json.loads((folder / "summary.json").read_text()))
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again"
-        ) from None
+    content = read_json(folder / "summary.json")
+    if not isinstance(content, dict):
+        raise UserError(f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again")
+    return content
 
 
-def latest_begun(outputs: Path) -> Path:
+def latest_begun() -> Path:
     """The train run under outputs/train that was begun last. Raises UserError where there is none."""
-    begun = list(outputs.glob("train/*/*/config.json"))
-    if not begun:
-        raise UserError(f"run=latest: no run under '{outputs / 'train'}'; give run=<folder>")
-    return max(begun, key=lambda path: path.stat().st_mtime_ns).parent
+    if found := newest(OUTPUTS.glob("train/*/*/config.json")):
+        return found
+    raise UserError(f"run=latest: no run under '{OUTPUTS / 'train'}'; give run=<folder>")
 
 
-def latest(outputs: Path) -> Path:
+def latest() -> Path:
     """The train run under outputs/train that finished last. Raises UserError where there is none."""
-    finished = [path for path in outputs.glob("train/**/summary.json") if (path.parent / "checkpoints").is_dir()]
-    if not finished:
-        raise UserError(
-            f"run=latest: no trained run under '{outputs / 'train'}'; run `diffsde train` first,"
-            " or give run=<folder> or run=oracle"
-        )
-    return max(finished, key=lambda path: path.stat().st_mtime_ns).parent
+    summaries = OUTPUTS.glob("train/**/summary.json")
+    if found := newest(path for path in summaries if (path.parent / "checkpoints").is_dir()):
+        return found
+    raise UserError(
+        f"run=latest: no trained run under '{OUTPUTS / 'train'}'; run `diffsde train` first,"
+        " or give run=<folder> or run=oracle"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,8 @@ from diffsde.samplers.ode import Heun
 from diffsde.types import Array, Key
 
 REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
-NUMBERS = (
-    2**23
-)  # in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each
+# Numbers in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each.
+NUMBERS = 2**23
 MEASURED = 10_000  # samples, and
 MEASURED_STEPS = 100  # steps of Heun's method that a metric during training is measured with
 
@@ -41,6 +41,17 @@ def check_metric(name: str, dataset: Dataset) -> None:
     able = ["loss", *(["cross_entropy_gap", "mode_weight_kl"] if isinstance(dataset, MixtureDataset) else ["w2"])]
     if name not in able:
         raise UserError(f"metric is '{name}'; of this dataset there are {', '.join(able)}")
+
+
+def judged(summary: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """The figure that a run or a set of samples is judged by, its name and what is known of it: `value`, `floor`, ...
+
+    Of a run its `metric`, of samples the first of their figures.
+    """
+    if "metric" not in summary:
+        return next(iter(summary["metrics"].items()))
+    name = summary["metric"]["name"]
+    return name, summary["loss"] if name == "loss" else {"value": summary["metric"]["value"]}
 
 
 def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:

@@ -46,7 +46,7 @@ class Machine:
             raise ValueError(f"precision is '{self.precision}'; there are {', '.join(PRECISIONS)}")
 
 
-def begin(config: dict[str, Any]) -> Machine:
+def begin(config: dict[str, Any]) -> None:
     """Set this process up as the config's machine knobs say, before its first program.
 
     XLA reads the number of threads and of CPU devices once. Raises UserError for what is no such number, or where an
@@ -63,13 +63,12 @@ def begin(config: dict[str, Any]) -> Machine:
             os.environ["NPROC"] = str(machine.threads)
         if machine.devices is not None:
             jax.config.update("jax_num_cpu_devices", machine.devices)
-    _begun.append(machine)
+        _begun.append(machine)
     keep_programs(machine.cache, machine.cache_dir)
     processes.join(machine.coordinator, machine.processes, machine.process)
     jax.config.update("jax_enable_x64", machine.precision == "float64")
     if machine.devices is not None and machine.devices > jax.local_device_count():
         raise UserError(f"devices is {machine.devices}, but there are {jax.local_device_count()} here")
-    return machine
 
 
 def mesh(devices: int | None) -> Mesh | None:

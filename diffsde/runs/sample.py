@@ -22,15 +22,14 @@ from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
-from diffsde.runs import folder, processes, report, runtime
+from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.pictures import draw_pictures
-from diffsde.runs.quality import figures, prior
-from diffsde.runs.train import named, restore
+from diffsde.runs.quality import figures, judged, prior
+from diffsde.runs.train import named
+from diffsde.runs.trained import restore
 from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
 from diffsde.types import Array, Key, positive
-
-OUTPUTS = Path("outputs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,43 +121,25 @@ class Job:
 
 def sample(config: dict[str, Any], out: Path) -> float:
     """Draw samples, write the sample folder `out`, and return the first of its figures."""
-    outcome = together([(config, out)])[0]
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
+    return jobs.alone(VERB, config, out)
 
 
-def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]:
+def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     """Draw many sets of samples, those that differ in numbers alone by one vmapped program: the first figure of each, or
     why there is none.
     """
-    outcomes: dict[int, float | UserError] = {}
-    begun: dict[int, Job] = {}
-    machines: dict[int, dict[str, Any]] = {}
-    with ExitStack() as locks:
-        for i, (config, out) in enumerate(jobs):
-            try:
-                config = with_run(config)
-                machines[i] = with_precision(config)
-                runtime.begin(machines[i])
-                out = processes.same_folder(out)
-                if folder.claim(out, "sample", config):
-                    report.say(f"finished before: {report.shown(out)}")
-                    outcomes[i] = first_figure(folder.read_summary(out)["metrics"])
-                else:
-                    locks.enter_context(folder.held(out))
-                    begun[i] = prepare(config, out)
-            except UserError as error:
-                outcomes[i] = error
-        for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
-            runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
-            outcomes |= zip(indices, draw([begun[i] for i in indices]), strict=True)
-    return [outcomes[i] for i in range(len(jobs))]
+    return jobs.together(VERB, asked)
+
+
+def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config with the folder that run=latest means now, and with the run's precision."""
+    config = with_run(config)
+    return config, with_precision(config)
 
 
 def with_run(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the folder that run=latest means now, so that what goes on later does not take another for it."""
-    return config | {"run": str(folder.latest(OUTPUTS))} if config.get("run") == "latest" else config
+    return config | {"run": str(folder.latest())} if config.get("run") == "latest" else config
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:
@@ -168,9 +149,8 @@ def with_precision(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
 
 
-def prepare(config: dict[str, Any], out: Path) -> Job:
+def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
-    chosen = read(SampleConfig, config)
     field, dataset, origin = load_field(chosen)
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
@@ -182,28 +162,28 @@ def prepare(config: dict[str, Any], out: Path) -> Job:
     return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, key_noise, key_true)
 
 
-def draw(jobs: list[Job]) -> list[float | UserError]:
+def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
-    compiler, settings, many = runtime.Compiler(), jobs[0].settings(), len(jobs) > 1
-    mesh = runtime.mesh(jobs[0].chosen.devices)
+    compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
+    mesh = runtime.mesh(group[0].chosen.devices)
     if many:
-        inputs, split = ensembles.stack([job.inputs() for job in jobs])
-        inputs = spread_members(member_layout(mesh, len(jobs)), inputs, split)
+        inputs, split = ensembles.stack([job.inputs() for job in group])
+        inputs = spread_members(member_layout(mesh, len(group)), inputs, split)
         arguments, settings = (inputs,), settings | {"split": split}
         program = compiler(simulate_members, *arguments, **settings)
     else:
-        arguments = jobs[0].inputs() if mesh is None else shared_out(jobs[0], Layout(mesh, shard=False))
+        arguments = group[0].inputs() if mesh is None else shared_out(group[0], Layout(mesh, shard=False))
         program = compiler(simulate_compiled, *arguments, **settings)
     begin = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if processes.several():
         found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
-    outcomes: list[float | UserError] = []
-    for i, job in enumerate(jobs):
+    outcomes: list[jobs.Outcome] = []
+    for i, job in enumerate(group):
         mine = first(ensembles.member(found, i) if many else found, job.chosen.n)
         try:
-            outcomes.append(finish(job, mine, seconds, cpu_seconds, compiler.seconds, len(jobs)))
+            outcomes.append(finish(job, mine, seconds, cpu_seconds, compiler.seconds, len(group)))
         except UserError as error:
             outcomes.append(error)
     return outcomes
@@ -229,10 +209,6 @@ def first(found: Simulated, n: int) -> Simulated:
     if trajectory is not None:
         trajectory = trajectory._replace(x=trajectory.x[:, :n])
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
-
-
-def first_figure(metrics: dict[str, dict[str, float]]) -> float:
-    return float(next(iter(metrics.values()))["value"])
 
 
 def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compiling: float, members: int) -> float:
@@ -298,7 +274,7 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
             *[("picture", report.shown(path)) for path in pictures],
         ],
     )
-    return first_figure(metrics)
+    return judged(summary)[1]["value"]
 
 
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
@@ -342,3 +318,6 @@ def describe(config: dict[str, Any]) -> str:
     diffusion = sampler.get("diffusion")
     words = f"sampler={sampler['name']}"
     return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")
+
+
+VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import checkpoints, ensembles
+from diffsde import ensembles
 from diffsde.build import name_of, read, valid_seed
 from diffsde.datasets import Dataset, MixtureDataset, point_shape
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Net, count, initialise, settle, structure
+from diffsde.nets import Graph, Net, count, initialise, settle, structure
 from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
 from diffsde.plots.loss import loss_curve
-from diffsde.runs import folder, processes, report, runtime
-from diffsde.runs.fitting import Member, Plan, best_step, fit, read_log
+from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs.fitting import Member, Plan, fit
 from diffsde.runs.pictures import save_figure
 from diffsde.runs.quality import check_metric, measured
 from diffsde.time_laws import TimeLaw
@@ -93,7 +93,6 @@ class TrainConfig:
 class Job:
     """A run on its way: what it is, where it writes, and what it starts from."""
 
-    config: dict[str, Any]
     chosen: TrainConfig
     out: Path
     run: Run
@@ -106,51 +105,24 @@ class Job:
         if self.chosen.shard:  # its parameters take all devices, which the members of an ensemble would divide
             return self.out
         kind = ensembles.kind((self.run, self.state))
-        return kind, int(self.state.step), plan_of(self.chosen), self.chosen.precision
+        return kind, int(self.state.step), self.member.plan
 
 
 def train(config: dict[str, Any], out: Path) -> float:
     """Train, or go on with what `out` holds of this config, write the run folder, and return the figure `metric`."""
-    outcome = together([(config, out)])[0]
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
+    return jobs.alone(VERB, config, out)
 
 
-def together(jobs: list[tuple[dict[str, Any], Path]]) -> list[float | UserError]:
+def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     """Train many runs, those that differ in numbers alone as one vmapped program: the figure `metric` of each, or why not."""
-    outcomes: dict[int, float | UserError] = {}
-    begun: dict[int, Job] = {}
-    with ExitStack() as open_things:
-        for i, (config, out) in enumerate(jobs):
-            try:
-                out = begin(config, out)
-                if (out / "summary.json").exists():
-                    outcomes[i] = done_before(out)
-                else:
-                    open_things.enter_context(folder.held(out))
-                    begun[i] = prepare_job(config, out)
-                    open_things.enter_context(begun[i].member.recorder)
-            except UserError as error:
-                outcomes[i] = error
-        for indices in ensembles.grouped({i: job.group() for i, job in begun.items()}):
-            runtime.begin(begun[indices[0]].config)  # the last job to be prepared may have had another precision
-            outcomes |= zip(indices, fit_group([begun[i] for i in indices]), strict=True)
-    return [outcomes[i] for i in range(len(jobs))]
+    return jobs.together(VERB, asked)
 
 
-def begin(config: dict[str, Any], out: Path) -> Path:
-    """Set the process up and claim the folder, which is the first process's where there are several."""
-    runtime.begin(config)
-    read(TrainConfig, config).logger.require()
-    out = processes.same_folder(out)
-    folder.claim(out, "train", config)
-    return out
-
-
-def done_before(out: Path) -> float:
-    report.say(f"finished before: {report.shown(out)}")
-    return float(folder.read_summary(out)["metric"]["value"])
+def choose(config: dict[str, Any]) -> TrainConfig:
+    """The config's choices, its logger installed."""
+    chosen = read(TrainConfig, config)
+    chosen.logger.require()
+    return chosen
 
 
 def plan_of(chosen: TrainConfig) -> Plan:
@@ -158,9 +130,8 @@ def plan_of(chosen: TrainConfig) -> Plan:
     return Plan(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
 
 
-def prepare_job(config: dict[str, Any], out: Path) -> Job:
+def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
-    chosen = read(TrainConfig, config)
     begun = (out / "config.json").exists()
     run, params = prepare(chosen, folder.read_backend(out) if begun else None)
     floor = known_floor(run, chosen.dataset)
@@ -172,10 +143,10 @@ def prepare_job(config: dict[str, Any], out: Path) -> Job:
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
     logger = chosen.logger if processes.leads() else NoLogger()
-    member.recorder = logger.open(out, config, step, report.warn)
+    member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
         folder.write_config(out, "train", config)
-    return Job(config, chosen, out, run, state, floor, member)
+    return Job(chosen, out, run, state, floor, member)
 
 
 def layout_of(chosen: TrainConfig) -> Layout | None:
@@ -194,40 +165,37 @@ def layout_of(chosen: TrainConfig) -> Layout | None:
     return Layout(mesh, chosen.shard)
 
 
-def fit_group(jobs: list[Job]) -> list[float | UserError]:
+def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     """Train jobs of one structure as one program, and finish each."""
-    compiler, plan, split = runtime.Compiler(), plan_of(jobs[0].chosen), len(jobs) > 1
-    chunk, count = plan.log_every, np.int32(plan.log_every)
-    run, state = jobs[0].run, jobs[0].state
+    compiler, first_job, split = runtime.Compiler(), group[0], len(group) > 1
+    plan, run, state = first_job.member.plan, first_job.run, first_job.state
+    count = np.int32(plan.log_every)
     if split:
-        layout = member_layout(runtime.mesh(jobs[0].chosen.devices), len(jobs))
-        run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in jobs])
+        layout = member_layout(runtime.mesh(first_job.chosen.devices), len(group))
+        run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in group])
         run = spread_members(layout, run, apart)
-        state = ensembles.stack_all([job.state for job in jobs])
+        state = ensembles.stack_all([job.state for job in group])
         state = spread_members(layout, state, (True,) * len(jax.tree.leaves(state)))
-        program = compiler(train_members, run, state, count, chunk=chunk, split=apart)
+        program = compiler(train_members, run, state, count, chunk=plan.log_every, split=apart)
     else:
-        program = compiler(train_steps, run, state, count, chunk=chunk)
+        program = compiler(train_steps, run, state, count, chunk=plan.log_every)
 
     def score(i: int, state: TrainState) -> float:
-        return figure(jobs[i], state)
+        return figure(group[i], state)
 
-    before = [job.member.seconds()[0] for job in jobs]
     try:
-        state = fit(program, run, state, [job.member for job in jobs], plan, score, split)
+        state = fit(program, run, state, [job.member for job in group], plan, score)
     except UserError:
-        if not all(job.member.failed for job in jobs):  # each of which says why
+        if not all(job.member.failed for job in group):  # each of which says why
             raise
-    outcomes: list[float | UserError] = []
-    for i, job in enumerate(jobs):
+    outcomes: list[jobs.Outcome] = []
+    for i, job in enumerate(group):
         if job.member.failed:
             folder.write_json(job.out / "error.json", {"error": str(job.member.failed)})
             outcomes.append(job.member.failed)
         else:
-            seconds = job.member.seconds()[0] - before[i]
-            outcomes.append(
-                finish(job, ensembles.member(state, i) if split else state, seconds, compiler.seconds, len(jobs))
-            )
+            mine = ensembles.member(state, i) if split else state
+            outcomes.append(finish(job, mine, compiler.seconds, len(group)))
     return outcomes
 
 
@@ -236,7 +204,9 @@ def figure(job: Job, state: TrainState) -> float:
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    return measured(field_of(job.chosen, job.run.problem, first(state.ema)), job.chosen.dataset, job.chosen.metric, key)
+    problem = job.run.problem
+    field = field_of(job.chosen, problem.moments, problem.graph, first(state.ema))
+    return measured(field, job.chosen.dataset, job.chosen.metric, key)
 
 
 def final_loss(losses: list[float]) -> float:
@@ -248,11 +218,12 @@ def first(ema: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], ema)
 
 
-def finish(job: Job, state: TrainState, session: float, compiling: float, members: int) -> float:
+def finish(job: Job, state: TrainState, compiling: float, members: int) -> float:
     """Write the summary and the picture of a trained run, say what came out, and return its metric."""
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
     seconds, cpu_seconds = job.member.seconds()
-    loss, metric = final_loss(losses), figure(job, state)
+    loss = final_loss(losses)
+    metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
     summary = {
         "steps": chosen.steps,
@@ -269,10 +240,8 @@ def finish(job: Job, state: TrainState, session: float, compiling: float, member
         "device": jax.devices()[0].device_kind,
     }
     names = named(chosen)
-    chunk = plan_of(chosen).log_every
-    curve = save_figure(
-        job.out / "plots" / "loss.png", loss_curve(losses, chunk, chosen.steps, floor and floor[0], names)
-    )
+    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names)
+    curve = save_figure(job.out / "plots" / "loss.png", drawn)
     folder.write_json(job.out / "summary.json", summary)
     job.member.recorder.finish(summary, [curve])
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
@@ -356,53 +325,9 @@ def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     return float(value), float(error)
 
 
-def field_of(config: TrainConfig, problem: Problem, params: Any) -> LearnedField:
+def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any) -> LearnedField:
     """The field of these parameters."""
-    return LearnedField(config.path, params, problem.moments, problem.graph, config.objective.kind, config.precondition)
+    return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition)
 
 
-def restore(
-    run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
-) -> tuple[TrainConfig, LearnedField, int]:
-    """The config, the field and its step from a run folder. Needs no dataset.
-
-    ema: which parameter average, by its decay; 0: the parameters themselves; None: the first. which: the checkpoint:
-    last, best, or its step. precision: the type of the network's products, None: the run's own.
-    """
-    config = read(TrainConfig, folder.read_config(run_folder))
-    where = run_folder / "checkpoints"
-    step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
-    moments = Moments(**tree["moments"])
-    net = settle(config.net, moments.mean.shape, folder.read_backend(run_folder))
-    graph, shapes = structure(net, moments.mean.shape, precision or config.precision)
-    params = chosen_average(config, tree["state"], ema)
-    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
-        raise UserError(f"run: the checkpoint in '{run_folder}' is of another net than its config.json says")
-    return config, LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition), step
-
-
-def which_step(run_folder: Path, which: str) -> int | None:
-    """The step of the checkpoint that is meant; None: the newest. Raises UserError for none such."""
-    if which == "last":
-        return None
-    if which == "best":
-        lines = read_log(run_folder / "metrics.jsonl") if (run_folder / "metrics.jsonl").exists() else []
-        saved = checkpoints.steps(run_folder / "checkpoints")
-        if (step := best_step(lines, saved)) is None:
-            raise UserError("checkpoint=best needs a run that was trained with best=true")
-        return step
-    if not which.isdigit():
-        raise UserError(f"checkpoint is '{which}'; it must be last, best, or a step")
-    return int(which)
-
-
-def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
-    """One of the saved parameter averages, or the parameters themselves."""
-    if ema is None:
-        return first(state["ema"])
-    if ema in config.decays:
-        return jax.tree.map(lambda leaf: leaf[config.decays.index(ema)], state["ema"])
-    if ema == 0:
-        return state["params"]
-    kept = ", ".join(f"{decay:g}" for decay in config.decays)
-    raise UserError(f"ema is {ema:g}; the run kept {kept}, and 0 gives the parameters themselves")
+VERB = jobs.Verb("train", lambda config: (config, config), choose, prepare_job, fit_group)

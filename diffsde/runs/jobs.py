@@ -1,0 +1,65 @@
+"""Jobs of one verb: each set up, claimed and prepared, then worked on by groups of one structure, as one program each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffsde import ensembles
+from diffsde.errors import UserError
+from diffsde.runs import folder, processes, report, runtime
+from diffsde.runs.quality import judged
+
+Config = dict[str, Any]
+Outcome = float | UserError  # the figure that a job is judged by, or why there is none
+
+
+class Verb(NamedTuple):
+    """What is a verb's own.
+
+    settle: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
+    prepare: from these, the config and the folder a job, whose `group()` is what has to be equal for jobs to be one
+    program; what it holds open until all are done goes into the stack. work: on the jobs of a group.
+    """
+
+    name: str
+    settle: Callable[[Config], tuple[Config, Config]]
+    choose: Callable[[Config], Any]
+    prepare: Callable[[Any, Config, Path, ExitStack], Any]
+    work: Callable[[list[Any]], list[Outcome]]
+
+
+def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
+    """The outcome of each job, in their order; one that is finished already is not done again."""
+    outcomes: dict[int, Outcome] = {}
+    begun: dict[int, Any] = {}
+    machines: dict[int, Config] = {}
+    with ExitStack() as held:
+        for i, (config, out) in enumerate(jobs):
+            try:
+                config, machines[i] = verb.settle(config)
+                runtime.begin(machines[i])
+                chosen = verb.choose(config)
+                out = processes.same_folder(out)
+                if folder.claim(out, verb.name, config):
+                    report.say(f"finished before: {report.shown(out)}")
+                    outcomes[i] = judged(folder.read_summary(out))[1]["value"]
+                else:
+                    held.enter_context(folder.held(out))
+                    begun[i] = verb.prepare(chosen, config, out, held)
+            except UserError as error:
+                outcomes[i] = error
+        for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
+            runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
+            outcomes |= zip(indices, verb.work([begun[i] for i in indices]), strict=True)
+    return [outcomes[i] for i in range(len(jobs))]
+
+
+def alone(verb: Verb, config: Config, out: Path) -> float:
+    """One job. Raises UserError where it comes to nothing."""
+    (outcome,) = together(verb, [(config, out)])
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
