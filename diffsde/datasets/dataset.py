@@ -18,6 +18,7 @@ from diffsde.types import Array, Key, Moments
 
 MEASURED = 65_536  # draws from which mean and std are measured: a standard error of 0.3% for the std
 PART = 1 << 20  # numbers summed at a time
+HALF_RANGE = 127.5  # of bytes: k becomes k/127.5 - 1
 
 
 class Dataset(abc.ABC):

@@ -1,0 +1,147 @@
+"""log p(x) of a field by its probability-flow ODE, run from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffsde.datasets.dataset import HALF_RANGE
+from diffsde.errors import UserError
+from diffsde.fields import Field, divergence
+from diffsde.samplers import Sampler, simulate
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.samplers.chunks import chunks, fitting
+from diffsde.samplers.grids import Grid
+from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
+from diffsde.types import Array, Key, Prediction, Scalar, register
+
+SOLVERS: dict[str, type[Sampler]] = {
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": RK4,
+    "adaptive": Adaptive,
+}
+PROBES = {
+    "exact": "the divergence itself, a derivative of the velocity a coordinate",
+    "rademacher": "Hutchinson's estimate v^T (du/dx) v, every coordinate of v -1 or 1: one derivative",
+    "gaussian": "the same for a standard normal v, of larger variance",
+}
+EXACT = 16  # coordinates up to which the exact divergence is taken unless another is asked for
+SHORT = 1e-5  # how far from t = 1 the ODE begins where the field is infinite there (2011.13456, appendix C)
+
+
+class Likelihood(NamedTuple):
+    """log_p (n,) in nats; nfe (n,) evaluations of the field where they differ by point."""
+
+    log_p: Array
+    nfe: Array | None
+
+
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class ReversedFlow(Field):
+    """The point (x, l) (d + 1,) against time, s = 1 - t: dx/ds = -u_{1-s}(x), dl/ds = div u_{1-s}(x).
+
+    Of the field at points of `shape`, by Hutchinson's probe (*shape,), or exactly without one. It knows its velocity alone.
+    """
+
+    field: Field
+    probe: Array | None
+    shape: tuple[int, ...]
+
+    def velocity(self, x: Array, t: Scalar) -> Array:
+        point, t = x[:-1].reshape(self.field.shape), 1 - t
+        if self.probe is None:
+            u, div = self.field.velocity(point, t), divergence(self.field, point, t)
+        else:
+            u, change = jax.jvp(lambda x: self.field.velocity(x, t), (point,), (self.probe,))
+            div = jnp.sum(self.probe * change)
+        return jnp.append(-u.ravel(), div)
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        raise TypeError("the flow of a density has a velocity, and neither data nor noise")
+
+
+def log_likelihood(
+    solver: Sampler, field: Field, x: Array, times: Array, key: Key, probe: str, chunk: int | None = None
+) -> Likelihood:
+    """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
+
+    The solver goes from the last time to the first. probe: a key of PROBES; point i's is drawn from fold_in(key, i) once
+    and held along its way, so that the integrand stays smooth and the mean over probes is log p up to the steps' error.
+    chunk: points that go together, None: as many as fit the cache. Memory is flat in the number of steps.
+    """
+    n, shape, d = x.shape[0], field.shape, math.prod(field.shape)
+    state = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
+    backwards = (1 - times)[::-1]
+
+    def flow(key: Key) -> ReversedFlow:
+        draw = {"exact": None, "rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[probe]
+        return ReversedFlow(field, None if draw is None else draw(key, shape, x.dtype), (d + 1,))
+
+    def one(state: Array, key: Key) -> tuple[Array, Array | None]:
+        found = simulate(solver, flow(key), state[None], backwards, key, last="mean", chunk=1)
+        return found.x[0], None if found.nfe is None else found.nfe[0]
+
+    parts = chunks(n, fitting(flow(key), state) if chunk is None else chunk)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+    end, nfe = jax.tree.map(parts.join, parts.map(jax.vmap(one), parts.split(state), parts.split(keys)))
+    beta = field.path.beta(times[0])
+    square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
+    return Likelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
+
+
+log_likelihood_compiled = jax.jit(log_likelihood, static_argnames=("probe", "chunk"))
+
+
+def check_solver(solver: Sampler) -> None:
+    """Raise ValueError for what does not step by the velocity alone, in either direction."""
+    if type(solver) not in SOLVERS.values():
+        raise ValueError(f"the likelihood's ODE is solved by {', '.join(SOLVERS)}")
+
+
+def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
+    """`auto` decided: exact up to 16 coordinates. Raises UserError for no key of PROBES."""
+    if probe == "auto":
+        return "exact" if math.prod(shape) <= EXACT else "rademacher"
+    if probe not in PROBES:
+        raise UserError(f"probe is '{probe}'; there are auto, {', '.join(PROBES)}")
+    return probe
+
+
+def settle_end(field: Field, grid: Grid) -> Grid:
+    """The grid, ended 1e-5 short of t = 1 where the velocity is infinite there. Raises UserError where it is elsewhere."""
+    point = jnp.full(field.shape, 0.5)
+
+    def finite(t: float) -> bool:
+        return bool(jnp.isfinite(field.velocity(point, jnp.asarray(t))).all())
+
+    if grid.end == 1 and not finite(1.0):
+        grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
+    for knob, t in (("start", grid.start), ("end", grid.end)):
+        if not finite(t):
+            raise UserError(f"solver_grid.{knob}: the velocity of this field is infinite at t={t:g}; keep off it")
+    return grid
+
+
+# Images. A byte k stands for the bin of width 1/127.5 about its point k/127.5 - 1.
+
+
+def dequantised(x: Array, key: Key) -> Array:
+    """(k + u - 1/2)/127.5 - 1 for bytes k, u uniform on [0, 1) (1511.01844, section 3.1): floats of the same shape."""
+    return (x.astype(float) + jax.random.uniform(key, x.shape) - 0.5 - HALF_RANGE) / HALF_RANGE
+
+
+def bits_per_dim(log_p: Array, dimension: int) -> Array:
+    """-log2 of the density in units of bytes, a coordinate: -log p/(d ln 2) + log2(127.5), for log p in [-1, 1]'s units.
+
+    Its mean over u bounds from above the bits a byte of the discrete model P(k) = int p over the bin (1511.01844, eq. 4).
+    A density uniform over all bins has 8.
+    """
+    return -log_p / (dimension * math.log(2)) + math.log2(HALF_RANGE)
