@@ -47,9 +47,8 @@ def test_balls_counted_by_hand() -> None:
     # The ball of 100 reaches to 4.5, its third neighbour, and so holds 5, ..., 9; that of 4.2, to 3.9 and 4.5, holds 4
     assert found.recall == pytest.approx(6 / 10)
     assert found.coverage == pytest.approx(10 / 10)
-    holding = sum(
-        abs(g - r) <= radius for g in generated[:, 0] for r, radius in zip(range(10), (5, 4, 3, 3, 3, 3, 3, 3, 4, 5))
-    )
+    radii = (5, 4, 3, 3, 3, 3, 3, 3, 4, 5)
+    holding = sum(abs(g - r) <= radius for g in generated[:, 0] for r, radius in enumerate(radii))
     assert found.density == pytest.approx(holding / (5 * 7))
 
 
@@ -72,7 +71,7 @@ def test_what_precision_and_recall_tell_apart() -> None:
     dropped = balls(real, RNG.normal(size=(1000, 2)))
     assert dropped.precision > 0.95 and dropped.recall == pytest.approx(0.5, abs=0.03)
     assert dropped.coverage == pytest.approx(0.5, abs=0.02)
-    noisy = np.concatenate([real + 0.0, RNG.normal(size=(1000, 2)) + [0, 1000.0]])
+    noisy = np.concatenate([real, RNG.normal((0, 1000), size=(1000, 2))])
     invented = balls(real, noisy)
     assert invented.precision == pytest.approx(0.5, abs=0.01) and invented.recall > 0.95
     assert invented.density == pytest.approx(0.5 * (1 + 1 / 5), rel=0.05), "each of its copies counts itself once more"

@@ -119,7 +119,8 @@ def logits(params: Params, found: Array) -> Array:
 @partial(jax.jit, static_argnames="flip", donate_argnames="fit")
 def train(recipe: Recipe, fit: Fit, examples: Examples, begin: Array, count: Array, flip: bool) -> Fit:
     """`count` steps from step `begin` on; flip: half of the batches are mirrored."""
-    optimizer, key = _optimizer(recipe), jax.random.fold_in(jax.random.key(recipe.seed), 1)
+    assert examples.y is not None
+    labels, optimizer, key = examples.y, _optimizer(recipe), jax.random.fold_in(jax.random.key(recipe.seed), 1)
 
     def loss(params: Params, x: Array, y: Array) -> Array:
         scores = jax.vmap(lambda x: logits(params, features(recipe, params, x)))(x)
@@ -131,7 +132,7 @@ def train(recipe: Recipe, fit: Fit, examples: Examples, begin: Array, count: Arr
         x = as_points(examples.x[row])
         if flip:
             x = jnp.where(jax.random.bernoulli(turn), mirrored(x), x)
-        gradients = jax.grad(loss)(fit.params, moved(x, moves, recipe.shift), examples.y[row])
+        gradients = jax.grad(loss)(fit.params, moved(x, moves, recipe.shift), labels[row])
         updates, opt_state = optimizer.update(gradients, fit.opt_state, fit.params)
         return Fit(jax.tree.map(jnp.add, fit.params, updates), opt_state)
 

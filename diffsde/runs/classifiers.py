@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +74,10 @@ def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -
 
 def keep(file: Path, params: Params) -> None:
     """Write the parameters with a hash of them. Where the cache cannot be written, a warning."""
-    values = {name: np.asarray(value) for name, value in params.items()}
+    values: dict[str, Any] = {name: np.asarray(value) for name, value in params.items()}
+    values["hash"] = np.asarray(hashed(values))
     try:
-        folder.write(file, lambda path: np.savez(path, hash=np.asarray(hashed(values)), **values))
+        folder.write(file, lambda path: np.savez(path, **values))
     except OSError as error:
         report.warn(
             f"the classifier cannot be kept in '{file.parent}': {error.strerror}; it is trained again next time"
