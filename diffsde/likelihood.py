@@ -15,7 +15,6 @@ from diffsde.errors import UserError
 from diffsde.fields import Field, divergence
 from diffsde.samplers import Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
-from diffsde.samplers.chunks import chunks, fitting
 from diffsde.samplers.grids import Grid
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
 from diffsde.types import Array, Key, Prediction, Scalar, register
@@ -43,17 +42,28 @@ class Likelihood(NamedTuple):
     nfe: Array | None
 
 
+class Given(NamedTuple):
+    """Hutchinson's probe (*shape,) of a point, or None for the exact divergence; and the label () that the field is given."""
+
+    probe: Array | None
+    label: Scalar | None
+
+
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class ReversedFlow(Field):
     """The point (x, l) (d + 1,) against time, s = 1 - t: dx/ds = -u_{1-s}(x), dl/ds = div u_{1-s}(x).
 
-    Of the field at points of `shape`, by Hutchinson's probe (*shape,), or exactly without one. It knows its velocity alone.
+    Of a field at points of another shape, d numbers, by the probe of what it is bound to. It knows its velocity alone.
     """
 
     field: Field
-    probe: Array | None
     shape: tuple[int, ...]
+    probe: Array | None = None
+
+    def bind(self, given: Given) -> ReversedFlow:
+        field = self.field if given.label is None else self.field.bind(given.label)
+        return dataclasses.replace(self, field=field, probe=given.probe)
 
     def velocity(self, x: Array, t: Scalar) -> Array:
         point, t = x[:-1].reshape(self.field.shape), 1 - t
@@ -69,29 +79,30 @@ class ReversedFlow(Field):
 
 
 def log_likelihood(
-    solver: Sampler, field: Field, x: Array, times: Array, key: Key, probe: str, chunk: int | None = None
+    solver: Sampler,
+    field: Field,
+    x: Array,
+    times: Array,
+    key: Key,
+    labels: Array | None = None,
+    probe: str = "exact",
+    chunk: int | None = None,
 ) -> Likelihood:
     """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
 
-    The solver goes from the last time to the first. probe: a key of PROBES; point i's is drawn from fold_in(key, i) once
-    and held along its way, so that the integrand stays smooth and the mean over probes is log p up to the steps' error.
+    The solver goes from the last time to the first. labels (n,): what the field is given with each, log p(x_n | label_n).
+    probe: a key of PROBES; point i's is drawn from fold_in(key, i) once and held along its way, so that the integrand
+    stays smooth and the mean over probes is log p up to the steps' error.
     chunk: points that go together, None: as many as fit the cache. Memory is flat in the number of steps.
     """
-    n, shape, d = x.shape[0], field.shape, math.prod(field.shape)
-    state = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
-    backwards = (1 - times)[::-1]
-
-    def flow(key: Key) -> ReversedFlow:
-        draw = {"exact": None, "rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[probe]
-        return ReversedFlow(field, None if draw is None else draw(key, shape, x.dtype), (d + 1,))
-
-    def one(state: Array, key: Key) -> tuple[Array, Array | None]:
-        found = simulate(solver, flow(key), state[None], backwards, key, last="mean", chunk=1)
-        return found.x[0], None if found.nfe is None else found.nfe[0]
-
-    parts = chunks(n, fitting(flow(key), state) if chunk is None else chunk)
+    n, d = x.shape[0], math.prod(field.shape)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
-    end, nfe = jax.tree.map(parts.join, parts.map(jax.vmap(one), parts.split(state), parts.split(keys)))
+    draw = {"exact": None, "rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[probe]
+    probes = None if draw is None else jax.vmap(lambda key: draw(key, field.shape, x.dtype))(keys)
+    given = None if probes is None and labels is None else Given(probes, labels)
+    start = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
+    flow = ReversedFlow(field, (d + 1,))
+    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, last="mean", chunk=chunk)
     beta = field.path.beta(times[0])
     square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
     return Likelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
@@ -124,18 +135,13 @@ def settle_end(field: Field, grid: Grid) -> Grid:
 
     if grid.end == 1 and not finite(1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
-    for knob, t in (("start", grid.start), ("end", grid.end)):
+    for t in (grid.start, grid.end):
         if not finite(t):
-            raise UserError(f"solver_grid.{knob}: the velocity of this field is infinite at t={t:g}; keep off it")
+            raise UserError(
+                f"likelihood: the velocity of this field is infinite at t={t:g}, where its ODE begins or ends;"
+                " it needs a field that was trained with precondition=true"
+            )
     return grid
-
-
-# Images. A byte k stands for the bin of width 1/127.5 about its point k/127.5 - 1.
-
-
-def dequantised(x: Array, key: Key) -> Array:
-    """(k + u - 1/2)/127.5 - 1 for bytes k, u uniform on [0, 1) (1511.01844, section 3.1): floats of the same shape."""
-    return (x.astype(float) + jax.random.uniform(key, x.shape) - 0.5 - HALF_RANGE) / HALF_RANGE
 
 
 def bits_per_dim(log_p: Array, dimension: int) -> Array:

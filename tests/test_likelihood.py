@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from diffsde import mixtures
 from diffsde.datasets import DATASETS
+from diffsde.datasets.dataset import dequantised
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.likelihood import (
     SOLVERS,
     bits_per_dim,
     check_solver,
-    dequantised,
     log_likelihood_compiled,
     settle_end,
     settle_probe,
@@ -49,7 +50,7 @@ def oracle(name: str = "ot", dimension: int = 2) -> tuple[OracleField, jax.Array
 @pytest.mark.parametrize("dimension", [2, 12])
 def test_it_is_the_mixtures_density(name: str, dimension: int) -> None:
     field, x, exact = oracle(name, dimension)
-    found = log_likelihood_compiled(SOLVERS["rk4"](), field, x, grid_of(field, 100), jax.random.key(1), "exact")
+    found = log_likelihood_compiled(SOLVERS["rk4"](), field, x, grid_of(field, 100), jax.random.key(1))
     assert np.abs(found.log_p - exact).max() / dimension < 1e-4
 
 
@@ -58,7 +59,7 @@ def test_an_adaptive_solver_keeps_its_tolerance_and_counts() -> None:
     errors, spent = [], []
     for tolerance in (1e-3, 1e-5):
         solver = SOLVERS["adaptive"](rtol=tolerance, atol=tolerance)
-        found = log_likelihood_compiled(solver, field, x, grid_of(field, 1), jax.random.key(1), "exact")
+        found = log_likelihood_compiled(solver, field, x, grid_of(field, 1), jax.random.key(1))
         errors.append(np.abs(found.log_p - exact).mean())
         spent.append(float(found.nfe.mean()))
     assert errors[1] < errors[0] / 10 and errors[1] < 1e-3
@@ -71,11 +72,25 @@ def test_it_converges_with_the_solvers_order(name: str) -> None:
     field, x, exact = oracle(dimension=3)
     solver = SOLVERS[name]()
     errors = [
-        np.abs(log_likelihood_compiled(solver, field, x, grid_of(field, n), jax.random.key(1), "exact").log_p - exact)
+        np.abs(log_likelihood_compiled(solver, field, x, grid_of(field, n), jax.random.key(1)).log_p - exact)
         for n in (64, 128)
     ]
     order = math.log2(errors[0].mean() / errors[1].mean())
     assert abs(order - solver.order) < 0.25, order
+
+
+def test_a_label_gives_the_density_of_its_component() -> None:
+    field, x, _ = oracle(dimension=3)
+    labels = jnp.arange(64) % 3
+    found = log_likelihood_compiled(SOLVERS["rk4"](), field, x, grid_of(field, 100), jax.random.key(1), labels)
+    exact = [stats.multivariate_normal(*law).logpdf(np.asarray(x)) for law in components(field)]
+    assert np.abs(found.log_p - np.choose(np.asarray(labels), exact)).max() < 1e-2
+
+
+def components(field: OracleField) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean and covariance of each."""
+    means, variances, _, rotations = (np.asarray(leaf, np.float64) for leaf in field.mixture)
+    return [(mean, r * v @ r.T) for mean, v, r in zip(means, variances, rotations, strict=True)]
 
 
 @pytest.mark.parametrize("probe", ["rademacher", "gaussian"])
@@ -83,8 +98,10 @@ def test_the_mean_over_probes_is_the_exact_trace(probe: str) -> None:
     field, x, _ = oracle(dimension=12)
     many = jnp.repeat(x[:1], 4000, axis=0)  # every copy of the point has a probe of its own
     at, solver = grid_of(field, 24), SOLVERS["heun"]()
-    exact = float(log_likelihood_compiled(solver, field, x[:1], at, jax.random.key(1), "exact").log_p[0])
-    found = np.asarray(log_likelihood_compiled(solver, field, many, at, jax.random.key(2), probe).log_p, np.float64)
+    exact = float(log_likelihood_compiled(solver, field, x[:1], at, jax.random.key(1)).log_p[0])
+    found = np.asarray(
+        log_likelihood_compiled(solver, field, many, at, jax.random.key(2), probe=probe).log_p, np.float64
+    )
     error = found.std() / math.sqrt(len(found))
     assert 0.001 < error < 0.2, "the probes differ"
     assert abs(found.mean() - exact) < 4 * error
@@ -99,7 +116,7 @@ def test_a_gaussian_of_images_is_exact_whatever_the_signs_of_the_probe(name: str
     assert grid.end == pytest.approx(1 - 1e-5 if name == "sqrt" else 1, abs=1e-9)
     x = mean + 0.5 * jax.random.normal(jax.random.key(0), (5, 4, 4, 3))
     solver, at = SOLVERS["rk4"](), times(grid, 100, field.path)
-    found = log_likelihood_compiled(solver, field, x, at, jax.random.key(1), "rademacher")
+    found = log_likelihood_compiled(solver, field, x, at, jax.random.key(1), probe="rademacher")
     exact = -(((x - mean) / 0.5) ** 2).reshape(5, -1).sum(1) / 2 - 24 * math.log(2 * math.pi * 0.25)
     assert np.abs(found.log_p - exact).max() / 48 < 1e-3
 
@@ -110,9 +127,9 @@ def test_a_point_depends_on_nothing_but_itself() -> None:
 
     def found(count: int, chunk: int) -> np.ndarray:
         key = jax.random.key(3)
-        return np.asarray(
-            log_likelihood_compiled(SOLVERS["heun"](), field, x[:count], at, key, "rademacher", chunk).log_p
-        )
+        solver = SOLVERS["heun"]()
+        found = log_likelihood_compiled(solver, field, x[:count], at, key, probe="rademacher", chunk=chunk)
+        return np.asarray(found.log_p)
 
     np.testing.assert_allclose(found(64, 64)[:10], found(10, 3), rtol=2e-5)
 
@@ -128,7 +145,7 @@ def test_what_cannot_be_solved_backwards_is_refused() -> None:
     with pytest.raises(UserError, match="probe is 'sobol'; there are auto, exact, rademacher, gaussian"):
         settle_probe("sobol", (2,))
     raw = UntrainedField(PATHS["ot"](), Moments(jnp.zeros(2), 1.0), "noise", False)
-    with pytest.raises(UserError, match=r"solver_grid.start: .* infinite at t=0"):
+    with pytest.raises(UserError, match=r"infinite at t=0, .* precondition=true"):
         settle_end(raw, GRIDS["uniform"]())
 
 
