@@ -33,10 +33,12 @@ class Judge(NamedTuple):
         return np.asarray(found[0]), np.asarray(found[1])
 
 
-def judge(dataset: str, examples: Examples, flip: bool, cache: Path | None, recipe: Recipe | None = None) -> Judge:
+def judge(
+    dataset: str, examples: Examples, flip: bool = False, cache: Path | None = None, recipe: Recipe | None = None
+) -> Judge:
     """The classifier of these labelled images in bytes, from the cache, or trained now and kept there.
 
-    cache: the folder of classifiers, or None. flip: mirrored images are images too. Raises UserError for one class only.
+    cache: the folder of classifiers; None: no cache. flip: mirrored images are images too. Raises UserError for one class only.
     """
     assert examples.y is not None
     recipe = recipe or Recipe()

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -193,8 +193,29 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, given, key_noise, key_true)
 
 
+class Drawn(NamedTuple):
+    """What was found for each job of a group, and the seconds that all of it took."""
+
+    found: list[Simulated]
+    seconds: float
+    cpu_seconds: float
+    compiling: float
+
+
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
+    drawn = simulated(group)
+    outcomes: list[jobs.Outcome] = []
+    for job, found in zip(group, drawn.found, strict=True):
+        try:
+            outcomes.append(finish(job, found, drawn))
+        except UserError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def simulated(group: list[Job]) -> Drawn:
+    """The samples of jobs of one structure, by one program."""
     compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
     mesh = runtime.mesh(group[0].chosen.devices)
     if many:
@@ -210,14 +231,8 @@ def draw(group: list[Job]) -> list[jobs.Outcome]:
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if processes.several():
         found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
-    outcomes: list[jobs.Outcome] = []
-    for i, job in enumerate(group):
-        mine = first(ensembles.member(found, i) if many else found, job.chosen.n)
-        try:
-            outcomes.append(finish(job, mine, seconds, cpu_seconds, compiler.seconds, len(group)))
-        except UserError as error:
-            outcomes.append(error)
-    return outcomes
+    each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
+    return Drawn(each, seconds, cpu_seconds, compiler.seconds)
 
 
 @partial(jax.jit, static_argnames=("split", "last", "save_every", "keep", "coupled"))
@@ -244,26 +259,33 @@ def first(found: Simulated, n: int) -> Simulated:
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
 
 
-def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compiling: float, members: int) -> float:
-    """Write the samples, their figures and their pictures, say what came out, and return the first figure."""
-    chosen, out, (x, trajectory, spent) = job.chosen, job.out, found
+def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
+    """How the samples came about: n, nfe, steps, ... Raises UserError where some are not finite."""
+    chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
         mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
-
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
+    ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
+    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends}
+
+
+def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
+    """What samples.npz holds: x (n, *shape), and the labels y (n,) that they were given."""
+    labels = {} if job.given is None else {"y": np.asarray(job.given, np.int32)}
+    return {"x": np.asarray(x, np.float32)} | labels
+
+
+def finish(job: Job, found: Simulated, drawn: Drawn) -> float:
+    """Write the samples, their figures and their pictures, say what came out, and return the first figure."""
+    chosen, out, (x, trajectory, _) = job.chosen, job.out, found
+    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(drawn.found), drawn
     metrics = figures(x, job.dataset, job.key_true, job.given)
-    start, end = float(job.grid[0]), float(job.grid[-1])
     summary = {
-        "n": chosen.n,
-        **nfe,
-        "steps": job.steps,
-        "last": job.last,
-        "start": start,
-        "end": end,
+        **how,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "seconds_compile": compiling,
@@ -272,10 +294,8 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
         "metrics": metrics,
     }
     folder.write_config(out, "sample", job.config)
-    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)} | (
-        {} if job.given is None else {"y": np.asarray(job.given, np.int32)}
-    )
-    folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
+    arrays = sample_arrays(job, x)
+    samples = folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
@@ -300,13 +320,10 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     report.table(
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
-            (
-                "stretches" if chosen.sampler.adaptive else "steps",
-                f"{job.steps} from t={start:g} to {end:g}, {described_nfe(nfe)}, last step: {job.last}",
-            ),
+            ("stretches" if chosen.sampler.adaptive else "steps", described_steps(how)),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
-            ("samples", report.shown(out / "samples.npz")),
+            ("samples", report.shown(samples)),
             *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
             *[("picture", report.shown(path)) for path in pictures],
         ],
@@ -375,10 +392,11 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
 
 
-def described_nfe(nfe: dict[str, float]) -> str:
-    if "nfe_max" in nfe:
-        return f"{nfe['nfe']:.1f} evaluations of the field a sample on average, {nfe['nfe_max']} at most"
-    return f"{nfe['nfe']} evaluations of the field a sample"
+def described_steps(how: dict[str, Any]) -> str:
+    cost = f"{how['nfe']} evaluations of the field a sample"
+    if "nfe_max" in how:
+        cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
+    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
 
 
 def shown_figure(figure: dict[str, float]) -> str:
@@ -387,6 +405,10 @@ def shown_figure(figure: dict[str, float]) -> str:
         text += f" +- {figure['error']:.4f}"
     if "exact" in figure:
         text += f"  (exact: {figure['exact']:.4f})"
+    if "true" in figure:
+        text += f"  (of the true law: {figure['true']:.4f})"
+    if "real" in figure:
+        text += f"  (real ones: {figure['real']:.4f})"
     if "floor" in figure:
         size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
         text += f"  ({size}: {figure['floor']:.2g})"
