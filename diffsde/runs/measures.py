@@ -128,26 +128,30 @@ def likelihood_figures(
     x = points.x[rows]
     x = dequantised(x, key_noise) if points.bytes else x
     size, compiler = -(-len(rows) // BATCHES), runtime.Compiler()
-    log_p, nfe, seconds = [], [], 0.0
-    with report.Steps("likelihood", len(rows)) as progress:
-        for batch, begin in enumerate(range(0, len(rows), size)):
-            part = np.arange(begin, begin + size) % len(rows)  # the first again to fill the last batch
-            labels = None if points.labels is None else points.labels[rows[part]]
-            arguments = how.solver, field, x[part], at, jax.random.fold_in(key_probe, batch), labels
-            program = compiler(likelihood.log_likelihood_compiled, *arguments, probe=how.probe)
-            started = time.perf_counter()
-            found = jax.block_until_ready(program(*arguments))
-            seconds += time.perf_counter() - started
+
+    def batch(number: int) -> tuple[Any, ...]:
+        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the first again to fill the last one
+        labels = None if points.labels is None else points.labels[rows[part]]
+        return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels
+
+    program = compiler(likelihood.log_likelihood_compiled, *batch(0), probe=how.probe)
+    log_p, nfe, begun = [], [], time.perf_counter()
+    with report.Steps("likelihood", len(rows), unit="points") as progress:
+        for number in range(-(-len(rows) // size)):
+            found = jax.block_until_ready(program(*batch(number)))
             log_p.append(np.asarray(found.log_p, np.float64))
-            nfe.append(np.asarray(how.steps * how.solver.evaluations if found.nfe is None else found.nfe))
-            progress.update(min(begin + size, len(rows)))
+            nfe.append(
+                np.full(size, how.steps * how.solver.evaluations) if found.nfe is None else np.asarray(found.nfe)
+            )
+            progress.update(min((number + 1) * size, len(rows)))
+    seconds = time.perf_counter() - begun
     mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0)
     if bad := int((~np.isfinite(mean)).sum()):
         raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
     told = {
         "n": n,
         "dequantisations": repeats if points.bytes else 0,
-        "nfe": float(np.concatenate([np.atleast_1d(each) for each in nfe]).mean()),
+        "nfe": float(np.concatenate(nfe).mean()),
         "steps": how.steps,
         "probe": how.probe,
         "start": float(at[0]),
