@@ -91,7 +91,7 @@ def read(file: Path, like: Params) -> Params | None:
     if not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             values = {name: archive[name] for name in archive.files}
         told = str(values.pop("hash"))
         whole = {name: (value.shape, value.dtype) for name, value in values.items()}

@@ -21,7 +21,7 @@ from diffsde.likelihood import SOLVERS, settle_probe
 from diffsde.runs import folder, jobs, measures, report, runtime, sample
 from diffsde.runs.classifiers import judge
 from diffsde.runs.measures import Figures, Solving, Split
-from diffsde.runs.quality import figures, judged
+from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
 from diffsde.samplers import GRIDS, Sampler
@@ -123,7 +123,7 @@ class Job:
 
 
 def evaluate(config: dict[str, Any], out: Path) -> float:
-    """Measure, write the folder `out`, and return the first of the figures."""
+    """Measure, write the folder `out`, and return how far the first of the figures is off."""
     return jobs.alone(VERB, config, out)
 
 
@@ -186,12 +186,12 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
         field, dataset, origin = sample.load_field(draws)
         samples = read_samples(Path(own.samples), field.shape)
         draws = dataclasses.replace(draws, n=len(samples.x))
-        labelled = samples.y is not None
+        labels = samples.y
     else:
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
-        labelled = samples.given is not None
-    missing = lacking(field, dataset, labelled)
+        labels = None if samples.given is None else np.asarray(samples.given)
+    missing = lacking(field, dataset, labels is not None)
     metrics = list(own.metrics or (name for name in METRICS if name not in missing))
     if own.metrics is None and has_images(dataset):
         metrics.remove("distance")
@@ -205,7 +205,7 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
     real = None
     if OF_IMAGES & set(metrics):
         assert isinstance(dataset, FiniteDataset)
-        real = measures.split(dataset, wanted(draws))
+        real = measures.split(dataset, None if labels is None else np.unique(labels))
         if draws.n > len(real.test.x):
             raise UserError(
                 f"n is {draws.n}, but there are {len(real.test.x)} real images for tests beside which as many samples are"
@@ -239,7 +239,7 @@ def read_samples(place: Path, shape: tuple[int, ...]) -> Samples:
     """x (n, *shape) and y (n,) of a sample folder."""
     path = place / "samples.npz"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"] if "y" in archive.files else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"samples: '{path}' cannot be read: {str(error).splitlines()[0]}") from None
@@ -270,7 +270,7 @@ class Record:
 
 
 def finish(job: Job) -> float:
-    """Measure, write the folder and say what came out; the first figure is returned."""
+    """Measure, write the folder and say what came out; how far the first figure is off is returned."""
     record = Record({}, {"field": job.origin}, [], {})
     samples = get_samples(job, record)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(job.chosen.draws.seed), 1))
@@ -288,7 +288,7 @@ def finish(job: Job) -> float:
     folder.write_json(job.out / "summary.json", summary)
     record.rows += [(name.replace("_", " "), sample.shown_figure(value)) for name, value in record.figures.items()]
     report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
-    return judged(summary)[1]["value"]
+    return off(judged(summary)[1])
 
 
 def get_samples(job: Job, record: Record) -> Samples | None:

@@ -25,7 +25,7 @@ from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.pictures import draw_pictures
-from diffsde.runs.quality import figures, judged, prior
+from diffsde.runs.quality import figures, judged, off, prior
 from diffsde.runs.train import named
 from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
@@ -149,7 +149,7 @@ class Job:
 
 
 def sample(config: dict[str, Any], out: Path) -> float:
-    """Draw samples, write the sample folder `out`, and return the first of its figures."""
+    """Draw samples, write the sample folder `out`, and return how far the first of its figures is off."""
     return jobs.alone(VERB, config, out)
 
 
@@ -280,7 +280,7 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
 
 
 def finish(job: Job, found: Simulated, drawn: Drawn) -> float:
-    """Write the samples, their figures and their pictures, say what came out, and return the first figure."""
+    """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
     chosen, out, (x, trajectory, _) = job.chosen, job.out, found
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(drawn.found), drawn
     metrics = figures(x, job.dataset, job.key_true, job.given)
@@ -328,7 +328,7 @@ def finish(job: Job, found: Simulated, drawn: Drawn) -> float:
             *[("picture", report.shown(path)) for path in pictures],
         ],
     )
-    return judged(summary)[1]["value"]
+    return off(judged(summary)[1])
 
 
 def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
