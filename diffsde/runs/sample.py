@@ -23,7 +23,7 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
-from diffsde.runs.pictures import draw_pictures
+from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, prior
 from diffsde.runs.train import named
 from diffsde.runs.trained import restore
@@ -243,21 +243,8 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    pictures = (
-        draw_pictures(
-            chosen.sampler,
-            job.field,
-            job.dataset,
-            job.x0,
-            job.grid,
-            job.last,
-            job.key_noise,
-            out / "plots",
-            chosen.coupled,
-        )
-        if chosen.plots and processes.leads()
-        else []
-    )
+    drawn = Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, job.grid, job.key_noise, job.last, chosen.coupled)
+    pictures = draw_pictures(drawn, out / "plots") if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
