@@ -100,8 +100,7 @@ def sheet(tiles: list[Tiles], words: list[Words]) -> Figure:
         figure.figimage(each.pixels, each.left - left, low, origin="upper")
     for word in words:
         x, y = (word.x - left) / width, 1 - (word.y - top) / height
-        style = {"ha": word.align, "va": "center_baseline", "color": word.colour, "fontsize": word.size}
-        figure.text(x, y, word.text, **style)
+        figure.text(x, y, word.text, ha=word.align, va="center_baseline", color=word.colour, fontsize=word.size)
     return figure
 
 
@@ -167,7 +166,7 @@ def stamps(times: np.ndarray) -> list[str]:
 
 def interpolations(images: np.ndarray, degrees: np.ndarray, labels: list[str]) -> Figure:
     """Images (k, m, H, W, C), a line for each of k interpolations, at m angles in degrees."""
-    return lines(list(images), labels, [rf"${angle:g}\degree$" for angle in degrees])
+    return lines(list(images), labels, [f"{angle:g}°" for angle in degrees])
 
 
 def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) -> Figure:
@@ -177,7 +176,7 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) 
     across = _across(samples)
     begin = across + 2 * SPACE
     words.append(Words(across / 2, -LINE / 2 - 3, "sample", size=10))
-    title = "its nearest training images, and how far they are, $|x - z|$"
+    title = "nearest training images, $|x - z|$"
     words.append(Words(begin, -LINE / 2 - 3, title, "left", size=10))
     down = samples.shape[1] * scale_of(samples.shape[1:]) + LINE + GAP
     for i, (image, near, far) in enumerate(zip(samples, nearest, distances, strict=True)):

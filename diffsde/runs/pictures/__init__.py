@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffsde.runs.pictures.drawn import Drawn, save_figure
-from diffsde.runs.pictures.images import are_images, draw_images
+from diffsde.runs.pictures.images import are_images, draw_images, learned
 from diffsde.runs.pictures.points import draw_points
 
-__all__ = ["Drawn", "draw_pictures", "save_figure"]
+__all__ = ["Drawn", "are_images", "draw_pictures", "learned", "save_figure"]
 
 
 def draw_pictures(drawn: Drawn, out: Path) -> list[Path]:

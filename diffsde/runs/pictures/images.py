@@ -14,11 +14,17 @@ from matplotlib.figure import Figure
 from diffsde.datasets import Examples, FiniteDataset
 from diffsde.datasets.dataset import as_points, mirrored
 from diffsde.errors import UserError
+from diffsde.fields import Field
 from diffsde.metrics.neighbours import nearest
 from diffsde.plots import images as plots
+from diffsde.rails import settle_last
 from diffsde.runs import folder, report
 from diffsde.runs.pictures.companions import DEGREES, companions
 from diffsde.runs.pictures.drawn import Drawn, save_figure
+from diffsde.runs.quality import prior
+from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
+from diffsde.samplers.grids import UniformGrid
+from diffsde.types import Key
 
 CHANNELS = 4  # at most
 SIDE = 10  # images along a side of the samples' grid
@@ -27,6 +33,7 @@ COMPARED = 6  # images along a side of two grids beside one another
 FILMED = 4  # ... of the film's
 STRIPS = 5  # samples whose way is shown
 TIMES = 10  # ... at so many times
+LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, and the steps they take
 NEIGHBOURS = 6  # samples beside so many training images
 
 
@@ -58,6 +65,16 @@ def draw_images(drawn: Drawn, out: Path) -> list[Path]:
     save_film = partial(film.save, writer=PillowWriter(fps=16))
     pictures = [save_figure(out / name, figure) for name, figure in figures.items()]
     return [*pictures, folder.write(out / "forming.gif", save_film)]
+
+
+def learned(field: Field, key: Key) -> Figure:
+    """64 samples of a trained field by DPM-Solver++ (2M) in 25 steps: what a run has learnt, at little cost."""
+    sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
+    grid = times(UniformGrid(), LEARNED_STEPS, field.path)
+    last = settle_last(sampler, field, grid, "auto")
+    x0 = prior(field.path, grid[0], field.shape, key_prior, LEARNED)
+    x = np.asarray(simulate_compiled(sampler, field, x0, grid, key_noise, last=last).x)
+    return overview(x, None)
 
 
 def labels_of(drawn: Drawn) -> np.ndarray | None:
