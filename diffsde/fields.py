@@ -22,6 +22,15 @@ class Field(abc.ABC):
     path: GaussianPath
     shape: tuple[int, ...]
 
+    @property
+    def classes(self) -> int:
+        """How many labels, 0, 1, ..., `bind` takes; 0 for an unconditional field."""
+        return 0
+
+    def bind(self, given: Any) -> Field:
+        """The field given that: a label (), where `classes` and None are no label. Raises TypeError for an unconditional one."""
+        raise TypeError("an unconditional field has nothing to be given")
+
     @abc.abstractmethod
     def output(self, x: Array, t: Scalar) -> Prediction:
         """Velocity, score, data and noise at (x, t), each (*shape,), each by its most regular route."""
@@ -46,19 +55,32 @@ class Field(abc.ABC):
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class OracleField(Field):
-    """The exact field of a Gaussian mixture (mixtures.predict); points have shape `shape`, flattened inside."""
+    """The exact field of a Gaussian mixture (mixtures.predict), or of the component `label` () alone.
+
+    Points have shape `shape`, flattened inside.
+    """
 
     path: GaussianPath
     mixture: mixtures.Mixture
     shape: tuple[int, ...]
+    label: Scalar | None = None
+
+    @property
+    def classes(self) -> int:
+        return self.mixture.weights.size
+
+    def bind(self, given: Scalar | None) -> OracleField:
+        return dataclasses.replace(self, label=given)
 
     def output(self, x: Array, t: Scalar) -> Prediction:
-        exact = mixtures.predict(self.mixture, x.reshape(-1), coefficients(self.path, t))
+        law = mixtures.given(self.mixture, self.label)
+        exact = mixtures.predict(law, x.reshape(-1), coefficients(self.path, t))
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats."""
-        return mixtures.log_prob(mixtures.marginal(self.mixture, coefficients(self.path, t)), x.reshape(-1))
+        law = mixtures.marginal(mixtures.given(self.mixture, self.label), coefficients(self.path, t))
+        return mixtures.log_prob(law, x.reshape(-1))
 
 
 @partial(register, static=["shape", "count"])
@@ -117,10 +139,10 @@ class NetworkField(Field):
         return predictions.from_network(self.network(seen, t), x, c, self.moments)
 
 
-@partial(register, static=["graph", "kind", "precondition"])
+@partial(register, static=["graph", "kind", "precondition", "labels"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(NetworkField):
-    """A trained network."""
+    """A trained network, made for so many `labels`, and the `label` () that it is told; None: that there is none."""
 
     path: GaussianPath
     params: Any
@@ -128,6 +150,15 @@ class LearnedField(NetworkField):
     graph: Graph
     kind: Kind
     precondition: bool
+    labels: int = 0
+    label: Scalar | None = None
+
+    @property
+    def classes(self) -> int:
+        return self.labels
+
+    def bind(self, given: Scalar | None) -> Field:
+        return dataclasses.replace(self, label=given) if self.labels else super().bind(given)
 
     def network(self, x: Array, t: Scalar) -> Array:
-        return apply(self.graph, self.params, x, t)
+        return apply(self.graph, self.params, x, t, self.label)

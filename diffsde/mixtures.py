@@ -109,15 +109,37 @@ def posterior_variance(mixture: Mixture, x: Array, c: Coefficients) -> Scalar:
     return r @ (within + between)
 
 
+def given(mixture: Mixture, label: Scalar | None) -> Mixture:
+    """The law of component `label` () alone; the mixture itself where that is None or K."""
+    if label is None:
+        return mixture
+    count = mixture.weights.size
+    alone = jnp.arange(count) == label
+    return mixture._replace(weights=jnp.where(label == count, mixture.weights, alone.astype(mixture.weights.dtype)))
+
+
+def only(mixture: Mixture, labels: np.ndarray) -> Mixture:
+    """The components that are among the labels (n,), each as often as it is there. Not for compiled code."""
+    kept, counts = np.unique(labels, return_counts=True)
+    rotations = None if mixture.rotations is None else mixture.rotations[kept]
+    weights = jnp.asarray(counts / counts.sum(), mixture.weights.dtype)
+    return Mixture(mixture.means[kept], mixture.variances[kept], weights, rotations)
+
+
 def sample(mixture: Mixture, key: Key, count: int) -> Array:
-    """`count` points (count, d); the component by inverting the distribution function of a uniform number."""
+    """`count` points (count, d)."""
+    return sample_labelled(mixture, key, count)[0]
+
+
+def sample_labelled(mixture: Mixture, key: Key, count: int) -> tuple[Array, Array]:
+    """`count` points (count, d) and their components (count,), by inverting the distribution function of uniform numbers."""
     key_component, key_noise = jax.random.split(key)
     edges = jnp.cumsum(mixture.weights)[:-1]
     k = jnp.sum(jax.random.uniform(key_component, (count,)) >= edges[:, None], axis=0)
     noise = jnp.sqrt(mixture.variances[k]) * jax.random.normal(key_noise, (mixture.means.shape[1], count)).T
-    return mixture.means[k] + (
-        noise if mixture.rotations is None else jnp.einsum("nij,nj->ni", mixture.rotations[k], noise)
-    )
+    if mixture.rotations is not None:
+        noise = jnp.einsum("nij,nj->ni", mixture.rotations[k], noise)
+    return mixture.means[k] + noise, k
 
 
 def moments(mixture: Mixture) -> Moments:

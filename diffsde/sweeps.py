@@ -19,7 +19,6 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
@@ -59,7 +58,6 @@ class BatchLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
-        state = Singleton.get_state()
         configs = []
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -69,7 +67,6 @@ class BatchLauncher(Launcher):
             configs.append(config)
         if self.how != "each":
             self.run_together(configs)
-        Singleton.set_state(state)
         return [
             run_job(
                 hydra_context=self.context,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -327,13 +326,21 @@ def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_training_on_images_ends_with_samples(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = "dataset=array dataset.file=colour.npz net=mlp net.widths=[8] steps=3 batch_size=8 log_every=1".split()
-    assert main(["train", *words, "hydra.run.dir=run"]) == 0
+    """A row for each of the two labels; and what is proposed next works."""
+    words = "dataset=array dataset.file=colour.npz dataset.conditional=true net=mlp net.widths=[8] steps=2".split()
+    assert main(["train", *words, "batch_size=8", "log_every=1", "hydra.run.dir=run"]) == 0
+    height, width = (side * plots.scale_of((6, 5, 3)) + plots.GAP for side in (6, 5))
     picture = imread(here / "run" / "plots" / "samples.png")
-    scale = plots.scale_of((6, 5, 3))
-    sides = 8 * 6 * scale + 7 * plots.GAP + 2 * plots.SPACE, 8 * 5 * scale + 7 * plots.GAP + 2 * plots.SPACE
-    assert picture.shape[:2] == sides
+    assert picture.shape[0] == 2 * height - plots.GAP + 2 * plots.SPACE
+    assert 0 < picture.shape[1] - (10 * width - plots.GAP + 2 * plots.SPACE) < 40  # and the labels' names
     said = next(line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "next")
-    command = said.split()[2:]
-    assert main([*command, "n=4", "steps=2", "hydra.run.dir=b"]) == 0  # what it proposes works
-    assert json.loads((here / "b" / "summary.json").read_text())["n"] == 4
+    assert "labels=all" in said and "sigma" not in said
+    assert main([*said.split()[2:], "n=6", "steps=2", "hydra.run.dir=b"]) == 0
+    with np.load(here / "b" / "samples.npz") as archive:
+        x, y = archive["x"], archive["y"]
+    found = np.rint(imread(here / "b" / "plots" / "samples.png")[..., :3] * 255).astype(np.uint8)
+    for label in (0, 1):
+        top = plots.SPACE + label * height
+        row = plots.mosaic(x[y == label], 3)
+        assert (found[top : top + row.shape[0], -plots.SPACE - row.shape[1] : -plots.SPACE] == row).all()
+    assert (here / "b" / "plots" / "interpolations.png").exists()

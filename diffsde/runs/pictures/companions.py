@@ -67,6 +67,7 @@ def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
             x,
             times,
             drawn.key,
+            rows_of(drawn.given, rows),
             last=drawn.last,
             save_every=save_every,
             keep=count,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ COMPARED = 6  # images along a side of two grids beside one another
 FILMED = 4  # ... of the film's
 STRIPS = 5  # samples whose way is shown
 TIMES = 10  # ... at so many times
-LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, and the steps they take
+LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
 NEIGHBOURS = 6  # samples beside so many training images
 
 
@@ -68,13 +69,16 @@ def draw_images(drawn: Drawn, out: Path) -> list[Path]:
 
 
 def learned(field: Field, key: Key) -> Figure:
-    """64 samples of a trained field by DPM-Solver++ (2M) in 25 steps: what a run has learnt, at little cost."""
+    """Samples of a trained field by DPM-Solver++ (2M) in 25 steps, as many of each label: what it has learnt, cheaply."""
     sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
+    kinds = min(field.classes, CLASSES)
+    n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
+    given = jnp.arange(n) % kinds if kinds else None
     grid = times(UniformGrid(), LEARNED_STEPS, field.path)
-    last = settle_last(sampler, field, grid, "auto")
-    x0 = prior(field.path, grid[0], field.shape, key_prior, LEARNED)
-    x = np.asarray(simulate_compiled(sampler, field, x0, grid, key_noise, last=last).x)
-    return overview(x, None)
+    last = settle_last(sampler, field if given is None else field.bind(given[0]), grid, "auto")
+    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
+    x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
+    return overview(np.asarray(x), None if given is None else np.asarray(given))
 
 
 def labels_of(drawn: Drawn) -> np.ndarray | None:

@@ -43,11 +43,19 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
+    told = jax.tree.map(lambda leaf: leaf[:CLOUD], drawn.given)
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler, Constant()).items():
-        share = drawn.coupled and chosen.coupled
         saved = simulate_compiled(
-            chosen, field, x0[:CLOUD], times, drawn.key, last=drawn.last, save_every=every, coupled=share
+            chosen,
+            field,
+            x0[:CLOUD],
+            times,
+            drawn.key,
+            told,
+            last=drawn.last,
+            save_every=every,
+            coupled=drawn.coupled and chosen.coupled,
         ).trajectory
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
