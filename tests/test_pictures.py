@@ -21,13 +21,14 @@ from diffsde.metrics.neighbours import nearest
 from diffsde.paths import OT, VE, GaussianPath
 from diffsde.plots import images as plots
 from diffsde.runs.pictures import Drawn
-from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, pairs
+from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
 from diffsde.runs.pictures.images import alike, overview, with_data
 from diffsde.runs.quality import prior
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler
+from diffsde.samplers.sampler import Trajectory
 
 
 def pictures(n: int, shape: tuple[int, ...] = (4, 4, 1), seed: int = 0) -> np.ndarray:
@@ -243,7 +244,7 @@ def test_interpolations_are_between_samples_given_the_same() -> None:
 
 
 def test_one_sample_has_no_interpolation() -> None:
-    drawn, _ = drawn_by(Heun(), n=1)
+    drawn, _ = drawn_by(Euler(), n=1)
     way, panels, (ends, between) = companions(drawn, 1, 1)
     assert ends.shape == (0, 2) and between.shape == (0, len(DEGREES), 4, 4, 1)
     close(way.x[-1], drawn.x)
@@ -252,10 +253,12 @@ def test_one_sample_has_no_interpolation() -> None:
 
 def test_states_of_a_path_that_explodes_are_of_the_size_of_data() -> None:
     """VE starts at noise of std 50; it is shown divided by (1 + beta^2)^(1/2), which leaves the end as it is."""
-    drawn, _ = drawn_by(SDE, VE(noise_min=1e-3), 16)
-    way = companions(drawn, 16, 1).way
-    assert np.std(way.x[0]) == pytest.approx(1, abs=0.2) and float(np.std(drawn.x0)) > 40
-    close(way.x[-1], drawn.x)
+    path, points = VE(noise_min=1e-3), pictures(5)
+    field = EmpiricalField(path, empirical.arrange(jnp.asarray(points)), 5, (4, 4, 1))
+    states = jnp.stack([50 * jax.random.normal(jax.random.key(0), (5, 4, 4, 1)), jnp.asarray(points)])
+    x, data = denoised(field, Trajectory(jnp.array([0.0, 1.0]), states), None)
+    close(x, states / jnp.array([2501**0.5, 1.0]).reshape(2, 1, 1, 1, 1))
+    close(data[1], points)
 
 
 # What it was learnt from
@@ -279,22 +282,23 @@ def test_nearest_is_brute_force(flip: bool, bytes_: bool, monkeypatch: pytest.Mo
     assert nearest(x, ArrayFile(file="none.npy"), stored[:2], 5).distances.shape == (4, 2)
 
 
-def test_data_beside_samples_is_of_their_labels() -> None:
+def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, Companions]) -> None:
     points, y = pictures(30), np.arange(30) % 3
     labels = np.array([2, 0, 1, 1, 2, 0, 0])
-    drawn = drawn_by(Heun(), n=7)[0]._replace(given=jnp.asarray(labels))
+    drawn = made[0]._replace(given=jnp.asarray(labels))
     chosen = alike(drawn, Examples(jnp.asarray(points), jnp.asarray(y)), 7)
     rows = [int(np.flatnonzero((points == image).all(axis=(1, 2, 3)))[0]) for image in chosen]
     assert (y[rows] == labels).all()
 
 
-def test_data_that_is_not_here_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_is_not_here_is_said(
+    made: tuple[Drawn, np.ndarray, Companions], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def absent(self: ArrayFile) -> Examples:
         raise UserError("dataset.file: 'none.npy' is not a file")
 
     monkeypatch.setattr(ArrayFile, "load", absent)
-    drawn = drawn_by(Heun(), n=2)[0]
-    assert with_data(drawn, np.asarray(drawn.x)) == {}
+    assert with_data(made[0], np.asarray(made[0].x)) == {}
     assert "no neighbours.png: dataset.file: 'none.npy'" in capsys.readouterr().out
 
 
@@ -325,14 +329,26 @@ def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[st
     assert (found[plots.SPACE : -plots.SPACE, plots.SPACE : -plots.SPACE] == expected).all()
 
 
-def test_training_on_images_ends_with_samples(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row for each of the two labels; and what is proposed next works."""
+CELL = 6 * plots.scale_of((6, 5, 3)) + plots.GAP, 5 * plots.scale_of((6, 5, 3)) + plots.GAP
+
+
+def trained(run: str) -> None:
     words = "dataset=array dataset.file=colour.npz dataset.conditional=true net=mlp net.widths=[8] steps=2".split()
-    assert main(["train", *words, "batch_size=8", "log_every=1", "hydra.run.dir=run"]) == 0
-    height, width = (side * plots.scale_of((6, 5, 3)) + plots.GAP for side in (6, 5))
+    assert main(["train", *words, "batch_size=8", "log_every=1", f"hydra.run.dir={run}"]) == 0
+
+
+def test_training_on_images_ends_with_samples(here: Path) -> None:
+    """A row of ten for each of the two labels."""
+    trained("run")
     picture = imread(here / "run" / "plots" / "samples.png")
-    assert picture.shape[0] == 2 * height - plots.GAP + 2 * plots.SPACE
-    assert 0 < picture.shape[1] - (10 * width - plots.GAP + 2 * plots.SPACE) < 40  # and the labels' names
+    assert picture.shape[0] == 2 * CELL[0] - plots.GAP + 2 * plots.SPACE
+    assert 0 < picture.shape[1] - (10 * CELL[1] - plots.GAP + 2 * plots.SPACE) < 40  # and the labels' names
+
+
+@pytest.mark.slow
+def test_what_training_proposes_next(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It works, and each row of its pictures is of one label."""
+    trained("run")
     said = next(line for line in capsys.readouterr().out.splitlines() if line.split()[0] == "next")
     assert "labels=all" in said and "sigma" not in said
     assert main([*said.split()[2:], "n=6", "steps=2", "hydra.run.dir=b"]) == 0
@@ -340,7 +356,7 @@ def test_training_on_images_ends_with_samples(here: Path, capsys: pytest.Capture
         x, y = archive["x"], archive["y"]
     found = np.rint(imread(here / "b" / "plots" / "samples.png")[..., :3] * 255).astype(np.uint8)
     for label in (0, 1):
-        top = plots.SPACE + label * height
+        top = plots.SPACE + label * CELL[0]
         row = plots.mosaic(x[y == label], 3)
         assert (found[top : top + row.shape[0], -plots.SPACE - row.shape[1] : -plots.SPACE] == row).all()
     assert (here / "b" / "plots" / "interpolations.png").exists()
