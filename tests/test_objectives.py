@@ -86,11 +86,11 @@ def test_published_floors(floors: dict[str, tuple[float, float]], name: str) -> 
 def exact_network(asked: Problem, mixture: Mixture, shift: Array) -> Callable[..., Array]:
     """What a network would have to answer for the field to be exact, plus a constant error."""
 
-    def answer(graph: Any, params: Any, seen: Array, t: Array) -> Array:
+    def answer(graph: Any, params: Any, seen: Array, t: Array, label: Array | None) -> Array:
         c = coefficients(asked.path, t)
         if not asked.precondition:
             exact = mixtures.predict(mixture, seen, c)
-            a, b = predictions.row(asked.objective.kind, c)
+            a, b = predictions.row(objectives.regression(asked).kind, c)
             return a * exact.data + b * exact.noise + shift
         x = c.alpha * asked.moments.mean + seen * predictions.total_std(c, asked.moments)
         exact = mixtures.predict(mixture, x, c)
@@ -164,7 +164,7 @@ def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.
     @jax.vmap
     def program(c: Coefficients, z: Array, eps: Array) -> dict[Any, tuple[Array, Array]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(objectives, "apply", lambda graph, params, x, t: params[0] * x + params[1])
+            patch.setattr(objectives, "apply", lambda graph, params, x, t, label: params[0] * x + params[1])
             patch.setattr(objectives, "coefficients", lambda path, t: c)
             sample, params = Draw(z, eps, jnp.float32(0.3)), jnp.array([0.7, 0.1])
             return {
