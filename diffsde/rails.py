@@ -37,7 +37,7 @@ def finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> bool:
     return bool(_finite_step(sampler, field, t, h))
 
 
-@jax.jit
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs twice: compiling is what it costs
 def _finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> Array:
     state = sampler.start(jnp.full(field.shape, 0.5))
     return jnp.isfinite(sampler.point(sampler.step(field, state, t, h, jax.random.key(0)))).all()
