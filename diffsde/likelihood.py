@@ -131,7 +131,7 @@ def settle_end(field: Field, grid: Grid) -> Grid:
     point = jnp.full(field.shape, 0.5)
 
     def finite(t: float) -> bool:
-        return bool(jnp.isfinite(field.velocity(point, jnp.asarray(t))).all())
+        return bool(jnp.isfinite(_velocity(field, point, jnp.asarray(t))).all())
 
     if grid.end == 1 and not finite(1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
@@ -142,6 +142,11 @@ def settle_end(field: Field, grid: Grid) -> Grid:
                 " it needs a field that was trained with precondition=true"
             )
     return grid
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs twice: compiling is what it costs
+def _velocity(field: Field, x: Array, t: Scalar) -> Array:
+    return field.velocity(x, t)
 
 
 def bits_per_dim(log_p: Array, dimension: int) -> Array:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+from diffsde.metrics.balls import balls, expected_coverage
 from diffsde.metrics.frechet import frechet_distance, gaussian_distance
-from diffsde.metrics.neighbours import balls, expected_coverage, nearest
+from diffsde.metrics.memorisation import nearest
 
 RNG = np.random.default_rng(0)
 

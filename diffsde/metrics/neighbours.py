@@ -1,101 +1,40 @@
-"""What nearest neighbours tell of samples: fidelity, diversity, and whether the training data were learned by heart."""
+"""The training points nearest to a sample: whether it is new, or one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-ROWS = 512  # points whose distances to all others are held at a time
-COLUMNS = 8192  # training points that are turned from bytes to numbers at a time
+from diffsde.datasets.dataset import FiniteDataset, as_points, mirrored
 
-MANIFOLD = 3  # neighbours whose distance is the radius of a ball (1904.06991, section 3.1)
-COVERAGE = 5  # ... (2002.09797, section 5.1)
+PART = 1 << 20  # numbers compared with a sample at a time
 
 
-class Neighbours(NamedTuple):
-    """distances (n,) to the nearest point, and its index (n,)."""
+class Nearest(NamedTuple):
+    """points (n, k, *shape), nearest first, and their distances (n, k)."""
 
+    points: np.ndarray
     distances: np.ndarray
-    indices: np.ndarray
 
 
-def nearest(x: np.ndarray, data: np.ndarray) -> Neighbours:
-    """The nearest of the data (N, *shape) to each of x (n, *shape), Euclidean, both bytes or numbers in the same units.
+def nearest(x: np.ndarray, dataset: FiniteDataset, points: np.ndarray, k: int) -> Nearest:
+    """The k points (fewer of fewer) with the least |x - z|, over all numbers of a point, for each x (n, *shape).
 
-    Products of matrices find it, in float32, a part of the data after another; its distance is then computed from the
-    difference, so that a copy is at 0.
+    points (N, *shape) are floats or bytes, as `load` gives them; their mirror images count where the dataset draws them.
+    By brute force from differences, part after part: equal points are at 0, and memory does not grow with N.
     """
-    flat = x.reshape(len(x), -1).astype(np.float32)
-    best = np.full(len(x), np.inf, np.float32)
-    indices = np.zeros(len(x), np.int64)
-    for begin in range(0, len(data), COLUMNS):
-        part = data[begin : begin + COLUMNS].reshape(-1, flat.shape[1]).astype(np.float32)
-        offset = np.einsum("nd,nd->n", part, part)
-        for i in range(0, len(x), ROWS):
-            rows = slice(i, i + ROWS)
-            scores = offset - 2 * flat[rows] @ part.T  # squared distances, less |x|^2
-            at = scores.argmin(axis=1)
-            found = scores[np.arange(len(at)), at]
-            closer = found < best[rows]
-            best[rows] = np.where(closer, found, best[rows])
-            indices[rows] = np.where(closer, begin + at, indices[rows])
-    difference = flat - data[indices].reshape(len(x), -1)
-    return Neighbours(np.sqrt(np.einsum("nd,nd->n", difference, difference, dtype=np.float64)), indices)
-
-
-class Balls(NamedTuple):
-    """precision and recall (1904.06991, eq. 2), density and coverage (2002.09797, eqs. 3 and 4)."""
-
-    precision: float
-    recall: float
-    density: float
-    coverage: float
-
-
-def balls(real: np.ndarray, generated: np.ndarray) -> Balls:
-    """Of features real (N, d) and generated (M, d), each with more than 5 points; the same computation serves all four.
-
-    A ball about a point reaches to its k-th nearest neighbour among its own kind, k = 3 for precision and recall, 5 for
-    the others. precision: the share of generated points in a ball of a real one; recall: the other way round; density: in
-    how many balls of real points a generated one lies, over k, 1 on average where the laws agree; coverage: the share of
-    real points whose ball holds a generated one, 1 - prod_{i=1..k} (N - i)/(N + M - i) on average where they agree.
-    """
-    radii, wide = radii_of(real, (MANIFOLD, COVERAGE))
-    (own,) = radii_of(generated, (MANIFOLD,))
-    precise, recalled = np.zeros(len(generated), bool), np.zeros(len(real), bool)
-    covered, held = np.zeros(len(real), bool), 0
-    for rows, squares in blocks(real, generated):
-        precise |= (squares <= radii[rows, None]).any(axis=0)
-        recalled[rows] = (squares <= own).any(axis=1)
-        inside = squares <= wide[rows, None]
-        covered[rows] = inside.any(axis=1)
-        held += int(inside.sum())
-    return Balls(precise.mean(), recalled.mean(), held / (COVERAGE * len(generated)), covered.mean())
-
-
-def expected_coverage(real: int, generated: int) -> float:
-    """The mean coverage of samples of the same law, whatever it is (2002.09797, lemma 2)."""
-    i = np.arange(1, COVERAGE + 1)
-    return float(1 - np.prod((real - i) / (real + generated - i)))
-
-
-def radii_of(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:
-    """The squared distance (n,) to the k-th nearest other point, for each k."""
-    found = np.empty((len(ks), len(x)))
-    for rows, squares in blocks(x, x):
-        squares[np.arange(len(squares)), np.arange(len(x))[rows]] = np.inf  # itself
-        nearby = np.partition(squares, [k - 1 for k in ks], axis=1)
-        found[:, rows] = nearby[:, [k - 1 for k in ks]].T
-    return list(found)
-
-
-def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared distances between x (n, d) and y (m, d), some rows at a time: which, and (rows, m). In float64."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    offset = np.einsum("nd,nd->n", y, y)
-    for begin in range(0, len(x), ROWS):
-        rows = slice(begin, min(begin + ROWS, len(x)))
-        part = x[rows]
-        yield rows, np.einsum("nd,nd->n", part, part)[:, None] + offset - 2 * part @ y.T
+    n, flat = len(x), x.reshape(len(x), 1, -1).astype(np.float64)
+    squares, found = np.full((n, 0), np.inf), np.zeros((n, 0, *x.shape[1:]))
+    rows = max(1, PART // flat[0].size)
+    for begin in range(0, len(points), rows):
+        part = np.asarray(as_points(points[begin : begin + rows]), np.float64)
+        for each in [part, mirrored(part)] if dataset.flip else [part]:
+            here = np.stack([np.sum((one - each.reshape(len(each), -1)) ** 2, axis=1) for one in flat])
+            first = np.argsort(here, axis=1, kind="stable")[:, :k]
+            squares = np.concatenate([squares, np.take_along_axis(here, first, 1)], axis=1)
+            found = np.concatenate([found, each[first]], axis=1)
+            best = np.argsort(squares, axis=1, kind="stable")[:, :k]
+            squares = np.take_along_axis(squares, best, 1)
+            found = np.stack([one[order] for one, order in zip(found, best, strict=True)])
+    return Nearest(found, np.sqrt(squares))

@@ -14,8 +14,9 @@ from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset
 from diffsde.datasets.dataset import HALF_RANGE, dequantised, mirrored
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.metrics.balls import COVERAGE, balls
 from diffsde.metrics.frechet import frechet_distance
-from diffsde.metrics.neighbours import COVERAGE, Neighbours, balls, nearest
+from diffsde.metrics.memorisation import Neighbours, nearest
 from diffsde.runs import report, runtime
 from diffsde.runs.classifiers import Judge
 from diffsde.samplers import GRIDS, Sampler, times

@@ -24,7 +24,7 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
-from diffsde.runs.pictures import draw_pictures
+from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, off, prior
 from diffsde.runs.train import named
 from diffsde.runs.trained import restore, restore_guide
@@ -193,7 +193,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, given, key_noise, key_true)
 
 
-class Drawn(NamedTuple):
+class Batch(NamedTuple):
     """What was found for each job of a group, and the seconds that all of it took."""
 
     found: list[Simulated]
@@ -204,17 +204,17 @@ class Drawn(NamedTuple):
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
-    drawn = simulated(group)
+    batch = simulated(group)
     outcomes: list[jobs.Outcome] = []
-    for job, found in zip(group, drawn.found, strict=True):
+    for job, found in zip(group, batch.found, strict=True):
         try:
-            outcomes.append(finish(job, found, drawn))
+            outcomes.append(finish(job, found, batch))
         except UserError as error:
             outcomes.append(error)
     return outcomes
 
 
-def simulated(group: list[Job]) -> Drawn:
+def simulated(group: list[Job]) -> Batch:
     """The samples of jobs of one structure, by one program."""
     compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
     mesh = runtime.mesh(group[0].chosen.devices)
@@ -232,7 +232,7 @@ def simulated(group: list[Job]) -> Drawn:
     if processes.several():
         found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
     each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
-    return Drawn(each, seconds, cpu_seconds, compiler.seconds)
+    return Batch(each, seconds, cpu_seconds, compiler.seconds)
 
 
 @partial(jax.jit, static_argnames=("split", "last", "save_every", "keep", "coupled"))
@@ -279,10 +279,10 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
     return {"x": np.asarray(x, np.float32)} | labels
 
 
-def finish(job: Job, found: Simulated, drawn: Drawn) -> float:
+def finish(job: Job, found: Simulated, batch: Batch) -> float:
     """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
     chosen, out, (x, trajectory, _) = job.chosen, job.out, found
-    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(drawn.found), drawn
+    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
     metrics = figures(x, job.dataset, job.key_true, job.given)
     summary = {
         **how,
@@ -299,22 +299,19 @@ def finish(job: Job, found: Simulated, drawn: Drawn) -> float:
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    pictures = (
-        draw_pictures(
-            chosen.sampler,
-            job.field,
-            job.dataset,
-            job.x0,
-            job.grid,
-            job.last,
-            job.key_noise,
-            out / "plots",
-            chosen.coupled,
-            job.given,
-        )
-        if chosen.plots and processes.leads()
-        else []
+    drawn = Drawn(
+        chosen.sampler,
+        job.field,
+        job.dataset,
+        job.x0,
+        x,
+        job.grid,
+        job.key_noise,
+        job.last,
+        chosen.coupled,
+        job.given,
     )
+    pictures = draw_pictures(drawn, out / "plots") if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
