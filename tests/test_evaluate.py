@@ -125,6 +125,7 @@ def test_the_exact_field_of_a_mixture_loses_nothing(here: Path) -> None:
     assert figures["nll"]["value"] == pytest.approx(figures["nll"]["true"], abs=1e-4)
     assert abs(figures["nll"]["value"] - 5.222092) < 4 * figures["nll"]["error"]
     assert abs(figures["cross_entropy"]["value"] - 5.222092) < 0.2
+    assert 0 < abs(summary["likelihood"]["change"]) < 1e-2
     assert summary["likelihood"]["nfe"] == 200 and summary["likelihood"]["probe"] == "exact"
 
 
@@ -169,7 +170,7 @@ REFUSED = [
     (f"{GMM} metrics=[likelihood,likelihood]", "name each that is wanted once"),
     (f"{GMM} n_test=0", "n_test is 0; it must be 1 or more"),
     (f"{GMM} solver=ddim", "solver is 'ddim'; there are euler, midpoint, heun, rk4, adaptive"),
-    (f"{GMM} solver_grid=list", "solver_grid is 'list'; there are uniform, quadratic"),
+    (f"{GMM} solver_grid=log_snr", "solver_grid is 'log_snr'; there are uniform, quadratic, cosine"),
     (f"{GMM} tolerance=1e-3", "is of solver=adaptive alone"),
     (f"{GMM} probe=sobol", "probe is 'sobol'; there are auto, exact"),
     (f"{GMM} coupled=true", "coupled is not known"),

@@ -17,6 +17,7 @@ from diffsde.likelihood import (
     SOLVERS,
     bits_per_dim,
     check_solver,
+    coarser,
     log_likelihood_compiled,
     settle_end,
     settle_probe,
@@ -132,6 +133,16 @@ def test_a_point_depends_on_nothing_but_itself() -> None:
         return np.asarray(found.log_p)
 
     np.testing.assert_allclose(found(64, 64)[:10], found(10, 3), rtol=2e-5)
+
+
+def test_fewer_steps_by_the_same_program() -> None:
+    field, x, _ = oracle()
+    coarse, key = grid_of(field, 12), jax.random.key(0)
+    found, direct = (
+        log_likelihood_compiled(SOLVERS["heun"](), field, x, at, key, None, 12).log_p
+        for at in (coarser(grid_of(field, 30), coarse), coarse)
+    )
+    np.testing.assert_allclose(found, direct, rtol=1e-5)
 
 
 def test_what_cannot_be_solved_backwards_is_refused() -> None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde import likelihood
 from diffsde.build import name_of, read
 from diffsde.datasets import Dataset, FiniteDataset
 from diffsde.errors import UserError, suggestion
@@ -24,7 +25,7 @@ from diffsde.runs.measures import Figures, Solving, Split
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
-from diffsde.samplers import GRIDS, Sampler
+from diffsde.samplers import Sampler
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Key, positive
 
@@ -74,10 +75,9 @@ class EvaluateConfig:
             raise ValueError(
                 f"metrics is {list(self.metrics or ())}; name each that is wanted once, e.g. metrics=[likelihood]"
             )
-        for knob, table in (("solver", SOLVERS), ("solver_grid", GRIDS)):
-            word = getattr(self, knob)
-            if word not in table or word == "list":
-                raise ValueError(f"{knob} is '{word}'; there are {', '.join(name for name in table if name != 'list')}")
+        for knob, names in (("solver", tuple(SOLVERS)), ("solver_grid", likelihood.GRIDS)):
+            if (word := getattr(self, knob)) not in names:
+                raise ValueError(f"{knob} is '{word}'; there are {', '.join(names)}")
         if self.tolerance is not None and (self.solver != "adaptive" or self.tolerance <= 0):
             raise ValueError(f"tolerance is {self.tolerance}; it must be positive, and is of solver=adaptive alone")
 
@@ -85,7 +85,7 @@ class EvaluateConfig:
         solver: Sampler = SOLVERS[self.solver]()
         if self.tolerance is not None:
             solver = Adaptive(rtol=self.tolerance, atol=self.tolerance)
-        steps = self.solver_steps or (1 if solver.adaptive else 100)
+        steps = self.solver_steps or (1 if solver.adaptive else 50)
         return Solving(solver, self.solver_grid, steps, settle_probe(self.probe, shape))
 
 
@@ -321,6 +321,9 @@ def judge_field(job: Job, record: Record, key: Key) -> None:
     about = f"{told['n']:,} test points, {own.solver}, {told['nfe']:.0f} evaluations, divergence: {told['probe']}"
     repeats = f", {told['dequantisations']} dequantisation(s)" if points.bytes else ""
     record.rows.append(("likelihood", f"{about}{repeats}, {told['seconds']:.1f} s"))
+    if "change" in told:
+        name, unit = next(iter(found)).replace("_", " "), "bits" if points.bytes else "nats"
+        record.rows.append(("", f"{told['change']:+.2g} {unit} in {name}, from half as many steps to these"))
 
 
 def judge_images(job: Job, record: Record, samples: Samples, real: Split) -> None:
