@@ -22,6 +22,15 @@ class Field(abc.ABC):
     path: GaussianPath
     shape: tuple[int, ...]
 
+    @property
+    def classes(self) -> int:
+        """How many labels, 0, 1, ..., `bind` takes; 0 for an unconditional field."""
+        return 0
+
+    def bind(self, given: Any) -> Field:
+        """The field given that: a label (), where `classes` and None are no label. Raises TypeError for an unconditional one."""
+        raise TypeError("an unconditional field has nothing to be given")
+
     @abc.abstractmethod
     def output(self, x: Array, t: Scalar) -> Prediction:
         """Velocity, score, data and noise at (x, t), each (*shape,), each by its most regular route."""
@@ -46,38 +55,57 @@ class Field(abc.ABC):
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class OracleField(Field):
-    """The exact field of a Gaussian mixture (mixtures.predict); points have shape `shape`, flattened inside."""
+    """The exact field of a Gaussian mixture (mixtures.predict), or of the component `label` () alone.
+
+    Points have shape `shape`, flattened inside.
+    """
 
     path: GaussianPath
     mixture: mixtures.Mixture
     shape: tuple[int, ...]
+    label: Scalar | None = None
+
+    @property
+    def classes(self) -> int:
+        return self.mixture.weights.size
+
+    def bind(self, given: Scalar | None) -> OracleField:
+        return dataclasses.replace(self, label=given)
 
     def output(self, x: Array, t: Scalar) -> Prediction:
-        exact = mixtures.predict(self.mixture, x.reshape(-1), coefficients(self.path, t))
+        law = mixtures.given(self.mixture, self.label)
+        exact = mixtures.predict(law, x.reshape(-1), coefficients(self.path, t))
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats."""
-        return mixtures.log_prob(mixtures.marginal(self.mixture, coefficients(self.path, t)), x.reshape(-1))
+        law = mixtures.marginal(mixtures.given(self.mixture, self.label), coefficients(self.path, t))
+        return mixtures.log_prob(law, x.reshape(-1))
 
 
 @partial(register, static=["shape", "count"])
 @dataclasses.dataclass(frozen=True)
 class EmpiricalField(Field):
-    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them."""
+    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them.
+
+    log_weights (chunks, CHUNK): of the points, up to a constant; None: all are equally likely.
+    """
 
     path: GaussianPath
     chunks: Array
     count: int
     shape: tuple[int, ...]
+    log_weights: Array | None = None
 
     def output(self, x: Array, t: Scalar) -> Prediction:
-        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))
+        c = coefficients(self.path, t)
+        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), c, self.log_weights)
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats."""
-        return empirical.posterior(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))[1]
+        c = coefficients(self.path, t)
+        return empirical.posterior(self.chunks, self.count, x.reshape(-1), c, self.log_weights)[1]
 
 
 def divergence(field: Field, x: Array, t: Scalar) -> Scalar:

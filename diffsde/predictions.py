@@ -57,6 +57,20 @@ def expand(value: Array, x: Array, c: Coefficients, source: Kind) -> Prediction:
     return Prediction(*(convert(value, x, c, source, target) for target in Prediction._fields))  # type: ignore[arg-type]
 
 
+def tilted(prediction: Prediction, pull: Array, c: Coefficients) -> Prediction:
+    """The predictions where p_t is multiplied by a likelihood L_t(x), from pull = grad log L_t(x)/alpha, (*shape,).
+
+    score + alpha pull, E[eps|x] - alpha beta pull, E[z|x] + beta^2 pull, u + (dalpha beta^2 - alpha beta dbeta) pull.
+    What a likelihood of z says of x fades with alpha, so that the pull has a limit at t = 0, and all four are regular.
+    """
+    return Prediction(
+        prediction.data + c.beta**2 * pull,
+        prediction.noise - c.alpha * c.beta * pull,
+        prediction.velocity + (c.dalpha * c.beta**2 - c.alpha * c.beta_dbeta) * pull,
+        prediction.score + c.alpha * pull,
+    )
+
+
 # Preconditioning, after EDM (2206.00364, table 1 and appendix B.6), for any path and any prediction.
 #
 # With the data's measured mean m and std s, V = alpha^2 s^2 + beta^2 is the variance of x_t. The network sees
@@ -71,6 +85,16 @@ def expand(value: Array, x: Array, c: Coefficients, source: Kind) -> Prediction:
 def network_input(x: Array, c: Coefficients, moments: Moments) -> Array:
     """(x - alpha m)/sqrt(V): mean 0 and variance 1 at every t."""
     return (x - c.alpha * moments.mean) / total_std(c, moments)
+
+
+def linear_denoised(x: Array, c: Coefficients, moments: Moments) -> Array:
+    """alpha s (x - alpha m)/V, the best linear estimate of (z - m)/s: what a classifier sees, 0 where x knows nothing of z."""
+    return c.alpha * moments.std / total_std(c, moments) * network_input(x, c, moments)
+
+
+def linear_gain(c: Coefficients, moments: Moments) -> Scalar:
+    """s/V, the derivative of linear_denoised in x, divided by alpha."""
+    return moments.std / total_std(c, moments) ** 2
 
 
 def network_target(z: Array, eps: Array, c: Coefficients, moments: Moments) -> Array:

@@ -19,10 +19,19 @@ from diffsde.build import read, valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField
+from diffsde.inverse import Measurement, Posterior
+from diffsde.inverse.posteriors import MMPS
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
-from diffsde.rails import instability, settle_last, takes_sigma
+from diffsde.rails import instability, likelihood_instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs.inverse import (
+    MEASUREMENTS,
+    Problem,
+    draw_reconstructions,
+    pose,
+    reconstruction_figures,
+)
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.quality import figures, judged, prior
 from diffsde.runs.train import named
@@ -47,6 +56,8 @@ class SampleConfig:
     seed: int
     coupled: bool
     last: str
+    truth: str | None
+    measurements: int | None
     save_every: int | None
     keep: int | None
     plots: bool
@@ -61,9 +72,11 @@ class SampleConfig:
     threads: int | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
+    measurement: Measurement | None = None
+    posterior: Posterior | None = None
 
     def check(self) -> None:
-        positive(self, "n", "steps", "save_every", "keep")
+        positive(self, "n", "steps", "measurements", "save_every", "keep")
         valid_seed(self.seed)
         valid_last(self.last)
         if self.sigma is not None and self.sigma < 0:
@@ -74,6 +87,9 @@ class SampleConfig:
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        for name in ("posterior", "truth", "measurements"):
+            if self.measurement is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
         if self.run == "oracle":
             if self.checkpoint != "last" or self.ema is not None:
                 raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
@@ -104,10 +120,12 @@ class Job:
     x0: Array
     key_noise: Key
     key_true: Key
+    problem: Problem | None
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
-        return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise
+        given = None if self.problem is None else self.problem.given(self.chosen.n)
+        return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise, given
 
     def settings(self) -> dict[str, Any]:
         """What it is compiled for."""
@@ -155,11 +173,20 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
+    problem = None
+    if chosen.measurement is not None:
+        posterior = chosen.posterior or MMPS()
+        count = min(chosen.n, chosen.measurements or MEASUREMENTS)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, field.shape, jax.random.fold_in(key_true, 1))
+        field = posterior.field(field, problem.operator, problem.noise, problem.y[0])
+        data = dataset.measure(dataset.load(), key_true)
+        if unstable := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(data.std) ** 2):
+            report.warn(unstable)
     last = settle_last(chosen.sampler, field, grid, chosen.last)
     if unstable := instability(chosen.sampler, field.path, grid, last, dataset.least_variance()):
         report.warn(unstable)
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, key_noise, key_true)
+    return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, key_noise, key_true, problem)
 
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:
@@ -198,9 +225,10 @@ def simulate_members(inputs: tuple[Any, ...], split: tuple[bool, ...], **setting
 def shared_out(job: Job, layout: Layout) -> tuple[Any, ...]:
     """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
     rows = np.arange(-(-job.chosen.n // layout.mesh.size) * layout.mesh.size) % job.chosen.n
-    points = jax.device_put(np.asarray(job.x0)[rows], layout.batch())
-    sampler, field, grid, key = spread(layout, (job.chosen.sampler, job.field, job.grid, job.key_noise))
-    return sampler, field, points, grid, key
+    sampler, field, x0, grid, key, given = job.inputs()
+    points, given = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[rows], (x0, given)), layout.batch())
+    sampler, field, grid, key = spread(layout, (sampler, field, grid, key))
+    return sampler, field, points, grid, key, given
 
 
 def first(found: Simulated, n: int) -> Simulated:
@@ -222,7 +250,10 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
-    metrics = figures(x, job.dataset, job.key_true)
+    if job.problem is None:
+        metrics = figures(x, job.dataset, job.key_true)
+    else:
+        metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true)
     start, end = float(job.grid[0]), float(job.grid[-1])
     summary = {
         "n": chosen.n,
@@ -239,25 +270,14 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
         "metrics": metrics,
     }
     folder.write_config(out, "sample", job.config)
-    folder.write(out / "samples.npz", lambda path: np.savez(path, x=np.asarray(x, np.float32)))
+    arrays = {"x": np.asarray(x, np.float32)}
+    if job.problem is not None:
+        arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
+    folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    pictures = (
-        draw_pictures(
-            chosen.sampler,
-            job.field,
-            job.dataset,
-            job.x0,
-            job.grid,
-            job.last,
-            job.key_noise,
-            out / "plots",
-            chosen.coupled,
-        )
-        if chosen.plots and processes.leads()
-        else []
-    )
+    pictures = drawn(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -275,6 +295,16 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
         ],
     )
     return judged(summary)[1]["value"]
+
+
+def drawn(job: Job, x: Array) -> list[Path]:
+    """The pictures of the samples x, written."""
+    chosen, plots = job.chosen, job.out / "plots"
+    if job.problem is not None:
+        return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
+    return draw_pictures(
+        chosen.sampler, job.field, job.dataset, job.x0, job.grid, job.last, job.key_noise, plots, chosen.coupled
+    )
 
 
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
@@ -306,6 +336,10 @@ def shown_figure(figure: dict[str, float]) -> str:
         text += f" +- {figure['error']:.4f}"
     if "exact" in figure:
         text += f"  (exact: {figure['exact']:.4f})"
+    if "measurement" in figure:
+        text += f"  (the measurement alone: {figure['measurement']:.4f})"
+    if "truth" in figure:
+        text += f"  (the truth: {figure['truth']:.4f})"
     if "floor" in figure:
         size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
         text += f"  ({size}: {figure['floor']:.2g})"

@@ -108,6 +108,7 @@ def simulate(
     x: Array,
     times: Array,
     key: Key,
+    given: Any = None,
     last: str = "mean",
     save_every: int | None = None,
     keep: int | None = None,
@@ -117,6 +118,7 @@ def simulate(
 ) -> Simulated:
     """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one loop.
 
+    given: what each sample is conditioned on, leaves (n, ...), to which the field is bound (Field.bind); None: nothing.
     Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
     last: the policy for the last step, a key of LAST_STEPS.
     coupled: the noise is the increments of one Brownian path on [0, 1] a sample, which other grids with the same key
@@ -129,7 +131,14 @@ def simulate(
     """
     if steps is not None and save_every is not None:
         raise ValueError("a trajectory's length is fixed when it is compiled: leave out steps and cut times instead")
-    parts = chunks(x.shape[0], fitting(field, x) if chunk is None else chunk)
+
+    def bound(given: Any) -> Field:
+        return field if given is None else field.bind(given)
+
+    if chunk is None:
+        chunk = fitting(bound(jax.tree.map(lambda leaf: leaf[0], given)), x)
+    parts = chunks(x.shape[0], chunk)
+    given = jax.tree.map(parts.split, given)
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
     count = times.shape[0] - 1 if steps is None else steps
 
@@ -139,30 +148,30 @@ def simulate(
         path = brownian_path(key, x.shape[1:], x.dtype)
         return Increment(path(times[j], times[j + 1]) / jnp.sqrt(times[j + 1] - times[j]))
 
-    def advance(state: Any, keys: Array, j: Scalar) -> Any:
+    def advance(state: Any, keys: Array, given: Any, j: Scalar) -> Any:
         t, h = times[j], times[j + 1] - times[j]
-        return jax.vmap(lambda x, key: sampler.step(field, x, t, h, noise(key, j)))(state, keys)
+        return jax.vmap(lambda x, key, given: sampler.step(bound(given), x, t, h, noise(key, j)))(state, keys, given)
 
-    def finish(state: Any, keys: Array) -> tuple[Array, Array | None]:
+    def finish(state: Any, keys: Array, given: Any) -> tuple[Array, Array | None]:
         t, h = times[count - 1], times[count] - times[count - 1]
         if last == "denoise":
             spent = sampler.spent(state)
-            end = jax.vmap(lambda state: field.data(sampler.point(state), t))(state)
+            end = jax.vmap(lambda state, given: bound(given).data(sampler.point(state), t))(state, given)
             return end, None if spent is None else spent + 1
         if last == "mean":
-            state = jax.vmap(lambda x: sampler.step(field, x, t, h, None))(state)
+            state = jax.vmap(lambda x, given: sampler.step(bound(given), x, t, h, None))(state, given)
         else:
-            state = advance(state, keys, count - 1)
+            state = advance(state, keys, given, count - 1)
         return jax.vmap(sampler.point)(state), sampler.spent(state)
 
     def run(state: Any, begin: Scalar, length: Scalar) -> Any:
-        def through(state: Any, keys: Array) -> Any:
-            return jax.lax.fori_loop(0, length, lambda j, state: advance(state, keys, begin + j), state)
+        def through(state: Any, keys: Array, given: Any) -> Any:
+            return jax.lax.fori_loop(0, length, lambda j, state: advance(state, keys, given, begin + j), state)
 
-        return parts.map(through, state, keys)
+        return parts.map(through, state, keys, given)
 
     def end(state: Any) -> Simulated:
-        x, spent = jax.tree.map(parts.join, parts.map(finish, state, keys))
+        x, spent = jax.tree.map(parts.join, parts.map(finish, state, keys, given))
         return Simulated(x, None, spent)
 
     state = parts.map(jax.vmap(sampler.start), parts.split(x))
