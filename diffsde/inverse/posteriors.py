@@ -53,8 +53,8 @@ class ApproximateField(PosteriorField):
 
         grad log p(y | x_t) = J^T A^T v,   (noise_std^2 I + A C A^T) v = y - A D,   J = dD/dx.
 
-    C is what the method says. Before `begin` the field is that at `begin`: where alpha = 0, x tells nothing of z, J is 0,
-    and what of it would be wanted, J/alpha, cannot be had from the prior's field.
+    C is what the method says. Before `begin` the pull grad log p(y | x_t)/alpha is that at `begin`: where alpha = 0, x tells
+    nothing of z, J is 0, and J/alpha cannot be had from the prior's field; near there it multiplies the error of a network.
     """
 
     begin: Scalar
@@ -65,11 +65,11 @@ class ApproximateField(PosteriorField):
 
     @final
     def output(self, x: Array, t: Scalar) -> Prediction:
-        t = jnp.maximum(t, self.begin)
-        c = coefficients(self.path, t)
+        late = jnp.maximum(t, self.begin)
+        c = coefficients(self.path, late)
 
         def measured(x: Array) -> tuple[Array, Prediction]:
-            prediction = self.prior.output(x, t)
+            prediction = self.prior.output(x, late)
             return self.operator.apply(prediction.data), prediction
 
         expected, pullback, prediction = jax.vjp(measured, x, has_aux=True)
@@ -79,7 +79,8 @@ class ApproximateField(PosteriorField):
             return pullback(v)[0] / c.alpha
 
         v = self.solve(self.y - expected, lambda v: c.beta**2 * self.operator.apply(back(v)))
-        return predictions.tilted(prediction, back(v), c)
+        plain = jax.lax.cond(t < late, lambda: self.prior.output(x, t), lambda: prediction)
+        return predictions.tilted(plain, back(v), coefficients(self.path, t))
 
 
 @partial(register, static=["iterations"])
@@ -95,7 +96,7 @@ class MomentMatching(ApproximateField):
     iterations: int
 
     def solve(self, residual: Array, spread: Callable[[Array], Array]) -> Array:
-        return conjugate_gradients(lambda v: self.noise_std**2 * v + spread(v), residual, self.iterations)
+        return conjugate_gradients(spread, self.noise_std**2, residual, self.iterations)
 
 
 @partial(register, static=[])
@@ -143,21 +144,22 @@ class ExactField(PosteriorField):
         return dataclasses.replace(prior, log_weights=jax.vmap(jax.vmap(log_likelihood))(prior.chunks))
 
 
-def conjugate_gradients(product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
-    """v with product(v) = b, after so many steps from 0; for good where a direction has no positive curvature.
+def conjugate_gradients(product: Callable[[Array], Array], shift: Scalar, b: Array, iterations: int) -> Array:
+    """v with shift v + C v = b, product(v) = C v with C >= 0, after so many steps from 0.
 
-    A trained network's Jacobian is neither quite symmetric nor quite positive.
+    It stays where a direction p has p^T C p < 0: a trained network's Jacobian is neither quite symmetric nor quite positive,
+    and steps in such directions have no bound.
     """
 
     def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
         v, rest, direction, square = state
         image = product(direction)
-        curvature = jnp.vdot(direction, image)
-        going = (curvature > 0) & (square > 0)
-        length = jnp.where(going, square / jnp.where(going, curvature, 1), 0)
-        rest = rest - length * image
+        curvature, own = jnp.vdot(direction, image), shift * jnp.vdot(direction, direction)
+        going = (curvature >= 0) & (own > 0)
+        length = jnp.where(going, square / jnp.where(going, own + curvature, 1), 0)
+        rest = rest - length * (shift * direction + image)
         after = jnp.where(going, jnp.vdot(rest, rest), square)
-        turn = jnp.where(going, after / jnp.where(going, square, 1), 0)
+        turn = jnp.where(going & (square > 0), after / jnp.where(square > 0, square, 1), 0)
         return v + length * direction, rest, jnp.where(going, rest + turn * direction, direction), after
 
     return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, b, jnp.vdot(b, b)))[0]
