@@ -26,6 +26,12 @@ def grouped(kinds: dict[int, Any]) -> list[list[int]]:
     return list(groups.values())
 
 
+def equal(one: Any, other: Any) -> bool:
+    """Whether two trees are of one structure and hold the same numbers."""
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=False)
+    return kind(one) == kind(other) and all(_equal(a, b) for a, b in leaves)
+
+
 def stack(trees: Sequence[T]) -> tuple[T, tuple[bool, ...]]:
     """One tree of the trees' leaves, stacked (m, ...) where they differ and once where not; and which are stacked."""
     structure = jax.tree.structure(trees[0])

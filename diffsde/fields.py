@@ -145,10 +145,10 @@ class NetworkField(Field):
         return predictions.from_network(self.network(seen, t), x, c, self.moments)
 
 
-@partial(register, static=["graph", "kind", "precondition"])
+@partial(register, static=["graph", "kind", "precondition", "labels"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(NetworkField):
-    """A trained network."""
+    """A trained network, made for so many `labels`, and the `label` () that it is told; None: that there is none."""
 
     path: GaussianPath
     params: Any
@@ -156,6 +156,15 @@ class LearnedField(NetworkField):
     graph: Graph
     kind: Kind
     precondition: bool
+    labels: int = 0
+    label: Scalar | None = None
+
+    @property
+    def classes(self) -> int:
+        return self.labels
+
+    def bind(self, given: Scalar | None) -> Field:
+        return dataclasses.replace(self, label=given) if self.labels else super().bind(given)
 
     def network(self, x: Array, t: Scalar) -> Array:
-        return apply(self.graph, self.params, x, t)
+        return apply(self.graph, self.params, x, t, self.label)

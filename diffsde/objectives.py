@@ -30,7 +30,11 @@ WEIGHTS = {
 }
 
 
-class Objective(abc.ABC):
+class Objective(abc.ABC):  # noqa: B024  # what its two kinds have in common is the place in a config
+    """What is learnt of (z, eps) or of the label, from x_t and t."""
+
+
+class Regression(Objective):
     """y = a z + b eps, the row of `kind`; loss = E[weight(t) |y_hat(x_t, t) - y|^2 / d]."""
 
     kind: ClassVar[Kind]
@@ -45,7 +49,7 @@ class Objective(abc.ABC):
 
 
 @choice
-class VelocityMatching(Objective):
+class VelocityMatching(Regression):
     """cfm: y = dalpha z + dbeta eps, conditional flow matching (2210.02747, eq. 9)."""
 
     kind: ClassVar[Kind] = "velocity"
@@ -53,7 +57,7 @@ class VelocityMatching(Objective):
 
 
 @choice
-class ScoreMatching(Objective):
+class ScoreMatching(Regression):
     """score: y = -eps/beta, denoising score matching (Vincent 2011; 2011.13456, eq. 7)."""
 
     kind: ClassVar[Kind] = "score"
@@ -61,7 +65,7 @@ class ScoreMatching(Objective):
 
 
 @choice
-class NoisePrediction(Objective):
+class NoisePrediction(Regression):
     """noise: y = eps (DDPM, 2006.11239, eq. 14)."""
 
     kind: ClassVar[Kind] = "noise"
@@ -69,7 +73,7 @@ class NoisePrediction(Objective):
 
 
 @choice
-class DataPrediction(Objective):
+class DataPrediction(Regression):
     """data: y = z, the denoiser, with EDM's weight (2206.00364, eq. 2 and table 1)."""
 
     kind: ClassVar[Kind] = "data"
@@ -77,11 +81,16 @@ class DataPrediction(Objective):
 
 
 @choice
-class VPrediction(Objective):
+class VPrediction(Regression):
     """v: y = alpha eps - beta z (2202.00512, appendix D)."""
 
     kind: ClassVar[Kind] = "v"
     weight: str = "unit"
+
+
+@choice
+class Classification(Objective):
+    """classifier: the cross-entropy -log p(label | x_t, t), of a classifier that can guide a field (2105.05233, section 4)."""
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -90,6 +99,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "noise": NoisePrediction,
     "data": DataPrediction,
     "v": VPrediction,
+    "classifier": Classification,
 }
 
 
@@ -107,17 +117,25 @@ class Problem:
 
 
 class Draw(NamedTuple):
-    """One training example: data z and noise eps (*shape,) at time t ()."""
+    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is told."""
 
     z: Array
     eps: Array
     t: Scalar
+    label: Scalar | None = None
+
+
+def regression(problem: Problem) -> Regression:
+    """Its objective. Raises TypeError where that is another than a regression."""
+    if not isinstance(problem.objective, Regression):
+        raise TypeError(f"{type(problem.objective).__name__} is not a regression")
+    return problem.objective
 
 
 def root_weight(problem: Problem, c: Coefficients) -> Scalar:
     """sqrt(weight(t))."""
-    kind = problem.objective.kind
-    match problem.objective.weight:
+    kind, weight = regression(problem).kind, regression(problem).weight
+    match weight:
         case "unit":
             return jnp.ones_like(c.alpha)
         case "beta2":
@@ -129,33 +147,37 @@ def root_weight(problem: Problem, c: Coefficients) -> Scalar:
 
 
 def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
-    """weight(t) |y_hat - y|^2 / d for one sample."""
-    z, eps, t = sample
+    """weight(t) |y_hat - y|^2 / d for one sample; of a classifier -log p(label | x_t, t)."""
+    z, eps, t, label = sample
     c = coefficients(problem.path, t)
-    kind, root = problem.objective.kind, root_weight(problem, c)
     x = c.alpha * z + c.beta * eps
+    if isinstance(problem.objective, Classification):
+        seen = predictions.linear_denoised(x, c, problem.moments)
+        return -jax.nn.log_softmax(apply(problem.graph, params, seen, t))[label]
+    kind, root = regression(problem).kind, root_weight(problem, c)
     if problem.precondition:
-        output = apply(problem.graph, params, predictions.network_input(x, c, problem.moments), t)
+        output = apply(problem.graph, params, predictions.network_input(x, c, problem.moments), t, label)
         target = predictions.network_target(z, eps, c, problem.moments)
-        if problem.objective.weight != "balanced":  # weight c_out^2 = 1 there
+        if regression(problem).weight != "balanced":  # weight c_out^2 = 1 there
             root = root * predictions.output_scale(kind, c, problem.moments)
             return jnp.mean((root * (output - target)) ** 2)
         return jnp.mean((output - target) ** 2)
     a, b = predictions.row(kind, c)
-    output = apply(problem.graph, params, x, t)
+    output = apply(problem.graph, params, x, t, label)
     return jnp.mean((root * output - (root * a) * z - (root * b) * eps) ** 2)
 
 
 def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
     """weight(t) Var(y | x_t)/d for one sample of a mixture: its mean is the loss's floor, the exact field's own loss.
 
-    Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2.
+    Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; and where the
+    component is told, that of the component alone.
     """
-    z, eps, t = sample
+    z, eps, t, label = sample
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)
-    scale = root_weight(problem, c) * predictions.determinant(problem.objective.kind, c)
-    return scale**2 * mixtures.posterior_variance(mixture, x, c) / x.size
+    scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)
+    return scale**2 * mixtures.posterior_variance(mixtures.given(mixture, label), x, c) / x.size
 
 
 def has_finite_loss(problem: Problem) -> bool:
@@ -163,7 +185,10 @@ def has_finite_loss(problem: Problem) -> bool:
 
     The integrand is compared at u = 2^-16 and 2^-20 from each end: a growth like 1/u or faster has no integral.
     Preconditioned, it is weight c_out^2; raw, the network must undo y's whole variance, weight (a^2 s^2 + b^2).
+    A classifier that knows nothing has the finite loss log(classes).
     """
+    if isinstance(problem.objective, Classification):
+        return True
     at = np.asarray(_integrand(problem, jnp.array([2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16])))
     return bool(np.all(at[:2] / at[2:] < 16**0.97))
 
@@ -172,16 +197,16 @@ def has_finite_loss(problem: Problem) -> bool:
 @partial(jax.vmap, in_axes=(None, 0))
 def _integrand(problem: Problem, u: Scalar) -> Scalar:
     c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
-    root = root_weight(problem, c)
+    root, kind = root_weight(problem, c), regression(problem).kind
     if problem.precondition:
-        return (root * predictions.output_scale(problem.objective.kind, c, problem.moments)) ** 2
-    a, b = predictions.row(problem.objective.kind, c)
+        return (root * predictions.output_scale(kind, c, problem.moments)) ** 2
+    a, b = predictions.row(kind, c)
     return (root * a * problem.moments.std) ** 2 + (root * b) ** 2
 
 
 def resolve_weight(problem: Problem) -> Problem:
     """The problem with weight `auto` replaced by unit where that has a finite expectation, else by balanced."""
-    if problem.objective.weight != "auto":
+    if not isinstance(problem.objective, Regression) or problem.objective.weight != "auto":
         return problem
     kind = type(problem.objective)
     unit = dataclasses.replace(problem, objective=kind(weight="unit"))

@@ -22,12 +22,13 @@ from diffsde.types import Array, Key, Scalar, register
 CACHED = 1024  # examples whose activations in a common network fit a core's cache
 
 
-@partial(register, static=["batch_size", "parts", "layout"])
+@partial(register, static=["batch_size", "classes", "parts", "layout"])
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced.
 
-    ema: (k,) decays of the k parameter averages. parts: into how many a batch is cut, one after another, their gradients
+    ema: (k,) decays of the k parameter averages. classes: of how many classes the label is drawn with each point, 0 for
+    none; label_dropout: the chance that it is hidden, as `classes`. parts: into how many a batch is cut, one after another, their gradients
     accumulated; None: as `pieces` says.
     """
 
@@ -39,6 +40,8 @@ class Run:
     steps: Scalar
     ema: Array
     batch_size: int
+    classes: int = 0
+    label_dropout: Scalar = 0.0
     parts: int | None = None
     layout: Layout | None = None
 
@@ -61,13 +64,17 @@ def start(run: Run, params: Any) -> TrainState:
 
 def examples(run: Run, key: Key, count: int) -> Draw:
     """`count` training examples, the times stratified over them where the law says so."""
-    key_data, key_noise, key_time = jax.random.split(key, 3)
+    key_data, key_noise, key_time, key_label = jax.random.split(key, 4)
     u = draw_uniforms(key_time, count, run.problem.time.stratified)
-    z = run.dataset.draw(run.arrays, key_data, count)
+    z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
     problem = run.problem
+    if not run.classes:
+        label = None
+    elif label is not None:
+        label = jnp.where(jax.random.bernoulli(key_label, run.label_dropout, (count,)), run.classes, label)
     t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
     eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
-    return constrain_batch(run.layout, Draw(z, eps.reshape(z.shape), t))
+    return constrain_batch(run.layout, Draw(z, eps.reshape(z.shape), t, label))
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:

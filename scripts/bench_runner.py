@@ -65,7 +65,7 @@ def whole(program: Any, run: Run, state: TrainState, plan: Plan) -> tuple[np.nda
     """(wall, CPU) seconds of the run's loop without its checkpoint, and of the checkpoint."""
     loop, saving = Spent(), Spent()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        member = Member(Path(out), plan, run.problem.moments)
+        member = Member(Path(out), plan, run.problem.moments, run.classes)
         member.recorder = NoLogger().open(Path(out), {}, 0, report.warn)
         save, wait = member.save, member.keeper.wait
         member.save = lambda *words: _timed(saving, save, *words)  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ LAYERS = [
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "rails"],
-    ["samplers", "objectives", "inverse"],
+    ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],
     ["time_laws", "mixtures", "empirical", "predictions"],

@@ -17,13 +17,23 @@ from scipy import stats
 from diffsde import mixtures, objectives, predictions
 from diffsde.datasets import Ring
 from diffsde.mixtures import Mixture
-from diffsde.objectives import OBJECTIVES, WEIGHTS, Draw, NoisePrediction, Problem, ScoreMatching, VelocityMatching
+from diffsde.objectives import (
+    OBJECTIVES,
+    WEIGHTS,
+    Draw,
+    NoisePrediction,
+    Problem,
+    Regression,
+    ScoreMatching,
+    VelocityMatching,
+)
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS, Coefficients, coefficients
 from diffsde.time_laws import LogitNormal, Uniform
 from diffsde.training import Run, examples, loss_floor
 from diffsde.types import Array, Moments
 
+REGRESSIONS = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Regression)]
 NAMED = [name for name in PATHS if name != "expression"]
 TO_ZERO = ["ot", "sqrt", "trig", "cosine", "vp", "subvp"]
 MOMENTS = Moments(np.array([0.3, -0.2], np.float32), np.float32(1.9))  # type: ignore[arg-type]
@@ -76,11 +86,11 @@ def test_published_floors(floors: dict[str, tuple[float, float]], name: str) -> 
 def exact_network(asked: Problem, mixture: Mixture, shift: Array) -> Callable[..., Array]:
     """What a network would have to answer for the field to be exact, plus a constant error."""
 
-    def answer(graph: Any, params: Any, seen: Array, t: Array) -> Array:
+    def answer(graph: Any, params: Any, seen: Array, t: Array, label: Array | None) -> Array:
         c = coefficients(asked.path, t)
         if not asked.precondition:
             exact = mixtures.predict(mixture, seen, c)
-            a, b = predictions.row(asked.objective.kind, c)
+            a, b = predictions.row(objectives.regression(asked).kind, c)
             return a * exact.data + b * exact.noise + shift
         x = c.alpha * asked.moments.mean + seen * predictions.total_std(c, asked.moments)
         exact = mixtures.predict(mixture, x, c)
@@ -134,7 +144,7 @@ def test_regret_of_a_wrong_field_is_its_squared_error(
 
 EVERY_LOSS = {
     (name, weight, precondition): problem("ot", name, weight, precondition)
-    for name in OBJECTIVES
+    for name in REGRESSIONS
     for weight in ("unit", "beta2", "balanced")
     for precondition in (True, False)
 }
@@ -154,7 +164,7 @@ def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.
     @jax.vmap
     def program(c: Coefficients, z: Array, eps: Array) -> dict[Any, tuple[Array, Array]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(objectives, "apply", lambda graph, params, x, t: params[0] * x + params[1])
+            patch.setattr(objectives, "apply", lambda graph, params, x, t, label: params[0] * x + params[1])
             patch.setattr(objectives, "coefficients", lambda path, t: c)
             sample, params = Draw(z, eps, jnp.float32(0.3)), jnp.array([0.7, 0.1])
             return {
@@ -170,7 +180,7 @@ def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.
 @pytest.mark.parametrize("path", NAMED)
 def test_loss_and_gradient_are_finite_at_both_ends(every_loss: Any, path: str) -> None:
     """At t = 2^-24 and 1 - 2^-24 in float32, every objective with its default weight has a finite loss and gradient."""
-    for name in OBJECTIVES:
+    for name in REGRESSIONS:
         for precondition in (True, False):
             weight = problem(path, name, precondition=precondition).objective.weight
             for part in every_loss[1][path][name, weight, precondition]:
@@ -258,7 +268,7 @@ def test_examples_are_the_datasets_and_their_times_are_stratified() -> None:
     assert abs(np.mean(np.sum(np.asarray(drawn.z) ** 2, -1)) - 102) < 4 * 20 / np.sqrt(4096)  # |mu|^2 + 2 = 102
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
+@pytest.mark.parametrize("name", list(REGRESSIONS))
 def test_checks(name: str) -> None:
     """Every weight of the table is accepted, another refused with the list of those there are."""
     for weight in WEIGHTS:

@@ -230,7 +230,7 @@ def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: 
         return state._replace(step=state.step + count), jnp.ones(20)
 
     plan = fitting.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
-    one = fitting.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())))
+    one = fitting.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
     one.recorder = NoLogger().open(here, {}, 0, pytest.fail)
     nothing: dict[str, Any] = {}
     fitting.fit(program, None, TrainState(jnp.asarray(0), nothing, nothing, ()), [one], plan, lambda i, state: 0.0)  # type: ignore[arg-type]

@@ -31,6 +31,7 @@ class ArrayFile(FiniteDataset):
     key: str = ""
     standardise: bool = False
     flip: bool = False
+    conditional: bool = False
 
     def check(self) -> None:
         if not self.file:

@@ -25,7 +25,10 @@ class Dataset(abc.ABC):
 
     The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key a
     point costs more than a small network's step.
+    conditional: whether a network is told the class of each point.
     """
+
+    conditional: bool = False
 
     @abc.abstractmethod
     def load(self) -> Any: ...
@@ -115,7 +118,7 @@ class FiniteDataset(Dataset):
 
 
 class MixtureDataset(Dataset):
-    """A dataset whose law is a Gaussian mixture, known exactly."""
+    """A dataset whose law is a Gaussian mixture, known exactly; a point's class is its component."""
 
     @abc.abstractmethod
     def mixture(self) -> mixtures.Mixture: ...
@@ -126,8 +129,14 @@ class MixtureDataset(Dataset):
     def least_variance(self) -> float:
         return float(self.mixture().variances.min())
 
+    def classes(self, arrays: mixtures.Mixture) -> int:
+        return arrays.weights.size
+
     def draw(self, arrays: mixtures.Mixture, key: Key, count: int) -> Array:
         return mixtures.sample(arrays, key, count)
+
+    def draw_labelled(self, arrays: mixtures.Mixture, key: Key, count: int) -> tuple[Array, Array | None]:
+        return mixtures.sample_labelled(arrays, key, count)
 
 
 def as_points(x: Array) -> Array:

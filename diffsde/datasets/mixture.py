@@ -23,6 +23,7 @@ class Ring(MixtureDataset):
     components: int = 11
     radius: float = 10.0
     std: float = 1.0
+    conditional: bool = False
 
     def check(self) -> None:
         if self.components < 1:
@@ -40,6 +41,7 @@ class EightGaussians(MixtureDataset):
 
     radius: float = 5.0
     std: float = 0.1**0.25
+    conditional: bool = False
 
     def check(self) -> None:
         if self.std <= 0 or self.radius < 0:
@@ -62,6 +64,7 @@ class CustomMixture(MixtureDataset):
     stds: tuple[float | tuple[float, ...], ...] | None = (0.5, 0.5)
     covariances: tuple[tuple[tuple[float, ...], ...], ...] | None = None
     weights: tuple[float, ...] | None = None
+    conditional: bool = False
 
     def check(self) -> None:
         dimensions = {len(mean) for mean in self.means}

@@ -93,6 +93,7 @@ class MNIST(CollectionDataset):
 
     data_dir: str | None = None
     flip: bool = False
+    conditional: bool = False
 
 
 @choice
@@ -103,6 +104,7 @@ class FashionMNIST(CollectionDataset):
 
     data_dir: str | None = None
     flip: bool = False
+    conditional: bool = False
 
 
 def load_files(collection: Collection, files: tuple[IdxFile, IdxFile], data_dir: str | None) -> Examples:

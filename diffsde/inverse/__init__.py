@@ -13,4 +13,4 @@ MEASUREMENTS: dict[str, type[Measurement]] = {
 }
 POSTERIORS: dict[str, type[Posterior]] = {"mmps": MMPS, "dps": DPS, "exact": Exact}
 
-__all__ = ["MEASUREMENTS", "POSTERIORS", "Measurement", "Observed", "Operator", "Posterior", "measure"]
+__all__ = ["MEASUREMENTS", "MMPS", "POSTERIORS", "Measurement", "Observed", "Operator", "Posterior", "measure"]

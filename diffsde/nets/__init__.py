@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 
 from diffsde.nets.auto import Auto, settle
+from diffsde.nets.classifier import Classifier
 from diffsde.nets.dit import DiT
 from diffsde.nets.mixer import Mixer
 from diffsde.nets.mlp import MLP
@@ -22,7 +23,20 @@ Params = dict[str, Any]
 
 NETS: dict[str, type[Net]] = {"auto": Auto, "mlp": MLP, "mixer": Mixer, "dit": DiT, "unet": UNet}
 
-__all__ = ["MLP", "NETS", "Auto", "Graph", "Net", "Params", "apply", "count", "initialise", "settle", "structure"]
+__all__ = [
+    "MLP",
+    "NETS",
+    "Auto",
+    "Classifier",
+    "Graph",
+    "Net",
+    "Params",
+    "apply",
+    "count",
+    "initialise",
+    "settle",
+    "structure",
+]
 
 
 def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0) -> tuple[Graph, Any]:

@@ -16,7 +16,7 @@ from diffsde.build import read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
-from diffsde.objectives import WEIGHTS, Objective, Problem, has_finite_loss, resolve_weight
+from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, has_finite_loss, regression, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
@@ -70,9 +70,10 @@ def explain(config: dict[str, Any], out: Path) -> None:
     report.say(f"\nobjective={config['objective']['name']} time={config['time']['name']}")
     say_about(chosen.objective)
     problem, warnings = settle_loss(chosen)
-    kind = problem.objective.kind
-    report.say(f"  {ROWS[kind].format(alpha=alpha, beta=beta)}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
-    report.say(f"  weight: {problem.objective.weight} ({WEIGHTS[problem.objective.weight]})")
+    if isinstance(problem.objective, Regression):
+        row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
+        report.say(f"  {row}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
+        report.say(f"  weight: {weight} ({WEIGHTS[weight]})")
 
     report.say(f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}")
     say_about(chosen.sampler)
@@ -141,16 +142,18 @@ def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
     problem = resolve_weight(asked)
     if has_finite_loss(problem):
         return problem, []
+    objective = regression(problem)
     return problem, [
-        f"warning: the {problem.objective.kind} loss with weight {problem.objective.weight} has no finite expectation:"
+        f"warning: the {objective.kind} loss with weight {objective.weight} has no finite expectation:"
         " rare examples will dominate it; precondition=true objective.weight=balanced mends that"
     ]
 
 
 def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
-    """Order, steps and evaluations of the sampler; what speaks against it."""
+    """Order, steps and evaluations of the sampler; what speaks against it. Of a classifier: for the field that it guides."""
     sampler = chosen.sampler
-    field = UntrainedField(chosen.path, problem.moments, problem.objective.kind, chosen.precondition)
+    kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
+    field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
     steps = chosen.grid.steps(chosen.steps, sampler.default_steps)
     try:
         at = times(chosen.grid, steps, chosen.path)

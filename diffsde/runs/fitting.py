@@ -43,8 +43,8 @@ class Plan(NamedTuple):
 class Member:
     """One run: its folder, its log and checkpoints, and the losses since the last line of the log."""
 
-    def __init__(self, out: Path, plan: Plan, moments: Moments) -> None:
-        self.out, self.plan, self.moments = out, plan, moments
+    def __init__(self, out: Path, plan: Plan, moments: Moments, classes: int) -> None:
+        self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": jnp.asarray(classes)}
         self.log = out / "metrics.jsonl"
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []
@@ -104,9 +104,7 @@ class Member:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
-        self.keeper.save(
-            step, {"state": named(state), "moments": self.moments._asdict(), "window": jnp.asarray(window)}
-        )
+        self.keeper.save(step, {"state": named(state), **self.about, "window": jnp.asarray(window)})
 
     def best(self, saved: list[int]) -> int | None:
         return best_step(self.lines, saved)

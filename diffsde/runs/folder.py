@@ -15,7 +15,7 @@ import jax
 from diffsde.errors import UserError
 from diffsde.runs import processes
 
-FORMAT = 2  # of config.json
+FORMAT = 3  # of a run folder
 
 LOCK = ".lock"
 OUTPUTS = Path("outputs")
@@ -159,15 +159,16 @@ def read_backend(folder: Path) -> str:
     return str(_read(folder).get("backend", "cpu"))
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config of a train run. Raises UserError for a folder that is not one."""
+def read_config(folder: Path, knob: str = "run") -> dict[str, Any]:
+    """The config of a train run. Raises UserError for a folder that is not one; knob: the word that named it."""
     if not folder.is_dir():
-        raise UserError(f"run: there is no folder '{folder}'; give a run folder, latest or oracle")
+        others = ", latest or oracle" if knob == "run" else ""
+        raise UserError(f"{knob}: there is no folder '{folder}'; give a run folder{others}")
     if not (folder / "config.json").exists():
-        raise UserError(f"run: '{folder}' is not a run folder (it has no config.json)")
+        raise UserError(f"{knob}: '{folder}' is not a run folder (it has no config.json)")
     content = _read(folder)
     if content.get("verb") != "train" or not isinstance(content.get("config"), dict):
-        raise UserError(f"run: '{folder / 'config.json'}' is not the config of a train run of this version")
+        raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a train run of this version")
     return content["config"]
 
 

@@ -80,10 +80,13 @@ def law(problem: Problem, dataset: Dataset, i: int) -> Mixture | None:
     return mixtures.posterior(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
 
 
-def reconstruction_figures(problem: Problem, x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:
+def reconstruction_figures(
+    problem: Problem, x: Array, dataset: Dataset, key: Key, exact: bool = True
+) -> dict[str, dict[str, float]]:
     """What can be known of samples x (n, *shape) of the posteriors.
 
-    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture, the mean over the measurements;
+    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture, the mean over the measurements; not
+        where samples were told labels, and `exact` is false;
     rmse_unmeasured: of the samples' mean from the truth, a number, in what A does not see; rmse_measured: in what it sees.
         Beside it that of A^+ y, what the measurement alone says, with the data's mean where it says nothing.
     misfit: root mean square of (y - A x)/noise; beside it the truth's own.
@@ -99,7 +102,7 @@ def reconstruction_figures(problem: Problem, x: Array, dataset: Dataset, key: Ke
     plain = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y)) + own - np.asarray(seen(own[None]))
     found: dict[str, dict[str, float]] = {}
     laws = [law(problem, dataset, i) for i in range(k)]
-    if laws[0] is not None:
+    if exact and laws[0] is not None:
         found |= against_exact(laws, parts, key)
     size, rank = truth[0].size, operator.rank
     for name, numbers, side in (

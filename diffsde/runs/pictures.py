@@ -54,6 +54,7 @@ def draw_pictures(
     key: Key,
     out: Path,
     coupled: bool = False,
+    given: Array | None = None,
 ) -> list[Path]:
     """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time; other shapes none."""
     if x0.ndim != 2 or x0.shape[1] > 2:
@@ -62,11 +63,12 @@ def draw_pictures(
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
+    told = None if given is None else given[:CLOUD]
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler).items():
         share = coupled and chosen.coupled
         saved = simulate_compiled(
-            chosen, field, x0[:CLOUD], times, key, last=last, save_every=every, coupled=share
+            chosen, field, x0[:CLOUD], times, key, told, last=last, save_every=every, coupled=share
         ).trajectory
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:

@@ -85,10 +85,15 @@ def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n:
     return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
-def figures(x: Array, dataset: Dataset, key: Key) -> dict[str, dict[str, float]]:
-    """What can be known of the samples: exact figures for a mixture, else a distance with its floor."""
+def figures(x: Array, dataset: Dataset, key: Key, labels: Array | None = None) -> dict[str, dict[str, float]]:
+    """What can be known of the samples: exact figures for a mixture, else a distance with its floor.
+
+    labels (n,): of samples given labels, which are compared with the law of those components.
+    """
     if isinstance(dataset, MixtureDataset):
         mixture = dataset.mixture()
+        if labels is not None:
+            mixture = mixtures.only(mixture, np.asarray(labels))
         found = mixture_figures(mixture, x)
         entropy = mixtures.entropy(mixture)
         cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}

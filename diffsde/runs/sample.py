@@ -18,9 +18,9 @@ from diffsde import empirical, ensembles
 from diffsde.build import read, valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, OracleField
-from diffsde.inverse import Measurement, Posterior
-from diffsde.inverse.posteriors import MMPS
+from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
+from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
+from diffsde.inverse import MMPS, Measurement, Posterior
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, likelihood_instability, settle_last, takes_sigma
@@ -35,7 +35,7 @@ from diffsde.runs.inverse import (
 from diffsde.runs.pictures import draw_pictures
 from diffsde.runs.quality import figures, judged, prior
 from diffsde.runs.train import named
-from diffsde.runs.trained import restore
+from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
 from diffsde.types import Array, Key, positive
@@ -54,6 +54,11 @@ class SampleConfig:
     steps: int | None
     sigma: float | None
     seed: int
+    labels: str | tuple[int, ...] | None
+    guidance: float | None
+    guidance_interval: tuple[float, ...]
+    guide: str | None
+    guide_checkpoint: str
     coupled: bool
     last: str
     truth: str | None
@@ -82,6 +87,7 @@ class SampleConfig:
         if self.sigma is not None and self.sigma < 0:
             raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
         takes_sigma(self.sampler, self.sigma)
+        self._check_guidance()
         if self.coupled and not self.sampler.coupled:
             able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
@@ -103,6 +109,27 @@ class SampleConfig:
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
 
+    def _check_guidance(self) -> None:
+        if isinstance(self.labels, str) and self.labels != "all":
+            raise ValueError(f"labels is '{self.labels}'; it must be all, or a list, e.g. labels=[0,1,2]")
+        if self.labels == ():
+            raise ValueError("labels is empty; give a list, e.g. labels=[0,1,2], or all")
+        interval = self.guidance_interval
+        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"guidance_interval is {list(interval)}; it must be [t0,t1] with 0 <= t0 <= t1 <= 1")
+        if self.guidance is None:
+            if self.guide is not None:
+                raise ValueError("guide says what guides; say how much with guidance, e.g. guidance=2")
+            if interval != (0, 1):
+                raise ValueError("guidance_interval says when to guide; say how much with guidance, e.g. guidance=2")
+        if self.guide is None:
+            if self.guide_checkpoint != "last":
+                raise ValueError("guide_checkpoint is of the run that guides; name it with guide=<run folder>")
+            if self.guidance is not None and self.labels is None:
+                raise ValueError(
+                    "guidance leans towards labels; say which, e.g. labels=[0,1,2] or labels=all (or guide=<run folder>)"
+                )
+
 
 @dataclasses.dataclass
 class Job:
@@ -118,14 +145,19 @@ class Job:
     grid: Array
     last: str
     x0: Array
+    labels: Array | None
     key_noise: Key
     key_true: Key
     problem: Problem | None
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
-        given = None if self.problem is None else self.problem.given(self.chosen.n)
-        return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise, given
+        return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise, self.given
+
+    @property
+    def given(self) -> Any:
+        """What each sample is conditioned on, as the field is bound to it."""
+        return self.labels if self.problem is None else self.problem.given(self.chosen.n, self.labels)
 
     def settings(self) -> dict[str, Any]:
         """What it is compiled for."""
@@ -173,20 +205,23 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
-    problem = None
+    labels, problem = labels_of(chosen, field), None
     if chosen.measurement is not None:
-        posterior = chosen.posterior or MMPS()
         count = min(chosen.n, chosen.measurements or MEASUREMENTS)
         problem = pose(chosen.measurement, chosen.truth, count, dataset, field.shape, jax.random.fold_in(key_true, 1))
-        field = posterior.field(field, problem.operator, problem.noise, problem.y[0])
-        data = dataset.measure(dataset.load(), key_true)
-        if unstable := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(data.std) ** 2):
-            report.warn(unstable)
-    last = settle_last(chosen.sampler, field, grid, chosen.last)
-    if unstable := instability(chosen.sampler, field.path, grid, last, dataset.least_variance()):
-        report.warn(unstable)
+        field = (chosen.posterior or MMPS()).field(field, problem.operator, problem.noise, problem.y[0])
+        variance = float(dataset.measure(dataset.load(), key_true).std) ** 2
+        if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, variance):
+            report.warn(steep)
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, key_noise, key_true, problem)
+    job = Job(
+        config, chosen, out, field, dataset, origin, steps, grid, chosen.last, x0, labels, key_noise, key_true, problem
+    )
+    tried = field if job.given is None else field.bind(jax.tree.map(lambda leaf: leaf[0], job.given))
+    job.last = settle_last(chosen.sampler, tried, grid, chosen.last)
+    if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
+        report.warn(unstable)
+    return job
 
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:
@@ -225,9 +260,10 @@ def simulate_members(inputs: tuple[Any, ...], split: tuple[bool, ...], **setting
 def shared_out(job: Job, layout: Layout) -> tuple[Any, ...]:
     """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
     rows = np.arange(-(-job.chosen.n // layout.mesh.size) * layout.mesh.size) % job.chosen.n
-    sampler, field, x0, grid, key, given = job.inputs()
-    points, given = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[rows], (x0, given)), layout.batch())
-    sampler, field, grid, key = spread(layout, (sampler, field, grid, key))
+    points, given = jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(leaf)[rows], layout.batch()), (job.x0, job.given)
+    )
+    sampler, field, grid, key = spread(layout, (job.chosen.sampler, job.field, job.grid, job.key_noise))
     return sampler, field, points, grid, key, given
 
 
@@ -251,9 +287,9 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     if job.problem is None:
-        metrics = figures(x, job.dataset, job.key_true)
+        metrics = figures(x, job.dataset, job.key_true, job.labels)
     else:
-        metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true)
+        metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true, job.labels is None)
     start, end = float(job.grid[0]), float(job.grid[-1])
     summary = {
         "n": chosen.n,
@@ -270,10 +306,12 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
         "metrics": metrics,
     }
     folder.write_config(out, "sample", job.config)
-    arrays = {"x": np.asarray(x, np.float32)}
+    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)}
+    if job.labels is not None:
+        arrays["y"] = np.asarray(job.labels, np.int32)
     if job.problem is not None:
         arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
-    folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))  # type: ignore[arg-type]
+    folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
@@ -303,12 +341,65 @@ def drawn(job: Job, x: Array) -> list[Path]:
     if job.problem is not None:
         return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
     return draw_pictures(
-        chosen.sampler, job.field, job.dataset, job.x0, job.grid, job.last, job.key_noise, plots, chosen.coupled
+        chosen.sampler,
+        job.field,
+        job.dataset,
+        job.x0,
+        job.grid,
+        job.last,
+        job.key_noise,
+        plots,
+        chosen.coupled,
+        job.labels,
     )
 
 
+def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
+    """The label of each sample (n,), those that were asked for in turn. Raises UserError for one that the field knows not."""
+    if chosen.labels is None:
+        return None
+    if not field.classes:
+        raise UserError(
+            "labels: this field knows none; train with dataset.conditional=true, or give guide=<a classifier>"
+        )
+    labels = range(field.classes) if chosen.labels == "all" else chosen.labels
+    for label in labels:
+        if not 0 <= int(label) < field.classes:
+            raise UserError(f"labels: {label} is not a label of this field; they are 0 to {field.classes - 1}")
+    return jnp.asarray(np.resize(np.asarray(labels, np.int32), chosen.n))
+
+
 def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
-    """The field, the dataset it is compared with, and where it comes from."""
+    """The field, guided where that is asked for, the dataset it is compared with, and where it comes from."""
+    field, dataset, origin = load_unguided(chosen)
+    if chosen.guidance is None:
+        return field, dataset, origin
+    start, end = chosen.guidance_interval
+    how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
+    if chosen.guide is None:
+        if not field.classes:
+            raise UserError("guidance needs a conditional field; train with dataset.conditional=true, or give guide=")
+        return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
+    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision)
+    shape = guide.moments.mean.shape
+    if shape != field.shape:
+        raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
+    if not ensembles.equal(guide.path, field.path):
+        raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
+    shown = report.shown(Path(chosen.guide))
+    if isinstance(guide, LearnedField):
+        if guide.classes not in (0, field.classes):
+            raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
+        return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
+    if chosen.labels is None:
+        raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
+    if field.classes not in (0, guide.classes):
+        raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
+    return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
+
+
+def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
+    """The field itself, the dataset it is compared with, and where it comes from."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
         if isinstance(chosen.dataset, FiniteDataset):
@@ -351,6 +442,8 @@ def describe(config: dict[str, Any]) -> str:
     sampler = config["sampler"]
     diffusion = sampler.get("diffusion")
     words = f"sampler={sampler['name']}"
+    if config["guidance"] is not None:
+        words += f" guidance={config['guidance']:g}"
     return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")
 
 

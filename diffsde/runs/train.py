@@ -18,8 +18,16 @@ from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Graph, Net, count, initialise, settle, structure
-from diffsde.objectives import Objective, Problem, has_finite_loss, resolve_weight
+from diffsde.nets import Classifier, Graph, Net, count, initialise, settle, structure
+from diffsde.objectives import (
+    Classification,
+    Objective,
+    Problem,
+    Regression,
+    has_finite_loss,
+    regression,
+    resolve_weight,
+)
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
 from diffsde.plots.loss import loss_curve
@@ -32,6 +40,7 @@ from diffsde.training import Run, TrainState, loss_floor, start, train_members, 
 from diffsde.types import Moments, positive
 
 FLOOR_EXAMPLES = 262_144
+LABEL_DROPOUT = 0.1  # of a conditional network, where none is asked for (2207.12598, section 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,7 @@ class TrainConfig:
     seed: int
     lr: float | None
     ema: float | tuple[float, ...]
+    label_dropout: float | None
     precondition: bool
     metric: str
     log_every: int
@@ -86,7 +96,22 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         valid_seed(self.seed)
+        self._check_labels()
         check_metric(self.metric, self.dataset)
+
+    def _check_labels(self) -> None:
+        if isinstance(self.objective, Classification):
+            if self.metric != "loss":
+                raise ValueError(f"metric is '{self.metric}', which is of samples; a classifier is judged by its loss")
+            if not self.precondition:
+                raise ValueError("precondition=false is for fields; a classifier always sees scaled numbers")
+            if self.dataset.conditional:
+                raise ValueError("dataset.conditional=true tells the label, which objective=classifier is to find")
+        if self.label_dropout is not None:
+            if not self.dataset.conditional:
+                raise ValueError("label_dropout hides labels from a conditional network; say dataset.conditional=true")
+            if not 0 <= self.label_dropout < 1:
+                raise ValueError(f"label_dropout is {self.label_dropout}; it must be in [0, 1)")
 
 
 @dataclasses.dataclass
@@ -138,7 +163,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
     fresh = spread_parameters(layout, start(run, params))
-    member = Member(out, plan_of(chosen), run.problem.moments)
+    member = Member(out, plan_of(chosen), run.problem.moments, run.classes)
     state = member.resume(fresh, layout)
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
@@ -205,7 +230,7 @@ def figure(job: Job, state: TrainState) -> float:
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
     problem = job.run.problem
-    field = field_of(job.chosen, problem.moments, problem.graph, first(state.ema))
+    field = field_of(job.chosen, problem.moments, problem.graph, first(state.ema), job.run.classes)
     return measured(field, job.chosen.dataset, job.chosen.metric, key)
 
 
@@ -221,6 +246,7 @@ def first(ema: Any) -> Any:
 def finish(job: Job, state: TrainState, compiling: float, members: int) -> float:
     """Write the summary and the picture of a trained run, say what came out, and return its metric."""
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
+    objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()
     loss = final_loss(losses)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
@@ -230,7 +256,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
-        "weight": run.problem.objective.weight,
+        **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -256,10 +282,18 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ("run", report.shown(job.out)),
             ("picture", report.shown(curve)),
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", "diffsde sample sampler=em sigma=0.5" + f" run={report.shown(job.out)}"),
+            ("next", next_command(chosen, report.shown(job.out))),
         ],
     )
     return metric
+
+
+def next_command(chosen: TrainConfig, run: str) -> str:
+    """What the run is for."""
+    if isinstance(chosen.objective, Classification):
+        return f"diffsde sample labels=all guidance=2 guide={run} run=<a field on the same path>"
+    labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
+    return f"diffsde sample sampler=em sigma=0.5{labels} run={run}"
 
 
 def named(config: TrainConfig) -> str:
@@ -273,6 +307,8 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
     backend: the kind of device that net=auto is for; None: this one.
     """
     arrays = in_precision(chosen.precision, chosen.dataset.load())
+    classifies = isinstance(chosen.objective, Classification)
+    classes = told_classes(chosen, arrays)
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
     moments = chosen.dataset.measure(arrays, key_measure)
@@ -281,19 +317,11 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
     net = settle(chosen.net, shape, backend or jax.default_backend())
     if net is not chosen.net:
         report.say(f"net: {name_of(net)}, for points of shape {shape} on {backend or jax.default_backend()}")
-    graph, _ = structure(net, shape, chosen.precision)
-    asked = Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition)
-    problem = resolve_weight(asked)
-    if problem.objective.weight != asked.objective.weight and problem.objective.weight != "unit":
-        report.say(
-            f"objective.weight: {problem.objective.weight}, because the unweighted {problem.objective.kind} loss"
-            " has no finite expectation on this path"
-        )
-    if not has_finite_loss(problem):
-        report.warn(
-            f"the {problem.objective.kind} loss with weight {problem.objective.weight} has no finite expectation here;"
-            " rare examples will dominate it (precondition=true objective.weight=balanced mends that)"
-        )
+    if classifies:
+        net = Classifier(net)
+    graph, _ = structure(net, shape, chosen.precision, classes)
+    problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
+    hidden = 0.0 if classifies else chosen.label_dropout
     run = Run(
         problem,
         chosen.dataset,
@@ -303,9 +331,45 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
         jnp.asarray(chosen.steps),
         jnp.asarray(chosen.decays),
         chosen.batch_size,
+        classes,
+        jnp.asarray(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
     )
-    return run, in_precision(chosen.precision, initialise(net, shape, key_init))
+    return run, in_precision(chosen.precision, initialise(net, shape, key_init, classes))
+
+
+def settled_loss(problem: Problem) -> Problem:
+    """The problem with its weight resolved, what the user should know of it said."""
+    if not isinstance(problem.objective, Regression):
+        return problem
+    kind, asked = problem.objective.kind, problem.objective.weight
+    problem = resolve_weight(problem)
+    weight = regression(problem).weight
+    if weight not in (asked, "unit"):
+        report.say(
+            f"objective.weight: {weight}, because the unweighted {kind} loss has no finite expectation on this path"
+        )
+    if not has_finite_loss(problem):
+        report.warn(
+            f"the {kind} loss with weight {weight} has no finite expectation here;"
+            " rare examples will dominate it (precondition=true objective.weight=balanced mends that)"
+        )
+    return problem
+
+
+def told_classes(chosen: TrainConfig, arrays: Any) -> int:
+    """Of how many classes labels are drawn in training; 0: none are. Raises UserError where there are none to draw."""
+    classifies = isinstance(chosen.objective, Classification)
+    if not (classifies or chosen.dataset.conditional):
+        return 0
+    classes = chosen.dataset.classes(arrays)
+    if not classes:
+        asked = "objective=classifier" if classifies else "dataset.conditional=true"
+        raise UserError(
+            f"{asked} needs labels, and this data has none: the array y of an .npz file, a subfolder a class of an"
+            " image_folder, or the components of a mixture"
+        )
+    return classes
 
 
 def in_precision(precision: str, tree: Any) -> Any:
@@ -319,15 +383,18 @@ def in_precision(precision: str, tree: Any) -> Any:
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
-    if not isinstance(dataset, MixtureDataset) or not has_finite_loss(run.problem):
+    if not isinstance(dataset, MixtureDataset) or not isinstance(run.problem.objective, Regression):
+        return None
+    if not has_finite_loss(run.problem):
         return None
     value, error = loss_floor(run, run.arrays, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
     return float(value), float(error)
 
 
-def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any) -> LearnedField:
+def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, classes: int) -> LearnedField:
     """The field of these parameters."""
-    return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition)
+    assert isinstance(config.objective, Regression)
+    return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
 
 
 VERB = jobs.Verb("train", lambda config: (config, config), choose, prepare_job, fit_group)

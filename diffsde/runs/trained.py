@@ -3,40 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from diffsde import checkpoints
+from diffsde import checkpoints, nets
 from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
-from diffsde.nets import settle, structure
+from diffsde.guidance import Classifier
+from diffsde.nets import Graph, settle, structure
+from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.fitting import best_step, read_log
 from diffsde.runs.train import TrainConfig, field_of, first
 from diffsde.types import Moments
 
 
+class Trained(NamedTuple):
+    """A run's config, and the network at a step: made for so many labels, or with logits of so many."""
+
+    config: TrainConfig
+    params: Any
+    moments: Moments
+    graph: Graph
+    classes: int
+    step: int
+
+    @property
+    def classifies(self) -> bool:
+        return isinstance(self.config.objective, Classification)
+
+
 def restore(
     run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
 ) -> tuple[TrainConfig, LearnedField, int]:
-    """The config, the field and its step from a run folder. Needs no dataset.
+    """The config, the field and its step from a run folder. Needs no dataset. Raises UserError for a classifier's.
 
     ema: which parameter average, by its decay; 0: the parameters themselves; None: the first. which: the checkpoint:
     last, best, or its step. precision: the type of the network's products, None: the run's own.
     """
-    config = read(TrainConfig, folder.read_config(run_folder))
+    found = restore_network(run_folder, ema, which, precision)
+    if found.classifies:
+        raise UserError(
+            f"run: '{run_folder}' is a classifier, which has no samples; give it as guide=, and a field as run="
+        )
+    return found.config, field_of(found.config, found.moments, found.graph, found.params, found.classes), found.step
+
+
+def restore_guide(run_folder: Path, which: str = "last", precision: str | None = None) -> LearnedField | Classifier:
+    """What guides a field: a worse one, or a classifier."""
+    found = restore_network(run_folder, None, which, precision, "guide")
+    if found.classifies:
+        return Classifier(found.config.path, found.params, found.moments, found.graph, found.classes)
+    return field_of(found.config, found.moments, found.graph, found.params, found.classes)
+
+
+def restore_network(
+    run_folder: Path, ema: float | None, which: str, precision: str | None, knob: str = "run"
+) -> Trained:
+    """What `restore` reads; knob: the word that named the folder."""
+    config = read(TrainConfig, folder.read_config(run_folder, knob))
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
-    moments = Moments(**tree["moments"])
-    net = settle(config.net, moments.mean.shape, folder.read_backend(run_folder))
-    graph, shapes = structure(net, moments.mean.shape, precision or config.precision)
+    moments, classes = Moments(**tree["moments"]), int(tree["classes"])
+    shape = moments.mean.shape
+    net = settle(config.net, shape, folder.read_backend(run_folder))
+    if isinstance(config.objective, Classification):
+        net = nets.Classifier(net)
+    graph, shapes = structure(net, shape, precision or config.precision, classes)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
-        raise UserError(f"run: the checkpoint in '{run_folder}' is of another net than its config.json says")
-    return config, field_of(config, moments, graph, params), step
+        raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
+    return Trained(config, params, moments, graph, classes, step)
 
 
 def which_step(run_folder: Path, which: str) -> int | None:
