@@ -77,7 +77,7 @@ def law(problem: Problem, dataset: Dataset, i: int) -> Mixture | None:
     if not isinstance(dataset, MixtureDataset):
         return None
     matrix = dense(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
-    return mixtures.posterior(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
+    return jax.jit(mixtures.posterior)(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
 
 
 def reconstruction_figures(
