@@ -53,9 +53,10 @@ def clouds(
         axis.scatter(*data.T, s=1.5, color=GREY, alpha=0.2, linewidth=0, label="data")
         drawn = exact[i]
         if drawn is not None:
-            axis.scatter(*drawn.T, s=5, color=DATA, alpha=0.35, linewidth=0, label="exact posterior")
-        axis.scatter(*samples[i][:1000].T, s=3, color=INK, alpha=0.5, linewidth=0, label="samples")
+            axis.scatter(*drawn.T, s=9, color=DATA, alpha=0.22, linewidth=0, label="exact posterior")
+        axis.scatter(*samples[i][:1000].T, s=5, color=INK, alpha=0.8, linewidth=0, label="samples")
         axis.plot(*truth[i], "+", color=NOISE, ms=11, mew=2, label="truth")
         frame(axis, extent)
-    axes[0, 0].legend(frameon=False, fontsize=7, labelcolor=INK, markerscale=2, loc="upper left")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
     return figure
