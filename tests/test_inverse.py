@@ -285,7 +285,7 @@ def test_the_figures_of_exact_samples_are_their_exact_values() -> None:
 
     x = jax.vmap(draws)(problem.y, jax.random.split(jax.random.key(1), count))
     found = reconstruction_figures(problem, x.swapaxes(0, 1).reshape(-1, 2), dataset, jax.random.key(2))
-    assert found["calibration"]["value"] == pytest.approx(1, abs=4 / np.sqrt(2 * count))
+    assert found["calibration"]["value"] == pytest.approx(1, abs=0.2)  # of 40 truths: two to three standard deviations
     assert found["misfit"]["truth"] == pytest.approx(1, abs=4 / np.sqrt(2 * count))
     assert found["w2"]["value"] == pytest.approx(found["w2"]["floor"], rel=0.1)
     assert found["mode_weight_kl"]["value"] == pytest.approx(found["mode_weight_kl"]["floor"], rel=0.4)
