@@ -36,8 +36,13 @@ class UntrainedField(NetworkField):
 
 def finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> bool:
     """Whether one step from t, tried on one point, meets nothing infinite."""
+    return bool(_finite_step(sampler, field, t, h))
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs twice: compiling is what it costs
+def _finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> Array:
     state = sampler.start(jnp.full(field.shape, 0.5))
-    return bool(jnp.isfinite(sampler.point(sampler.step(field, state, t, h, jax.random.key(0)))).all())
+    return jnp.isfinite(sampler.point(sampler.step(field, state, t, h, jax.random.key(0)))).all()
 
 
 def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
@@ -48,7 +53,7 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     if sampler.adaptive:
         point = jnp.full(field.shape, 0.5)
         for t, knob in ((times[0], "grid.start=0.001"), (times[-1], "grid.end=0.999")):
-            if not bool(jnp.isfinite(field.velocity(point, t)).all()):
+            if not bool(jnp.isfinite(_velocity(field, point, t)).all()):
                 raise UserError(f"the velocity of this field is infinite at t={float(t):.3g}; keep off, e.g. {knob}")
     begins = finite_step(sampler, field, times[0], times[1] - times[0])
     if not begins and sampler.adaptive:
@@ -74,6 +79,11 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     if not arrives:
         raise UserError(f"last: the step to t={float(times[-1]):.6g} meets something infinite there; say last=denoise")
     return last
+
+
+@jax.jit
+def _velocity(field: Field, x: Array, t: Scalar) -> Array:
+    return field.velocity(x, t)
 
 
 def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:

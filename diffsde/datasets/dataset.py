@@ -139,7 +139,7 @@ class MixtureDataset(Dataset):
         return mixtures.sample_labelled(arrays, key, count)
 
 
-def as_points(x: Array) -> Array:
+def as_points(x: Any) -> Any:
     """Bytes to [-1, 1], x/127.5 - 1; floats as they are. In this order 0 and 255 are -1 and 1 however it is compiled."""
     return (x.astype(float) - 127.5) / 127.5 if x.dtype == jnp.uint8 else x
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -82,6 +82,20 @@ def agree(*values: int) -> tuple[int, ...]:
     from jax.experimental import multihost_utils
 
     return tuple(int(value) for value in np.max(multihost_utils.process_allgather(np.array(values)), axis=0))
+
+
+def gathered(tree: T) -> T:
+    """The arrays that are spread over several processes, whole and on each of them; the others as they are."""
+    if not several():
+        return tree
+    from jax.experimental import multihost_utils
+
+    def whole(leaf: Any) -> Any:
+        if getattr(leaf, "is_fully_addressable", True):
+            return leaf
+        return multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(whole, tree)
 
 
 def same_folder(folder: Path) -> Path:

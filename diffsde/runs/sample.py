@@ -25,14 +25,8 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
 from diffsde.rails import instability, likelihood_instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
-from diffsde.runs.inverse import (
-    MEASUREMENTS,
-    Problem,
-    draw_reconstructions,
-    pose,
-    reconstruction_figures,
-)
-from diffsde.runs.pictures import draw_pictures
+from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
+from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, prior
 from diffsde.runs.train import named
 from diffsde.runs.trained import restore, restore_guide
@@ -315,7 +309,7 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    pictures = drawn(job, x) if chosen.plots and processes.leads() else []
+    pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -335,23 +329,13 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     return judged(summary)[1]["value"]
 
 
-def drawn(job: Job, x: Array) -> list[Path]:
+def pictures_of(job: Job, x: Array) -> list[Path]:
     """The pictures of the samples x, written."""
     chosen, plots = job.chosen, job.out / "plots"
     if job.problem is not None:
         return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
-    return draw_pictures(
-        chosen.sampler,
-        job.field,
-        job.dataset,
-        job.x0,
-        job.grid,
-        job.last,
-        job.key_noise,
-        plots,
-        chosen.coupled,
-        job.labels,
-    )
+    how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
+    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how), plots)
 
 
 def labels_of(chosen: SampleConfig, field: Field) -> Array | None:

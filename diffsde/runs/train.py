@@ -33,7 +33,7 @@ from diffsde.paths import GaussianPath
 from diffsde.plots.loss import loss_curve
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.fitting import Member, Plan, fit
-from diffsde.runs.pictures import save_figure
+from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import check_metric, measured
 from diffsde.time_laws import TimeLaw
 from diffsde.training import Run, TrainState, loss_floor, start, train_members, train_steps
@@ -267,9 +267,16 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     }
     names = named(chosen)
     drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names)
-    curve = save_figure(job.out / "plots" / "loss.png", drawn)
+    pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
+    images = are_images(run.problem.moments.mean.shape)
+    if images and isinstance(objective, Regression):
+        spread_out = field_of(chosen, run.problem.moments, run.problem.graph, first(state.ema), run.classes)
+        field = processes.gathered(spread_out)
+        if processes.leads():
+            samples = learned(field, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
+            pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
     folder.write_json(job.out / "summary.json", summary)
-    job.member.recorder.finish(summary, [curve])
+    job.member.recorder.finish(summary, pictures)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
     others = f" for {members} runs at once" if members > 1 else ""
     report.table(
@@ -280,20 +287,20 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             ("run", report.shown(job.out)),
-            ("picture", report.shown(curve)),
+            *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, report.shown(job.out))),
+            ("next", next_command(chosen, images, report.shown(job.out))),
         ],
     )
     return metric
 
 
-def next_command(chosen: TrainConfig, run: str) -> str:
-    """What the run is for."""
+def next_command(chosen: TrainConfig, images: bool, run: str) -> str:
+    """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
     if isinstance(chosen.objective, Classification):
         return f"diffsde sample labels=all guidance=2 guide={run} run=<a field on the same path>"
     labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
-    return f"diffsde sample sampler=em sigma=0.5{labels} run={run}"
+    return f"diffsde sample {'n=100' if images else 'sampler=em sigma=0.5'}{labels} run={run}"
 
 
 def named(config: TrainConfig) -> str:

@@ -1,4 +1,4 @@
-"""Which pictures a verb draws: a small companion simulation beside the samples, ODE and SDE from the same noise."""
+"""Pictures of points on a line and in the plane: ODE and SDE from the same noise."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.animation import PillowWriter
-from matplotlib.figure import Figure
 
 from diffsde import mixtures
-from diffsde.build import name_of
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
-from diffsde.fields import Field
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.samplers import Sampler, simulate_compiled
-from diffsde.samplers.ode import Euler
-from diffsde.samplers.sde import EulerMaruyama
-from diffsde.types import Array, Key
+from diffsde.runs.pictures.drawn import Drawn, beside, save_figure
+from diffsde.samplers import simulate_compiled
+from diffsde.samplers.diffusions import Constant
 
 CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
@@ -40,35 +36,26 @@ class Film(NamedTuple):
     x: np.ndarray
 
 
-def save_figure(path: Path, figure: Figure) -> Path:
-    return folder.write(path, lambda partial: figure.savefig(partial))
-
-
-def draw_pictures(
-    sampler: Sampler,
-    field: Field,
-    dataset: Dataset,
-    x0: Array,
-    times: Array,
-    last: str,
-    key: Key,
-    out: Path,
-    coupled: bool = False,
-    given: Array | None = None,
-) -> list[Path]:
-    """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time; other shapes none."""
-    if x0.ndim != 2 or x0.shape[1] > 2:
-        return []
-    truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(key, 1), 20_000))
+def draw_points(drawn: Drawn, out: Path) -> list[Path]:
+    """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time."""
+    sampler, field, dataset, x0, times = drawn.sampler, drawn.field, drawn.dataset, drawn.x0, drawn.times
+    truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(drawn.key, 1), 20_000))
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
-    told = None if given is None else given[:CLOUD]
+    told = jax.tree.map(lambda leaf: leaf[:CLOUD], drawn.given)
     runs: dict[str, Film] = {}
-    for title, chosen in beside(sampler).items():
-        share = coupled and chosen.coupled
+    for title, chosen in beside(sampler, Constant()).items():
         saved = simulate_compiled(
-            chosen, field, x0[:CLOUD], times, key, told, last=last, save_every=every, coupled=share
+            chosen,
+            field,
+            x0[:CLOUD],
+            times,
+            drawn.key,
+            told,
+            last=drawn.last,
+            save_every=every,
+            coupled=drawn.coupled and chosen.coupled,
         ).trajectory
         runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
     if x0.shape[1] == 1:
@@ -80,16 +67,6 @@ def draw_pictures(
         ]
     shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
     return _planar(runs, shown, field.path, dataset, truth, out)
-
-
-def beside(sampler: Sampler) -> dict[str, Sampler]:
-    """The ODE and the SDE to show side by side, the chosen sampler being one of them."""
-    if not sampler.stochastic:
-        return {"ODE": sampler, "SDE, constant sigma = 0.5": EulerMaruyama()}
-    about = name_of(sampler)
-    if diffusion := getattr(sampler, "diffusion", None):
-        about += f", {name_of(diffusion)} sigma = {float(diffusion.scale):g}"
-    return {"ODE": Euler(), f"SDE: {about}": sampler}
 
 
 def _planar(

@@ -1,0 +1,48 @@
+"""What pictures are drawn of, and beside what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from diffsde.build import name_of
+from diffsde.datasets import Dataset
+from diffsde.fields import Field
+from diffsde.runs import folder
+from diffsde.samplers import Sampler
+from diffsde.samplers.diffusions import Diffusion
+from diffsde.samplers.ode import Euler
+from diffsde.samplers.sde import EulerMaruyama
+from diffsde.types import Array, Key
+
+
+class Drawn(NamedTuple):
+    """Samples x (n, *shape) from x0 (n, *shape), and how they were drawn: the arguments of `simulate`."""
+
+    sampler: Sampler
+    field: Field
+    dataset: Dataset
+    x0: Array
+    x: Array
+    times: Array
+    key: Key
+    last: str
+    coupled: bool = False
+    given: Any = None
+
+
+def save_figure(path: Path, figure: Figure) -> Path:
+    return folder.write(path, lambda partial: figure.savefig(partial))
+
+
+def beside(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
+    """The ODE and the SDE to show side by side, the chosen sampler being one of them; `diffusion` is for the other."""
+    if not sampler.stochastic:
+        about = f"{name_of(diffusion)} sigma = {float(diffusion.scale):g}"
+        return {"ODE": sampler, f"SDE, {about}": EulerMaruyama(diffusion)}
+    about = name_of(sampler)
+    if chosen := getattr(sampler, "diffusion", None):
+        about += f", {name_of(chosen)} sigma = {float(chosen.scale):g}"
+    return {"ODE": Euler(), f"SDE: {about}": sampler}

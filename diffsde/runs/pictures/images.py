@@ -1,0 +1,139 @@
+"""Pictures of images: samples, how they come about, what lies between them, and what they were learnt from."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.animation import PillowWriter
+from matplotlib.figure import Figure
+
+from diffsde.datasets import Examples, FiniteDataset
+from diffsde.datasets.dataset import as_points, mirrored
+from diffsde.errors import UserError
+from diffsde.fields import Field
+from diffsde.metrics.neighbours import nearest
+from diffsde.plots import images as plots
+from diffsde.rails import settle_last
+from diffsde.runs import folder, report
+from diffsde.runs.pictures.companions import DEGREES, companions
+from diffsde.runs.pictures.drawn import Drawn, save_figure
+from diffsde.runs.quality import prior
+from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
+from diffsde.samplers.grids import UniformGrid
+from diffsde.types import Key
+
+CHANNELS = 4  # at most
+SIDE = 10  # images along a side of the samples' grid
+CLASSES = 20  # rows of it, at most, where each row is a class
+COMPARED = 6  # images along a side of two grids beside one another
+FILMED = 4  # ... of the film's
+STRIPS = 5  # samples whose way is shown
+TIMES = 10  # ... at so many times
+LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
+NEIGHBOURS = 6  # samples beside so many training images
+
+
+def are_images(shape: tuple[int, ...]) -> bool:
+    """Whether points of this shape are images (H, W, C)."""
+    return len(shape) == 3 and shape[-1] <= CHANNELS
+
+
+def draw_images(drawn: Drawn, out: Path) -> list[Path]:
+    """samples.png, denoising.png, ode_or_sde.png and forming.gif; interpolations.png where two samples are given the
+    same; beside_data.png and neighbours.png of finite data that is here.
+    """
+    shape, x = drawn.field.shape, np.asarray(drawn.x)
+    side, filmed = plots.fitting(shape, COMPARED, 2), plots.fitting(shape, FILMED, 2)
+    others = companions(drawn, min(len(x), filmed**2), min(len(x), side**2))
+    way, labels = others.way, labels_of(drawn)
+    at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
+    figures = {
+        "samples.png": overview(x, labels),
+        "denoising.png": plots.denoising(way.times[at], way.x[at, :STRIPS], way.data[at, :STRIPS]),
+        "ode_or_sde.png": plots.grids(others.panels, square(next(iter(others.panels.values())))),
+    }
+    if len(others.arcs.ends):
+        names = [""] * len(others.arcs.ends) if labels is None else [str(labels[i]) for i in others.arcs.ends[:, 0]]
+        figures["interpolations.png"] = plots.interpolations(others.arcs.x, DEGREES, names)
+    figures |= with_data(drawn, x[: side**2])
+    titles = {"$x_t$": way.x, r"$\mathrm{E}[z\,|\,x_t]$": way.data}
+    film = plots.film(titles, way.times, square(way.x[0]))
+    save_film = partial(film.save, writer=PillowWriter(fps=16))
+    pictures = [save_figure(out / name, figure) for name, figure in figures.items()]
+    return [*pictures, folder.write(out / "forming.gif", save_film)]
+
+
+def learned(field: Field, key: Key) -> Figure:
+    """Samples of a trained field by DPM-Solver++ (2M) in 25 steps, as many of each label: what it has learnt, cheaply."""
+    sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
+    kinds = min(field.classes, CLASSES)
+    n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
+    given = jnp.arange(n) % kinds if kinds else None
+    grid = times(UniformGrid(), LEARNED_STEPS, field.path)
+    last = settle_last(sampler, field if given is None else field.bind(given[0]), grid, "auto")
+    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
+    x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
+    return overview(np.asarray(x), None if given is None else np.asarray(given))
+
+
+def labels_of(drawn: Drawn) -> np.ndarray | None:
+    """The label (n,) of each sample, where labels are what they are given."""
+    given = drawn.given
+    if given is None or not hasattr(given, "dtype") or given.ndim != 1 or given.dtype.kind not in "iu":
+        return None
+    return np.asarray(given)
+
+
+def square(images: np.ndarray) -> int:
+    """The columns of a grid that is as good as square."""
+    return math.isqrt(len(images) - 1) + 1
+
+
+def overview(x: np.ndarray, labels: np.ndarray | None) -> Figure:
+    """The first samples (n, H, W, C) in a square; of labelled ones a row for each label (n,)."""
+    columns = plots.fitting(x.shape[1:], SIDE)
+    if labels is None:
+        shown = x[: columns**2]
+        return plots.grids({"": shown}, square(shown))
+    return plots.by_class({str(label): x[labels == label][:columns] for label in np.unique(labels)[:CLASSES]})
+
+
+def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
+    """Samples x (n, H, W, C) beside data, of the same labels where they have any, and the nearest training images of the
+    first few. None where the data has no end, or is not here.
+    """
+    dataset = drawn.dataset
+    if not isinstance(dataset, FiniteDataset):
+        return {}
+    try:
+        examples = dataset.load()
+    except UserError as error:
+        report.say(f"no beside_data.png, no neighbours.png: {error}")
+        return {}
+    few = x[:NEIGHBOURS]
+    near = nearest(few, dataset, np.asarray(examples.x), NEIGHBOURS)
+    panels = {"data": alike(drawn, examples, len(x)), "samples": x}
+    return {
+        "beside_data.png": plots.grids(panels, square(x)),
+        "neighbours.png": plots.neighbours(few, near.points, near.distances),
+    }
+
+
+def alike(drawn: Drawn, examples: Examples, n: int) -> np.ndarray:
+    """Data points (n, *shape) at random, each of the label of the sample in its place where samples have labels."""
+    random = np.random.default_rng(np.asarray(jax.random.key_data(drawn.key)))
+    labels = labels_of(drawn)
+    if labels is None or examples.y is None:
+        rows = random.integers(len(examples.x), size=n)
+    else:
+        y = np.asarray(examples.y)
+        rows = np.array([random.choice(np.flatnonzero(y == label)) for label in labels[:n]])
+    points = np.asarray(as_points(np.asarray(examples.x)[rows]))
+    assert isinstance(drawn.dataset, FiniteDataset)
+    turned = random.random(n) < 0.5 if drawn.dataset.flip else np.zeros(n, bool)
+    return np.where(turned[:, None, None, None], mirrored(points), points)
