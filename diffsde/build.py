@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.errors import UserError, suggestion
+from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
 from diffsde.loggers import LOGGERS, Logger
 from diffsde.nets import NETS, Net
 from diffsde.objectives import OBJECTIVES, Objective
@@ -34,6 +35,8 @@ GROUPS: dict[type, tuple[str, dict[str, Any]]] = {
     Sampler: ("sampler", SAMPLERS),
     Diffusion: ("diffusion", DIFFUSIONS),
     Grid: ("grid", GRIDS),
+    Measurement: ("measurement", MEASUREMENTS),
+    Posterior: ("posterior", POSTERIORS),
 }
 
 

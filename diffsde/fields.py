@@ -86,20 +86,26 @@ class OracleField(Field):
 @partial(register, static=["shape", "count"])
 @dataclasses.dataclass(frozen=True)
 class EmpiricalField(Field):
-    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them."""
+    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them.
+
+    log_weights (chunks, CHUNK): of the points, up to a constant; None: all are equally likely.
+    """
 
     path: GaussianPath
     chunks: Array
     count: int
     shape: tuple[int, ...]
+    log_weights: Array | None = None
 
     def output(self, x: Array, t: Scalar) -> Prediction:
-        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))
+        c = coefficients(self.path, t)
+        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), c, self.log_weights)
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats."""
-        return empirical.posterior(self.chunks, self.count, x.reshape(-1), coefficients(self.path, t))[1]
+        c = coefficients(self.path, t)
+        return empirical.posterior(self.chunks, self.count, x.reshape(-1), c, self.log_weights)[1]
 
 
 def divergence(field: Field, x: Array, t: Scalar) -> Scalar:

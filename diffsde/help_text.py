@@ -20,6 +20,7 @@ EXAMPLES = {
         ("diffsde sample sampler=heun steps=20", "the ODE"),
         ("diffsde sample run=oracle dataset=gmm path=vp sampler=heun", "the exact field: no training"),
         ("diffsde sample -m sampler=em sigma=0,0.5,1,2", "one field, every sigma"),
+        ("diffsde sample measurement=inpaint n=64", "images given their left half"),
     ],
     "evaluate": [
         ("diffsde evaluate", "the newest trained run: likelihood of test points, samples beside real ones"),

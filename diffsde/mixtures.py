@@ -126,6 +126,32 @@ def only(mixture: Mixture, labels: np.ndarray) -> Mixture:
     return Mixture(mixture.means[kept], mixture.variances[kept], weights, rotations)
 
 
+def posterior(mixture: Mixture, matrix: Array, y: Array, noise: Scalar) -> Mixture:
+    """The law of z given y = A z + noise eps, again a mixture; A (m, d), y (m,).
+
+    With L_k L_k^T = S_k and A L_k/noise = U s V^T, component k has the covariance F F^T, F = L_k V (1 + s^2)^(-1/2), the
+    mean mu_k + F F^T A^T (y - A mu_k)/noise^2 and the weight w_k N(y; A mu_k, A S_k A^T + noise^2 I). By way of factors
+    small variances keep their digits: none is a difference of large ones.
+    """
+    m, d = matrix.shape
+
+    def of_component(mean: Array, variances: Array, rotation: Array) -> tuple[Array, Array, Array, Array]:
+        factor = rotation * jnp.sqrt(variances)
+        left, s, right = jnp.linalg.svd(matrix @ factor / noise, full_matrices=True)
+        shrink = jnp.ones(d).at[: s.size].set(1 / jnp.sqrt(1 + s**2))
+        axes, stds, _ = jnp.linalg.svd(factor @ right.T * shrink)
+        residual = (y - matrix @ mean) / noise
+        along = axes.T @ (matrix.T @ residual) / noise
+        weighed = jnp.zeros(m).at[: s.size].set(s**2 / (1 + s**2))
+        evidence = jnp.sum((left.T @ residual) ** 2 * (1 - weighed)) + jnp.sum(jnp.log1p(s**2))
+        return mean + axes @ (stds**2 * along), stds**2, axes, -evidence / 2
+
+    spread = jnp.broadcast_to(mixture.variances, mixture.means.shape)
+    rotations = jnp.broadcast_to(jnp.eye(d), (len(spread), d, d)) if mixture.rotations is None else mixture.rotations
+    means, variances, axes, evidence = jax.vmap(of_component)(mixture.means, spread, rotations)
+    return Mixture(means, variances, jax.nn.softmax(jnp.log(mixture.weights) + evidence), axes)
+
+
 def sample(mixture: Mixture, key: Key, count: int) -> Array:
     """`count` points (count, d)."""
     return sample_labelled(mixture, key, count)[0]

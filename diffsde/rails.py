@@ -11,6 +11,8 @@ import numpy as np
 
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField, OracleField
+from diffsde.inverse.operators import from_matrix
+from diffsde.inverse.posteriors import PosteriorField
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
@@ -110,10 +112,7 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
     if not sampler.stochastic:
         return None
     factors = growth(sampler, path, times, variance)
-    scales = np.asarray(jax.vmap(lambda t: path.alpha(t) ** 2 * variance + path.variance(t))(times))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        own = np.sqrt(scales[1:] / scales[:-1])  # what the law itself grows by
-    wild = np.flatnonzero((np.abs(factors) > 1.05 * np.fmax(1, own))[: -1 if last == "denoise" else None])
+    wild = growing(factors, path, times, last, variance)
     if not wild.size:
         return None
     begin, until = float(times[wild[0]]), float(times[wild[-1] + 1])
@@ -122,6 +121,37 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
         f"on {about} the sampler is unstable in {wild.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
         f" what is off the data is multiplied by up to {factors[wild][np.abs(factors[wild]).argmax()]:.3g} a step;"
         f" take {mend(sampler)}"
+    )
+
+
+def growing(factors: np.ndarray, path: GaussianPath, times: Array, last: str, variance: float) -> np.ndarray:
+    """The steps that multiply a deviation by more than the law of N(0, variance) data itself grows by."""
+    scales = np.asarray(jax.vmap(lambda t: path.alpha(t) ** 2 * variance + path.variance(t))(times))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        own = np.sqrt(scales[1:] / scales[:-1])
+    return np.flatnonzero((np.abs(factors) > 1.05 * np.fmax(1, own))[: -1 if last == "denoise" else None])
+
+
+def likelihood_instability(
+    sampler: Sampler, field: PosteriorField, times: Array, last: str, variance: float
+) -> str | None:
+    """One line where steps grow deviations from what is measured, and what would mend it.
+
+    Tried on N(0, variance) data, measured in one direction with the operator's largest singular value: there every field of
+    a posterior is affine. Between parts of data on a thin set the likelihood is steeper still.
+    """
+    path, operator = field.path, from_matrix(np.array([[field.operator.gain]]), (1,))
+    prior = OracleField(path, Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), variance), jnp.ones(1)), (1,))
+    line = dataclasses.replace(field, prior=prior, operator=operator, y=jnp.zeros(1))  # type: ignore[type-var]
+    factors = np.asarray(_growth(sampler, line, times))
+    wild = growing(factors, path, times, last, variance)
+    if not wild.size:
+        return None
+    worst = factors[wild][np.abs(factors[wild]).argmax()]
+    return (
+        f"the likelihood of a noise of {float(field.noise_std):.3g} is too steep for {wild.size} of {len(times) - 1} steps,"
+        f" t={float(times[wild[0]]):.4g} to {float(times[wild[-1] + 1]):.4g}: what is off the measurement is multiplied by"
+        f" up to {worst:.3g} a step; take more steps, posterior=mmps, or a larger measurement.noise"
     )
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from diffsde.build import GROUPS, read
 from diffsde.errors import UserError
-from diffsde.runs.evaluate import APART, EvaluateConfig
+from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
 from diffsde.runs.explain import ExplainConfig
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
@@ -86,7 +86,7 @@ def test_evaluate_takes_samples_words_and_its_own() -> None:
     knobs, groups = knobs_and_groups(text)
     own, theirs = ({field.name for field in dataclasses.fields(cls)} for cls in (EvaluateConfig, SampleConfig))
     assert not own & theirs
-    assert knobs | groups == own | theirs - set(APART)
+    assert knobs | groups == own | theirs - {*APART, *PARTS}
     drawing, _ = knobs_and_groups((CONFIGS / "sample.yaml").read_text())
     for knob in drawing & knobs - {"n"}:  # said in the same words
         (line,) = re.findall(rf"^{knob}: .*$", text, flags=re.M)

@@ -15,7 +15,7 @@ LAYERS = [
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "rails", "likelihood"],
-    ["samplers", "objectives", "guidance"],
+    ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],
     ["time_laws", "mixtures", "empirical", "predictions"],
@@ -36,7 +36,7 @@ DOORS = {
     "wandb": {"loggers"},
     "mlflow": {"loggers"},
     "sklearn": {"datasets"},
-    "PIL": {"datasets", "loggers"},
+    "PIL": {"datasets", "loggers", "inverse"},
 }
 
 

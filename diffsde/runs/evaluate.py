@@ -131,13 +131,15 @@ def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with the folder that run=latest means now and, of samples that are there, as they were drawn."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
+        if theirs.get("measurement") is not None:
+            raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
     return sample.settle(config)
 
 
 def drawing_knobs() -> list[str]:
     """The knobs that say how samples are drawn, which those of samples= were."""
-    apart = {*folder.MACHINE, *APART, "resume", "precision", "devices"}
+    apart = {*folder.MACHINE, *APART, *PARTS, "resume", "precision", "devices"}
     return [field.name for field in dataclasses.fields(SampleConfig) if field.name not in apart]
 
 
@@ -190,7 +192,7 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
     else:
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
-        labels = None if samples.given is None else np.asarray(samples.given)
+        labels = None if samples.labels is None else np.asarray(samples.labels)
     missing = lacking(field, dataset, labels is not None)
     metrics = list(own.metrics or (name for name in METRICS if name not in missing))
     if own.metrics is None and has_images(dataset):

@@ -20,10 +20,12 @@ from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
+from diffsde.inverse import MMPS, Measurement, Posterior
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.paths import GaussianPath
-from diffsde.rails import instability, settle_last, takes_sigma
+from diffsde.rails import instability, likelihood_instability, settle_last, takes_sigma
 from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, off, prior
 from diffsde.runs.train import named
@@ -53,6 +55,8 @@ class SampleConfig:
     guide_checkpoint: str
     coupled: bool
     last: str
+    truth: str | None
+    measurements: int | None
     save_every: int | None
     keep: int | None
     plots: bool
@@ -67,9 +71,11 @@ class SampleConfig:
     threads: int | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
+    measurement: Measurement | None = None
+    posterior: Posterior | None = None
 
     def check(self) -> None:
-        positive(self, "n", "steps", "save_every", "keep")
+        positive(self, "n", "steps", "measurements", "save_every", "keep")
         valid_seed(self.seed)
         valid_last(self.last)
         if self.sigma is not None and self.sigma < 0:
@@ -81,6 +87,9 @@ class SampleConfig:
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        for name in ("posterior", "truth", "measurements"):
+            if self.measurement is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
         if self.run == "oracle":
             if self.checkpoint != "last" or self.ema is not None:
                 raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
@@ -130,13 +139,19 @@ class Job:
     grid: Array
     last: str
     x0: Array
-    given: Array | None
+    labels: Array | None
     key_noise: Key
     key_true: Key
+    problem: Problem | None
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
         return self.chosen.sampler, self.field, self.x0, self.grid, self.key_noise, self.given
+
+    @property
+    def given(self) -> Any:
+        """What each sample is conditioned on, as the field is bound to it."""
+        return self.labels if self.problem is None else self.problem.given(self.chosen.n, self.labels)
 
     def settings(self) -> dict[str, Any]:
         """What it is compiled for."""
@@ -184,13 +199,23 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
-    given = labels_of(chosen, field)
-    tried = field if given is None else field.bind(given[0])
-    last = settle_last(chosen.sampler, tried, grid, chosen.last)
-    if unstable := instability(chosen.sampler, field.path, grid, last, dataset.least_variance()):
-        report.warn(unstable)
+    labels, problem = labels_of(chosen, field), None
+    if chosen.measurement is not None:
+        count = min(chosen.n, chosen.measurements or MEASUREMENTS)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, field.shape, jax.random.fold_in(key_true, 1))
+        field = (chosen.posterior or MMPS()).field(field, problem.operator, problem.noise, problem.y[0])
+        variance = float(dataset.measure(dataset.load(), key_true).std) ** 2
+        if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, variance):
+            report.warn(steep)
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    return Job(config, chosen, out, field, dataset, origin, steps, grid, last, x0, given, key_noise, key_true)
+    job = Job(
+        config, chosen, out, field, dataset, origin, steps, grid, chosen.last, x0, labels, key_noise, key_true, problem
+    )
+    tried = field if job.given is None else field.bind(jax.tree.map(lambda leaf: leaf[0], job.given))
+    job.last = settle_last(chosen.sampler, tried, grid, chosen.last)
+    if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
+        report.warn(unstable)
+    return job
 
 
 class Batch(NamedTuple):
@@ -274,16 +299,23 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
-    """What samples.npz holds: x (n, *shape), and the labels y (n,) that they were given."""
-    labels = {} if job.given is None else {"y": np.asarray(job.given, np.int32)}
-    return {"x": np.asarray(x, np.float32)} | labels
+    """What samples.npz holds: x (n, *shape); the labels y (n,) that they were given; the truth and what was measured of it."""
+    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)}
+    if job.labels is not None:
+        arrays["y"] = np.asarray(job.labels, np.int32)
+    if job.problem is not None:
+        arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
+    return arrays
 
 
 def finish(job: Job, found: Simulated, batch: Batch) -> float:
     """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
     chosen, out, (x, trajectory, _) = job.chosen, job.out, found
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
-    metrics = figures(x, job.dataset, job.key_true, job.given)
+    if job.problem is None:
+        metrics = figures(x, job.dataset, job.key_true, job.labels)
+    else:
+        metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true, job.labels is None)
     summary = {
         **how,
         "seconds": seconds,
@@ -299,19 +331,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    drawn = Drawn(
-        chosen.sampler,
-        job.field,
-        job.dataset,
-        job.x0,
-        x,
-        job.grid,
-        job.key_noise,
-        job.last,
-        chosen.coupled,
-        job.given,
-    )
-    pictures = draw_pictures(drawn, out / "plots") if chosen.plots and processes.leads() else []
+    pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -326,6 +346,15 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         ],
     )
     return off(judged(summary)[1])
+
+
+def pictures_of(job: Job, x: Array) -> list[Path]:
+    """The pictures of the samples x, written."""
+    chosen, plots = job.chosen, job.out / "plots"
+    if job.problem is not None:
+        return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
+    how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
+    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how), plots)
 
 
 def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
@@ -396,16 +425,22 @@ def described_steps(how: dict[str, Any]) -> str:
     return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
 
 
+BESIDE = {  # what a figure is shown beside, where its dict has it
+    "exact": "exact",
+    "true": "of the true law",
+    "real": "real ones",
+    "measurement": "the measurement alone",
+    "truth": "the truth",
+}
+
+
 def shown_figure(figure: dict[str, float]) -> str:
     text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
     if "error" in figure:
         text += f" +- {figure['error']:.4f}"
-    if "exact" in figure:
-        text += f"  (exact: {figure['exact']:.4f})"
-    if "true" in figure:
-        text += f"  (of the true law: {figure['true']:.4f})"
-    if "real" in figure:
-        text += f"  (real ones: {figure['real']:.4f})"
+    for name, what in BESIDE.items():
+        if name in figure:
+            text += f"  ({what}: {figure[name]:.4f})"
     if "floor" in figure:
         size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
         text += f"  ({size}: {figure['floor']:.2g})"

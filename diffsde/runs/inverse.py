@@ -1,0 +1,166 @@
+"""An inverse problem as `sample` poses and judges it: the truths, what is measured of them, and how near the samples come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import mixtures
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
+from diffsde.datasets.dataset import as_points
+from diffsde.errors import UserError
+from diffsde.inverse import Measurement, Observed, Operator, measure
+from diffsde.inverse.measurements import read_array
+from diffsde.inverse.operators import Mask, dense
+from diffsde.metrics.distances import w2
+from diffsde.metrics.mixture import mixture_figures
+from diffsde.mixtures import Mixture
+from diffsde.plots import inverse as plots
+from diffsde.runs.pictures import save_figure
+from diffsde.types import Array, Key
+
+MEASUREMENTS = 8  # where the user does not say how many
+COLUMNS = 6  # samples of each that are drawn
+SHOWN = 8  # measurements that are drawn
+
+
+class Problem(NamedTuple):
+    """k truths (k, *shape), the measurement y (k, ...) of each, and how it was made. Sample i is of measurement i mod k."""
+
+    truth: Array
+    y: Array
+    operator: Operator
+    noise: float
+
+    def given(self, n: int, labels: Any = None) -> Observed:
+        """What n samples are conditioned on, leaves (n, ...)."""
+        return Observed(self.y[jnp.arange(n) % len(self.y)], labels)
+
+
+def pose(measurement: Measurement, file: str | None, count: int, dataset: Dataset, shape: Any, key: Key) -> Problem:
+    """Measure the first `count` points of the file, of the dataset's test split, or draws where its law is at hand.
+
+    Raises UserError where there are none, or of another shape.
+    """
+    operator = measurement.operator(shape)
+    key_truth, key_noise = jax.random.split(key)
+    if file is not None:
+        truth = read_points(file, shape)[:count]
+    elif isinstance(dataset, FiniteDataset):
+        try:
+            truth = as_points(dataset.test().x[:count])
+        except UserError as error:
+            raise UserError(f"{error}; or give truth=<file.npy>, the points to be measured") from None
+    else:
+        truth = draw_many(dataset, dataset.load(), key_truth, count)
+    return Problem(truth, measure(operator, measurement.noise, truth, key_noise), operator, measurement.noise)
+
+
+def read_points(file: str, shape: tuple[int, ...]) -> Array:
+    """Points (k, *shape) of a .npy file; images in bytes are scaled to [-1, 1]."""
+    values = read_array(file, "truth")
+    if values.dtype == np.uint8 and len(shape) == 3 and values.ndim == 3:
+        values = values[..., None]
+    if values.shape[1:] != shape or not len(values):
+        raise UserError(f"truth: '{file}' has shape {values.shape}; it must be (k, {', '.join(map(str, shape))})")
+    if not np.isfinite(values).all():
+        raise UserError(f"truth: '{file}' has NaN or infinity")
+    return as_points(jnp.asarray(values)) if values.dtype == np.uint8 else jnp.asarray(values, float)
+
+
+def law(problem: Problem, dataset: Dataset, i: int) -> Mixture | None:
+    """The exact posterior of measurement i, known where the data's law is a mixture."""
+    if not isinstance(dataset, MixtureDataset):
+        return None
+    matrix = dense(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
+    return jax.jit(mixtures.posterior)(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
+
+
+def reconstruction_figures(
+    problem: Problem, x: Array, dataset: Dataset, key: Key, exact: bool = True
+) -> dict[str, dict[str, float]]:
+    """What can be known of samples x (n, *shape) of the posteriors.
+
+    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture, the mean over the measurements; not
+        where samples were told labels, and `exact` is false;
+    rmse_unmeasured: of the samples' mean from the truth, a number, in what A does not see; rmse_measured: in what it sees.
+        Beside it that of A^+ y, what the measurement alone says, with the data's mean where it says nothing.
+    misfit: root mean square of (y - A x)/noise; beside it the truth's own.
+    calibration: the samples' spread about their mean over that mean's distance from the truth, both root mean squares and
+        with the spread's (1 + 1/s) for s samples: 1 where the truth might be one of them.
+    """
+    operator, k = problem.operator, len(problem.truth)
+    points, truth, y = np.asarray(x), np.asarray(problem.truth), np.asarray(problem.y)
+    parts = [points[i::k] for i in range(k)]
+    mean = np.stack([part.mean(axis=0) for part in parts])
+    own = np.asarray(dataset.measure(dataset.load(), key).mean)
+    seen = jax.jit(jax.vmap(lambda z: operator.pseudo_inverse(operator.apply(z))))
+    plain = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y)) + own - np.asarray(seen(own[None]))
+    found: dict[str, dict[str, float]] = {}
+    laws = [law(problem, dataset, i) for i in range(k)]
+    if exact and laws[0] is not None:
+        found |= against_exact(laws, parts, key)
+    size, rank = truth[0].size, operator.rank
+    for name, numbers, side in (
+        ("rmse_unmeasured", size - rank, lambda e: e - np.asarray(seen(e))),
+        ("rmse_measured", rank, lambda e: np.asarray(seen(e))),
+    ):
+        if numbers:
+            errors = [float(np.sqrt(np.sum(side(each - truth) ** 2) / (k * numbers))) for each in (mean, plain)]
+            found[name] = {"value": errors[0], "measurement": errors[1]}
+    apply = jax.jit(jax.vmap(operator.apply))
+    numbers = rank if isinstance(operator, Mask) else y[0].size  # a mask's y has zeros without noise besides
+    misfits = [
+        float(np.sqrt(np.sum((y[of] - np.asarray(apply(z))) ** 2) / (len(z) * numbers)) / problem.noise)
+        for of, z in ((np.arange(len(points)) % k, points), (np.arange(k), truth))
+    ]
+    found["misfit"] = {"value": misfits[0], "truth": misfits[1]}
+    least = len(points) // k  # samples of each measurement, at least
+    if least > 1:
+        variance = np.mean([np.sum(part.var(axis=0, ddof=1)) for part in parts])
+        distance = np.mean(np.sum((mean - truth) ** 2, axis=tuple(range(1, truth.ndim))))
+        found["calibration"] = {"value": float(np.sqrt((1 + 1 / least) * variance / distance)), "exact": 1.0}
+    return found
+
+
+def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, dict[str, float]]:
+    """Distance and mode weights of samples (s, *shape) of each posterior from the exact one, beside two exact samples'."""
+    values, floors, weights = [], [], []
+    for i, (law, mine) in enumerate(zip(laws, x, strict=True)):
+        pair = np.asarray(mixtures.sample(law, jax.random.fold_in(key, i), 2 * len(mine)))
+        one, other = (part.reshape(mine.shape) for part in np.split(pair, 2))
+        values.append(w2(mine, one))
+        floors.append(w2(other, one))
+        weights.append([float(mixture_figures(law, jnp.asarray(each)).mode_weight_kl) for each in (mine, other)])
+    kl, floor = np.mean(weights, axis=0)
+    return {
+        "w2": {"value": float(np.mean(values)), "floor": float(np.mean(floors)), "points": min(len(x[0]), 512)},
+        "mode_weight_kl": {"value": float(kl), "floor": float(floor)},
+    }
+
+
+def draw_reconstructions(problem: Problem, x: Array, dataset: Dataset, key: Key, out: Path) -> list[Path]:
+    """posterior.png: images beside what was measured, or points in the plane; of other shapes none."""
+    k = min(SHOWN, len(problem.truth))
+    truth = np.asarray(problem.truth[:k])
+    mine = [np.asarray(x[i :: len(problem.truth)]) for i in range(k)]
+    if truth.ndim == 4 and truth.shape[-1] in (1, 3):
+        operator = problem.operator
+        measured = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y[:k]))
+        known = np.asarray(operator.pseudo_inverse(operator.apply(jnp.ones(truth.shape[1:]))))
+        count = min(COLUMNS, min(map(len, mine)))
+        picture = plots.reconstructions(truth, measured, known > 0.5, [part[:count] for part in mine], mine)
+        return [save_figure(out / "posterior.png", picture)]
+    if truth.shape[1:] == (2,):
+        laws = [law(problem, dataset, i) for i in range(k)]
+        exact = [
+            None if each is None else np.asarray(mixtures.sample(each, jax.random.fold_in(key, i), 2000))
+            for i, each in enumerate(laws)
+        ]
+        data = np.asarray(draw_many(dataset, dataset.load(), key, 4000))
+        return [save_figure(out / "posterior.png", plots.clouds(data, truth, mine, exact))]
+    return []
