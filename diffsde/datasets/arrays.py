@@ -31,6 +31,7 @@ class ArrayFile(FiniteDataset):
     key: str = ""
     standardise: bool = False
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
 
     def check(self) -> None:
@@ -55,11 +56,12 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Examples:
                 "dataset.standardise: images in bytes are scaled to [-1, 1]; save numbers as float32 to standardise them"
             )
         return Examples(jnp.asarray(values if values.ndim == 4 else values[..., None]), y)
-    if dataset.flip:
-        raise UserError(
-            f"dataset.flip: '{dataset.file}' has {values.dtype} of shape {values.shape}; only images can be mirrored:"
-            " uint8 (n, H, W) or (n, H, W, C)"
-        )
+    for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):
+        if getattr(dataset, knob):
+            raise UserError(
+                f"dataset.{knob}: '{dataset.file}' has {values.dtype} of shape {values.shape}; only images can be {what}:"
+                " uint8 (n, H, W) or (n, H, W, C)"
+            )
     values = _validated(values, dataset.file)
     if dataset.standardise:
         std = values.std(axis=0)

@@ -32,6 +32,7 @@ class ImageFolder(FiniteDataset):
     folder: str = ""
     size: int | None = None
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
 
     def check(self) -> None:
