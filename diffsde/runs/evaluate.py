@@ -40,12 +40,9 @@ METRICS = {
 OF_FEATURES = {"frechet", "balls", "labels"}
 OF_IMAGES = OF_FEATURES | {"neighbours"}
 
-APART = {
-    "coupled": False,
-    "save_every": None,
-    "keep": None,
-    "plots": False,
-}  # sample's knobs that evaluate does not have
+# sample's knobs and groups that evaluate does not have
+APART = {"coupled": False, "save_every": None, "keep": None, "plots": False, "truth": None, "measurements": None}
+PARTS = ("measurement", "posterior")
 IMAGES = 2000  # samples of images unless another number is asked for, or fewer where there are fewer for tests
 POINTS = 10_000  # of other points
 
