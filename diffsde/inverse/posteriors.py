@@ -86,7 +86,7 @@ class ApproximateField(PosteriorField):
 @partial(register, static=["iterations"])
 @dataclasses.dataclass(frozen=True)
 class MomentMatching(ApproximateField):
-    """C = Cov[z|x_t] = beta^2/alpha J, Tweedie's (2405.13712, eq. 17 and 18): exact for a Gaussian p(z)."""
+    """C = Cov[z|x_t] = beta^2/alpha J, Tweedie's (2405.13712): exact for a Gaussian p(z)."""
 
     prior: Field
     operator: Operator
@@ -102,7 +102,7 @@ class MomentMatching(ApproximateField):
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class PointEstimate(ApproximateField):
-    """C = 0: all of p(z | x_t) in its mean (2209.14687, eq. 11 and 16), v = scale (y - A D)/noise_std^2."""
+    """C = 0: all of p(z | x_t) in its mean (2209.14687), v = scale (y - A D)/noise_std^2."""
 
     prior: Field
     operator: Operator

@@ -32,8 +32,8 @@ def settle(net: Net, shape: tuple[int, ...], backend: str) -> Net:
 
 
 def fitting_mixer(shape: tuple[int, ...]) -> Mixer:
-    """The default mixer; its patch the largest that divides the image, up to a seventh of it, as for 28 x 28, and overlap half."""
-    most = max(1, min(Mixer.patch, *(side // 7 for side in shape[:2])))
+    """The default mixer; its patch the largest that divides the image, up to a quarter of it, and overlap half of that."""
+    most = max(1, min(Mixer.patch, *(side // 4 for side in shape[:2])))
     patch = next(n for n in range(most, 0, -1) if shape[0] % n == 0 and shape[1] % n == 0)
     return Mixer(patch=patch, overlap=(patch + 1) // 2)
 
