@@ -196,6 +196,8 @@ def with_precision(config: dict[str, Any]) -> dict[str, Any]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
+    if isinstance(dataset, FiniteDataset) and dataset.stream:
+        report.streamed(dataset, dataset.load())
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
