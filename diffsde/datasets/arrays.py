@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from functools import lru_cache
@@ -80,9 +81,15 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Examples:
 @lru_cache(maxsize=2)
 def _source(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Source:
     values, y = _opened(dataset)
+    assert isinstance(values, np.memmap)
+    if not values.flags.c_contiguous:
+        raise UserError(
+            f"dataset.stream: '{dataset.file}' is in Fortran order, its rows are scattered; write it again with"
+            " numpy.save(file, numpy.ascontiguousarray(x))"
+        )
 
     def read(rows: np.ndarray) -> Examples:
-        return Examples(_compact(_points(values, dataset.file, rows)), None if y is None else y[rows])
+        return Examples(_compact(_points(_rows(values, rows), dataset.file, rows)), None if y is None else y[rows])
 
     return Source(len(values), 0 if y is None else int(y.max()) + 1, read)
 
@@ -109,11 +116,20 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _points(values: np.ndarray, file: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """These rows, or all: images (k, H, W, C) in bytes, other numbers in float64, finite."""
-    taken = values if rows is None else values[rows]
+    """Images (k, H, W, C) in bytes, other numbers in float64, finite. rows: which of the file's these are, where not all."""
     if not _is_images(values, file):
-        return _validated(taken, file, rows)
-    return taken if taken.ndim == 4 else taken[..., None]
+        return _validated(values, file, rows)
+    return values if values.ndim == 4 else values[..., None]
+
+
+def _rows(values: np.memmap, rows: np.ndarray) -> np.ndarray:
+    """Rows from the disk, a call each; through the map, the system would fetch megabytes about each of them besides."""
+    taken = np.empty((len(rows), *values.shape[1:]), values.dtype)
+    with open(str(values.filename), "rb", buffering=0) as file:
+        for row, place in zip(rows, taken.reshape(len(rows), -1).view(np.uint8), strict=True):
+            if os.preadv(file.fileno(), [place.data], values.offset + int(row) * place.nbytes) < place.nbytes:
+                raise UserError(f"dataset.file: '{values.filename}' has become shorter: it ends before row {row}")
+    return taken
 
 
 def _compact(x: np.ndarray) -> np.ndarray:

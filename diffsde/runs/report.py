@@ -33,7 +33,9 @@ def streamed(dataset: FiniteDataset, part: Examples) -> None:
     """Say what is measured of a stream, where that is not all of it."""
     held, whole = len(part.x), dataset.source().size
     if held < whole:
-        say(f"dataset: its moments, and what samples are compared with, are of {held:,} of {whole:,} examples at random")
+        say(
+            f"dataset: its moments, and what samples are compared with, are of {held:,} of {whole:,} examples at random"
+        )
 
 
 def on_terminal() -> bool:
