@@ -18,7 +18,9 @@ HYDRA_FLAGS = (
     " --resolve --run --shell-completion --version"
 ).split()
 MULTIRUN = {"-m", "--multirun"}
-VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "explain")}  # each has a function of that name
+VERBS = {
+    verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "evaluate", "explain")
+}  # each has a function of that name
 
 # What a run that goes on under its own config may still be given, besides the knobs of the machine:
 FREE = ("checkpoint_every", "keep")
@@ -189,6 +191,8 @@ def run_job(config: Any) -> Any:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
             if not in_sweep:
                 chosen, place = _going_on(chosen, words, out, [str(word) for word in about.overrides.hydra])
+        if verb == "evaluate" and chosen["samples"] is not None:
+            importlib.import_module(VERBS[verb]).refuse_words(words)
         outcome = prepared.pop(str(out), None)
         if outcome is None:
             act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)

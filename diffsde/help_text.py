@@ -22,6 +22,11 @@ EXAMPLES = {
         ("diffsde sample -m sampler=em sigma=0,0.5,1,2", "one field, every sigma"),
         ("diffsde sample measurement=inpaint n=64", "images given their left half"),
     ],
+    "evaluate": [
+        ("diffsde evaluate", "the newest trained run: likelihood of test points, samples beside real ones"),
+        ("diffsde evaluate samples=outputs/sample/...", "samples that are there"),
+        ("diffsde evaluate -m steps=5,10,20,50 metrics=[frechet]", "a table of quality against evaluations"),
+    ],
     "explain": [
         ("diffsde explain path=sqrt objective=cfm sampler=em", "limits, loss, order and cost"),
         ("diffsde explain path=ot sampler=em diffusion=memoryless", "what would be refused, and why"),
@@ -30,6 +35,7 @@ EXAMPLES = {
 ABOUT = {
     "train": "fit a field to a dataset along a path",
     "sample": "draw samples from a trained or the exact field",
+    "evaluate": "how good a field is, by likelihood, and its samples, beside real ones",
     "explain": "the equations of a choice and what speaks against it, before anything runs",
 }
 

@@ -31,7 +31,7 @@ from diffsde.errors import UserError, suggestion
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import folder, report
 from diffsde.runs.pictures import save_figure
-from diffsde.runs.quality import judged
+from diffsde.runs.quality import judged, off
 from diffsde.types import is_number
 
 TOGETHER = {
@@ -160,7 +160,7 @@ def finish() -> list[str]:
 class Row(NamedTuple):
     """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
 
-    known: what is known of that figure: `exact`, `floor`, `error`.
+    known: what is known of that figure: `exact`, `real`, `floor`, `error`.
     """
 
     job: str
@@ -172,8 +172,8 @@ class Row(NamedTuple):
     known: dict[str, float] = {}
 
     def off(self) -> float:
-        """How far the figure is from its exact value, or else from 0: the least is the best."""
-        return abs(self.value - self.known["exact"]) if "exact" in self.known else self.value
+        """The least is the best (quality.off)."""
+        return off({"value": self.value, **self.known})
 
     def words(self, keys: Sequence[str] | None = None) -> str:
         return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
@@ -202,7 +202,7 @@ def summarise(where: Path) -> list[str]:
         lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
     if done:
         best = min(done, key=Row.off)
-        exact = f" (exact: {best.known['exact']:.4g})" if "exact" in best.known else ""
+        exact = "".join(f" ({name}: {best.known[name]:.4g})" for name in ("exact", "real") if name in best.known)
         said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
         lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
     report.table(f"swept {len(done)} of {len(rows)} jobs", lines)
@@ -273,7 +273,7 @@ def picture(rows: list[Row], swept: list[str]) -> Figure | None:
     line = next(
         (
             (name, float(rows[0].known[name]))
-            for name in ("exact", "floor")
+            for name in ("exact", "real", "floor")
             if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
         ),
         None,

@@ -9,6 +9,7 @@ import yaml
 
 from diffsde.build import GROUPS, read
 from diffsde.errors import UserError
+from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
 from diffsde.runs.explain import ExplainConfig
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
@@ -66,14 +67,30 @@ def test_files_say_the_classes_defaults(group: str, choice: str) -> None:
     ("verb", "cls"), [("train", TrainConfig), ("sample", SampleConfig), ("explain", ExplainConfig)]
 )
 def test_every_knob_is_a_field_and_is_explained(verb: str, cls: type) -> None:
-    text = (CONFIGS / f"{verb}.yaml").read_text()
+    knobs, groups = knobs_and_groups((CONFIGS / f"{verb}.yaml").read_text())
+    fields = {field.name for field in dataclasses.fields(cls)}
+    assert knobs == fields - groups
+
+
+def knobs_and_groups(text: str) -> tuple[set[str], set[str]]:
+    """Of a verb's file; every knob is explained."""
     content = yaml.safe_load(text)
     groups = {key.split("/")[0] for entry in content["defaults"] if isinstance(entry, dict) for key in entry}
     knobs = set(content) - {"defaults", "hydra"}
-    fields = {field.name for field in dataclasses.fields(cls)}
-    assert knobs == fields - groups
-    explained = set(re.findall(r"^(\w+): \S+ +# \S", text, flags=re.M))
-    assert explained == knobs
+    assert set(re.findall(r"^(\w+): \S+ +# \S", text, flags=re.M)) == knobs
+    return knobs, groups - {"override hydra"}
+
+
+def test_evaluate_takes_samples_words_and_its_own() -> None:
+    text = (CONFIGS / "evaluate.yaml").read_text()
+    knobs, groups = knobs_and_groups(text)
+    own, theirs = ({field.name for field in dataclasses.fields(cls)} for cls in (EvaluateConfig, SampleConfig))
+    assert not own & theirs
+    assert knobs | groups == own | theirs - {*APART, *PARTS}
+    drawing, _ = knobs_and_groups((CONFIGS / "sample.yaml").read_text())
+    for knob in drawing & knobs - {"n"}:  # said in the same words
+        (line,) = re.findall(rf"^{knob}: .*$", text, flags=re.M)
+        assert line in (CONFIGS / "sample.yaml").read_text()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -124,6 +124,20 @@ def test_measured_moments_are_those_of_the_points(
     assert float(found.std) == pytest.approx(np.sqrt(points.var(axis=0).mean()), rel=1e-6)
 
 
+def test_dequantised_bytes_are_uniform_over_their_bins(tmp_path: Path) -> None:
+    """Of the very bytes that the same key draws without it, (k + u - 1/2)/127.5 - 1; measured with the variance of u."""
+    values = RNG.integers(0, 256, (6, 2, 3), dtype=np.uint8)
+    plain, noisy = (images(tmp_path, values, flip=True, dequantise=on) for on in (False, True))
+    u = ((drawn(noisy, 4000)[0] - drawn(plain, 4000)[0]) * 127.5 + 0.5).ravel()
+    assert stats.kstest(u[:: len(u) // 2000], "uniform", args=(-1e-4, 1 + 2e-4)).pvalue > 1e-3
+    assert abs(np.corrcoef(u.reshape(4000, 6)[:, :2].T)[0, 1]) < 0.08, "every number has its own"
+    before, after = (data.measure(data.load(), jax.random.key(0)) for data in (plain, noisy))
+    np.testing.assert_array_equal(before.mean, after.mean)
+    assert float(after.std**2 - before.std**2) == pytest.approx(1 / (12 * 127.5**2), rel=1e-2)
+    refused(lambda: noisy.points(noisy.load()), "dataset.dequantise", "leave it false")
+    refused(images(tmp_path, np.ones((6, 2, 2)), dequantise=True).load, "dataset.dequantise", "only images")
+
+
 def test_moments_in_double_precision(tmp_path: Path, x64: None) -> None:
     """With precision=float64 points and moments are double."""
     data = images(tmp_path, RNG.integers(0, 256, (6, 2, 3), dtype=np.uint8))

@@ -37,6 +37,7 @@ class ArrayFile(FiniteDataset):
     labels: str = ""
     standardise: bool = False
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
     stream: bool = False
 
@@ -98,20 +99,21 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
     """The values, of a stream still on the disk, and the class (n,) of each; all but the values' numbers is checked."""
     values, labels = _read(Path(dataset.file), dataset.key, dataset.stream)
     _check_shape(values, dataset.file)
-    knob, file = ("labels", dataset.labels) if dataset.labels else ("file", dataset.file)
+    named, file = ("labels", dataset.labels) if dataset.labels else ("file", dataset.file)
     if dataset.labels:
-        labels, _ = _read(Path(file), "", knob=knob)
-    y = None if labels is None else _validated_labels(labels, len(values), file, knob)
+        labels, _ = _read(Path(file), "", knob=named)
+    y = None if labels is None else _validated_labels(labels, len(values), file, named)
     images = _is_images(values, dataset.file)
     if images and dataset.standardise:
         raise UserError(
             "dataset.standardise: images in bytes are scaled to [-1, 1]; save numbers as float32 to standardise them"
         )
-    if dataset.flip and not images:
-        raise UserError(
-            f"dataset.flip: '{dataset.file}' has {values.dtype} of shape {values.shape}; only images can be mirrored:"
-            " uint8 (n, H, W) or (n, H, W, C)"
-        )
+    for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):
+        if getattr(dataset, knob) and not images:
+            raise UserError(
+                f"dataset.{knob}: '{dataset.file}' has {values.dtype} of shape {values.shape}; only images can be {what}:"
+                " uint8 (n, H, W) or (n, H, W, C)"
+            )
     return values, y
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from diffsde.types import Array, Key, Moments, Scalar
 
 MEASURED = 65_536  # draws from which mean and std are measured: a standard error of 0.3% for the std
 PART = 1 << 20  # numbers summed at a time
+HALF_RANGE = 127.5  # of bytes: k becomes k/127.5 - 1
 
 
 class Dataset(abc.ABC):
@@ -101,9 +103,11 @@ class FiniteDataset(Dataset):
     left for right.
 
     Images stay bytes on the device, and what is drawn of them is x/127.5 - 1, (H, W, C) in [-1, 1].
+    dequantise: each byte drawn is uniform over its bin, as in the data that bits/dim are measured on.
     """
 
     flip: bool
+    dequantise: bool
 
     @abc.abstractmethod
     def load(self) -> Examples: ...
@@ -122,7 +126,7 @@ class FiniteDataset(Dataset):
 
     def draw_labelled(self, arrays: Examples | Batch, key: Key, count: int) -> tuple[Array, Array | None]:
         batch = arrays if isinstance(arrays, Batch) else drawn(arrays, key, count)
-        x = as_points(batch.x)
+        x = dequantised(batch.x, jax.random.fold_in(key, 2)) if self.dequantise else as_points(batch.x)
         if self.flip:
             turned = jax.random.bernoulli(jax.random.fold_in(key, 1), shape=(count, 1, 1, 1))
             x = jnp.where(turned, mirrored(x), x)
@@ -131,8 +135,10 @@ class FiniteDataset(Dataset):
     def points(self, arrays: Examples) -> Array:
         """Every point that can be drawn, all equally likely: (N, *shape), or (2 N, *shape) with their mirror images.
 
-        Raises UserError for a stream, of which no more than a part is in memory.
+        Raises UserError for images that are dequantised, of which there is no end, and for a stream, not all in memory.
         """
+        if self.dequantise:
+            raise UserError("dataset.dequantise: only a finite set of points has an exact field; leave it false")
         if self.stream:
             raise UserError("dataset.stream: this needs every point in memory at once; say dataset.stream=false")
         x = as_points(arrays.x)
@@ -155,7 +161,9 @@ class FiniteDataset(Dataset):
             mean, variance = mean - odd, variance + np.mean(odd**2)
         std = np.sqrt(max(variance, 0.0))
         if x.dtype == np.uint8:
-            mean, std = mean / 127.5 - 1, std / 127.5
+            if self.dequantise:
+                std = np.hypot(std, 1 / math.sqrt(12))  # of u, independent of the byte
+            mean, std = mean / HALF_RANGE - 1, std / HALF_RANGE
         return Moments(jnp.asarray(mean, float), jnp.asarray(std, float))
 
 
@@ -189,7 +197,15 @@ def drawn(arrays: Examples, key: Key, count: int) -> Batch:
 
 def as_points(x: Any) -> Any:
     """Bytes to [-1, 1], x/127.5 - 1; floats as they are. In this order 0 and 255 are -1 and 1 however it is compiled."""
-    return (x.astype(float) - 127.5) / 127.5 if x.dtype == jnp.uint8 else x
+    return (x.astype(float) - HALF_RANGE) / HALF_RANGE if x.dtype == jnp.uint8 else x
+
+
+def dequantised(x: Array, key: Key) -> Array:
+    """(k + u - 1/2)/127.5 - 1 for bytes k, u uniform on [0, 1) (1511.01844, section 3.1): floats of the same shape.
+
+    A byte stands for the bin of width 1/127.5 about its point, so that the mean stays and the bins tile what they cover.
+    """
+    return (x.astype(float) + jax.random.uniform(key, x.shape) - 0.5 - HALF_RANGE) / HALF_RANGE
 
 
 def mirrored(x: Any) -> Any:

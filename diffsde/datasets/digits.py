@@ -21,6 +21,7 @@ class Digits(FiniteDataset):
     """
 
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
 
     def load(self) -> Examples:

@@ -33,6 +33,7 @@ class ImageFolder(FiniteDataset):
     folder: str = ""
     size: int | None = None
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
     stream: bool = False
 

@@ -93,6 +93,7 @@ class MNIST(CollectionDataset):
 
     data_dir: str | None = None
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
 
 
@@ -104,6 +105,7 @@ class FashionMNIST(CollectionDataset):
 
     data_dir: str | None = None
     flip: bool = False
+    dequantise: bool = False
     conditional: bool = False
 
 

@@ -25,6 +25,7 @@ MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger"),
     "sample": (*MACHINE, "resume"),  # whose `keep` is of a trajectory's samples
+    "evaluate": (*MACHINE, "resume"),
 }
 
 
@@ -159,16 +160,16 @@ def read_backend(folder: Path) -> str:
     return str(_read(folder).get("backend", "cpu"))
 
 
-def read_config(folder: Path, knob: str = "run") -> dict[str, Any]:
-    """The config of a train run. Raises UserError for a folder that is not one; knob: the word that named it."""
+def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:
+    """The config of a verb's folder. Raises UserError for a folder that is not one; knob: the word that named it."""
     if not folder.is_dir():
         others = ", latest or oracle" if knob == "run" else ""
         raise UserError(f"{knob}: there is no folder '{folder}'; give a run folder{others}")
     if not (folder / "config.json").exists():
         raise UserError(f"{knob}: '{folder}' is not a run folder (it has no config.json)")
     content = _read(folder)
-    if content.get("verb") != "train" or not isinstance(content.get("config"), dict):
-        raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a train run of this version")
+    if content.get("verb") != verb or not isinstance(content.get("config"), dict):
+        raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a {verb} run of this version")
     return content["config"]
 
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from diffsde import ensembles
 from diffsde.errors import UserError
 from diffsde.runs import folder, processes, report, runtime
-from diffsde.runs.quality import judged
+from diffsde.runs.quality import judged, off
 
 Config = dict[str, Any]
-Outcome = float | UserError  # the figure that a job is judged by, or why there is none
+Outcome = float | UserError  # how far the figure that a job is judged by is off, or why there is none
 
 
 class Verb(NamedTuple):
@@ -45,7 +45,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
                 out = processes.same_folder(out)
                 if folder.claim(out, verb.name, config):
                     report.say(f"finished before: {report.shown(out)}")
-                    outcomes[i] = judged(folder.read_summary(out))[1]["value"]
+                    outcomes[i] = off(judged(folder.read_summary(out))[1])
                 else:
                     held.enter_context(folder.held(out))
                     begun[i] = verb.prepare(chosen, config, out, held)

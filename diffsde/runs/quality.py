@@ -54,6 +54,14 @@ def judged(summary: dict[str, Any]) -> tuple[str, dict[str, float]]:
     return name, summary["loss"] if name == "loss" else {"value": summary["metric"]["value"]}
 
 
+def off(figure: dict[str, float]) -> float:
+    """How far a figure is from its exact value or from that of real data, where these are known, or else from 0: the least
+    is the best.
+    """
+    target = figure.get("exact", figure.get("real"))
+    return figure["value"] if target is None else abs(figure["value"] - target)
+
+
 def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
     """That figure of 10,000 samples, by Heun's method in 100 steps."""
     sampler, key_prior, key_noise, key_true = Heun(), *jax.random.split(key, 3)

@@ -43,10 +43,12 @@ def on_terminal() -> bool:
 
 
 class Steps:
-    """Progress over a number of steps, with a note such as the loss; about ten lines where there is no terminal."""
+    """Progress over a number of steps, or of another unit, with a note such as the loss; about ten lines where there is
+    no terminal.
+    """
 
-    def __init__(self, verb: str, total: int, first: int = 0) -> None:
-        self.total, self.verb, self.first = total, verb, first
+    def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps") -> None:
+        self.total, self.verb, self.first, self.unit = total, verb, first, unit
         self.begin, self.done, self.printed = time.perf_counter(), first, first
         columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if on_terminal() else None
@@ -65,7 +67,7 @@ class Steps:
         self.done = done
         seconds = time.perf_counter() - self.begin
         rate = (done - self.first) / seconds if seconds else 0.0
-        note = f"{note}  {rate:.0f} steps/s"
+        note = f"{note}  {rate:.0f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
         elif done * LINES // self.total > self.printed * LINES // self.total or done == self.total:

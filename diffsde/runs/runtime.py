@@ -84,9 +84,13 @@ def keep_programs(cache: bool, cache_dir: str | None) -> None:
     """Turn JAX's persistent compilation cache on or off for this process."""
     jax.config.update("jax_enable_compilation_cache", cache)
     if cache:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", cache_dir or str(home / "diffsde" / "programs"))
+        jax.config.update("jax_compilation_cache_dir", cache_dir or str(cache_home() / "programs"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+def cache_home() -> Path:
+    """Where what can be computed again is kept: $XDG_CACHE_HOME/diffsde, or ~/.cache/diffsde."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"
 
 
 _programs: dict[Any, Callable[..., Any]] = {}  # of this process: jobs of one structure share one

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from diffsde.rails import instability, likelihood_instability, settle_last, take
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
-from diffsde.runs.quality import figures, judged, prior
+from diffsde.runs.quality import figures, judged, off, prior
 from diffsde.runs.train import named
 from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
@@ -164,7 +164,7 @@ class Job:
 
 
 def sample(config: dict[str, Any], out: Path) -> float:
-    """Draw samples, write the sample folder `out`, and return the first of its figures."""
+    """Draw samples, write the sample folder `out`, and return how far the first of its figures is off."""
     return jobs.alone(VERB, config, out)
 
 
@@ -196,8 +196,6 @@ def with_precision(config: dict[str, Any]) -> dict[str, Any]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
-    if isinstance(dataset, FiniteDataset) and dataset.stream:
-        report.streamed(dataset, dataset.load())
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
@@ -220,8 +218,29 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     return job
 
 
+class Batch(NamedTuple):
+    """What was found for each job of a group, and the seconds that all of it took."""
+
+    found: list[Simulated]
+    seconds: float
+    cpu_seconds: float
+    compiling: float
+
+
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
+    batch = simulated(group)
+    outcomes: list[jobs.Outcome] = []
+    for job, found in zip(group, batch.found, strict=True):
+        try:
+            outcomes.append(finish(job, found, batch))
+        except UserError as error:
+            outcomes.append(error)
+    return outcomes
+
+
+def simulated(group: list[Job]) -> Batch:
+    """The samples of jobs of one structure, by one program."""
     compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
     mesh = runtime.mesh(group[0].chosen.devices)
     if many:
@@ -237,14 +256,8 @@ def draw(group: list[Job]) -> list[jobs.Outcome]:
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if processes.several():
         found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
-    outcomes: list[jobs.Outcome] = []
-    for i, job in enumerate(group):
-        mine = first(ensembles.member(found, i) if many else found, job.chosen.n)
-        try:
-            outcomes.append(finish(job, mine, seconds, cpu_seconds, compiler.seconds, len(group)))
-        except UserError as error:
-            outcomes.append(error)
-    return outcomes
+    each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
+    return Batch(each, seconds, cpu_seconds, compiler.seconds)
 
 
 @partial(jax.jit, static_argnames=("split", "last", "save_every", "keep", "coupled"))
@@ -271,29 +284,40 @@ def first(found: Simulated, n: int) -> Simulated:
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
 
 
-def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compiling: float, members: int) -> float:
-    """Write the samples, their figures and their pictures, say what came out, and return the first figure."""
-    chosen, out, (x, trajectory, spent) = job.chosen, job.out, found
+def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
+    """How the samples came about: n, nfe, steps, ... Raises UserError where some are not finite."""
+    chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
         mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
-
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
+    ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
+    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends}
+
+
+def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
+    """What samples.npz holds: x (n, *shape); the labels y (n,) that they were given; the truth and what was measured of it."""
+    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)}
+    if job.labels is not None:
+        arrays["y"] = np.asarray(job.labels, np.int32)
+    if job.problem is not None:
+        arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
+    return arrays
+
+
+def finish(job: Job, found: Simulated, batch: Batch) -> float:
+    """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
+    chosen, out, (x, trajectory, _) = job.chosen, job.out, found
+    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
     if job.problem is None:
         metrics = figures(x, job.dataset, job.key_true, job.labels)
     else:
         metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true, job.labels is None)
-    start, end = float(job.grid[0]), float(job.grid[-1])
     summary = {
-        "n": chosen.n,
-        **nfe,
-        "steps": job.steps,
-        "last": job.last,
-        "start": start,
-        "end": end,
+        **how,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "seconds_compile": compiling,
@@ -302,12 +326,8 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
         "metrics": metrics,
     }
     folder.write_config(out, "sample", job.config)
-    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)}
-    if job.labels is not None:
-        arrays["y"] = np.asarray(job.labels, np.int32)
-    if job.problem is not None:
-        arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
-    folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
+    arrays = sample_arrays(job, x)
+    samples = folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
@@ -317,18 +337,15 @@ def finish(job: Job, found: Simulated, seconds: float, cpu_seconds: float, compi
     report.table(
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
-            (
-                "stretches" if chosen.sampler.adaptive else "steps",
-                f"{job.steps} from t={start:g} to {end:g}, {described_nfe(nfe)}, last step: {job.last}",
-            ),
+            ("stretches" if chosen.sampler.adaptive else "steps", described_steps(how)),
             *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
-            ("samples", report.shown(out / "samples.npz")),
+            ("samples", report.shown(samples)),
             *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
             *[("picture", report.shown(path)) for path in pictures],
         ],
     )
-    return judged(summary)[1]["value"]
+    return off(judged(summary)[1])
 
 
 def pictures_of(job: Job, x: Array) -> list[Path]:
@@ -397,26 +414,35 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
     where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
+    if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
+        report.streamed(trained.dataset, trained.dataset.load())
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
 
 
-def described_nfe(nfe: dict[str, float]) -> str:
-    if "nfe_max" in nfe:
-        return f"{nfe['nfe']:.1f} evaluations of the field a sample on average, {nfe['nfe_max']} at most"
-    return f"{nfe['nfe']} evaluations of the field a sample"
+def described_steps(how: dict[str, Any]) -> str:
+    cost = f"{how['nfe']} evaluations of the field a sample"
+    if "nfe_max" in how:
+        cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
+    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
+
+
+BESIDE = {  # what a figure is shown beside, where its dict has it
+    "exact": "exact",
+    "true": "of the true law",
+    "real": "real ones",
+    "measurement": "the measurement alone",
+    "truth": "the truth",
+}
 
 
 def shown_figure(figure: dict[str, float]) -> str:
     text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
     if "error" in figure:
         text += f" +- {figure['error']:.4f}"
-    if "exact" in figure:
-        text += f"  (exact: {figure['exact']:.4f})"
-    if "measurement" in figure:
-        text += f"  (the measurement alone: {figure['measurement']:.4f})"
-    if "truth" in figure:
-        text += f"  (the truth: {figure['truth']:.4f})"
+    for name, what in BESIDE.items():
+        if name in figure:
+            text += f"  ({what}: {figure[name]:.4f})"
     if "floor" in figure:
         size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
         text += f"  ({size}: {figure['floor']:.2g})"

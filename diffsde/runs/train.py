@@ -325,7 +325,7 @@ def next_command(chosen: TrainConfig, images: bool, run: str) -> str:
     if isinstance(chosen.objective, Classification):
         return f"diffsde sample labels=all guidance=2 guide={run} run=<a field on the same path>"
     labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
-    return f"diffsde sample {'n=100' if images else 'sampler=em sigma=0.5'}{labels} run={run}"
+    return f"diffsde sample {'steps=50 n=100' if images else 'sampler=em sigma=0.5'}{labels} run={run}"
 
 
 def named(config: TrainConfig) -> str:

@@ -1,0 +1,168 @@
+"""log p(x) of a field by its probability-flow ODE, run from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diffsde.datasets.dataset import HALF_RANGE
+from diffsde.errors import UserError
+from diffsde.fields import Field, divergence
+from diffsde.samplers import Sampler, simulate
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.samplers.grids import Grid
+from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
+from diffsde.types import Array, Key, Prediction, Scalar, register
+
+SOLVERS: dict[str, type[Sampler]] = {
+    "euler": Euler,
+    "midpoint": Midpoint,
+    "heun": Heun,
+    "rk4": RK4,
+    "adaptive": Adaptive,
+}
+# Those without a long last step to t = 1: a network's velocity is steepest there, and one such step makes a model seem better
+# than it is by bits.
+GRIDS = ("uniform", "quadratic", "cosine")
+PROBES = {
+    "exact": "the divergence itself, a derivative of the velocity a coordinate",
+    "rademacher": "Hutchinson's estimate v^T (du/dx) v, every coordinate of v -1 or 1: one derivative",
+    "gaussian": "the same for a standard normal v, of larger variance",
+}
+EXACT = 16  # coordinates up to which the exact divergence is taken unless another is asked for
+SHORT = 1e-5  # how far from t = 1 the ODE begins where the field is infinite there (2011.13456, appendix C)
+
+
+class Likelihood(NamedTuple):
+    """log_p (n,) in nats; nfe (n,) evaluations of the field where they differ by point."""
+
+    log_p: Array
+    nfe: Array | None
+
+
+class Given(NamedTuple):
+    """Hutchinson's probe (*shape,) of a point, or None for the exact divergence; and the label () that the field is given."""
+
+    probe: Array | None
+    label: Scalar | None
+
+
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class ReversedFlow(Field):
+    """The point (x, l) (d + 1,) against time, s = 1 - t: dx/ds = -u_{1-s}(x), dl/ds = div u_{1-s}(x).
+
+    Of a field at points of another shape, d numbers, by the probe of what it is bound to. It knows its velocity alone.
+    """
+
+    field: Field
+    shape: tuple[int, ...]
+    probe: Array | None = None
+
+    def bind(self, given: Given) -> ReversedFlow:
+        field = self.field if given.label is None else self.field.bind(given.label)
+        return dataclasses.replace(self, field=field, probe=given.probe)
+
+    def velocity(self, x: Array, t: Scalar) -> Array:
+        point, t = x[:-1].reshape(self.field.shape), 1 - t
+        if self.probe is None:
+            u, div = self.field.velocity(point, t), divergence(self.field, point, t)
+        else:
+            u, change = jax.jvp(lambda x: self.field.velocity(x, t), (point,), (self.probe,))
+            div = jnp.sum(self.probe * change)
+        return jnp.append(-u.ravel(), div)
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        raise TypeError("the flow of a density has a velocity, and neither data nor noise")
+
+
+def log_likelihood(
+    solver: Sampler,
+    field: Field,
+    x: Array,
+    times: Array,
+    key: Key,
+    labels: Array | None = None,
+    steps: Scalar | None = None,
+    probe: str = "exact",
+    chunk: int | None = None,
+) -> Likelihood:
+    """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
+
+    The solver goes from the last time to the first. labels (n,): what the field is given with each, log p(x_n | label_n).
+    probe: a key of PROBES; point i's is drawn from fold_in(key, i) once and held along its way, so that the integrand
+    stays smooth and the mean over probes is log p up to the steps' error.
+    steps: of times, only the last so many steps are taken, times[0] being again where they end; a traced number (`coarser`).
+    chunk: points that go together, None: as many as fit the cache. Memory is flat in the number of steps.
+    """
+    n, d = x.shape[0], math.prod(field.shape)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+    draw = {"exact": None, "rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[probe]
+    probes = None if draw is None else jax.vmap(lambda key: draw(key, field.shape, x.dtype))(keys)
+    given = None if probes is None and labels is None else Given(probes, labels)
+    start = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
+    flow = ReversedFlow(field, (d + 1,))
+    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, last="mean", steps=steps, chunk=chunk)
+    beta = field.path.beta(times[0])
+    square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
+    return Likelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
+
+
+log_likelihood_compiled = jax.jit(log_likelihood, static_argnames=("probe", "chunk"))
+
+
+def coarser(times: Array, coarse: Array) -> Array:
+    """A grid of fewer steps in an array as long as `times`, for the same compiled program."""
+    return jnp.concatenate([jnp.full(len(times) - len(coarse), coarse[0]), coarse])
+
+
+def check_solver(solver: Sampler) -> None:
+    """Raise ValueError for what does not step by the velocity alone, in either direction."""
+    if type(solver) not in SOLVERS.values():
+        raise ValueError(f"the likelihood's ODE is solved by {', '.join(SOLVERS)}")
+
+
+def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
+    """`auto` decided: exact up to 16 coordinates. Raises UserError for no key of PROBES."""
+    if probe == "auto":
+        return "exact" if math.prod(shape) <= EXACT else "rademacher"
+    if probe not in PROBES:
+        raise UserError(f"probe is '{probe}'; there are auto, {', '.join(PROBES)}")
+    return probe
+
+
+def settle_end(field: Field, grid: Grid) -> Grid:
+    """The grid, ended 1e-5 short of t = 1 where the velocity is infinite there. Raises UserError where it is elsewhere."""
+    point = jnp.full(field.shape, 0.5)
+
+    def finite(t: float) -> bool:
+        return bool(jnp.isfinite(_velocity(field, point, jnp.asarray(t))).all())
+
+    if grid.end == 1 and not finite(1.0):
+        grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
+    for t in (grid.start, grid.end):
+        if not finite(t):
+            raise UserError(
+                f"likelihood: the velocity of this field is infinite at t={t:g}, where its ODE begins or ends;"
+                " it needs a field that was trained with precondition=true"
+            )
+    return grid
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs twice: compiling is what it costs
+def _velocity(field: Field, x: Array, t: Scalar) -> Array:
+    return field.velocity(x, t)
+
+
+def bits_per_dim(log_p: Array, dimension: int) -> Array:
+    """-log2 of the density in units of bytes, a coordinate: -log p/(d ln 2) + log2(127.5), for log p in [-1, 1]'s units.
+
+    Its mean over u bounds from above the bits a byte of the discrete model P(k) = int p over the bin (1511.01844, eq. 4).
+    A density uniform over all bins has 8.
+    """
+    return -log_p / (dimension * math.log(2)) + math.log2(HALF_RANGE)
