@@ -1,10 +1,11 @@
-"""Cost of a training step of the networks for images, the mixer's beside PyTorch's, on one thread.
+"""Cost of a training step of the networks for images, the mixer's beside PyTorch's and torchcfm's U-Net, on one thread.
 
-    python scripts/bench_nets.py [--quick] [--batch 128] [--rounds 7] [--nets mixer torch dit unet]
+    python scripts/bench_nets.py [--quick] [--batch 128] [--rounds 7] [--nets mixer torch torchcfm dit unet]
 
 Forward, backward and Adam on random images of 28 x 28 pixels: milliseconds of CPU time a step, medians over rounds in
 which the contestants, a process each, take turns. Ours is `train_step` whole (data, noise, schedule, EMA included);
-PyTorch's is the same mixer (adaLN, windows by unfold and fold, tanh gelu, fused Adam), the data made outside its clock.
+PyTorch's is the same mixer (adaLN, windows by unfold and fold, tanh gelu, fused Adam), torchcfm's the U-Net of its MNIST
+example (32 channels, one residual block a level, classes), the data made outside their clocks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from collections.abc import Callable
 
 from contest import machine, workers
 
-NETS = ("mixer", "torch", "dit", "unet")
+NETS = ("mixer", "torch", "torchcfm", "dit", "unet")
+THEIRS = {"torch": "mixer, PyTorch", "torchcfm": "U-Net, torchcfm"}
 SIDE = 28
 CHUNK = 2  # steps in one dispatch of ours
 
@@ -140,9 +142,33 @@ def torchs(batch: int) -> Callable[[], int]:
     return step
 
 
+def torchcfms(batch: int) -> Callable[[], int]:
+    """The U-Net of torchcfm's MNIST example: one step a call."""
+    import torch
+    from torch.nn import functional
+    from torchcfm.models.unet import UNetModel
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = UNetModel(dim=(1, SIDE, SIDE), num_channels=32, num_res_blocks=1, num_classes=10, class_cond=True)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    x, y, t = torch.randn(batch, 1, SIDE, SIDE), torch.randn(batch, 1, SIDE, SIDE), torch.rand(batch)
+    label = torch.randint(0, 10, (batch,))
+
+    def step() -> int:
+        loss = functional.mse_loss(net(t, x, label), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return 1
+
+    return step
+
+
 def work(name: str, batch: int, accumulate: int | None) -> None:
     """A worker: for each line read, answer with the CPU seconds of a step."""
-    step = torchs(batch) if name == "torch" else ours(name, batch, accumulate)
+    made = {"torch": torchs, "torchcfm": torchcfms}
+    step = made[name](batch) if name in made else ours(name, batch, accumulate)
     step()
     print(json.dumps(0.0), flush=True)
     for line in sys.stdin:
@@ -163,12 +189,13 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.worker:
         return work(asked.worker, asked.batch, asked.accumulate)
-    if "torch" in asked.nets and importlib.util.find_spec("torch") is None:
-        print(
-            "bench_nets: PyTorch is missing; pip install 'diffsde[bench]', or leave torch out of --nets",
-            file=sys.stderr,
-        )
-        sys.exit(2)
+    for name in THEIRS:
+        if name in asked.nets and importlib.util.find_spec(name) is None:
+            print(
+                f"bench_nets: {name} is missing; pip install 'diffsde[bench]', or leave it out of --nets",
+                file=sys.stderr,
+            )
+            sys.exit(2)
     more = ["--batch", str(asked.batch), *(["--accumulate", str(asked.accumulate)] if asked.accumulate else [])]
     commands = {name: [__file__, "--worker", name, *more] for name in asked.nets}
     with workers(commands, dict.fromkeys(asked.nets, "1"), {}) as running:
@@ -180,9 +207,7 @@ def main() -> None:
     print("| net | CPU ms a step | spread |\n|---|---:|---:|")
     for name in asked.nets:
         times = sorted(1000 * each[name] for each in rounds)
-        print(
-            f"| {'mixer, PyTorch' if name == 'torch' else name} | {statistics.median(times):.0f} | {times[0]:.0f} to {times[-1]:.0f} |"
-        )
+        print(f"| {THEIRS.get(name, name)} | {statistics.median(times):.0f} | {times[0]:.0f} to {times[-1]:.0f} |")
 
 
 if __name__ == "__main__":
