@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -19,9 +20,17 @@ class Layout(NamedTuple):
     mesh: Mesh
     shard: bool
 
+    def process(self) -> tuple[int, int]:
+        """Which process this is, and of how many; their devices follow one another in the mesh."""
+        return jax.process_index(), jax.process_count()
+
     def batch(self) -> NamedSharding:
         """Split along the first axis."""
         return NamedSharding(self.mesh, PartitionSpec("batch"))
+
+    def buffer(self) -> NamedSharding:
+        """Split along the second axis: the batches of several steps, one after another."""
+        return NamedSharding(self.mesh, PartitionSpec(None, "batch"))
 
     def whole(self) -> NamedSharding:
         """A copy on every device."""
@@ -53,6 +62,13 @@ def constrain_parameters(layout: Layout | None, tree: T) -> T:
 def spread(layout: Layout | None, tree: T) -> T:
     """Copy every array to all devices; equal on every process. Keys and Python numbers as well as arrays."""
     return tree if layout is None else jax.tree.map(lambda leaf: _put(leaf, layout.whole()), tree)
+
+
+def spread_buffer(layout: Layout | None, tree: T) -> T:
+    """Of numpy arrays (C, share, ...), each process's share of C batches, the device arrays (C, B, ...) of them all."""
+    if layout is None:
+        return jax.device_put(tree)
+    return jax.tree.map(partial(jax.make_array_from_process_local_data, layout.buffer()), tree)
 
 
 def spread_parameters(layout: Layout | None, tree: T) -> T:

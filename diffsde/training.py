@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from diffsde import mixtures
-from diffsde.datasets import Dataset
+from diffsde.datasets import Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.layouts import Layout, constrain_batch, constrain_parameters
 from diffsde.objectives import Draw, Problem, irreducible, loss
@@ -27,6 +27,7 @@ CACHED = 1024  # examples whose activations in a common network fit a core's cac
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced.
 
+    arrays: what the dataset draws from, whole, or the Buffer that has the examples of this step and of those about it.
     ema: (k,) decays of the k parameter averages. classes: of how many classes the label is drawn with each point, 0 for
     none; label_dropout: the chance that it is hidden, as `classes`. parts: into how many a batch is cut, one after another, their gradients
     accumulated; None: as `pieces` says.
@@ -79,6 +80,8 @@ def examples(run: Run, key: Key, count: int) -> Draw:
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     """One step of the optimizer on the mean loss of a fresh batch; randomness is fold_in(seed, step)."""
+    if isinstance(run.arrays, Buffer):
+        run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size)
     parts = run.parts or (pieces(run.batch_size) if run.layout is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, parts)

@@ -36,6 +36,7 @@ DOORS = {
     "wandb": {"loggers"},
     "mlflow": {"loggers"},
     "sklearn": {"datasets"},
+    "grain": {"datasets"},
     "PIL": {"datasets", "loggers", "inverse"},
 }
 

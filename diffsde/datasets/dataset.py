@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ import numpy as np
 
 from diffsde import mixtures
 from diffsde.errors import UserError
-from diffsde.types import Array, Key, Moments
+from diffsde.types import Array, Key, Moments, Scalar
 
 MEASURED = 65_536  # draws from which mean and std are measured: a standard error of 0.3% for the std
 PART = 1 << 20  # numbers summed at a time
@@ -27,10 +27,12 @@ class Dataset(abc.ABC):
 
     The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key a
     point costs more than a small network's step.
-    conditional: whether a network is told the class of each point.
+    conditional: whether a network is told the class of each point. stream: whether the examples stay on the disk, and
+    training reads those of each step when it comes to them (streaming.py); `load` then gives a random part of them.
     """
 
     conditional: bool = False
+    stream: bool = False
 
     @abc.abstractmethod
     def load(self) -> Any: ...
@@ -64,12 +66,41 @@ class Dataset(abc.ABC):
 class Examples(NamedTuple):
     """N points x: floats (N, *shape), or images in bytes (N, H, W, C) uint8; the class y (N,) int32 of each, or None."""
 
+    x: Array | np.ndarray
+    y: Array | np.ndarray | None = None
+
+
+class Batch(NamedTuple):
+    """The examples of one step, drawn already: x (B, *shape), y (B,) or None."""
+
     x: Array
-    y: Array | None = None
+    y: Array | None
+
+
+class Buffer(NamedTuple):
+    """The batches of C steps in a row, x (C, B, *shape), y (C, B) or None: that of step s lies at s mod C."""
+
+    x: Array
+    y: Array | None
+
+    def at(self, step: Scalar) -> Batch:
+        return Batch(*jax.tree.map(lambda leaf: leaf[step % len(leaf)], tuple(self)))
+
+
+class Source(NamedTuple):
+    """Examples that stay on the disk: how many, of how many classes (0: without labels), and those of given rows.
+
+    read: rows (k,) to Examples of k numpy arrays' rows, safe to call from several threads. Raises UserError.
+    """
+
+    size: int
+    classes: int
+    read: Callable[[np.ndarray], Examples]
 
 
 class FiniteDataset(Dataset):
-    """A dataset of N points, drawn with replacement. flip: half of the images drawn are mirrored, left for right.
+    """A dataset of N points, drawn with replacement; of a stream, without. flip: half of the images drawn are mirrored,
+    left for right.
 
     Images stay bytes on the device, and what is drawn of them is x/127.5 - 1, (H, W, C) in [-1, 1].
     dequantise: each byte drawn is uniform over its bin, as in the data that bits/dim are measured on.
@@ -81,28 +112,35 @@ class FiniteDataset(Dataset):
     @abc.abstractmethod
     def load(self) -> Examples: ...
 
+    def source(self) -> Source:
+        """The examples on the disk. Raises UserError for data that cannot be streamed."""
+        raise UserError("dataset.stream: array (.npy) and image_folder can be streamed")
+
     def classes(self, arrays: Examples) -> int:
+        if self.stream:  # a part may lack one
+            return self.source().classes
         return 0 if arrays.y is None else int(np.asarray(arrays.y).max()) + 1
 
-    def draw(self, arrays: Examples, key: Key, count: int) -> Array:
+    def draw(self, arrays: Examples | Batch, key: Key, count: int) -> Array:
         return self.draw_labelled(arrays, key, count)[0]
 
-    def draw_labelled(self, arrays: Examples, key: Key, count: int) -> tuple[Array, Array | None]:
-        row = jax.random.randint(key, (count,), 0, arrays.x.shape[0])
-        chosen = arrays.x[row]
-        x = dequantised(chosen, jax.random.fold_in(key, 2)) if self.dequantise else as_points(chosen)
+    def draw_labelled(self, arrays: Examples | Batch, key: Key, count: int) -> tuple[Array, Array | None]:
+        batch = arrays if isinstance(arrays, Batch) else drawn(arrays, key, count)
+        x = dequantised(batch.x, jax.random.fold_in(key, 2)) if self.dequantise else as_points(batch.x)
         if self.flip:
             turned = jax.random.bernoulli(jax.random.fold_in(key, 1), shape=(count, 1, 1, 1))
             x = jnp.where(turned, mirrored(x), x)
-        return x, None if arrays.y is None else arrays.y[row]
+        return x, batch.y
 
     def points(self, arrays: Examples) -> Array:
         """Every point that can be drawn, all equally likely: (N, *shape), or (2 N, *shape) with their mirror images.
 
-        Raises UserError for images that are dequantised, of which there is no end.
+        Raises UserError for images that are dequantised, of which there is no end, and for a stream, not all in memory.
         """
         if self.dequantise:
             raise UserError("dataset.dequantise: only a finite set of points has an exact field; leave it false")
+        if self.stream:
+            raise UserError("dataset.stream: this needs every point in memory at once; say dataset.stream=false")
         x = as_points(arrays.x)
         return jnp.concatenate([x, mirrored(x)]) if self.flip else x
 
@@ -149,6 +187,12 @@ class MixtureDataset(Dataset):
 
     def draw_labelled(self, arrays: mixtures.Mixture, key: Key, count: int) -> tuple[Array, Array | None]:
         return mixtures.sample_labelled(arrays, key, count)
+
+
+def drawn(arrays: Examples, key: Key, count: int) -> Batch:
+    """`count` of the examples, with replacement."""
+    row = jax.random.randint(key, (count,), 0, arrays.x.shape[0])
+    return Batch(arrays.x[row], None if arrays.y is None else arrays.y[row])
 
 
 def as_points(x: Any) -> Any:

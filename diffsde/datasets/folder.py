@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Examples, FiniteDataset, stamp
+from diffsde.datasets.dataset import Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.streaming import gather, part
 from diffsde.errors import UserError
 from diffsde.types import choice
 
@@ -27,6 +27,7 @@ class ImageFolder(FiniteDataset):
 
     size: cut to the square in the middle and scaled to size x size; None: as they are, all equal. Grey where every file is
     saved as grey, else colour. What is transparent is laid over white, and cameras' notes of what is up are heeded.
+    stream: only the files' headers are read at first, and each image when training comes to it.
     """
 
     folder: str = ""
@@ -34,6 +35,7 @@ class ImageFolder(FiniteDataset):
     flip: bool = False
     dequantise: bool = False
     conditional: bool = False
+    stream: bool = False
 
     def check(self) -> None:
         if not self.folder:
@@ -42,8 +44,14 @@ class ImageFolder(FiniteDataset):
             raise ValueError(f"size is {self.size}; it must be 1 or more")
 
     def load(self) -> Examples:
+        return _load(self, *self._found())
+
+    def source(self) -> Source:
+        return _source(self, *self._found())
+
+    def _found(self) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
         files, labels = _files(Path(self.folder).expanduser())
-        return _read(self, stamp(files), labels)
+        return stamp(files), labels
 
 
 def _files(folder: Path) -> tuple[list[Path], tuple[int, ...] | None]:
@@ -75,23 +83,32 @@ def _images(paths: Any) -> list[Path]:
 
 
 @lru_cache(maxsize=2)
-def _read(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Examples:
+def _load(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Examples:
+    source = _source(dataset, stamps, labels)
+    return part(source) if dataset.stream else gather(source, np.arange(source.size))
+
+
+@lru_cache(maxsize=2)
+def _source(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Source:
     files = [Path(name) for name, *_ in stamps]
-    with ThreadPoolExecutor() as pool:  # decoding lets other threads run
+    with ThreadPoolExecutor() as pool:
         seen = list(pool.map(_look, files))
-        if dataset.size is None:
-            for file, (shape, _) in zip(files, seen, strict=True):
-                if shape != seen[0][0]:
-                    raise UserError(
-                        f"dataset.folder: '{file}' is {shape[0]} x {shape[1]}, but '{files[0]}' is {seen[0][0][0]} x"
-                        f" {seen[0][0][1]}; give dataset.size= to make them squares of one size"
-                    )
-        mode = "L" if all(grey for _, grey in seen) else "RGB"
-        shape = seen[0][0] if dataset.size is None else (dataset.size, dataset.size)
-        x = np.empty((len(files), shape[1], shape[0], len(mode)), np.uint8)
-        for i, image in enumerate(pool.map(partial(_decode, mode=mode, shape=shape), files)):
-            x[i] = image
-    return Examples(jnp.asarray(x), None if labels is None else jnp.asarray(labels, jnp.int32))
+    if dataset.size is None:
+        for file, (shape, _) in zip(files, seen, strict=True):
+            if shape != seen[0][0]:
+                raise UserError(
+                    f"dataset.folder: '{file}' is {shape[0]} x {shape[1]}, but '{files[0]}' is {seen[0][0][0]} x"
+                    f" {seen[0][0][1]}; give dataset.size= to make them squares of one size"
+                )
+    mode = "L" if all(grey for _, grey in seen) else "RGB"
+    shape = seen[0][0] if dataset.size is None else (dataset.size, dataset.size)
+    y = None if labels is None else np.asarray(labels, np.int32)
+
+    def read(rows: np.ndarray) -> Examples:
+        x = np.stack([_decode(files[row], mode, shape) for row in rows])
+        return Examples(x, None if y is None else y[rows])
+
+    return Source(len(files), 0 if y is None else int(y.max()) + 1, read)
 
 
 def _look(file: Path) -> tuple[tuple[int, int], bool]:

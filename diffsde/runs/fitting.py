@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints
+from diffsde.datasets.streaming import Stream
 from diffsde.ensembles import member
 from diffsde.errors import Stopped, UserError
 from diffsde.layouts import Layout
@@ -125,13 +127,16 @@ def fit(
     members: list[Member],
     plan: Plan,
     score: Callable[[int, TrainState], float],
+    stream: Stream | None = None,
 ) -> TrainState:
     """Steps from the state's own to plan.steps, each member's losses logged and its state saved as it goes.
+
+    stream: where the examples come from that are not in memory; no dispatch goes beyond one of its buffers.
 
     The state of several members is stacked. A dispatch is begun before the losses of the last one are read, so that
     the device never waits. Raises Stopped when asked to stop, once all is saved.
     """
-    split = len(members) > 1
+    split, capacity = len(members) > 1, stream and stream.capacity
     first = step = int(np.max(np.asarray(state.step)))
     waiting: deque[tuple[int, int, jax.Array]] = deque()
     stride = wish = 1  # steps in a dispatch: of all processes, and as this one has timed them
@@ -181,8 +186,10 @@ def fit(
 
     with report.Steps("train", plan.steps, first) as progress, stoppable() as asked:
         while step < plan.steps:
-            edges = [every - step % every for every in (plan.log_every, plan.checkpoint_every) if every]
+            edges = [every - step % every for every in (plan.log_every, plan.checkpoint_every, capacity) if every]
             count = min(plan.steps - step, stride, *edges)
+            if stream is not None:  # read and put while the device is at the last dispatch
+                run = dataclasses.replace(run, arrays=stream.buffer(step))
             state, values = processes.in_turn(program(run, state, np.int32(count)))
             step += count
             waiting.append((step, count, values))

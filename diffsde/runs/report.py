@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from diffsde.datasets import Examples, FiniteDataset
 from diffsde.runs import processes
 
 LINES = 10  # progress lines off a terminal
@@ -26,6 +27,15 @@ def warn(message: str) -> None:
     """One line about something that works but may not do what was meant."""
     if processes.leads():
         print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def streamed(dataset: FiniteDataset, part: Examples) -> None:
+    """Say what is measured of a stream, where that is not all of it."""
+    held, whole = len(part.x), dataset.source().size
+    if held < whole:
+        say(
+            f"dataset: its moments, and what samples are compared with, are of {held:,} of {whole:,} examples at random"
+        )
 
 
 def on_terminal() -> bool:

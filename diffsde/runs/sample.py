@@ -414,6 +414,8 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
     where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
+    if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
+        report.streamed(trained.dataset, trained.dataset.load())
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.build import name_of, read, valid_seed
-from diffsde.datasets import Dataset, MixtureDataset, point_shape
+from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset, point_shape, streaming
+from diffsde.datasets.dataset import Source
+from diffsde.datasets.streaming import Stream
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
@@ -124,10 +127,11 @@ class Job:
     state: TrainState
     floor: tuple[float, float] | None
     member: Member
+    stream: Stream | None
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
-        if self.chosen.shard:  # its parameters take all devices, which the members of an ensemble would divide
+        if self.chosen.shard or self.stream:  # the one takes all devices, the other has examples of its own
             return self.out
         kind = ensembles.kind((self.run, self.state))
         return kind, int(self.state.step), self.member.plan
@@ -147,6 +151,8 @@ def choose(config: dict[str, Any]) -> TrainConfig:
     """The config's choices, its logger installed."""
     chosen = read(TrainConfig, config)
     chosen.logger.require()
+    if chosen.dataset.stream:
+        streaming.require()
     return chosen
 
 
@@ -167,11 +173,28 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     state = member.resume(fresh, layout)
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
+    stream = None
+    if chosen.dataset.stream:
+        stream = held.enter_context(closing(stream_of(chosen, member.plan, step, layout)))
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
         folder.write_config(out, "train", config)
-    return Job(chosen, out, run, state, floor, member)
+    return Job(chosen, out, run, state, floor, member, stream)
+
+
+def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
+    """The examples of the steps from `step` on."""
+    assert isinstance(chosen.dataset, FiniteDataset)
+    source = chosen.dataset.source()
+    read = partial(read_in_precision, chosen.precision, source)
+    return Stream(
+        source._replace(read=read), chosen.seed, chosen.batch_size, plan.log_every, (step, plan.steps), layout
+    )
+
+
+def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examples:
+    return in_precision(precision, source.read(rows))
 
 
 def layout_of(chosen: TrainConfig) -> Layout | None:
@@ -193,7 +216,9 @@ def layout_of(chosen: TrainConfig) -> Layout | None:
 def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     """Train jobs of one structure as one program, and finish each."""
     compiler, first_job, split = runtime.Compiler(), group[0], len(group) > 1
-    plan, run, state = first_job.member.plan, first_job.run, first_job.state
+    plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
+    if stream is not None:
+        run = dataclasses.replace(run, arrays=stream.buffer(int(state.step)))
     count = np.int32(plan.log_every)
     if split:
         layout = member_layout(runtime.mesh(first_job.chosen.devices), len(group))
@@ -209,7 +234,7 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
         return figure(group[i], state)
 
     try:
-        state = fit(program, run, state, [job.member for job in group], plan, score)
+        state = fit(program, run, state, [job.member for job in group], plan, score, stream)
     except UserError:
         if not all(job.member.failed for job in group):  # each of which says why
             raise
@@ -314,6 +339,8 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
     backend: the kind of device that net=auto is for; None: this one.
     """
     arrays = in_precision(chosen.precision, chosen.dataset.load())
+    if isinstance(chosen.dataset, FiniteDataset) and chosen.dataset.stream:
+        report.streamed(chosen.dataset, arrays)
     classifies = isinstance(chosen.objective, Classification)
     classes = told_classes(chosen, arrays)
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
@@ -332,7 +359,7 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
     run = Run(
         problem,
         chosen.dataset,
-        arrays,
+        None if chosen.dataset.stream else arrays,
         chosen.optimizer,
         key_train,
         jnp.asarray(chosen.steps),

@@ -111,6 +111,8 @@ def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
     if not isinstance(dataset, FiniteDataset):
         return {}
     try:
+        if dataset.stream:
+            raise UserError("they are of all data, of which dataset.stream=true holds only a part")
         examples = dataset.load()
     except UserError as error:
         report.say(f"no beside_data.png, no neighbours.png: {error}")

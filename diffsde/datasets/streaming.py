@@ -1,0 +1,122 @@
+"""Examples that stay on the disk: the batches of a run's steps in the order of grain, read while the device computes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.datasets.dataset import Buffer, Examples, Source
+from diffsde.errors import UserError
+from diffsde.layouts import Layout, spread_buffer
+
+BUFFER_BYTES, BUFFER_EXAMPLES = 1 << 25, 1 << 15  # of one process, at most, in a buffer of several steps
+PART_BYTES, PART_EXAMPLES = (
+    1 << 27,
+    1 << 14,
+)  # of the part that is held in memory: a standard error of std/128 for the mean
+READ_AT_ONCE = 64  # examples that one thread reads of the part
+THREADS = 16  # that read, at most
+
+
+def require() -> None:
+    """Raise UserError where grain is not installed."""
+    found = importlib.util.find_spec("grain")
+    if found is None or found.origin is None:  # a mere folder of that name has no origin
+        raise UserError("dataset.stream=true needs grain: pip install 'diffsde[stream]'")
+
+
+def threads() -> int:
+    return max(2, min(THREADS, os.cpu_count() or 1))
+
+
+def gather(source: Source, rows: np.ndarray) -> Examples:
+    """The examples of these rows in memory, read by several threads: decoding lets others run."""
+    whole = jax.tree.map(lambda leaf: np.empty((len(rows), *leaf.shape[1:]), leaf.dtype), source.read(rows[:1]))
+
+    def fill(begin: int) -> None:
+        piece = slice(begin, begin + READ_AT_ONCE)
+        jax.tree.map(lambda leaf, found: np.copyto(leaf[piece], found), whole, source.read(rows[piece]))
+
+    with ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(fill, range(0, len(rows), READ_AT_ONCE)))
+    return jax.tree.map(jnp.asarray, whole)
+
+
+def part(source: Source) -> Examples:
+    """At most 16,384 examples and 128 MiB, drawn at random without replacement, always the same ones; else all."""
+    size = max(2, min(source.size, PART_EXAMPLES, PART_BYTES // bytes_of(source)))
+    return gather(source, np.sort(np.random.default_rng(0).choice(source.size, size, replace=False)))
+
+
+def bytes_of(source: Source) -> int:
+    """Of one example."""
+    return int(source.read(np.arange(1)).x.nbytes)
+
+
+def batches(source: Source, seed: int, batch_size: int, rank: int = 0, ranks: int = 1) -> Any:
+    """A grain.MapDataset without end, whose element s is the share of process `rank` in the examples of step s.
+
+    The data in epochs without replacement, each shuffled anew, are one row of examples; step s takes those in
+    [s B, (s+1) B), and a process the rank-th of `ranks` equal pieces of them. All depends on the seed and s alone.
+    """
+    import grain
+
+    order = grain.MapDataset.range(source.size).seed(seed).shuffle().repeat()
+    return order.batch(batch_size // ranks, batch_fn=np.array)[rank::ranks].map(source.read)
+
+
+class Stream:
+    """The examples of the steps `first` to `last` of a run, a buffer of `capacity` steps after another.
+
+    Threads read ahead by as much as a buffer; with the buffer that a program computes on and the next one, which is put
+    on the device meanwhile, that is all there is in memory. longest: the most steps that a dispatch will have.
+    """
+
+    def __init__(
+        self, source: Source, seed: int, batch_size: int, longest: int, steps: tuple[int, int], layout: Layout | None
+    ) -> None:
+        rank, ranks = (0, 1) if layout is None else layout.process()
+        share = batch_size // ranks
+        self.capacity = max(1, min(longest, BUFFER_BYTES // (share * bytes_of(source)), BUFFER_EXAMPLES // share))
+        self._next, self._last = steps
+        self._layout = layout
+        self._held: tuple[int, Buffer] | None = None
+        self._batches = self._iterator(batches(source, seed, batch_size, rank, ranks)[self._next : self._last])
+
+    def _iterator(self, found: Any) -> Any:
+        import grain
+
+        ahead = grain.ReadOptions(num_threads=threads(), prefetch_buffer_size=max(threads(), self.capacity))
+        return iter(found.to_iter_dataset(ahead))
+
+    def buffer(self, step: int) -> Buffer:
+        """The buffer, on the device, that has a step's batch: the last one that was asked for, or the one after it."""
+        number = step // self.capacity
+        if self._held is None or self._held[0] != number:
+            self._held = number, spread_buffer(self._layout, self._read((number + 1) * self.capacity))
+        return self._held[1]
+
+    def _read(self, until: int) -> Buffer:
+        """The batches of all steps before `until` that are yet to come, in their places."""
+        x: Any = None
+        y: Any = None
+        while self._next < min(until, self._last):
+            batch = next(self._batches)
+            if x is None:
+                x = np.zeros((self.capacity, *batch.x.shape), batch.x.dtype)
+                y = None if batch.y is None else np.zeros((self.capacity, *batch.y.shape), batch.y.dtype)
+            x[self._next % self.capacity] = batch.x
+            if y is not None:
+                y[self._next % self.capacity] = batch.y
+            self._next += 1
+        return Buffer(x, y)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._batches.close()
