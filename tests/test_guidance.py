@@ -32,6 +32,12 @@ POINT = jnp.array([0.4, -0.3])
 MOMENTS = Moments(jnp.array([0.3, -0.2]), jnp.asarray(1.9))
 
 
+@jax.jit
+def output(field: Field, x: Array, t: Any) -> Prediction:
+    """What a field says at one point; compiled, as op by op it takes seconds."""
+    return field.output(x, t)
+
+
 def oracle(path: str = "ot") -> OracleField:
     return OracleField(PATHS[path](), MIXTURE, (2,))
 
@@ -48,9 +54,9 @@ def alone(label: int) -> Mixture:
 def test_a_label_leaves_one_component() -> None:
     for label in range(3):
         by_itself = OracleField(OT(), alone(label), (2,))
-        close(oracle().bind(label).output(POINT, 0.4), by_itself.output(POINT, 0.4), rtol=1e-5)
+        close(output(oracle().bind(label), POINT, 0.4), output(by_itself, POINT, 0.4), rtol=1e-5)
     for none in (3, None):
-        close(oracle().bind(none).output(POINT, 0.4), oracle().output(POINT, 0.4), rtol=1e-6)
+        close(output(oracle().bind(none), POINT, 0.4), output(oracle(), POINT, 0.4), rtol=1e-6)
 
 
 def test_labels_drawn_are_the_components() -> None:
@@ -73,7 +79,10 @@ def test_samples_of_labels_lie_in_their_components() -> None:
         np.testing.assert_allclose(mine.std(axis=0), spread, rtol=0.06)
 
 
-@pytest.mark.parametrize("name", ["heun", "em", "ab3", "unipc", "pc"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("unipc", "pc")]
+
+
+@pytest.mark.parametrize("name", ["heun", "em", "ab3", *SLOW])
 def test_each_sample_has_its_own_label(name: str) -> None:
     """With labels bound sample by sample, each comes out as it does when all are given its label; in chunks too."""
     sampler, labels = SAMPLERS[name](), jnp.array([0, 2, 1, 3, 1])
@@ -89,7 +98,7 @@ def test_a_guided_field_is_consistent(path: str) -> None:
     """Its four predictions are still one prediction: each gives the others by the 2x2 solve."""
     field = ClassifierFree(oracle(path).bind(1), 2.5)
     t = 0.6
-    found, c = field.output(POINT, t), coefficients(field.path, t)
+    found, c = output(field, POINT, t), coefficients(field.path, t)
     close(predictions.expand(found.data, POINT, c, "data"), found, rtol=2e-4, atol=2e-4)
     tilted = predictions.tilted(found, jnp.array([0.3, -0.8]), c)
     close(predictions.expand(tilted.velocity, POINT, c, "velocity"), tilted, rtol=2e-3, atol=2e-3)
@@ -99,27 +108,27 @@ def test_guidance_by_itself() -> None:
     """score = (1 - w) grad log p(x) + w grad log p(x|label), by autodiff of the exact densities."""
     t, c = 0.3, coefficients(OT(), 0.3)
     densities = [partial(mixtures.log_prob, mixtures.marginal(law, c)) for law in (MIXTURE, alone(2))]
-    unguided, toward = (jax.grad(density)(POINT) for density in densities)
+    unguided, toward = (jax.jit(jax.grad(density))(POINT) for density in densities)
     for weight in (0.0, 1.0, 3.0):
         field = ClassifierFree(oracle(), weight).bind(2)
-        np.testing.assert_allclose(field.score(POINT, t), (1 - weight) * unguided + weight * toward, rtol=1e-4)
+        np.testing.assert_allclose(output(field, POINT, t).score, (1 - weight) * unguided + weight * toward, rtol=1e-4)
 
 
 def test_guidance_in_an_interval() -> None:
     guided = ClassifierFree(oracle(), 3.0, 0.2, 0.7).bind(0)
     for t in (0.1, 0.19, 0.71, 0.95):
-        close(guided.output(POINT, t), oracle().bind(0).output(POINT, t), rtol=1e-6)
+        close(output(guided, POINT, t), output(oracle().bind(0), POINT, t), rtol=1e-6)
     for t in (0.2, 0.5, 0.7):
-        close(guided.output(POINT, t), ClassifierFree(oracle(), 3.0).bind(0).output(POINT, t), rtol=1e-6)
+        close(output(guided, POINT, t), output(ClassifierFree(oracle(), 3.0).bind(0), POINT, t), rtol=1e-6)
 
 
 def test_guidance_by_a_worse_field() -> None:
     """Of fields equal everywhere it changes nothing; else it leaves the worse one further behind, told the label too."""
     same = Autoguided(oracle(), oracle(), 4.0).bind(1)
-    close(same.output(POINT, 0.4), oracle().bind(1).output(POINT, 0.4), rtol=1e-4)
+    close(output(same, POINT, 0.4), output(oracle().bind(1), POINT, 0.4), rtol=1e-4)
     broad = OracleField(OT(), MIXTURE._replace(variances=4 * MIXTURE.variances), (2,))
-    found = Autoguided(oracle(), broad, 2.0).bind(1).data(POINT, 0.4)
-    expected = 2 * oracle().bind(1).data(POINT, 0.4) - broad.bind(1).data(POINT, 0.4)
+    found = output(Autoguided(oracle(), broad, 2.0).bind(1), POINT, 0.4).data
+    expected = 2 * output(oracle().bind(1), POINT, 0.4).data - output(broad.bind(1), POINT, 0.4).data
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -137,10 +146,14 @@ class ExactClassifier(Classifier):
 def test_an_exact_classifier_makes_the_conditional_field(path: str) -> None:
     """Bayes: grad log p(x) + grad log p(label|x) = grad log p(x|label), for all four predictions."""
     classifier = ExactClassifier(PATHS[path](), None, MOMENTS, None, 3)
+
+    @jax.jit
+    def guided(label: Array, t: Array) -> Prediction:
+        return ClassifierGuided(oracle(path), classifier, 1.0, label=label).output(POINT, t)  # the field is not told it
+
     for t in (0.2, 0.7):
         for label in range(3):
-            guided = ClassifierGuided(oracle(path), classifier, 1.0, label=label)  # which the field is not told
-            close(guided.output(POINT, t), oracle(path).bind(label).output(POINT, t), rtol=3e-3, atol=3e-3)
+            close(guided(label, t), output(oracle(path).bind(label), POINT, t), rtol=3e-3, atol=3e-3)
 
 
 def small_classifier(path: str = "ot") -> Classifier:
@@ -149,14 +162,20 @@ def small_classifier(path: str = "ot") -> Classifier:
     return Classifier(PATHS[path](), initialise(net, (2,), jax.random.key(0), 3), MOMENTS, graph, 3)
 
 
-@pytest.mark.parametrize("path", NAMED)
+@pytest.mark.parametrize("path", ["ot", "vp"])  # on every path an exact one is tried above
 def test_the_pull_of_a_classifier_is_its_gradient(path: str) -> None:
     classifier = small_classifier(path)
-    for t in (0.3, 0.8):
-        gradient = jax.grad(lambda x, t=t: classifier.log_probs(x, t)[1])(POINT)
+
+    @jax.jit
+    def both(t: Array) -> tuple[Array, Array, Array]:
+        log_probs, gradients = classifier.log_probs(POINT, t), jax.jacrev(classifier.log_probs)(POINT, t)
         alpha = coefficients(classifier.path, t).alpha
-        np.testing.assert_allclose(alpha * classifier.pull(POINT, t, 1), gradient, rtol=1e-3, atol=1e-6)
-    assert np.isclose(jnp.exp(classifier.log_probs(POINT, 0.5)).sum(), 1)
+        return alpha * classifier.pull(POINT, t, 1), gradients[1], log_probs
+
+    for t in (0.3, 0.8):
+        pull, gradient, log_probs = both(t)
+        np.testing.assert_allclose(pull, gradient, rtol=1e-3, atol=1e-6)
+        assert np.isclose(jnp.exp(log_probs).sum(), 1)
 
 
 @pytest.mark.parametrize("path", ["ot", "sqrt", "trig", "vp"])
@@ -164,7 +183,7 @@ def test_classifier_guidance_has_limits_at_both_ends(path: str) -> None:
     """What is regular of the exact field stays so, and is near its value just beside."""
     field = ClassifierGuided(oracle(path), small_classifier(path), 2.0).bind(0)
     for end, beside in ((0.0, 1e-4), (1.0, 1 - 1e-4)):
-        at, near = field.output(POINT, end), field.output(POINT, beside)
+        at, near = output(field, POINT, end), output(field, POINT, beside)
         for name in ("data", "velocity", "score") if path != "vp" else ("data", "score"):
             np.testing.assert_allclose(getattr(at, name), getattr(near, name), rtol=0.03, atol=0.03, err_msg=name)
 
@@ -182,8 +201,9 @@ def test_an_unconditional_field_takes_no_label() -> None:
         with pytest.raises(TypeError, match="unconditional"):
             field.bind(1)
     assert learned(3).classes == 3
-    assert not np.allclose(learned(3).bind(0).data(POINT, 0.5), learned(3).bind(1).data(POINT, 0.5))
-    np.testing.assert_array_equal(learned(3).bind(3).data(POINT, 0.5), learned(3).data(POINT, 0.5))
+    told = [output(learned(3).bind(label), POINT, 0.5).data for label in (0, 1, 3)]
+    assert not np.allclose(told[0], told[1])
+    np.testing.assert_array_equal(told[2], output(learned(3), POINT, 0.5).data)
 
 
 def run_of(objective: Any, net: Any, classes: int, dropout: float, steps: int) -> Run:
@@ -196,7 +216,7 @@ def run_of(objective: Any, net: Any, classes: int, dropout: float, steps: int) -
 
 def test_labels_are_hidden_at_their_rate() -> None:
     run = run_of(VelocityMatching("unit"), MLP((8,)), 3, 0.3, 1)
-    drawn = examples(run, jax.random.key(0), 40_000)
+    drawn = jax.jit(examples, static_argnums=2)(run, jax.random.key(0), 40_000)
     assert drawn.label is not None
     labels = np.asarray(drawn.label)
     assert abs(np.mean(labels == 3) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / 40_000)
@@ -241,18 +261,19 @@ def test_a_classifier_reaches_the_loss_of_bayes() -> None:
     net = WithLogits(MLP((48, 48)))
     run = run_of(Classification(), net, 3, 0.0, 800)
     params, losses = trained(run, net)
-    batch = examples(run, jax.random.key(7), 20_000)
+    batch = jax.jit(examples, static_argnums=2)(run, jax.random.key(7), 20_000)
 
     def bayes(sample: Draw) -> Array:
         c = coefficients(OT(), sample.t)
         r = mixtures.responsibilities(mixtures.marginal(MIXTURE, c), c.alpha * sample.z + c.beta * sample.eps)
         return -jnp.log(r[sample.label])
 
-    least = float(jax.vmap(bayes)(batch).mean())
-    reached = float(jax.vmap(partial(loss, run.problem, params))(batch).mean())
+    least = float(jax.jit(jax.vmap(bayes))(batch).mean())
+    reached = float(jax.jit(jax.vmap(partial(loss, run.problem, params)))(batch).mean())
     assert least - 0.003 < reached < 1.03 * least < 0.9 * np.log(3) < losses[0]
 
 
+@pytest.mark.slow
 def test_every_network_becomes_a_classifier() -> None:
     """A mixer's output is 0 before it is trained, and so are its logits: the loss is log(classes) exactly."""
     net, shape = WithLogits(Mixer(patch=4, overlap=2, width=16, depth=1)), (8, 8, 1)

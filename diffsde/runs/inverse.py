@@ -129,9 +129,10 @@ def reconstruction_figures(
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, dict[str, float]]:
     """Distance and mode weights of samples (s, *shape) of each posterior from the exact one, beside two exact samples'."""
+    draw = jax.jit(mixtures.sample, static_argnums=2)
     values, floors, weights = [], [], []
     for i, (law, mine) in enumerate(zip(laws, x, strict=True)):
-        pair = np.asarray(mixtures.sample(law, jax.random.fold_in(key, i), 2 * len(mine)))
+        pair = np.asarray(draw(law, jax.random.fold_in(key, i), 2 * len(mine)))
         one, other = (part.reshape(mine.shape) for part in np.split(pair, 2))
         values.append(w2(mine, one))
         floors.append(w2(other, one))
