@@ -54,7 +54,8 @@ def as_samples(place: Path, x: Any, y: Any = None) -> str:
 def digits(count: int) -> tuple[Examples, Examples]:
     """Training images, and as many images for tests as those that figures are compared with."""
     data = DATASETS["digits"]()
-    return data.load(), measures.chosen(data.test(), count)
+    test = data.test()
+    return data.load(), measures.take(test, measures.proportioned(test, count, None))
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -176,8 +177,11 @@ REFUSED = [
     (f"{GMM} coupled=true", "coupled is not known"),
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
     ("evaluate samples=absent", "samples: there is no folder 'absent'"),
-    ("evaluate " + " ".join(ORACLE) + " n=1000", "n is 1000, but there are 360 real images for tests"),
-    ("evaluate " + " ".join(ORACLE) + " n=5", "take more than 5 images"),
+    ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),
+    ("evaluate " + " ".join(ORACLE) + " n=1", "frechet cannot be had: it takes 2 or more samples; n is 1"),
+    ("evaluate " + " ".join(ORACLE) + " n=3 metrics=[balls]", "it takes 6 or more samples; n is 3"),
+    (f"{GMM} dequantisations=3", "dequantisations is 3, but the data are no images in bytes"),
+    ("evaluate " + " ".join(ORACLE) + " n=5", "balls cannot be had: it takes 6 or more samples; n is 5"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[likelihood]", "the exact field of finite data has no density"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[labels]", "the samples were given none; say labels=all"),
 ]

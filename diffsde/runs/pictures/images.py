@@ -13,7 +13,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
 from diffsde.datasets import Examples, FiniteDataset
-from diffsde.datasets.dataset import as_points, mirrored
+from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.neighbours import nearest
@@ -118,12 +118,23 @@ def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
         report.say(f"no beside_data.png, no neighbours.png: {error}")
         return {}
     few = x[:NEIGHBOURS]
-    near = nearest(few, dataset, np.asarray(examples.x), NEIGHBOURS)
+    near, distances = learnt_from(few, np.asarray(examples.x), dataset.flip)
     panels = {"data": alike(drawn, examples, len(x)), "samples": x}
     return {
         "beside_data.png": plots.grids(panels, square(x)),
-        "neighbours.png": plots.neighbours(few, near.points, near.distances),
+        "neighbours.png": plots.neighbours(few, near, distances),
     }
+
+
+def learnt_from(x: np.ndarray, data: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The training images (n, k, H, W, C) nearest to x (n, H, W, C), the nearest first, and their distances (n, k).
+
+    data (N, H, W, C): bytes or numbers, as `load` gives them; flip: their mirror images are training images too.
+    """
+    data = np.concatenate([data, mirrored(data)]) if flip else data
+    bytes_ = data.dtype == np.uint8
+    found = nearest(x * HALF_RANGE + HALF_RANGE if bytes_ else x, data, NEIGHBOURS)
+    return np.asarray(as_points(data[found.indices])), found.distances / (HALF_RANGE if bytes_ else 1)
 
 
 def alike(drawn: Drawn, examples: Examples, n: int) -> np.ndarray:
