@@ -22,6 +22,7 @@ from diffsde.metrics.balls import COVERAGE
 from diffsde.runs import densities, folder, jobs, measures, report, sample
 from diffsde.runs.densities import Plan, Solving
 from diffsde.runs.judging import Job, Samples, finish
+from diffsde.runs.measures import Real
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
 from diffsde.samplers import GRIDS, Sampler
@@ -169,43 +170,65 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
         labels = None if samples.labels is None else np.asarray(samples.labels)
+    images, named = has_images(dataset), own.metrics is not None
+    wanted = list(own.metrics or (name for name in METRICS if name != "distance" or not images))
     missing = lacking(field, dataset, labels is not None)
-    if own.metrics is None and has_images(dataset):
-        if untouched(field, dataset):
-            missing.setdefault("likelihood", f"{RAW}; metrics=[likelihood] measures it all the same")
-        missing["distance"] = ""
-    metrics = [name for name in own.metrics or METRICS if own.metrics or name not in missing]
-    given = given_labels(draws, field)
-    plan, real = None, None
-    if "likelihood" in metrics and "likelihood" not in missing:
-        refuse_points(own, dataset, given)
-        try:
-            plan = own.plan(field, given)
-        except UserError as error:
-            missing["likelihood"] = str(error).removeprefix("likelihood: ")
-        if untouched(field, dataset):
-            report.warn(f"likelihood: {RAW}")
-    if OF_IMAGES & set(metrics) - missing.keys():
-        assert isinstance(dataset, FiniteDataset)
-        known = labels if dataset.classes(dataset.load()) else None
-        found = measures.split(dataset, None if known is None else np.unique(known))
-        real = measures.beside(found, draws.n, known)
-        for name, least in LEAST.items():
-            if name in metrics and min(draws.n, len(real.rows)) < least:
-                missing.setdefault(name, too_few(name, draws.n, len(real.rows)))
-    for name in metrics:
-        if name in missing and (own.metrics or (name in LEAST and config["n"] is not None)):
+    if not named and untouched(field, dataset):
+        missing.setdefault("likelihood", f"{RAW}; metrics=[likelihood] measures it all the same")
+    plan = planned(own, field, dataset, given_labels(draws, field), missing) if "likelihood" in wanted else None
+    real = compared(wanted, draws.n, dataset, labels, missing) if OF_IMAGES & set(wanted) else None
+    for name in wanted:
+        if name in missing and (named or (images and name in LEAST and draws.n < LEAST[name] and config["n"])):
             raise UserError(f"metrics: {name} cannot be had: {missing[name]}")
-    metrics = [name for name in metrics if name not in missing]
-    if own.metrics is None:
-        for name, reason in missing.items():
-            if reason and (has_images(dataset) or name not in OF_IMAGES):
-                report.say(f"not measured: {name}: {reason}")
+        if name in missing and (images or name not in OF_IMAGES):
+            report.say(f"not measured: {name}: {missing[name]}")
+    metrics = [name for name in wanted if name not in missing]
     if not metrics:
         raise UserError("metrics: there is none that can be had")
     if metrics == ["likelihood"]:
         samples = None
-    return Job(config, draws, out, field, dataset, origin, metrics, own.metrics is not None, plan, real, samples)
+    return Job(config, draws, out, field, dataset, origin, metrics, named, plan, real, samples)
+
+
+def planned(
+    own: EvaluateConfig, field: Field, dataset: Dataset, labels: np.ndarray | None, missing: dict[str, str]
+) -> Plan | None:
+    """How the likelihood is computed; None where it is missing, or becomes so, the reason added. Raises UserError for numbers
+    that the test points do not allow.
+    """
+    if "likelihood" in missing:
+        return None
+    if isinstance(dataset, FiniteDataset):
+        densities.of_test(dataset, own.n_test, labels)
+    if own.dequantisations > 1 and not has_images(dataset):
+        raise UserError(f"dequantisations is {own.dequantisations}, but the data are no images in bytes; leave it at 1")
+    try:
+        plan = own.plan(field, labels)
+    except UserError as error:
+        missing["likelihood"] = str(error).removeprefix("likelihood: ")
+        return None
+    if untouched(field, dataset):
+        report.warn(f"likelihood: {RAW}")
+    return plan
+
+
+def compared(
+    wanted: list[str], n: int, dataset: Dataset, labels: np.ndarray | None, missing: dict[str, str]
+) -> Real | None:
+    """The real images beside n samples; None where no metric is left that needs any. A metric that has too few of them is
+    added to those missing. Raises UserError for more samples than there are images for tests.
+    """
+    if not OF_IMAGES & set(wanted) - missing.keys():
+        return None
+    assert isinstance(dataset, FiniteDataset)
+    known = labels if dataset.classes(dataset.load()) else None
+    real = measures.beside(measures.split(dataset, None if known is None else np.unique(known)), n, known)
+    for name, least in LEAST.items():
+        if n < least:
+            missing.setdefault(name, f"it takes {least} or more samples; n is {n}")
+        elif len(real.rows) < least:
+            missing.setdefault(name, f"it takes {least} or more images for training; there are {len(real.rows)}")
+    return real
 
 
 def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
@@ -215,24 +238,10 @@ def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
     return np.arange(field.classes) if draws.labels == "all" else np.unique(draws.labels)
 
 
-def refuse_points(own: EvaluateConfig, dataset: Dataset, labels: np.ndarray | None) -> None:
-    """Raise UserError for numbers that the test points do not allow."""
-    if isinstance(dataset, FiniteDataset):
-        densities.of_test(dataset, own.n_test, labels)
-    if own.dequantisations > 1 and not has_images(dataset):
-        raise UserError(f"dequantisations is {own.dequantisations}, but the data are no images in bytes; leave it at 1")
-
-
-def too_few(name: str, n: int, real: int) -> str:
-    least = LEAST[name]
-    if n < least:
-        return f"it takes {least} or more samples; n is {n}"
-    return f"it takes {least} or more real images, and there are {real} for training"
-
-
 def untouched(field: Field, dataset: Dataset) -> bool:
     """Whether the field was trained on bytes that were not dequantised."""
-    return isinstance(unguided(field), LearnedField) and has_images(dataset) and not dataset.dequantise  # type: ignore[attr-defined]
+    learned = isinstance(unguided(field), LearnedField)
+    return learned and isinstance(dataset, FiniteDataset) and has_images(dataset) and not dataset.dequantise
 
 
 def unguided(field: Field) -> Field:
