@@ -21,7 +21,7 @@ from diffsde.paths import OT, VE, GaussianPath
 from diffsde.plots import images as plots
 from diffsde.runs.pictures import Drawn
 from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
-from diffsde.runs.pictures.images import alike, learnt_from, overview, with_data
+from diffsde.runs.pictures.images import learnt_from, overview, with_data
 from diffsde.runs.quality import prior
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
@@ -285,8 +285,9 @@ def test_nearest_is_brute_force(flip: bool, bytes_: bool, monkeypatch: pytest.Mo
 def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, Companions]) -> None:
     points, y = pictures(30), np.arange(30) % 3
     labels = np.array([2, 0, 1, 1, 2, 0, 0])
-    drawn = made[0]._replace(given=jnp.asarray(labels))
-    chosen = alike(drawn, Examples(jnp.asarray(points), jnp.asarray(y)), 7)
+    dataset = made[0].dataset
+    assert isinstance(dataset, ArrayFile)
+    chosen = dataset.draw_given(Examples(jnp.asarray(points), jnp.asarray(y)), labels, jax.random.key(0), 7)
     rows = [int(np.flatnonzero((points == image).all(axis=(1, 2, 3)))[0]) for image in chosen]
     assert (y[rows] == labels).all()
 
