@@ -121,12 +121,6 @@ def coarser(times: Array, coarse: Array) -> Array:
     return jnp.concatenate([jnp.full(len(times) - len(coarse), coarse[0]), coarse])
 
 
-def check_solver(solver: Sampler) -> None:
-    """Raise ValueError for what does not step by the velocity alone, in either direction."""
-    if type(solver) not in SOLVERS.values():
-        raise ValueError(f"the likelihood's ODE is solved by {', '.join(SOLVERS)}")
-
-
 def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
     """`auto` decided: exact up to 16 coordinates. Raises UserError for no key of PROBES."""
     if probe == "auto":

@@ -162,10 +162,15 @@ def sample_labelled(mixture: Mixture, key: Key, count: int) -> tuple[Array, Arra
     key_component, key_noise = jax.random.split(key)
     edges = jnp.cumsum(mixture.weights)[:-1]
     k = jnp.sum(jax.random.uniform(key_component, (count,)) >= edges[:, None], axis=0)
-    noise = jnp.sqrt(mixture.variances[k]) * jax.random.normal(key_noise, (mixture.means.shape[1], count)).T
+    return place(mixture, k, jax.random.normal(key_noise, (mixture.means.shape[1], count)).T), k
+
+
+def place(mixture: Mixture, k: Array, eps: Array) -> Array:
+    """mu_k + S_k^1/2 eps, of components k (n,) and noise eps (n, d)."""
+    noise = jnp.sqrt(mixture.variances[k]) * eps
     if mixture.rotations is not None:
         noise = jnp.einsum("nij,nj->ni", mixture.rotations[k], noise)
-    return mixture.means[k] + noise, k
+    return mixture.means[k] + noise
 
 
 def moments(mixture: Mixture) -> Moments:

@@ -183,12 +183,13 @@ def hidden(names: list[str]) -> set[str]:
 
     Those two are layers that the network itself holds ("stem/kernel", "head/kernel"; a U-Net or a transformer keeps
     the rest in blocks, "blocks/3/attention/query/kernel"), and the first and last of a plain list ("layers/0/kernel").
-    What such a list holds at its ends in the middle of a network is left to Adam too, which suits every layer.
+    What such a list holds at its ends in the middle of a network is left to Adam too, which suits every layer. Of a
+    classifier ("body/...", "head/kernel") these are those of the network in its body.
     """
-    inside = {name for name in names if is_kernel(name) and name.count("/") > 1}
+    inside = {name for name in names if is_kernel(name) and name.removeprefix("body/").count("/") > 1}
     lists: dict[str, dict[int, str]] = {}
     for name in inside:
-        parts = name.split("/")
+        parts = name.removeprefix("body/").split("/")
         if len(parts) == 3 and parts[1].isdigit():
             lists.setdefault(parts[0], {})[int(parts[1])] = name
     return inside - {layers[end] for layers in lists.values() for end in (min(layers), max(layers))}

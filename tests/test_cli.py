@@ -281,3 +281,41 @@ def test_tab_completion_knows_verbs_and_groups(here: Path, monkeypatch: pytest.M
         [*words, "-sc", "query=bash"], env=os.environ | env, capture_output=True, text=True, check=True
     ).stdout
     assert {"path=sqrt", "path=subvp"} <= set(shown.split())
+
+
+def test_an_image_run_whose_samples_cannot_be_drawn_is_still_whole(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A raw noise predictor on ot is infinite at t = 0, which only its picture needs."""
+    words = "dataset=digits net=mlp net.widths=[8] precondition=false objective=noise steps=2 hydra.run.dir=run"
+    assert main(["train", *words.split()]) == 0
+    assert "no samples.png" in "".join(capsys.readouterr())
+    assert (here / "run" / "summary.json").exists() and not (here / "run" / "plots" / "samples.png").exists()
+
+
+def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = "dataset=gmm dataset.conditional=true net.widths=[8] steps=2"
+    assert main(["train", *base.split(), "label_dropout=0", "hydra.run.dir=told"]) == 0
+    assert main(["train", *base.split(), "hydra.run.dir=both"]) == 0
+    words = "dataset=gmm objective=classifier net.widths=[8] steps=2 hydra.run.dir=outputs/train/a/classifier"
+    assert main(["train", *words.split()]) == 0
+    drawn = "sample n=7 steps=3 plots=false"
+    for words in ("run=both guide=outputs/train/a/classifier", "run=both guide=both", "run=both"):
+        out = f"hydra.run.dir=drawn{len(words)}"
+        assert main([*drawn.split(), *words.split(), "guidance=2", "labels=[3,0]", out]) == 0
+        found = np.load(here / f"drawn{len(words)}" / "samples.npz")
+        np.testing.assert_array_equal(found["y"], [3, 0, 3, 0, 3, 0, 3])
+    capsys.readouterr()
+    refused = {
+        "run=both labels=[11]": "they are 0 to 10",
+        "run=both guidance=2": "say which",
+        "run=told": "label_dropout=0",
+        "run=told labels=[1] guidance=2": "label_dropout=0",
+        "run=outputs/train/a/classifier": "is a classifier",
+        "run=latest": "no trained run",
+        "run=both guide=both guide_checkpoint=best guidance=2": "guide_checkpoint=best needs",
+    }
+    for words, why in refused.items():
+        assert main([*drawn.split(), *words.split()]) == 2, words
+        error = capsys.readouterr().err
+        assert why in error and error.count("\n") == 1, words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffsde import empirical
 from diffsde.cli import composed, main
 from diffsde.datasets import DATASETS, Examples
+from diffsde.errors import UserError
+from diffsde.fields import EmpiricalField, OracleField
+from diffsde.guidance import Autoguided
 from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Recipe
+from diffsde.paths import PATHS
 from diffsde.runs import classifiers, folder, measures
-from diffsde.runs.evaluate import evaluate
+from diffsde.runs.evaluate import choose, compared, evaluate, lacking, prepare
 from diffsde.runs.train import train
 
 ORACLE = ["run=oracle", "dataset=digits", "path=ot"]
@@ -54,7 +60,8 @@ def as_samples(place: Path, x: Any, y: Any = None) -> str:
 def digits(count: int) -> tuple[Examples, Examples]:
     """Training images, and as many images for tests as those that figures are compared with."""
     data = DATASETS["digits"]()
-    return data.load(), measures.chosen(data.test(), count)
+    test = data.test()
+    return data.load(), measures.take(test, measures.proportioned(test, count, None))
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -94,6 +101,7 @@ def test_noise_is_told_from_digits(here: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 1))
     words = [as_samples(here / "noise", noise), "metrics=[balls,frechet,distance]"]
     figures, _ = found(words, here / "out")
+    assert list(figures)[:2] == ["precision", "recall"], "the first that was asked for is what a sweep is judged by"
     assert figures["frechet"]["value"] > 5 * figures["frechet"]["floor"]
     assert figures["recall"]["value"] + figures["precision"]["value"] < 0.5
     assert figures["w2"]["value"] > 1.5 * figures["w2"]["floor"]
@@ -115,12 +123,40 @@ def test_samples_of_some_labels_are_compared_with_images_of_those(here: Path) ->
     assert figures["nearest_ratio"]["value"] == 1.0
 
 
+def test_real_images_have_the_samples_labels() -> None:
+    """The first n of the real ones have just the labels of n samples, and all of them their proportions."""
+    data = DATASETS["digits"]()
+    labels = np.repeat([3, 8], [6, 20])
+    real = measures.beside(measures.split(data, np.array([3, 8])), 26, labels)
+    np.testing.assert_array_equal(np.sort(real.test.y), labels)
+    near = np.asarray(real.train.y)[real.rows]
+    np.testing.assert_array_equal(np.sort(near[:26]), labels)
+    assert (near == 8).sum() == pytest.approx((near == 3).sum() * 20 / 6, abs=2) and (near == 8).sum() > 100
+    assert len(set(real.rows.tolist())) == len(real.rows)
+    y = np.asarray(data.test().y)
+    able = [n for n in range(1, 100) if all((np.resize([3, 8], n) == k).sum() <= (y == k).sum() for k in (3, 8))]
+    with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
+        measures.beside(measures.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
+    assert len(able) == max(able) < 99
+    with pytest.raises(UserError, match="of 11 there is no image among those for training"):
+        measures.split(data, np.array([3, 11]))
+
+
+def test_duplicates_are_copies(here: Path) -> None:
+    """Of images that are there many times over, every sample and every image for tests is as near as a copy."""
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
+    real = measures.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
+    found = measures.neighbour_figures(measures.nearby(images[5:15] ^ np.uint8(1), real, False))
+    assert found["copied"] == {"value": 1.0, "floor": 1.0} and found["nearest_ratio"]["value"] == 1.0
+
+
 # The likelihood -------------------------------------------------------------------------------------------------------
 
 
 def test_the_exact_field_of_a_mixture_loses_nothing(here: Path) -> None:
     words = ["run=oracle", "dataset=gmm", "path=ot", "n=500", "steps=10", "n_test=500", "solver_steps=50"]
     figures, summary = found(words, here / "out")
+    assert next(iter(figures)) == "cross_entropy", "what a sweep over samplers is judged by depends on them"
     assert figures["kl"]["value"] == pytest.approx(0, abs=1e-4)
     assert figures["nll"]["value"] == pytest.approx(figures["nll"]["true"], abs=1e-4)
     assert abs(figures["nll"]["value"] - 5.222092) < 4 * figures["nll"]["error"]
@@ -139,8 +175,13 @@ def test_a_label_leaves_one_component(here: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [None, "all"])
-def test_bits_of_a_network_that_has_learned_nothing(here: Path, labels: str | None) -> None:
-    """A fresh mixer gives 0, and its law is N(m, s^2) of the data's own moments: bits that are known in closed form."""
+def test_bits_of_a_network_that_has_learned_nothing(
+    here: Path, labels: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh mixer gives 0, and its law is N(m, s^2) of the data's own moments: bits that are known in closed form.
+
+    Of a run on bytes as they are they are measured where they are asked for, with a warning.
+    """
     conditional = labels is not None
     words = ["dataset=digits", f"dataset.conditional={str(conditional).lower()}", "dataset.dequantise=true"]
     train(composed("train", [*words, *SMALL, "steps=1", "batch_size=10", "lr=1e-12"]), here / "run")
@@ -153,11 +194,56 @@ def test_bits_of_a_network_that_has_learned_nothing(here: Path, labels: str | No
     exact = nats / math.log(2) + math.log2(127.5)
     asked = ["run=run", "metrics=[likelihood]", "n_test=360", "solver=heun", "solver_steps=50"]
     asked += [f"labels={labels or 'null'}"]
+    if not conditional:
+        config = here / "run" / "config.yaml"
+        config.write_text(config.read_text().replace("dequantise: true", "dequantise: false"))
+    capsys.readouterr()
     figures, summary = found(asked, here / "out")
+    assert ("warning: likelihood: the run was trained on bytes as they are" in capsys.readouterr().err) != conditional
     assert figures["bits_per_dim"]["value"] == pytest.approx(exact, abs=2e-3)
     assert summary["likelihood"]["given_labels"] == conditional
     with np.load(here / "out" / "likelihood.npz") as kept:
         assert kept["log_p"].shape == (360,)
+    asked = composed("evaluate", ["run=run", f"labels={labels or 'null'}", "steps=1"])
+    with ExitStack() as held:
+        job = prepare(choose(asked), asked, here / "out", held)
+    assert ("likelihood" in job.metrics) == conditional and job.metrics[0] == "frechet"
+    assert ("not measured: likelihood: the run was trained on bytes" in capsys.readouterr().out) != conditional
+    digits_there = np.bincount(np.asarray(data.test().y))
+    assert job.draws.n == (min(10 * count + label for label, count in enumerate(digits_there)) if conditional else 360)
+
+
+def test_what_cannot_be_had_is_left_out_or_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default the other figures are kept; a metric that was named is an error."""
+
+    def lost(*args: Any) -> None:
+        raise UserError("3 of 5 values are NaN")
+
+    monkeypatch.setattr("diffsde.runs.densities.likelihood_figures", lost)
+    words = ["run=oracle", "dataset=gmm", "path=ot", "n=500", "steps=10", "n_test=5"]
+    figures, _ = found(words, here / "out")
+    assert next(iter(figures)) == "cross_entropy" and "nll" not in figures
+    assert "not measured: likelihood: 3 of 5 values are NaN" in capsys.readouterr().out
+    with pytest.raises(UserError, match="3 of 5 values are NaN"):
+        found([*words, "metrics=[distance,likelihood]"], here / "named")
+    assert not (here / "named" / "summary.json").exists()
+
+
+def test_labels_of_a_guide_are_no_labels_of_the_images(here: Path) -> None:
+    """Images without labels beside samples that a classifier leaned: judged beside all of them, their density not at all."""
+    np.save("mine.npy", np.random.default_rng(0).integers(0, 256, (60, 4, 4, 1), dtype=np.uint8))
+    data, path = DATASETS["array"](file="mine.npy"), PATHS["ot"]()
+    field = EmpiricalField(path, empirical.arrange(jnp.zeros((5, 4, 4, 1))), 5, (4, 4, 1))
+    for each in (field, Autoguided(field, field, 2.0), Autoguided(Autoguided(field, field, 2.0), field, 2.0)):
+        assert lacking(each, data, False)["likelihood"] == "the exact field of finite data has no density"
+    real = compared(["neighbours"], 12, data, np.arange(12) % 3, {})
+    assert real is not None and len(real.test.x) == 12 and len(real.train.x) == 48
+    gmm = DATASETS["gmm"]()
+    assert "likelihood" not in lacking(OracleField(path, gmm.mixture(), (2,)), gmm, True)
+    moons = DATASETS["moons"]()
+    assert "no labels" in lacking(OracleField(path, gmm.mixture(), (2,)), moons, True)["likelihood"]
 
 
 # The command line -----------------------------------------------------------------------------------------------------
@@ -176,8 +262,11 @@ REFUSED = [
     (f"{GMM} coupled=true", "coupled is not known"),
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
     ("evaluate samples=absent", "samples: there is no folder 'absent'"),
-    ("evaluate " + " ".join(ORACLE) + " n=1000", "n is 1000, but there are 360 real images for tests"),
-    ("evaluate " + " ".join(ORACLE) + " n=5", "take more than 5 images"),
+    ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),
+    ("evaluate " + " ".join(ORACLE) + " n=1", "frechet cannot be had: it takes 2 or more samples; n is 1"),
+    ("evaluate " + " ".join(ORACLE) + " n=3 metrics=[balls]", "it takes 6 or more samples; n is 3"),
+    (f"{GMM} dequantisations=3", "dequantisations is 3, but the data are no images in bytes"),
+    ("evaluate " + " ".join(ORACLE) + " n=5", "balls cannot be had: it takes 6 or more samples; n is 5"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[likelihood]", "the exact field of finite data has no density"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[labels]", "the samples were given none; say labels=all"),
 ]

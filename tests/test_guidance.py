@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures, predictions
+from diffsde.datasets.dataset import as_points
+from diffsde.datasets.digits import Digits
 from diffsde.datasets.mixture import CustomMixture, Ring
 from diffsde.fields import Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
@@ -17,8 +19,9 @@ from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, Mixer, initialise, structure
 from diffsde.nets import Classifier as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
-from diffsde.optimizers import Adam
+from diffsde.optimizers import Adam, hidden
 from diffsde.paths import OT, PATHS, coefficients
+from diffsde.runs.quality import figures
 from diffsde.samplers import SAMPLERS, simulate_compiled
 from diffsde.samplers.ode import Heun
 from diffsde.time_laws import Uniform
@@ -291,3 +294,36 @@ def test_only_keeps_the_labels_asked_for() -> None:
     kept = mixtures.only(Ring().mixture(), np.array([4, 4, 4, 9]))
     np.testing.assert_allclose(kept.weights, [0.75, 0.25])
     np.testing.assert_array_equal(kept.means, Ring().mixture().means[jnp.array([4, 9])])
+
+
+def test_samples_in_the_wrong_component_are_told_apart() -> None:
+    """Points each in another component than asked for are as probable as right ones; their labels' probability is not."""
+    labels = jnp.tile(jnp.arange(3), 400)
+    eps = jax.random.normal(jax.random.key(0), (1200, 2))
+    right, wrong = (mixtures.place(MIXTURE, k, eps) for k in (labels, (labels + 1) % 3))
+    found = [figures(x, LAW, jax.random.key(1), labels)["label_probability"] for x in (right, wrong)]
+    assert abs(found[0]["value"] - found[0]["exact"]) < 0.02
+    assert found[1]["value"] < 0.1 < 0.9 < found[1]["exact"]
+
+
+def test_labelled_samples_are_compared_with_points_of_their_labels() -> None:
+    """Training images of a label are as near to those of that label as two such sets are; to all images they are not."""
+    digits = Digits()
+    arrays = digits.load()
+    threes = as_points(arrays.x[np.asarray(arrays.y) == 3])[:100]
+    labels = jnp.full(100, 3)
+    alike = figures(threes, digits, jax.random.key(0), labels)["w2"]
+    apart = figures(threes, digits, jax.random.key(0))["w2"]
+    assert alike["value"] < 1.1 * alike["floor"] < 0.9 * apart["value"]
+    drawn = digits.draw_given(arrays, np.array([3, 8]), jax.random.key(1), 50)
+    images = np.asarray(as_points(arrays.x))
+    for label, x in zip([3, 8] * 25, drawn, strict=True):
+        rows = np.flatnonzero((images == x).all(axis=(1, 2, 3)))
+        assert label in np.asarray(arrays.y)[rows]
+
+
+def test_a_classifier_keeps_its_own_input_and_output_from_muon() -> None:
+    for net in (MLP((16, 16)), Mixer(patch=4, overlap=2, width=16, depth=1)):
+        shape = (8, 8, 1)
+        plain = hidden(list(structure(net, shape)[1]))
+        assert hidden(list(structure(WithLogits(net), shape, classes=3)[1])) == {f"body/{name}" for name in plain}

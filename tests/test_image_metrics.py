@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from diffsde.metrics.balls import balls, expected_coverage
+from diffsde.metrics.balls import COVERAGE, balls
 from diffsde.metrics.frechet import frechet_distance, gaussian_distance
-from diffsde.metrics.memorisation import nearest
+from diffsde.metrics.neighbours import nearest
 
 RNG = np.random.default_rng(0)
 
@@ -56,11 +56,11 @@ def test_balls_counted_by_hand() -> None:
 @pytest.mark.parametrize("dimension", [2, 20])
 def test_two_samples_of_one_law(dimension: int) -> None:
     """Density 1 and coverage 1 - prod (N-i)/(N+M-i) on average, whatever the law (2002.09797, lemmas 1 and 2)."""
-    n, m = 60, 40
+    n, m, i = 60, 40, np.arange(1, COVERAGE + 1)
     found = [balls(x[:n], x[n:]) for x in RNG.exponential(size=(300, n + m, dimension))]
     for values, expected in (
         ([each.density for each in found], 1.0),
-        ([each.coverage for each in found], expected_coverage(n, m)),
+        ([each.coverage for each in found], 1 - np.prod((n - i) / (n + m - i))),
     ):
         assert abs(np.mean(values) - expected) < 4 * np.std(values) / np.sqrt(len(values))
 
@@ -84,11 +84,11 @@ def test_nearest_neighbours() -> None:
     moved = copies.astype(np.float32)
     moved[1, 0, 0, 0] += 0.5
     found = nearest(moved, data)
-    assert found.indices.tolist() == [3, 19_999, 9_000]
-    assert found.distances == pytest.approx([0, 0.5, 0], abs=1e-6)
+    assert found.indices.ravel().tolist() == [3, 19_999, 9_000]
+    assert found.distances.ravel() == pytest.approx([0, 0.5, 0], abs=1e-6)
     x = RNG.uniform(0, 255, size=(700, 5, 5, 1))
     brute = np.linalg.norm(x.reshape(-1, 1, 25)[:50] - data.reshape(1, -1, 25)[:, :9000], axis=2)
-    part = nearest(x[:50], data[:9000])
-    assert part.indices.tolist() == brute.argmin(1).tolist()
-    assert part.distances == pytest.approx(brute.min(1), rel=1e-5)
-    np.testing.assert_allclose(nearest(x, data).distances[:50], nearest(x[:50], data).distances)
+    part = nearest(x[:50], data[:9000], 4)
+    np.testing.assert_array_equal(part.indices, brute.argsort(1)[:, :4])
+    np.testing.assert_allclose(part.distances, np.sort(brute)[:, :4], rtol=1e-5)
+    np.testing.assert_allclose(nearest(x, data).distances[:50], nearest(x[:50], data, 2).distances[:, :1])

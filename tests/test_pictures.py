@@ -17,12 +17,11 @@ from diffsde.cli import main
 from diffsde.datasets import ArrayFile, Examples
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField
-from diffsde.metrics.neighbours import nearest
 from diffsde.paths import OT, VE, GaussianPath
 from diffsde.plots import images as plots
 from diffsde.runs.pictures import Drawn
 from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
-from diffsde.runs.pictures.images import alike, overview, with_data
+from diffsde.runs.pictures.images import learnt_from, overview, with_data
 from diffsde.runs.quality import prior
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
@@ -267,26 +266,28 @@ def test_states_of_a_path_that_explodes_are_of_the_size_of_data() -> None:
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("bytes_", [False, True])
 def test_nearest_is_brute_force(flip: bool, bytes_: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diffsde.metrics.neighbours.PART", 7 * 12)  # seven images at a time
+    monkeypatch.setattr("diffsde.metrics.neighbours.COLUMNS", 7)  # seven images at a time
     points, x = pictures(50, (3, 4, 1)), pictures(4, (3, 4, 1), seed=1)
     stored = np.rint((points + 1) * 127.5).astype(np.uint8) if bytes_ else points
     points = stored / 127.5 - 1 if bytes_ else points
     x[2] = points[31, :, ::-1] if flip else points[31]
     every = np.concatenate([points, np.flip(points, axis=2)]) if flip else points
     distances = np.sqrt(((x[:, None] - every) ** 2).sum(axis=(2, 3, 4)))
-    order = np.argsort(distances, axis=1)[:, :5]
-    found = nearest(x, ArrayFile(file="none.npy", flip=flip), stored, 5)
-    np.testing.assert_allclose(found.distances, np.take_along_axis(distances, order, 1), atol=1e-6)
-    np.testing.assert_allclose(found.points, every[order], atol=1e-6)
-    assert found.distances[2, 0] < 1e-6
-    assert nearest(x, ArrayFile(file="none.npy"), stored[:2], 5).distances.shape == (4, 2)
+    order = np.argsort(distances, axis=1)
+    near, found = learnt_from(x, stored, flip)
+    order = order[:, : near.shape[1]]
+    np.testing.assert_allclose(found, np.take_along_axis(distances, order, 1), atol=1e-6)
+    np.testing.assert_allclose(near, every[order], atol=1e-6)
+    assert found[2, 0] < 1e-6
+    assert learnt_from(x, stored[:2], False)[1].shape == (4, 2)
 
 
 def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, Companions]) -> None:
     points, y = pictures(30), np.arange(30) % 3
     labels = np.array([2, 0, 1, 1, 2, 0, 0])
-    drawn = made[0]._replace(given=jnp.asarray(labels))
-    chosen = alike(drawn, Examples(jnp.asarray(points), jnp.asarray(y)), 7)
+    dataset = made[0].dataset
+    assert isinstance(dataset, ArrayFile)
+    chosen = dataset.draw_given(Examples(jnp.asarray(points), jnp.asarray(y)), labels, jax.random.key(0), 7)
     rows = [int(np.flatnonzero((points == image).all(axis=(1, 2, 3)))[0]) for image in chosen]
     assert (y[rows] == labels).all()
 

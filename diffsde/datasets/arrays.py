@@ -214,7 +214,7 @@ def _validated_labels(labels: np.ndarray, count: int, file: str, knob: str) -> n
             f"dataset.{knob}: '{file}' has labels y of {labels.dtype} and shape {labels.shape}; they must be whole numbers"
             f" of shape ({count},){', or the array called otherwise' if knob == 'file' else ''}"
         )
-    if labels.min() < 0 or labels.max() >= count:
+    if labels.min() < 0 or len(np.unique(labels)) <= labels.max():
         raise UserError(
             f"dataset.{knob}: '{file}' has labels y from {labels.min()} to {labels.max()}; number the classes 0, 1, ..."
         )

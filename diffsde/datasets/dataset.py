@@ -132,6 +132,25 @@ class FiniteDataset(Dataset):
             x = jnp.where(turned, mirrored(x), x)
         return x, batch.y
 
+    def draw_given(self, arrays: Examples, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
+        """`count` points (count, *shape) on the host, of these labels (k,) in turn; of any where there are no labels."""
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        every = np.arange(len(arrays.x))
+        if labels is None or arrays.y is None:
+            rows = random.choice(every, count)
+        else:
+            asked = np.resize(np.asarray(labels), count)
+            of = {label: np.flatnonzero(np.asarray(arrays.y) == label) for label in np.unique(asked)}
+            rows = np.empty(count, int)
+            for label, able in of.items():  # a part of a stream may have none of a rare class
+                mine = asked == label
+                rows[mine] = random.choice(able if len(able) else every, mine.sum())
+        x = np.array(as_points(jnp.asarray(arrays.x)[rows]))
+        if self.flip:
+            turned = random.random(count) < 0.5
+            x[turned] = mirrored(x[turned])
+        return x
+
     def points(self, arrays: Examples) -> Array:
         """Every point that can be drawn, all equally likely: (N, *shape), or (2 N, *shape) with their mirror images.
 

@@ -43,12 +43,6 @@ def balls(real: np.ndarray, generated: np.ndarray) -> Balls:
     return Balls(precise.mean(), recalled.mean(), held / (COVERAGE * len(generated)), covered.mean())
 
 
-def expected_coverage(real: int, generated: int) -> float:
-    """The mean coverage of samples of the same law, whatever it is (2002.09797, lemma 2)."""
-    i = np.arange(1, COVERAGE + 1)
-    return float(1 - np.prod((real - i) / (real + generated - i)))
-
-
 def radii_of(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:
     """The squared distance (n,) to the k-th nearest other point, for each k."""
     found = np.empty((len(ks), len(x)))

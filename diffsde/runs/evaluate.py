@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 import zipfile
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,26 +15,30 @@ from diffsde import likelihood
 from diffsde.build import name_of, read
 from diffsde.datasets import Dataset, FiniteDataset
 from diffsde.errors import UserError, suggestion
-from diffsde.fields import EmpiricalField, Field
+from diffsde.fields import EmpiricalField, Field, LearnedField
+from diffsde.guidance import Guided
 from diffsde.likelihood import SOLVERS, settle_probe
-from diffsde.runs import folder, jobs, measures, report, runtime, sample
-from diffsde.runs.classifiers import judge
-from diffsde.runs.measures import Figures, Solving, Split
-from diffsde.runs.quality import figures, judged, off
+from diffsde.metrics.balls import COVERAGE
+from diffsde.runs import densities, folder, jobs, measures, report, sample
+from diffsde.runs.densities import Plan, Solving
+from diffsde.runs.judging import Job, Samples, finish
+from diffsde.runs.measures import Real
 from diffsde.runs.sample import SampleConfig
 from diffsde.runs.train import TrainConfig
-from diffsde.samplers import Sampler
+from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
-from diffsde.types import Key, positive
+from diffsde.types import positive
 
+# In this order, unless the user gives another: a sweep is judged by the first figure, and most are over how samples are drawn.
 METRICS = {
-    "likelihood": "log p of test points by the ODE: bits a dimension of images in bytes, else nats",
     "distance": "of samples of a known mixture its exact figures, else their 2-Wasserstein distance from the data",
     "frechet": "squared Frechet distance of samples and real images in a classifier's features",
     "balls": "precision, recall, density and coverage of samples in those features",
     "labels": "how many samples look like the label that they were given",
     "neighbours": "how near samples lie to the training images, beside images for tests",
+    "likelihood": "log p of test points by the ODE: bits a dimension of images in bytes, else nats",
 }
+LEAST = {"frechet": 2, "balls": COVERAGE + 1}  # samples
 OF_FEATURES = {"frechet", "balls", "labels"}
 OF_IMAGES = OF_FEATURES | {"neighbours"}
 
@@ -45,6 +47,7 @@ APART = {"coupled": False, "save_every": None, "keep": None, "plots": False, "tr
 PARTS = ("measurement", "posterior")
 IMAGES = 2000  # samples of images unless another number is asked for, or fewer where there are fewer for tests
 POINTS = 10_000  # of other points
+RAW = "the run was trained on bytes as they are, whose density has no bound; train with dataset.dequantise=true"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,18 +75,23 @@ class EvaluateConfig:
             raise ValueError(
                 f"metrics is {list(self.metrics or ())}; name each that is wanted once, e.g. metrics=[likelihood]"
             )
-        for knob, names in (("solver", tuple(SOLVERS)), ("solver_grid", likelihood.GRIDS)):
+        probes = ("auto", *likelihood.PROBES)
+        for knob, names in (("solver", tuple(SOLVERS)), ("solver_grid", likelihood.GRIDS), ("probe", probes)):
             if (word := getattr(self, knob)) not in names:
                 raise ValueError(f"{knob} is '{word}'; there are {', '.join(names)}")
         if self.tolerance is not None and (self.solver != "adaptive" or self.tolerance <= 0):
             raise ValueError(f"tolerance is {self.tolerance}; it must be positive, and is of solver=adaptive alone")
 
-    def solving(self, shape: tuple[int, ...]) -> Solving:
+    def plan(self, field: Field, labels: np.ndarray | None) -> Plan:
+        """Of a field that is given one of these labels, where there are any. Raises UserError where its ODE has no end."""
         solver: Sampler = SOLVERS[self.solver]()
         if self.tolerance is not None:
             solver = Adaptive(rtol=self.tolerance, atol=self.tolerance)
         steps = self.solver_steps or (1 if solver.adaptive else 50)
-        return Solving(solver, self.solver_grid, steps, settle_probe(self.probe, shape))
+        bound = field if labels is None else field.bind(jnp.asarray(labels[0]))
+        grid = likelihood.settle_end(bound, GRIDS[self.solver_grid]())
+        solving = Solving(solver, grid, steps, settle_probe(self.probe, field.shape))
+        return Plan(self.n_test, labels, solving, self.dequantisations)
 
 
 class Chosen(NamedTuple):
@@ -91,32 +99,6 @@ class Chosen(NamedTuple):
 
     own: EvaluateConfig
     draws: SampleConfig
-
-
-class Samples(NamedTuple):
-    """x (n, *shape), and the labels y (n,) that they were given."""
-
-    x: np.ndarray
-    y: np.ndarray | None
-
-
-@dataclasses.dataclass
-class Job:
-    """A field or a set of samples to be judged: all that was read before anything is computed."""
-
-    config: dict[str, Any]
-    chosen: Chosen
-    out: Path
-    field: Field
-    dataset: Dataset
-    origin: str
-    metrics: list[str]
-    real: Split | None
-    samples: sample.Job | Samples | None
-
-    def group(self) -> Any:
-        """Each is worked on by itself."""
-        return self.out
 
 
 def evaluate(config: dict[str, Any], out: Path) -> float:
@@ -165,16 +147,14 @@ def usual_number(draws: SampleConfig) -> int:
     if not has_images(dataset):
         return POINTS
     assert isinstance(dataset, FiniteDataset)
-    return min(IMAGES, len(measures.split(dataset, wanted(draws)).test.x))
+    labels = np.arange(dataset.classes(dataset.load())) if draws.labels == "all" else draws.labels
+    test = measures.split(dataset, None).test
+    known = None if labels is None or test.y is None else np.asarray(labels)
+    return max(1, measures.most(test, IMAGES, known))
 
 
 def has_images(dataset: Dataset) -> bool:
     return isinstance(dataset, FiniteDataset) and dataset.load().x.dtype == np.uint8
-
-
-def wanted(draws: SampleConfig) -> np.ndarray | None:
-    """The labels that were asked for, where they are some of all."""
-    return np.unique(draws.labels) if isinstance(draws.labels, tuple) else None
 
 
 def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
@@ -190,45 +170,102 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
         labels = None if samples.labels is None else np.asarray(samples.labels)
+    images, named = has_images(dataset), own.metrics is not None
+    wanted = list(own.metrics or (name for name in METRICS if name != "distance" or not images))
     missing = lacking(field, dataset, labels is not None)
-    metrics = list(own.metrics or (name for name in METRICS if name not in missing))
-    if own.metrics is None and has_images(dataset):
-        metrics.remove("distance")
-    for name in metrics:
-        if name in missing:
+    if not named and untouched(field, dataset):
+        missing.setdefault("likelihood", f"{RAW}; metrics=[likelihood] measures it all the same")
+    plan = planned(own, field, dataset, given_labels(draws, field), missing) if "likelihood" in wanted else None
+    real = compared(wanted, draws.n, dataset, labels, missing) if OF_IMAGES & set(wanted) else None
+    for name in wanted:
+        if name in missing and (named or (images and name in LEAST and draws.n < LEAST[name] and config["n"])):
             raise UserError(f"metrics: {name} cannot be had: {missing[name]}")
-    if own.metrics is None:
-        for name, reason in missing.items():
-            if has_images(dataset) or name not in OF_IMAGES:
-                report.say(f"not measured: {name}: {reason}")
-    real = None
-    if OF_IMAGES & set(metrics):
-        assert isinstance(dataset, FiniteDataset)
-        real = measures.split(dataset, None if labels is None else np.unique(labels))
-        if draws.n > len(real.test.x):
-            raise UserError(
-                f"n is {draws.n}, but there are {len(real.test.x)} real images for tests beside which as many samples are"
-                f" judged; take n={len(real.test.x)} or fewer"
-            )
-    if not set(metrics) - {"likelihood"}:
+        if name in missing and (images or name not in OF_IMAGES):
+            report.say(f"not measured: {name}: {missing[name]}")
+    metrics = [name for name in wanted if name not in missing]
+    if not metrics:
+        raise UserError("metrics: there is none that can be had")
+    if metrics == ["likelihood"]:
         samples = None
-    return Job(config, Chosen(own, draws), out, field, dataset, origin, metrics, real, samples)
+    return Job(config, draws, out, field, dataset, origin, metrics, named, plan, real, samples)
+
+
+def planned(
+    own: EvaluateConfig, field: Field, dataset: Dataset, labels: np.ndarray | None, missing: dict[str, str]
+) -> Plan | None:
+    """How the likelihood is computed; None where it is missing, or becomes so, the reason added. Raises UserError for numbers
+    that the test points do not allow.
+    """
+    if "likelihood" in missing:
+        return None
+    if isinstance(dataset, FiniteDataset):
+        densities.of_test(dataset, own.n_test, labels)
+    if own.dequantisations > 1 and not has_images(dataset):
+        raise UserError(f"dequantisations is {own.dequantisations}, but the data are no images in bytes; leave it at 1")
+    try:
+        plan = own.plan(field, labels)
+    except UserError as error:
+        missing["likelihood"] = str(error).removeprefix("likelihood: ")
+        return None
+    if untouched(field, dataset):
+        report.warn(f"likelihood: {RAW}")
+    return plan
+
+
+def compared(
+    wanted: list[str], n: int, dataset: Dataset, labels: np.ndarray | None, missing: dict[str, str]
+) -> Real | None:
+    """The real images beside n samples; None where no metric is left that needs any. A metric that has too few of them is
+    added to those missing. Raises UserError for more samples than there are images for tests.
+    """
+    if not OF_IMAGES & set(wanted) - missing.keys():
+        return None
+    assert isinstance(dataset, FiniteDataset)
+    known = labels if dataset.classes(dataset.load()) else None
+    real = measures.beside(measures.split(dataset, None if known is None else np.unique(known)), n, known)
+    for name, least in LEAST.items():
+        if n < least:
+            missing.setdefault(name, f"it takes {least} or more samples; n is {n}")
+        elif len(real.rows) < least:
+            missing.setdefault(name, f"it takes {least} or more images for training; there are {len(real.rows)}")
+    return real
+
+
+def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
+    """The labels that there are among those given to the field; None where it is given none."""
+    if draws.labels is None:
+        return None
+    return np.arange(field.classes) if draws.labels == "all" else np.unique(draws.labels)
+
+
+def untouched(field: Field, dataset: Dataset) -> bool:
+    """Whether the field was trained on bytes that were not dequantised."""
+    learned = isinstance(unguided(field), LearnedField)
+    return learned and isinstance(dataset, FiniteDataset) and has_images(dataset) and not dataset.dequantise
+
+
+def unguided(field: Field) -> Field:
+    return unguided(field.field) if isinstance(field, Guided) else field
 
 
 def lacking(field: Field, dataset: Dataset, labelled: bool) -> dict[str, str]:
     """The metrics that cannot be had, and why."""
     found = {}
-    if isinstance(field, EmpiricalField):
+    if isinstance(unguided(field), EmpiricalField):
         found["likelihood"] = "the exact field of finite data has no density"
     elif isinstance(dataset, FiniteDataset):
         try:
             dataset.test()
         except UserError:
             found["likelihood"] = f"dataset={name_of(dataset)} has no test split, and its training points would flatter"
+    classes = dataset.classes(dataset.load())
+    if labelled and not classes:
+        found.setdefault("likelihood", "the points for tests have no labels that the field could be given")
     if not has_images(dataset):
         return found | dict.fromkeys(sorted(OF_IMAGES), "the data are no images in bytes")
-    if not dataset.classes(dataset.load()):
-        found |= dict.fromkeys(sorted(OF_FEATURES), "the images have no labels, and so no classifier for its features")
+    if classes < 2:
+        reason = "there is one label alone" if classes else "the images have no labels"
+        found |= dict.fromkeys(sorted(OF_FEATURES), f"{reason}, and so no classifier for its features")
     elif not labelled:
         found["labels"] = "the samples were given none; say labels=all to a conditional field"
     return found
@@ -256,107 +293,6 @@ def measure(group: list[Job]) -> list[jobs.Outcome]:
         except UserError as error:
             outcomes.append(error)
     return outcomes
-
-
-@dataclasses.dataclass
-class Record:
-    """What has been found of a job: its figures, what else its summary and its table say, and arrays by the file's name."""
-
-    figures: Figures
-    summary: dict[str, Any]
-    rows: list[tuple[str, str]]
-    arrays: dict[str, dict[str, np.ndarray]]
-
-
-def finish(job: Job) -> float:
-    """Measure, write the folder and say what came out; how far the first figure is off is returned."""
-    record = Record({}, {"field": job.origin}, [], {})
-    samples = get_samples(job, record)
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(job.chosen.draws.seed), 1))
-    if "likelihood" in job.metrics:
-        judge_field(job, record, keys[0])
-    if samples is not None and "distance" in job.metrics:
-        labels = None if samples.y is None else jnp.asarray(samples.y)
-        record.figures |= figures(jnp.asarray(samples.x), job.dataset, keys[1], labels)
-    if samples is not None and job.real is not None:
-        judge_images(job, record, samples, job.real)
-    summary = record.summary | {"metrics": record.figures}
-    folder.write_config(job.out, "evaluate", job.config)
-    for name, arrays in record.arrays.items():
-        folder.write(job.out / f"{name}.npz", partial(np.savez, **arrays))  # type: ignore[arg-type]
-    folder.write_json(job.out / "summary.json", summary)
-    record.rows += [(name.replace("_", " "), sample.shown_figure(value)) for name, value in record.figures.items()]
-    report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
-    return off(judged(summary)[1])
-
-
-def get_samples(job: Job, record: Record) -> Samples | None:
-    """Those that are there, or drawn now and written too; None where no metric needs any."""
-    if job.samples is None:
-        return None
-    if isinstance(job.samples, Samples):
-        record.summary["n"] = len(job.samples.x)
-        record.rows.append(("samples", f"{len(job.samples.x):,} of {report.shown(Path(str(job.chosen.own.samples)))}"))
-        return job.samples
-    drawn = sample.simulated([job.samples])
-    how = sample.how_drawn(job.samples, drawn.found[0])
-    record.summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
-    record.rows.append(("samples", f"{how['n']:,} with {sample.describe(job.config)}"))
-    record.rows.append(("steps", sample.described_steps(how)))
-    record.arrays["samples"] = sample.sample_arrays(job.samples, drawn.found[0].x)
-    return Samples(np.asarray(drawn.found[0].x), record.arrays["samples"].get("y"))
-
-
-def judge_field(job: Job, record: Record, key: Key) -> None:
-    """The likelihood of points that the field was not trained on; given their labels where samples are."""
-    (own, draws), key_points, key_solve = job.chosen, *jax.random.split(key)
-    labels = np.arange(job.field.classes) if draws.labels == "all" else draws.labels
-    points = measures.test_points(job.dataset, own.n_test, None if labels is None else np.unique(labels), key_points)
-    solving = own.solving(job.field.shape)
-    found, told, log_p = measures.likelihood_figures(job.field, points, solving, own.dequantisations, key_solve)
-    record.figures |= found
-    record.summary["likelihood"] = told | {"solver": own.solver, "given_labels": points.labels is not None}
-    record.arrays["likelihood"] = {"log_p": log_p}
-    about = f"{told['n']:,} test points, {own.solver}, {told['nfe']:.0f} evaluations, divergence: {told['probe']}"
-    repeats = f", {told['dequantisations']} dequantisation(s)" if points.bytes else ""
-    record.rows.append(("likelihood", f"{about}{repeats}, {told['seconds']:.1f} s"))
-    if "change" in told:
-        name, unit = next(iter(found)).replace("_", " "), "bits" if points.bytes else "nats"
-        record.rows.append(("", f"{told['change']:+.2g} {unit} in {name}, from half as many steps to these"))
-
-
-def judge_images(job: Job, record: Record, samples: Samples, real: Split) -> None:
-    """Samples beside real images: in the features of a classifier, by its classes, and by their neighbours."""
-    assert isinstance(job.dataset, FiniteDataset)
-    images, metrics = measures.as_bytes(samples.x), set(job.metrics)
-    if metrics & OF_FEATURES:
-        whole = measures.split(job.dataset, None)
-        eye = judge(name_of(job.dataset), whole.train, job.dataset.flip, cache_of(job.chosen.draws))
-        right = float((eye.look(np.asarray(whole.test.x))[1] == np.asarray(whole.test.y)).mean())
-        record.summary["classifier"] = {"name": eye.name, "accuracy": right, "judged_on": whole.told}
-        record.rows.append(("features", f"of classifier {eye.name}, right on {right:.2%} of {whole.told}"))
-        seen = measures.look(eye, images, real)
-        if "frechet" in metrics:
-            record.figures |= measures.frechet_figures(seen)
-        if "balls" in metrics:
-            record.figures |= measures.ball_figures(seen)
-        if "labels" in metrics:
-            assert samples.y is not None
-            record.figures |= measures.label_figures(seen, samples.y, real.test)
-    if "neighbours" in metrics:
-        found = measures.nearby(images, real, job.dataset.flip)
-        record.figures |= measures.neighbour_figures(found)
-        record.arrays["neighbours"] = {
-            "distances": found.samples.distances,
-            "indices": found.samples.indices,
-            "test_distances": found.test.distances,
-            "test_indices": found.test.indices,
-        }
-
-
-def cache_of(draws: SampleConfig) -> Path | None:
-    """Where classifiers are kept; None: nowhere."""
-    return Path(draws.cache_dir or runtime.cache_home()) / "classifiers" if draws.cache else None
 
 
 VERB = jobs.Verb("evaluate", settle, choose, prepare, measure)

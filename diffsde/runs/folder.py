@@ -189,9 +189,13 @@ def latest_begun() -> Path:
 
 
 def latest() -> Path:
-    """The train run under outputs/train that finished last. Raises UserError where there is none."""
-    summaries = OUTPUTS.glob("train/**/summary.json")
-    if found := newest(path for path in summaries if (path.parent / "checkpoints").is_dir()):
+    """The field under outputs/train that was trained last. Raises UserError where there is none."""
+
+    def is_field(folder: Path) -> bool:
+        config = _read(folder).get("config", {})
+        return (folder / "checkpoints").is_dir() and config.get("objective", {}).get("name") != "classifier"
+
+    if found := newest(path for path in OUTPUTS.glob("train/**/summary.json") if is_field(path.parent)):
         return found
     raise UserError(
         f"run=latest: no trained run under '{OUTPUTS / 'train'}'; run `diffsde train` first,"

@@ -1,34 +1,29 @@
-"""What evaluate measures of a field and of its samples: likelihood of test points, and images beside real ones."""
+"""What evaluate measures of images: beside real ones in a classifier's features, by its classes, and by their neighbours."""
 
 from __future__ import annotations
 
-import math
-import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from diffsde import likelihood, mixtures
-from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset
-from diffsde.datasets.dataset import HALF_RANGE, dequantised, mirrored
+from diffsde.datasets import Examples, FiniteDataset
+from diffsde.datasets.dataset import HALF_RANGE, mirrored
 from diffsde.errors import UserError
-from diffsde.fields import Field
-from diffsde.metrics.balls import COVERAGE, balls
+from diffsde.metrics.balls import balls
 from diffsde.metrics.frechet import frechet_distance
-from diffsde.metrics.memorisation import Neighbours, nearest
-from diffsde.runs import report, runtime
+from diffsde.metrics.neighbours import Neighbours, nearest
 from diffsde.runs.classifiers import Judge
-from diffsde.samplers import GRIDS, Sampler, times
-from diffsde.types import Array, Key
 
 Figures = dict[str, dict[str, float]]
 
 REFERENCE = 10_000  # real images whose features stand for the data's law
-BATCHES = 10  # parts of the test points, for the progress that is shown
 RESAMPLES = 200  # of the bootstrap
 COPY = 0.01  # share of the images for tests that are as near to a training image as a copy
+
+
+def mean_figure(values: np.ndarray) -> dict[str, float]:
+    """The mean and its standard error."""
+    return {"value": float(values.mean()), "error": float(values.std() / np.sqrt(len(values)))}
 
 
 class Split(NamedTuple):
@@ -42,7 +37,8 @@ class Split(NamedTuple):
 def split(dataset: FiniteDataset, labels: np.ndarray | None) -> Split:
     """The images for training and for tests, of these labels alone where there are any, mirror images among the first.
 
-    Where there is no test split, a fifth of the images is set apart: the run has seen it, the classifier has not.
+    Where there is no test split, a fifth of the images is set apart: the run has seen it, the classifier has not. Raises
+    UserError for a label without images.
     """
     train, told = dataset.load(), "the test split"
     try:
@@ -50,153 +46,78 @@ def split(dataset: FiniteDataset, labels: np.ndarray | None) -> Split:
     except UserError:
         rows = np.random.default_rng(0).permutation(len(train.x))
         apart = max(1, len(rows) // 5)
-        train, test = (_rows(train, part) for part in (rows[apart:], rows[:apart]))
+        train, test = (take(train, part) for part in (rows[apart:], rows[:apart]))
         told = "a fifth of the images, which the run was trained on, as there is no test split"
     if labels is not None:
-        train, test = (_rows(each, np.isin(np.asarray(each.y), labels)) for each in (train, test))
+        train, test = of_labels(train, labels, "those for training"), of_labels(test, labels, "those for tests")
     return Split(train, test, told)
 
 
-def _rows(examples: Examples, rows: np.ndarray) -> Examples:
+def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
+    """Those of these labels alone. Raises UserError for a label that none has."""
+    y = np.asarray(examples.y)
+    if len(lacking := np.setdiff1d(labels, y)):
+        raise UserError(f"labels: of {lacking[0]} there is no image among {where}; leave it out")
+    return take(examples, np.isin(y, labels))
+
+
+def take(examples: Examples, rows: np.ndarray) -> Examples:
     x, y = (None if each is None else np.asarray(each)[rows] for each in examples)
     return Examples(x, y)  # type: ignore[arg-type]  # on the host
-
-
-class Points(NamedTuple):
-    """x (n, *shape) to be found likely; labels (n,) that the field is given, or None; exact log p(x) (n,) where it is known.
-
-    bytes: whether x are bytes.
-    """
-
-    x: Array
-    labels: Array | None
-    exact: np.ndarray | None
-    bytes: bool
-
-
-def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, key: Key) -> Points:
-    """Points that the run has not seen: fresh ones where the law can be drawn from, else of the test split, chosen by the key.
-
-    labels: which there are; None: the field is given none. asked: how many; None: 2000, and 200 of a test split.
-    """
-    if isinstance(dataset, FiniteDataset):
-        test = dataset.test()
-        if labels is not None:
-            test = _rows(test, np.isin(np.asarray(test.y), labels))
-        count = min(200, len(test.x)) if asked is None else asked
-        if count > len(test.x):
-            raise UserError(
-                f"n_test is {count}, but there are {len(test.x)} points for tests; take n_test={len(test.x)}"
-            )
-        chosen = _rows(test, np.asarray(jax.random.permutation(key, len(test.x)))[:count])
-        told = None if labels is None else jnp.asarray(chosen.y)
-        return Points(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
-    count = asked or 2000
-    if not isinstance(dataset, MixtureDataset):
-        return Points(dataset.draw(dataset.load(), key, count), None, None, False)
-    mixture = dataset.mixture()
-    told = None if labels is None else jnp.asarray(np.resize(labels, count))
-    if told is None:
-        x = mixtures.sample(mixture, key, count)
-    else:
-        keys = jax.random.split(key, count)
-        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(told, keys)
-    law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.given(mixture, label), x)))
-    return Points(x, told, np.asarray(law(x, told)), False)
-
-
-class Solving(NamedTuple):
-    """How the ODE of the likelihood is solved."""
-
-    solver: Sampler
-    grid: str
-    steps: int
-    probe: str
-
-
-def likelihood_figures(
-    field: Field, points: Points, how: Solving, repeats: int, key: Key
-) -> tuple[Figures, dict[str, Any], np.ndarray]:
-    """The figures, what they took, and log p (n,) of every point, the mean over its dequantisations.
-
-    change: what doubling the steps to these changed of the first tenth of the points: an idea of the solver's error.
-
-    Raises UserError where some are not finite.
-    """
-    grid = likelihood.settle_end(field if points.labels is None else field.bind(points.labels[0]), GRIDS[how.grid]())
-    if grid.end < 1:
-        report.say(f"likelihood: from t={grid.end:g}, as the velocity of this field is infinite at t=1")
-    at, n = times(grid, how.steps, field.path), len(points.x)
-    key_noise, key_probe = jax.random.split(key)
-    rows = np.arange(n * repeats) % n  # point i of the r-th repeat is row r n + i
-    x = points.x[rows]
-    x = dequantised(x, key_noise) if points.bytes else x
-    size, compiler = -(-len(rows) // BATCHES), runtime.Compiler()
-
-    def batch(number: int) -> tuple[Any, ...]:
-        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the first again to fill the last one
-        labels = None if points.labels is None else points.labels[rows[part]]
-        return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels, np.int32(how.steps)
-
-    program = compiler(likelihood.log_likelihood_compiled, *batch(0), probe=how.probe)
-    log_p, nfe, begun = [], [], time.perf_counter()
-    with report.Steps("likelihood", len(rows), unit="points") as progress:
-        for number in range(-(-len(rows) // size)):
-            found = jax.block_until_ready(program(*batch(number)))
-            log_p.append(np.asarray(found.log_p, np.float64))
-            nfe.append(
-                np.full(size, how.steps * how.solver.evaluations) if found.nfe is None else np.asarray(found.nfe)
-            )
-            progress.update(min((number + 1) * size, len(rows)))
-    seconds = time.perf_counter() - begun
-    change = {}
-    if how.steps > 1 and not how.solver.adaptive:  # the first batch again, with half as many steps
-        half = likelihood.coarser(at, times(grid, how.steps // 2, field.path))
-        rough = program(*batch(0)[:3], half, *batch(0)[4:6], np.int32(how.steps // 2)).log_p
-        gained = log_p[0] - np.asarray(rough)
-        scale = math.prod(field.shape) * math.log(2) if points.bytes else 1.0
-        change = {"change": -float(gained.mean()) / scale}
-    mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0)
-    if bad := int((~np.isfinite(mean)).sum()):
-        raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
-    told = {
-        "n": n,
-        "dequantisations": repeats if points.bytes else 0,
-        "nfe": float(np.concatenate(nfe).mean()),
-        "steps": how.steps,
-        **change,
-        "probe": how.probe,
-        "start": float(at[0]),
-        "end": float(at[-1]),
-        "seconds": seconds,
-        "seconds_compile": compiler.seconds,
-    }
-    return density_figures(mean, points), told, mean
-
-
-def density_figures(log_p: np.ndarray, points: Points) -> Figures:
-    """bits_per_dim of bytes, else nll in nats; where the law p is known also kl = E log p - E log of the model, paired."""
-    if points.bytes:
-        bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(log_p), points.x[0].size), np.float64)
-        return {"bits_per_dim": mean_figure(bits)}
-    found = {"nll": mean_figure(-log_p)}
-    if points.exact is not None:
-        found["nll"]["true"] = float(-points.exact.mean())
-        found["kl"] = mean_figure(points.exact - log_p) | {"exact": 0.0}
-    return found
-
-
-def mean_figure(values: np.ndarray) -> dict[str, float]:
-    """The mean and its standard error."""
-    return {"value": float(values.mean()), "error": float(values.std() / np.sqrt(len(values)))}
-
-
-# Images ---------------------------------------------------------------------------------------------------------------
 
 
 def as_bytes(x: np.ndarray) -> np.ndarray:
     """The nearest bytes of points in [-1, 1], those beyond cut: what a picture of them would hold."""
     return np.clip(np.round(np.asarray(x) * HALF_RANGE + HALF_RANGE), 0, 255).astype(np.uint8)
+
+
+class Real(NamedTuple):
+    """Real images beside n samples, in the samples' proportions where these have labels: train, all for training; rows,
+    those of train that stand for the law of the samples; test, n others.
+    """
+
+    train: Examples
+    rows: np.ndarray
+    test: Examples
+
+
+def beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
+    """What n samples, of labels (n,) where they have any, are judged beside. Raises UserError for too few real images."""
+    rows = proportioned(found.test, n, labels)
+    if len(rows) < n:
+        raise UserError(
+            f"n is {n}, but beside so many samples as many real images for tests are judged, of the same labels; there are"
+            f" {len(found.test.x)} in all, and enough for n={most(found.test, n, labels)}"
+        )
+    kept = proportioned(found.train, max(REFERENCE, n), labels)
+    return Real(found.train, kept, take(found.test, rows))
+
+
+def proportioned(examples: Examples, count: int, labels: np.ndarray | None) -> np.ndarray:
+    """Up to `count` rows at random, always the same. Beside samples of labels (n,), as long as every label has some left, and
+    in their proportions: the first n have just these labels.
+    """
+    order = np.random.default_rng(0).permutation(len(examples.x))
+    if labels is None:
+        return order[:count]
+    y, place, end = np.asarray(examples.y)[order], np.full(len(order), np.inf), np.inf
+    for label, wanted in zip(*np.unique(labels, return_counts=True), strict=True):
+        mine = np.flatnonzero(y == label)
+        place[mine] = (np.arange(len(mine)) + 0.5) / wanted  # the j-th of a label stands at j in n
+        end = min(end, len(mine) / wanted)
+    ranked = np.argsort(place, kind="stable")
+    return order[ranked[: min(count, int((place < end).sum()))]]
+
+
+def most(examples: Examples, count: int, labels: np.ndarray | None) -> int:
+    """The largest number up to `count` of samples, given labels in turn or none, beside which there are as many images."""
+    if labels is None:
+        return min(count, len(examples.x))
+    y, given = np.asarray(examples.y), np.resize(labels, count)
+    for label in np.unique(labels):
+        places = np.flatnonzero(given == label)
+        count = min(count, int(np.append(places, count)[min(len(places), int((y == label).sum()))]))
+    return count
 
 
 class Seen(NamedTuple):
@@ -209,18 +130,11 @@ class Seen(NamedTuple):
     test_classes: np.ndarray
 
 
-def look(judge: Judge, images: np.ndarray, real: Split) -> Seen:
+def look(judge: Judge, images: np.ndarray, real: Real) -> Seen:
     """All that the classifier makes of the samples (n, H, W, C), bytes, and of the real images."""
-    order = np.random.default_rng(0).permutation(len(real.train.x))[: max(REFERENCE, len(images))]
-    test = chosen(real.test, len(images))
     mine, classes = judge.look(images)
-    theirs, test_classes = judge.look(np.asarray(test.x))
-    return Seen(mine, theirs, judge.look(np.asarray(real.train.x)[np.sort(order)])[0], classes, test_classes)
-
-
-def chosen(test: Examples, count: int) -> Examples:
-    """So many of the images for tests, always the same; the same rows in every measure."""
-    return _rows(test, np.sort(np.random.default_rng(0).permutation(len(test.x))[:count]))
+    theirs, test_classes = judge.look(np.asarray(real.test.x))
+    return Seen(mine, theirs, judge.look(np.asarray(real.train.x)[real.rows])[0], classes, test_classes)
 
 
 def frechet_figures(seen: Seen) -> Figures:
@@ -235,12 +149,7 @@ def frechet_figures(seen: Seen) -> Figures:
 
 def ball_figures(seen: Seen) -> Figures:
     """precision, recall, density, coverage, against as many real images as there are samples; real: of others of them."""
-    n = len(seen.samples)
-    if min(n, len(seen.train)) <= COVERAGE:
-        raise UserError(
-            f"n is {n}; precision, recall, density and coverage take more than {COVERAGE} images of each kind"
-        )
-    train = seen.train[np.random.default_rng(1).permutation(len(seen.train))[:n]]
+    train = seen.train[: len(seen.samples)]
     mine, real = balls(train, seen.samples), balls(train, seen.test)
     return {
         name: {"value": float(value), "real": float(one)}
@@ -248,34 +157,33 @@ def ball_figures(seen: Seen) -> Figures:
     }
 
 
-def label_figures(seen: Seen, labels: np.ndarray, test: Examples) -> Figures:
+def label_figures(seen: Seen, labels: np.ndarray, real: Real) -> Figures:
     """The share of samples that look like the label that they were given; real: of images for tests."""
     right = seen.sample_classes == labels
-    real = seen.test_classes == np.asarray(chosen(test, len(seen.test)).y)
-    return {"label_accuracy": mean_figure(right.astype(float)) | {"real": float(real.mean())}}
+    true = seen.test_classes == np.asarray(real.test.y)
+    return {"label_accuracy": mean_figure(right.astype(float)) | {"real": float(true.mean())}}
 
 
 class Nearby(NamedTuple):
-    """The nearest training image of each sample and of as many images for tests, distances in [-1, 1]'s units."""
+    """The nearest training image of each sample and of as many images for tests, distances (n,) in [-1, 1]'s units, indices (n,)."""
 
     samples: Neighbours
     test: Neighbours
 
 
-def nearby(images: np.ndarray, real: Split, flip: bool) -> Nearby:
+def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
     """Indices are rows of the images for training, followed by their mirror images where flip."""
     train = np.asarray(real.train.x)
     if flip:
         train = np.concatenate([train, mirrored(train)])
-    test = np.asarray(chosen(real.test, len(images)).x)
-    found = (nearest(each, train) for each in (images, test))
-    return Nearby(*(each._replace(distances=each.distances / HALF_RANGE) for each in found))
+    found = (nearest(each, train) for each in (images, np.asarray(real.test.x)))
+    return Nearby(*(Neighbours(each.distances[:, 0] / HALF_RANGE, each.indices[:, 0]) for each in found))
 
 
 def neighbour_figures(found: Nearby) -> Figures:
     """nearest_ratio: the median distance of samples to the training images over that of images for tests; far below 1,
     the training images were learned by heart. real: 1; error: of the bootstrap. copied: the share of samples that are
-    nearer to a training image than 99 of 100 images for tests.
+    as near to a training image as the nearest hundredth of images for tests; floor: of those images.
     """
     mine, real = found.samples.distances, found.test.distances
     rng = np.random.default_rng(0)
@@ -289,8 +197,8 @@ def neighbour_figures(found: Nearby) -> Figures:
         raise UserError(
             "neighbours: half of the images for tests are among those for training; there is nothing to compare"
         )
-    copied = float((mine < np.quantile(real, COPY)).mean())
+    copied, floor = (float((each <= np.quantile(real, COPY)).mean()) for each in (mine, real))
     return {
         "nearest_ratio": {"value": float(ratio), "error": float(spread[np.isfinite(spread)].std()), "real": 1.0},
-        "copied": {"value": copied, "floor": COPY},
+        "copied": {"value": copied, "floor": floor},
     }

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import mixtures
-from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST, w2
@@ -96,30 +96,44 @@ def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n:
 def figures(x: Array, dataset: Dataset, key: Key, labels: Array | None = None) -> dict[str, dict[str, float]]:
     """What can be known of the samples: exact figures for a mixture, else a distance with its floor.
 
-    labels (n,): of samples given labels, which are compared with the law of those components.
+    labels (n,): of samples given labels, which are compared with points of the same labels, as often.
     """
     if isinstance(dataset, MixtureDataset):
-        mixture = dataset.mixture()
-        if labels is not None:
-            mixture = mixtures.only(mixture, np.asarray(labels))
+        whole = dataset.mixture()
+        mixture = whole if labels is None else mixtures.only(whole, np.asarray(labels))
         found = mixture_figures(mixture, x)
         entropy = mixtures.entropy(mixture)
         cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}
-        return {
+        known = {
             "cross_entropy": cross_entropy | ({} if entropy is None else {"exact": entropy}),
             "within_mode_std": {"value": float(found.within_mode_std), "exact": 1.0},
-            "mode_weight_kl": {
-                "value": float(found.mode_weight_kl),
-                "floor": (mixture.weights.size - 1) / (2 * x.shape[0]),
-            },
         }
+        if labels is not None:  # whose shares are as dealt: how far they are from the weights says nothing
+            return known | {"label_probability": label_probability(whole, x, labels, key)}
+        weights = {"value": float(found.mode_weight_kl), "floor": (mixture.weights.size - 1) / (2 * x.shape[0])}
+        return known | {"mode_weight_kl": weights}
     references, size = pairs(len(x), x[0].size)
-    true = np.asarray(draw_many(dataset, dataset.load(), key, 2 * references * size)).reshape(
-        2, references, size, *x.shape[1:]
-    )
+    count, arrays = 2 * references * size, dataset.load()
+    if isinstance(dataset, FiniteDataset) and labels is not None:
+        drawn = dataset.draw_given(arrays, labels, key, count)
+    else:
+        drawn = np.asarray(draw_many(dataset, arrays, key, count))
+    true = drawn.reshape(2, references, size, *x.shape[1:])
     mine = np.asarray(x)[np.arange(references * size) % len(x)].reshape(true[0].shape)
     value, floor = (np.mean([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
     return {"w2": {"value": float(value), "floor": float(floor), "points": size}}
+
+
+def label_probability(mixture: mixtures.Mixture, x: Array, labels: Array, key: Key) -> dict[str, float]:
+    """The mean of P(label | x) under the mixture, and that of as many true points of each label."""
+
+    @jax.jit
+    def mean(x: Array) -> Array:
+        r = jax.vmap(partial(mixtures.responsibilities, mixture))(x.reshape(len(x), -1))
+        return jnp.mean(jnp.take_along_axis(r, labels[:, None], axis=1))
+
+    eps = jax.random.normal(key, (len(labels), mixture.means.shape[1]))
+    return {"value": float(mean(x)), "exact": float(mean(mixtures.place(mixture, labels, eps)))}
 
 
 def pairs(count: int, dimension: int) -> tuple[int, int]:

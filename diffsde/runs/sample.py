@@ -416,6 +416,11 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
     if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
         report.streamed(trained.dataset, trained.dataset.load())
+    if trained.label_dropout == 0 and (chosen.labels is None or (chosen.guidance is not None and chosen.guide is None)):
+        raise UserError(
+            "labels: this run was trained with label_dropout=0 and does not know how to do without a label; give labels=,"
+            " and guide= with guidance="
+        )
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
 

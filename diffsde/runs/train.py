@@ -115,6 +115,10 @@ class TrainConfig:
                 raise ValueError("label_dropout hides labels from a conditional network; say dataset.conditional=true")
             if not 0 <= self.label_dropout < 1:
                 raise ValueError(f"label_dropout is {self.label_dropout}; it must be in [0, 1)")
+            if not self.label_dropout and self.metric != "loss":
+                raise ValueError(
+                    f"metric={self.metric} is of samples without labels, which label_dropout=0 never teaches"
+                )
 
 
 @dataclasses.dataclass
@@ -245,7 +249,10 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
             outcomes.append(job.member.failed)
         else:
             mine = ensembles.member(state, i) if split else state
-            outcomes.append(finish(job, mine, compiler.seconds, len(group)))
+            try:
+                outcomes.append(finish(job, mine, compiler.seconds, len(group)))
+            except UserError as error:
+                outcomes.append(error)
     return outcomes
 
 
@@ -254,9 +261,13 @@ def figure(job: Job, state: TrainState) -> float:
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    problem = job.run.problem
-    field = field_of(job.chosen, problem.moments, problem.graph, first(state.ema), job.run.classes)
-    return measured(field, job.chosen.dataset, job.chosen.metric, key)
+    return measured(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
+
+
+def averaged(job: Job, state: TrainState) -> LearnedField:
+    """The field of the first parameter average, which lies where the run's own numbers do."""
+    problem, params = job.run.problem, spread_parameters(job.run.layout, first(state.ema))
+    return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
 
 
 def final_loss(losses: list[float]) -> float:
@@ -295,11 +306,13 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
     images = are_images(run.problem.moments.mean.shape)
     if images and isinstance(objective, Regression):
-        spread_out = field_of(chosen, run.problem.moments, run.problem.graph, first(state.ema), run.classes)
-        field = processes.gathered(spread_out)
+        field = processes.gathered(averaged(job, state))
         if processes.leads():
-            samples = learned(field, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
-            pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
+            try:
+                samples = learned(field, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
+                pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
+            except UserError as error:  # the run itself is whole
+                report.warn(f"no samples.png: {error}")
     folder.write_json(job.out / "summary.json", summary)
     job.member.recorder.finish(summary, pictures)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""

@@ -66,7 +66,7 @@ def restore_network(
     """What `restore` reads; knob: the word that named the folder."""
     config = read(TrainConfig, folder.read_config(run_folder, knob))
     where = run_folder / "checkpoints"
-    step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which))
+    step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which, knob))
     moments, classes = Moments(**tree["moments"]), int(tree["classes"])
     shape = moments.mean.shape
     net = settle(config.net, shape, folder.read_backend(run_folder))
@@ -79,18 +79,19 @@ def restore_network(
     return Trained(config, params, moments, graph, classes, step)
 
 
-def which_step(run_folder: Path, which: str) -> int | None:
+def which_step(run_folder: Path, which: str, knob: str) -> int | None:
     """The step of the checkpoint that is meant; None: the newest. Raises UserError for none such."""
+    asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
     if which == "last":
         return None
     if which == "best":
         lines = read_log(run_folder / "metrics.jsonl") if (run_folder / "metrics.jsonl").exists() else []
         saved = checkpoints.steps(run_folder / "checkpoints")
         if (step := best_step(lines, saved)) is None:
-            raise UserError("checkpoint=best needs a run that was trained with best=true")
+            raise UserError(f"{asked}=best needs a run that was trained with best=true")
         return step
     if not which.isdigit():
-        raise UserError(f"checkpoint is '{which}'; it must be last, best, or a step")
+        raise UserError(f"{asked} is '{which}'; it must be last, best, or a step")
     return int(which)
 
 

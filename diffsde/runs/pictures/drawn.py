@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde.build import name_of
@@ -31,6 +32,14 @@ class Drawn(NamedTuple):
     last: str
     coupled: bool = False
     given: Any = None
+
+
+def labels_of(drawn: Drawn) -> np.ndarray | None:
+    """The label (n,) of each sample, where labels are what they are given."""
+    given = drawn.given
+    if given is None or not hasattr(given, "dtype") or given.ndim != 1 or given.dtype.kind not in "iu":
+        return None
+    return np.asarray(given)
 
 
 def save_figure(path: Path, figure: Figure) -> Path:

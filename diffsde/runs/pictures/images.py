@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-from diffsde.datasets import Examples, FiniteDataset
-from diffsde.datasets.dataset import as_points, mirrored
+from diffsde.datasets import FiniteDataset
+from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.neighbours import nearest
@@ -21,7 +21,7 @@ from diffsde.plots import images as plots
 from diffsde.rails import settle_last
 from diffsde.runs import folder, report
 from diffsde.runs.pictures.companions import DEGREES, companions
-from diffsde.runs.pictures.drawn import Drawn, save_figure
+from diffsde.runs.pictures.drawn import Drawn, labels_of, save_figure
 from diffsde.runs.quality import prior
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
@@ -81,14 +81,6 @@ def learned(field: Field, key: Key) -> Figure:
     return overview(np.asarray(x), None if given is None else np.asarray(given))
 
 
-def labels_of(drawn: Drawn) -> np.ndarray | None:
-    """The label (n,) of each sample, where labels are what they are given."""
-    given = drawn.given
-    if given is None or not hasattr(given, "dtype") or given.ndim != 1 or given.dtype.kind not in "iu":
-        return None
-    return np.asarray(given)
-
-
 def square(images: np.ndarray) -> int:
     """The columns of a grid that is as good as square."""
     return math.isqrt(len(images) - 1) + 1
@@ -118,24 +110,20 @@ def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
         report.say(f"no beside_data.png, no neighbours.png: {error}")
         return {}
     few = x[:NEIGHBOURS]
-    near = nearest(few, dataset, np.asarray(examples.x), NEIGHBOURS)
-    panels = {"data": alike(drawn, examples, len(x)), "samples": x}
+    near, distances = learnt_from(few, np.asarray(examples.x), dataset.flip)
+    panels = {"data": dataset.draw_given(examples, labels_of(drawn), drawn.key, len(x)), "samples": x}
     return {
         "beside_data.png": plots.grids(panels, square(x)),
-        "neighbours.png": plots.neighbours(few, near.points, near.distances),
+        "neighbours.png": plots.neighbours(few, near, distances),
     }
 
 
-def alike(drawn: Drawn, examples: Examples, n: int) -> np.ndarray:
-    """Data points (n, *shape) at random, each of the label of the sample in its place where samples have labels."""
-    random = np.random.default_rng(np.asarray(jax.random.key_data(drawn.key)))
-    labels = labels_of(drawn)
-    if labels is None or examples.y is None:
-        rows = random.integers(len(examples.x), size=n)
-    else:
-        y = np.asarray(examples.y)
-        rows = np.array([random.choice(np.flatnonzero(y == label)) for label in labels[:n]])
-    points = np.asarray(as_points(np.asarray(examples.x)[rows]))
-    assert isinstance(drawn.dataset, FiniteDataset)
-    turned = random.random(n) < 0.5 if drawn.dataset.flip else np.zeros(n, bool)
-    return np.where(turned[:, None, None, None], mirrored(points), points)
+def learnt_from(x: np.ndarray, data: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The training images (n, k, H, W, C) nearest to x (n, H, W, C), the nearest first, and their distances (n, k).
+
+    data (N, H, W, C): bytes or numbers, as `load` gives them; flip: their mirror images are training images too.
+    """
+    data = np.concatenate([data, mirrored(data)]) if flip else data
+    bytes_ = data.dtype == np.uint8
+    found = nearest(x * HALF_RANGE + HALF_RANGE if bytes_ else x, data, NEIGHBOURS)
+    return np.asarray(as_points(data[found.indices])), found.distances / (HALF_RANGE if bytes_ else 1)

@@ -13,19 +13,21 @@ import numpy as np
 from matplotlib.animation import PillowWriter
 
 from diffsde import mixtures
-from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.datasets import FiniteDataset, MixtureDataset, draw_many
+from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.style import Extent, HeatMap, window
 from diffsde.runs import folder
-from diffsde.runs.pictures.drawn import Drawn, beside, save_figure
+from diffsde.runs.pictures.drawn import Drawn, beside, labels_of, save_figure
 from diffsde.samplers import simulate_compiled
 from diffsde.samplers.diffusions import Constant
 
 CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
 FRAMES = 48  # states kept, at least, where there are that many steps
+TRUE = 20_000  # points of the data
 PIXELS = 160  # a side of a heat map
 
 
@@ -39,7 +41,15 @@ class Film(NamedTuple):
 def draw_points(drawn: Drawn, out: Path) -> list[Path]:
     """trajectories.png, marginals.png and cloud.gif for points in the plane; 1-D against time."""
     sampler, field, dataset, x0, times = drawn.sampler, drawn.field, drawn.dataset, drawn.x0, drawn.times
-    truth = np.asarray(draw_many(dataset, dataset.load(), jax.random.fold_in(drawn.key, 1), 20_000))
+    labels, key_true = labels_of(drawn), jax.random.fold_in(drawn.key, 1)
+    law = None
+    if isinstance(dataset, MixtureDataset):
+        law = dataset.mixture() if labels is None else mixtures.only(dataset.mixture(), labels)
+        truth = np.asarray(mixtures.sample(law, key_true, TRUE))
+    elif isinstance(dataset, FiniteDataset):
+        truth = dataset.draw_given(dataset.load(), labels, key_true, TRUE)
+    else:
+        truth = np.asarray(draw_many(dataset, dataset.load(), key_true, TRUE))
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
@@ -66,11 +76,11 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
             save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0])),
         ]
     shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
-    return _planar(runs, shown, field.path, dataset, truth, out)
+    return _planar(runs, shown, field.path, law, truth, out)
 
 
 def _planar(
-    runs: dict[str, Film], shown: str, path: GaussianPath, dataset: Dataset, truth: np.ndarray, out: Path
+    runs: dict[str, Film], shown: str, path: GaussianPath, law: Mixture | None, truth: np.ndarray, out: Path
 ) -> list[Path]:
     run = runs[shown]
     spread = np.concatenate([truth, run.x[0], run.x[-1]])
@@ -78,8 +88,8 @@ def _planar(
     wanted = [float(run.times[0]), 1 / 3, 2 / 3, float(run.times[-1])]
     at = [int(np.abs(run.times - t).argmin()) for t in wanted]
     densities = None
-    if isinstance(dataset, MixtureDataset):
-        density = partial(_density, dataset.mixture(), path, extent)
+    if law is not None:
+        density = partial(_density, law, path, extent)
         densities = [density(float(run.times[i])) for i in at]
         data, prior = density(1.0), density(float(run.times[0]))
     else:
@@ -95,7 +105,7 @@ def _planar(
     ]
 
 
-def _density(mixture: mixtures.Mixture, path: GaussianPath, extent: Extent, t: float) -> HeatMap:
+def _density(mixture: Mixture, path: GaussianPath, extent: Extent, t: float) -> HeatMap:
     """The exact p_t on a grid of pixels."""
     law = mixtures.marginal(mixture, coefficients(path, t))
     xs = jnp.linspace(extent.left, extent.right, PIXELS)
