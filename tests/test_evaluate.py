@@ -196,8 +196,8 @@ def test_bits_of_a_network_that_has_learned_nothing(
     asked = ["run=run", "metrics=[likelihood]", "n_test=360", "solver=heun", "solver_steps=50"]
     asked += [f"labels={labels or 'null'}"]
     if not conditional:
-        config = here / "run" / "config.yaml"
-        config.write_text(config.read_text().replace("dequantise: true", "dequantise: false"))
+        config = here / "run" / "config.json"
+        config.write_text(config.read_text().replace('"dequantise": true', '"dequantise": false'))
     capsys.readouterr()
     figures, summary = found(asked, here / "out")
     assert ("warning: likelihood: the run was trained on bytes as they are" in capsys.readouterr().err) != conditional
