@@ -165,6 +165,7 @@ def test_the_exact_field_of_a_mixture_loses_nothing(here: Path) -> None:
     assert summary["likelihood"]["nfe"] == 200 and summary["likelihood"]["probe"] == "exact"
 
 
+@pytest.mark.slow
 def test_a_label_leaves_one_component(here: Path) -> None:
     """A normal law in the plane: log(2 pi e) nats, whichever the component; and no samples are drawn for it."""
     words = ["run=oracle", "dataset=gmm", "path=ot", "labels=[2,5]", "metrics=[likelihood]", "n_test=1000"]
@@ -174,7 +175,7 @@ def test_a_label_leaves_one_component(here: Path) -> None:
     assert "n" not in summary and not (here / "out" / "samples.npz").exists()
 
 
-@pytest.mark.parametrize("labels", [None, "all"])
+@pytest.mark.parametrize("labels", [None, pytest.param("all", marks=pytest.mark.slow)])
 def test_bits_of_a_network_that_has_learned_nothing(
     here: Path, labels: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,8 +196,8 @@ def test_bits_of_a_network_that_has_learned_nothing(
     asked = ["run=run", "metrics=[likelihood]", "n_test=360", "solver=heun", "solver_steps=50"]
     asked += [f"labels={labels or 'null'}"]
     if not conditional:
-        config = here / "run" / "config.yaml"
-        config.write_text(config.read_text().replace("dequantise: true", "dequantise: false"))
+        config = here / "run" / "config.json"
+        config.write_text(config.read_text().replace('"dequantise": true', '"dequantise": false'))
     capsys.readouterr()
     figures, summary = found(asked, here / "out")
     assert ("warning: likelihood: the run was trained on bytes as they are" in capsys.readouterr().err) != conditional
