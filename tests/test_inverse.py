@@ -139,7 +139,9 @@ DEARER = [("ot", Exact()), ("vp", MMPS()), ("sqrt", MMPS()), ("sqrt", Exact())]
 
 
 @pytest.mark.parametrize(
-    ("path", "posterior"), [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in DEARER)]
+    ("path", "posterior"),
+    [*QUICK, *(pytest.param(*case, marks=pytest.mark.slow) for case in DEARER)],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__.lower(),
 )
 def test_samples_have_the_posterior_mean_and_covariance(path: str, posterior: Posterior, x64: None) -> None:
     """The ODE of a Gaussian is affine in the prior noise: its images of 0 and of unit vectors are mean and root, without chance."""
