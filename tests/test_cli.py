@@ -299,6 +299,8 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
     assert main(["train", *base.split(), "hydra.run.dir=both"]) == 0
     words = "dataset=gmm objective=classifier net.widths=[8] steps=2 hydra.run.dir=outputs/train/a/classifier"
     assert main(["train", *words.split()]) == 0
+    words = "dataset=8gaussians net.widths=[8] steps=2 hydra.run.dir=eight"
+    assert main(["train", *words.split()]) == 0
     drawn = "sample n=7 steps=3 plots=false"
     for words in ("run=both guide=outputs/train/a/classifier", "run=both guide=both", "run=both"):
         out = f"hydra.run.dir=drawn{len(words)}"
@@ -313,6 +315,7 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
         "run=told labels=[1] guidance=2": "label_dropout=0",
         "run=outputs/train/a/classifier": "is a classifier",
         "run=latest": "no trained run",
+        "run=eight labels=[1] guide=outputs/train/a/classifier guidance=2": "knows 11 labels, the field 8",
         "run=both guide=both guide_checkpoint=best guidance=2": "guide_checkpoint=best needs",
     }
     for words, why in refused.items():

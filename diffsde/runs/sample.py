@@ -396,8 +396,9 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
     if chosen.labels is None:
         raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
-    if field.classes not in (0, guide.classes):
-        raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
+    known = field.classes or (dataset.mixture().weights.size if isinstance(dataset, MixtureDataset) else 0)
+    if known not in (0, guide.classes):
+        raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
     return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
 
 
