@@ -33,6 +33,10 @@ class Guided(Field):
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
         return self.field.shape
 
+    @property
+    def classes(self) -> int:
+        return self.field.classes
+
     @final
     def output(self, x: Array, t: Scalar) -> Prediction:
         inside = (self.start <= t) & (t <= self.end)
@@ -58,10 +62,6 @@ class ClassifierFree(Guided):
     start: Scalar = 0.0
     end: Scalar = 1.0
 
-    @property
-    def classes(self) -> int:
-        return self.field.classes
-
     def bind(self, given: Any) -> Field:
         return dataclasses.replace(self, field=self.field.bind(given))
 
@@ -82,10 +82,6 @@ class Autoguided(Guided):
     weight: Scalar
     start: Scalar = 0.0
     end: Scalar = 1.0
-
-    @property
-    def classes(self) -> int:
-        return self.field.classes
 
     def bind(self, given: Any) -> Field:
         worse = self.worse.bind(given) if self.worse.classes else self.worse

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from diffsde.datasets.dataset import HALF_RANGE
 from diffsde.errors import UserError
 from diffsde.fields import Field, divergence
+from diffsde.rails import finite_velocity
 from diffsde.samplers import Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import Grid
@@ -132,25 +133,15 @@ def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
 
 def settle_end(field: Field, grid: Grid) -> Grid:
     """The grid, ended 1e-5 short of t = 1 where the velocity is infinite there. Raises UserError where it is elsewhere."""
-    point = jnp.full(field.shape, 0.5)
-
-    def finite(t: float) -> bool:
-        return bool(jnp.isfinite(_velocity(field, point, jnp.asarray(t))).all())
-
-    if grid.end == 1 and not finite(1.0):
+    if grid.end == 1 and not finite_velocity(field, 1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
     for t in (grid.start, grid.end):
-        if not finite(t):
+        if not finite_velocity(field, t):
             raise UserError(
                 f"likelihood: the velocity of this field is infinite at t={t:g}, where its ODE begins or ends;"
                 " it needs a field that was trained with precondition=true"
             )
     return grid
-
-
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it runs twice: compiling is what it costs
-def _velocity(field: Field, x: Array, t: Scalar) -> Array:
-    return field.velocity(x, t)
 
 
 def bits_per_dim(log_p: Array, dimension: int) -> Array:

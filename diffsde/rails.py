@@ -51,9 +51,8 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.
     """
     if sampler.adaptive:
-        point = jnp.full(field.shape, 0.5)
         for t, knob in ((times[0], "grid.start=0.001"), (times[-1], "grid.end=0.999")):
-            if not bool(jnp.isfinite(_velocity(field, point, t)).all()):
+            if not finite_velocity(field, t):
                 raise UserError(f"the velocity of this field is infinite at t={float(t):.3g}; keep off, e.g. {knob}")
     begins = finite_step(sampler, field, times[0], times[1] - times[0])
     if not begins and sampler.adaptive:
@@ -81,9 +80,14 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     return last
 
 
-@jax.jit
-def _velocity(field: Field, x: Array, t: Scalar) -> Array:
-    return field.velocity(x, t)
+def finite_velocity(field: Field, t: Scalar) -> bool:
+    """Whether the velocity at t, tried on one point, is finite."""
+    return bool(_finite_velocity(field, jnp.asarray(t)))
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+def _finite_velocity(field: Field, t: Scalar) -> Array:
+    return jnp.isfinite(field.velocity(jnp.full(field.shape, 0.5), t)).all()
 
 
 def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:

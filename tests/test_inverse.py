@@ -14,7 +14,7 @@ from scipy import stats
 
 from diffsde import empirical, mixtures
 from diffsde.cli import main
-from diffsde.datasets import Ring
+from diffsde.datasets import Dataset, Ring
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.inverse import measure
@@ -28,7 +28,7 @@ from diffsde.runs.inverse import Problem, pose, reconstruction_figures
 from diffsde.samplers import simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
-from diffsde.types import Array, Prediction
+from diffsde.types import Array, Moments, Prediction
 
 MATRIX = np.array([[1.0, 0.5]])
 MEAN, COVARIANCE = np.array([1.0, -2.0]), np.array([[2.0, 0.6], [0.6, 0.5]])
@@ -54,6 +54,10 @@ def skew() -> Mixture:
     """Two components of unequal weight with full covariances."""
     covariances = jnp.array([[[1.0, 0.6], [0.6, 0.5]], [[0.3, -0.1], [-0.1, 0.2]]])
     return mixtures.with_covariances(jnp.array([[0.0, 0.0], [1.0, 2.0]]), covariances, jnp.array([0.7, 0.3]))
+
+
+def moments(dataset: Dataset, seed: int) -> Moments:
+    return dataset.measure(dataset.load(), jax.random.key(seed))
 
 
 def operators() -> dict[str, Operator]:
@@ -194,7 +198,7 @@ def test_the_jacobian_of_finite_data_is_tweedies_covariance(x64: None) -> None:
 @pytest.mark.slow
 def test_on_a_mixture_moment_matching_is_near_exact_and_dps_is_not() -> None:
     """11 components of which x is measured, by W2 from exact samples over that between two exact sets, 8 truths."""
-    problem = pose(Linear(matrix=((1.0, 0.0),), noise=2.0), None, 8, Ring(), (2,), jax.random.key(0))
+    problem = pose(Linear(matrix=((1.0, 0.0),), noise=2.0), None, 8, Ring(), moments(Ring(), 3), jax.random.key(0))
     prior, n = OracleField(PATHS["ot"](), Ring().mixture(), (2,)), 8 * 128
     ratio = {}
     for name, posterior in {"exact": Exact(), "mmps": MMPS(iterations=1), "dps": DPS()}.items():
@@ -300,7 +304,9 @@ def test_measurements_have_their_noise_where_anything_is_measured() -> None:
 def test_the_figures_of_exact_samples_are_their_exact_values() -> None:
     """Truths of the law, samples of the exact posteriors: calibration 1, misfit of the truths 1, w2 and weights at their floors."""
     dataset, count, each = Ring(components=4, radius=2.0), 40, 200
-    problem = pose(Linear(matrix=((1.0, 0.5),), noise=0.5), None, count, dataset, (2,), jax.random.key(0))
+    problem = pose(
+        Linear(matrix=((1.0, 0.5),), noise=0.5), None, count, dataset, moments(dataset, 2), jax.random.key(0)
+    )
     matrix = jnp.array([[1.0, 0.5]])
 
     def draws(y: Array, key: Array) -> Array:
@@ -324,9 +330,10 @@ def test_rmse_is_of_what_is_seen_and_of_what_is_not(tmp_path: Path) -> None:
 
     operator = operators()["mask"]
     truth = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4, 4, 2)), jnp.float32)
-    problem = Problem(truth, jax.vmap(operator.apply)(truth), operator, 0.5)
+    data = ArrayFile(file=str(tmp_path / "data.npy"))
+    problem = Problem(truth, jax.vmap(operator.apply)(truth), operator, 0.5, moments(data, 0))
     x = jnp.tile(truth + jnp.where(operator.seen > 0, 2.0, -3.0), (2, 1, 1, 1))
-    found = reconstruction_figures(problem, x, ArrayFile(file=str(tmp_path / "data.npy")), jax.random.key(0))
+    found = reconstruction_figures(problem, x, data, jax.random.key(0))
     assert found["rmse_measured"]["value"] == pytest.approx(2, rel=1e-5)
     assert found["rmse_unmeasured"]["value"] == pytest.approx(3, rel=1e-5)
     assert found["misfit"]["value"] == pytest.approx(4, rel=1e-5)
@@ -407,11 +414,12 @@ def test_shapes_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             None,
             2,
             ArrayFile(file=str(tmp_path / "data.npy")),
-            (2,),
+            moments(Ring(), 0),
             jax.random.key(0),
         )
+    spatial = Moments(jnp.zeros(3), jnp.ones(()))
     with pytest.raises(UserError, match=r"truth: .* has shape \(5, 2\); it must be \(k, 3\)"):
-        pose(Linear(matrix=((1.0, 0.0, 0.0),)), str(tmp_path / "data.npy"), 2, Ring(), (3,), jax.random.key(0))
+        pose(Linear(matrix=((1.0, 0.0, 0.0),)), str(tmp_path / "data.npy"), 2, Ring(), spatial, jax.random.key(0))
     learned = MMPS().field(OracleField(PATHS["ot"](), skew(), (2,)), from_matrix(MATRIX, (2,)), 0.3, jnp.zeros(1))
     with pytest.raises(UserError, match="posterior=exact needs run=oracle"):
         Exact().field(learned, from_matrix(MATRIX, (2,)), 0.3, jnp.zeros(1))

@@ -40,3 +40,10 @@ def mixture_figures(mixture: mixtures.Mixture, x: Array) -> MixtureFigures:
         within_mode_std=jnp.sqrt(jnp.mean(jnp.sum(r * squares, axis=-1)) / x.shape[1]),
         mode_weight_kl=jnp.sum(jax.scipy.special.rel_entr(q, mixture.weights)),
     )
+
+
+@jax.jit
+def mean_label_probability(mixture: mixtures.Mixture, x: Array, labels: Array) -> Scalar:
+    """The mean over samples x (n, *shape) of P(component k_n | x_n), labels k (n,)."""
+    r = jax.vmap(partial(mixtures.responsibilities, mixture))(x.reshape(x.shape[0], -1))
+    return jnp.mean(jnp.take_along_axis(r, labels[:, None], axis=1))

@@ -286,13 +286,7 @@ def read_samples(place: Path, shape: tuple[int, ...]) -> Samples:
 
 def measure(group: list[Job]) -> list[jobs.Outcome]:
     """Measure jobs one after another."""
-    outcomes: list[jobs.Outcome] = []
-    for job in group:
-        try:
-            outcomes.append(finish(job))
-        except UserError as error:
-            outcomes.append(error)
-    return outcomes
+    return [jobs.outcome(finish, job) for job in group]
 
 
 VERB = jobs.Verb("evaluate", settle, choose, prepare, measure)

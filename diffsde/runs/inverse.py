@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from diffsde.metrics.mixture import mixture_figures
 from diffsde.mixtures import Mixture
 from diffsde.plots import inverse as plots
 from diffsde.runs.pictures import save_figure
-from diffsde.types import Array, Key
+from diffsde.types import Array, Key, Moments
 
 MEASUREMENTS = 8  # where the user does not say how many
 COLUMNS = 6  # samples of each that are drawn
@@ -29,23 +30,29 @@ SHOWN = 8  # measurements that are drawn
 
 
 class Problem(NamedTuple):
-    """k truths (k, *shape), the measurement y (k, ...) of each, and how it was made. Sample i is of measurement i mod k."""
+    """k truths (k, *shape), the measurement y (k, ...) of each, and how it was made; the moments of the data that the truths
+    are of. Sample i is of measurement i mod k.
+    """
 
     truth: Array
     y: Array
     operator: Operator
     noise: float
+    moments: Moments
 
     def given(self, n: int, labels: Any = None) -> Observed:
         """What n samples are conditioned on, leaves (n, ...)."""
         return Observed(self.y[jnp.arange(n) % len(self.y)], labels)
 
 
-def pose(measurement: Measurement, file: str | None, count: int, dataset: Dataset, shape: Any, key: Key) -> Problem:
+def pose(
+    measurement: Measurement, file: str | None, count: int, dataset: Dataset, moments: Moments, key: Key
+) -> Problem:
     """Measure the first `count` points of the file, of the dataset's test split, or draws where its law is at hand.
 
     Raises UserError where there are none, or of another shape.
     """
+    shape = moments.mean.shape
     operator = measurement.operator(shape)
     key_truth, key_noise = jax.random.split(key)
     if file is not None:
@@ -57,7 +64,8 @@ def pose(measurement: Measurement, file: str | None, count: int, dataset: Datase
             raise UserError(f"{error}; or give truth=<file.npy>, the points to be measured") from None
     else:
         truth = draw_many(dataset, dataset.load(), key_truth, count)
-    return Problem(truth, measure(operator, measurement.noise, truth, key_noise), operator, measurement.noise)
+    y = measure(operator, measurement.noise, truth, key_noise)
+    return Problem(truth, y, operator, measurement.noise, moments)
 
 
 def read_points(file: str, shape: tuple[int, ...]) -> Array:
@@ -77,7 +85,22 @@ def law(problem: Problem, dataset: Dataset, i: int) -> Mixture | None:
     if not isinstance(dataset, MixtureDataset):
         return None
     matrix = dense(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
-    return jax.jit(mixtures.posterior)(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
+    return _posterior(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
+
+
+_posterior, _sample = jax.jit(mixtures.posterior), jax.jit(mixtures.sample, static_argnums=2)
+
+
+@jax.jit
+def _seen(operator: Operator, z: Array) -> Array:
+    """A^+ A z, of points (n, *shape)."""
+    return jax.vmap(lambda z: operator.pseudo_inverse(operator.apply(z)))(z)
+
+
+@jax.jit
+def _applied(operator: Operator, z: Array) -> Array:
+    """A z, of points (n, *shape)."""
+    return jax.vmap(operator.apply)(z)
 
 
 def reconstruction_figures(
@@ -97,8 +120,7 @@ def reconstruction_figures(
     points, truth, y = np.asarray(x), np.asarray(problem.truth), np.asarray(problem.y)
     parts = [points[i::k] for i in range(k)]
     mean = np.stack([part.mean(axis=0) for part in parts])
-    own = np.asarray(dataset.measure(dataset.load(), key).mean)
-    seen = jax.jit(jax.vmap(lambda z: operator.pseudo_inverse(operator.apply(z))))
+    own, seen = np.asarray(problem.moments.mean), partial(_seen, operator)
     plain = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y)) + own - np.asarray(seen(own[None]))
     found: dict[str, dict[str, float]] = {}
     laws = [law(problem, dataset, i) for i in range(k)]
@@ -112,10 +134,9 @@ def reconstruction_figures(
         if numbers:
             errors = [float(np.sqrt(np.sum(side(each - truth) ** 2) / (k * numbers))) for each in (mean, plain)]
             found[name] = {"value": errors[0], "measurement": errors[1]}
-    apply = jax.jit(jax.vmap(operator.apply))
     numbers = rank if isinstance(operator, Mask) else y[0].size  # a mask's y has zeros without noise besides
     misfits = [
-        float(np.sqrt(np.sum((y[of] - np.asarray(apply(z))) ** 2) / (len(z) * numbers)) / problem.noise)
+        float(np.sqrt(np.sum((y[of] - np.asarray(_applied(operator, z))) ** 2) / (len(z) * numbers)) / problem.noise)
         for of, z in ((np.arange(len(points)) % k, points), (np.arange(k), truth))
     ]
     found["misfit"] = {"value": misfits[0], "truth": misfits[1]}
@@ -129,10 +150,9 @@ def reconstruction_figures(
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, dict[str, float]]:
     """Distance and mode weights of samples (s, *shape) of each posterior from the exact one, beside two exact samples'."""
-    draw = jax.jit(mixtures.sample, static_argnums=2)
     values, floors, weights = [], [], []
     for i, (law, mine) in enumerate(zip(laws, x, strict=True)):
-        pair = np.asarray(draw(law, jax.random.fold_in(key, i), 2 * len(mine)))
+        pair = np.asarray(_sample(law, jax.random.fold_in(key, i), 2 * len(mine)))
         one, other = (part.reshape(mine.shape) for part in np.split(pair, 2))
         values.append(w2(mine, one))
         floors.append(w2(other, one))

@@ -31,6 +31,14 @@ class Verb(NamedTuple):
     work: Callable[[list[Any]], list[Outcome]]
 
 
+def outcome(act: Callable[..., float], *args: Any) -> Outcome:
+    """What comes of one job's end: its figure, or the UserError that was raised, which is no other job's concern."""
+    try:
+        return act(*args)
+    except UserError as error:
+        return error
+
+
 def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
     """The outcome of each job, in their order; one that is finished already is not done again."""
     outcomes: dict[int, Outcome] = {}

@@ -14,7 +14,7 @@ from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST, w2
-from diffsde.metrics.mixture import mixture_figures
+from diffsde.metrics.mixture import mean_label_probability, mixture_figures
 from diffsde.paths import GaussianPath
 from diffsde.rails import settle_last
 from diffsde.samplers import simulate_compiled, times
@@ -126,14 +126,9 @@ def figures(x: Array, dataset: Dataset, key: Key, labels: Array | None = None) -
 
 def label_probability(mixture: mixtures.Mixture, x: Array, labels: Array, key: Key) -> dict[str, float]:
     """The mean of P(label | x) under the mixture, and that of as many true points of each label."""
-
-    @jax.jit
-    def mean(x: Array) -> Array:
-        r = jax.vmap(partial(mixtures.responsibilities, mixture))(x.reshape(len(x), -1))
-        return jnp.mean(jnp.take_along_axis(r, labels[:, None], axis=1))
-
-    eps = jax.random.normal(key, (len(labels), mixture.means.shape[1]))
-    return {"value": float(mean(x)), "exact": float(mean(mixtures.place(mixture, labels, eps)))}
+    true = mixtures.place(mixture, labels, jax.random.normal(key, (len(labels), mixture.means.shape[1])))
+    value, exact = (float(mean_label_probability(mixture, points, labels)) for points in (x, true))
+    return {"value": value, "exact": exact}
 
 
 def pairs(count: int, dimension: int) -> tuple[int, int]:

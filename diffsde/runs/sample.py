@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import multihost_utils
 
 from diffsde import empirical, ensembles
 from diffsde.build import read, valid_last, valid_seed
@@ -201,11 +200,10 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem = labels_of(chosen, field), None
     if chosen.measurement is not None:
-        count = min(chosen.n, chosen.measurements or MEASUREMENTS)
-        problem = pose(chosen.measurement, chosen.truth, count, dataset, field.shape, jax.random.fold_in(key_true, 1))
+        count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, jax.random.fold_in(key_true, 1))
         field = (chosen.posterior or MMPS()).field(field, problem.operator, problem.noise, problem.y[0])
-        variance = float(dataset.measure(dataset.load(), key_true).std) ** 2
-        if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, variance):
+        if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(moments.std) ** 2):
             report.warn(steep)
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
     job = Job(
@@ -230,13 +228,7 @@ class Batch(NamedTuple):
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
     batch = simulated(group)
-    outcomes: list[jobs.Outcome] = []
-    for job, found in zip(group, batch.found, strict=True):
-        try:
-            outcomes.append(finish(job, found, batch))
-        except UserError as error:
-            outcomes.append(error)
-    return outcomes
+    return [jobs.outcome(finish, job, found, batch) for job, found in zip(group, batch.found, strict=True)]
 
 
 def simulated(group: list[Job]) -> Batch:
@@ -254,8 +246,7 @@ def simulated(group: list[Job]) -> Batch:
     begin = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    if processes.several():
-        found = jax.tree.map(lambda leaf: multihost_utils.process_allgather(leaf, tiled=True), found)
+    found = processes.gathered(found)
     each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
     return Batch(each, seconds, cpu_seconds, compiler.seconds)
 

@@ -249,10 +249,7 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
             outcomes.append(job.member.failed)
         else:
             mine = ensembles.member(state, i) if split else state
-            try:
-                outcomes.append(finish(job, mine, compiler.seconds, len(group)))
-            except UserError as error:
-                outcomes.append(error)
+            outcomes.append(jobs.outcome(finish, job, mine, compiler.seconds, len(group)))
     return outcomes
 
 
