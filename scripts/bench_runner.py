@@ -30,7 +30,8 @@ from diffsde.cli import composed  # noqa: E402
 from diffsde.loggers import NoLogger  # noqa: E402
 from diffsde.runs import report  # noqa: E402
 from diffsde.runs.fitting import EVERY, Member, Plan, fit  # noqa: E402
-from diffsde.runs.train import TrainConfig, plan_of, prepare  # noqa: E402
+from diffsde.runs.train import plan_of  # noqa: E402
+from diffsde.runs.train_setup import TrainConfig, prepare  # noqa: E402
 from diffsde.training import Run, TrainState, start, train_steps  # noqa: E402
 
 RAW = ["net.time_frequencies=0", "net.space_frequencies=0"]

@@ -58,7 +58,7 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
 
     from diffsde.build import read
     from diffsde.cli import composed
-    from diffsde.runs.train import TrainConfig, prepare
+    from diffsde.runs.train_setup import TrainConfig, prepare
     from diffsde.training import start, train_steps
 
     words = [f"net.widths={widths}", "net.time_frequencies=0", "net.space_frequencies=0"]

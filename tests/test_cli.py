@@ -259,8 +259,8 @@ def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str
 
     from diffsde.build import read
     from diffsde.cli import config_folder
-    from diffsde.runs.sample import SampleConfig
-    from diffsde.runs.train import TrainConfig
+    from diffsde.runs.sample_setup import SampleConfig
+    from diffsde.runs.train_setup import TrainConfig
 
     for verb, cls in (("train", TrainConfig), ("sample", SampleConfig)):
         for path in (config_folder() / "experiment" / verb).glob("*.yaml"):

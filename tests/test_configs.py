@@ -11,8 +11,8 @@ from diffsde.build import GROUPS, read
 from diffsde.errors import UserError
 from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
 from diffsde.runs.explain import ExplainConfig
-from diffsde.runs.sample import SampleConfig
-from diffsde.runs.train import TrainConfig
+from diffsde.runs.sample_setup import SampleConfig
+from diffsde.runs.train_setup import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TABLES = {group: (kind, table) for kind, (group, table) in GROUPS.items()}

@@ -82,7 +82,7 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members, sprea
 from diffsde.runs.runtime import mesh
 from diffsde.cli import composed
 from diffsde.build import read
-from diffsde.runs.train import TrainConfig, prepare
+from diffsde.runs.train_setup import TrainConfig, prepare
 from diffsde.training import start, train_members, train_steps
 words = ["batch_size=64", "net.widths=[32,32]", "shard=true"]
 run, params = prepare(read(TrainConfig, composed("train", words)))

@@ -28,7 +28,7 @@ from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.streaming import Stream, batches, part
 from diffsde.errors import UserError
 from diffsde.runs import fitting
-from diffsde.runs.train import TrainConfig, prepare
+from diffsde.runs.train_setup import TrainConfig, prepare
 from diffsde.training import start, train_steps
 from tests.test_resume import two_processes
 

@@ -19,12 +19,12 @@ from diffsde.fields import EmpiricalField, Field, LearnedField
 from diffsde.guidance import Guided
 from diffsde.likelihood import SOLVERS, settle_probe
 from diffsde.metrics.balls import COVERAGE
-from diffsde.runs import densities, folder, jobs, measures, report, sample
+from diffsde.runs import densities, folder, jobs, measures, report, sample, sample_setup
 from diffsde.runs.densities import Plan, Solving
 from diffsde.runs.judging import Job, Samples, finish
 from diffsde.runs.measures import Real
-from diffsde.runs.sample import SampleConfig
-from diffsde.runs.train import TrainConfig
+from diffsde.runs.sample_setup import SampleConfig
+from diffsde.runs.train_setup import TrainConfig
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import positive
@@ -113,7 +113,7 @@ def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if theirs.get("measurement") is not None:
             raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
-    return sample.settle(config)
+    return sample_setup.settle(config)
 
 
 def drawing_knobs() -> list[str]:
@@ -162,7 +162,7 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
     own, draws = chosen
     samples: sample.Job | Samples | None
     if own.samples is not None:
-        field, dataset, origin = sample.load_field(draws)
+        field, dataset, origin = sample_setup.load_field(draws)
         samples = read_samples(Path(own.samples), field.shape)
         draws = dataclasses.replace(draws, n=len(samples.x))
         labels = samples.y

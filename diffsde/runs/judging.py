@@ -21,7 +21,7 @@ from diffsde.runs.classifiers import judge
 from diffsde.runs.densities import Plan
 from diffsde.runs.measures import Figures, Real, Seen
 from diffsde.runs.quality import figures, judged, off
-from diffsde.runs.sample import SampleConfig
+from diffsde.runs.sample_setup import SampleConfig, describe
 from diffsde.types import Key
 
 
@@ -92,7 +92,7 @@ def finish(job: Job) -> float:
     for name, arrays in record.arrays.items():
         folder.write(job.out / f"{name}.npz", partial(np.savez, **arrays))  # type: ignore[arg-type]
     folder.write_json(job.out / "summary.json", summary)
-    record.rows += [(name.replace("_", " "), sample.shown_figure(value)) for name, value in record.figures.items()]
+    record.rows += [(name.replace("_", " "), report.shown_figure(value)) for name, value in record.figures.items()]
     report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
     return off(judged(summary)[1])
 
@@ -108,8 +108,8 @@ def get_samples(job: Job, record: Record) -> Samples | None:
     drawn = sample.simulated([job.samples])
     how = sample.how_drawn(job.samples, drawn.found[0])
     record.summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
-    record.rows.append(("samples", f"{how['n']:,} with {sample.describe(job.config)}"))
-    record.rows.append(("steps", sample.described_steps(how)))
+    record.rows.append(("samples", f"{how['n']:,} with {describe(job.config)}"))
+    record.rows.append(("steps", report.described_steps(how)))
     record.arrays["samples"] = sample.sample_arrays(job.samples, drawn.found[0].x)
     return Samples(np.asarray(drawn.found[0].x), record.arrays["samples"].get("y"))
 

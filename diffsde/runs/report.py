@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -96,3 +97,32 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def described_steps(how: dict[str, Any]) -> str:
+    cost = f"{how['nfe']} evaluations of the field a sample"
+    if "nfe_max" in how:
+        cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
+    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
+
+
+BESIDE = {  # what a figure is shown beside, where its dict has it
+    "exact": "exact",
+    "true": "of the true law",
+    "real": "real ones",
+    "measurement": "the measurement alone",
+    "truth": "the truth",
+}
+
+
+def shown_figure(figure: dict[str, float]) -> str:
+    text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
+    if "error" in figure:
+        text += f" +- {figure['error']:.4f}"
+    for name, what in BESIDE.items():
+        if name in figure:
+            text += f"  ({what}: {figure[name]:.4f})"
+    if "floor" in figure:
+        size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
+        text += f"  ({size}: {figure['floor']:.2g})"
+    return text

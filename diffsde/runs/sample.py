@@ -13,115 +13,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import empirical, ensembles
-from diffsde.build import read, valid_last, valid_seed
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde import ensembles
+from diffsde.build import read
+from diffsde.datasets import Dataset
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
-from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
-from diffsde.inverse import MMPS, Measurement, Posterior
+from diffsde.fields import Field
+from diffsde.inverse import MMPS
 from diffsde.layouts import Layout, member_layout, spread, spread_members
-from diffsde.paths import GaussianPath
-from diffsde.rails import instability, likelihood_instability, settle_last, takes_sigma
+from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, off, prior
-from diffsde.runs.train import named
-from diffsde.runs.trained import restore, restore_guide
-from diffsde.samplers import SAMPLERS, Grid, Sampler, simulate, simulate_compiled, times
+from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
+from diffsde.samplers import simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
-from diffsde.types import Array, Key, positive
-
-
-@dataclasses.dataclass(frozen=True)
-class SampleConfig:
-    """The knobs of configs/sample.yaml, which documents each."""
-
-    sampler: Sampler
-    grid: Grid
-    run: str
-    checkpoint: str
-    ema: float | None
-    n: int
-    steps: int | None
-    sigma: float | None
-    seed: int
-    labels: str | tuple[int, ...] | None
-    guidance: float | None
-    guidance_interval: tuple[float, ...]
-    guide: str | None
-    guide_checkpoint: str
-    coupled: bool
-    last: str
-    truth: str | None
-    measurements: int | None
-    save_every: int | None
-    keep: int | None
-    plots: bool
-    resume: bool
-    precision: str | None
-    devices: int | None
-    coordinator: str | None
-    processes: int | None
-    process: int | None
-    cache: bool
-    cache_dir: str | None
-    threads: int | None
-    dataset: Dataset | None = None
-    path: GaussianPath | None = None
-    measurement: Measurement | None = None
-    posterior: Posterior | None = None
-
-    def check(self) -> None:
-        positive(self, "n", "steps", "measurements", "save_every", "keep")
-        valid_seed(self.seed)
-        valid_last(self.last)
-        if self.sigma is not None and self.sigma < 0:
-            raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
-        takes_sigma(self.sampler, self.sigma)
-        self._check_guidance()
-        if self.coupled and not self.sampler.coupled:
-            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
-            raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
-        if self.keep is not None and self.save_every is None:
-            raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
-        for name in ("posterior", "truth", "measurements"):
-            if self.measurement is None and getattr(self, name) is not None:
-                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
-        if self.run == "oracle":
-            if self.checkpoint != "last" or self.ema is not None:
-                raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
-            if self.path is None or self.dataset is None:
-                raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
-            if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
-                raise ValueError(
-                    "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
-                    " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
-                )
-        elif self.path is not None or self.dataset is not None:
-            raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
-
-    def _check_guidance(self) -> None:
-        if isinstance(self.labels, str) and self.labels != "all":
-            raise ValueError(f"labels is '{self.labels}'; it must be all, or a list, e.g. labels=[0,1,2]")
-        if self.labels == ():
-            raise ValueError("labels is empty; give a list, e.g. labels=[0,1,2], or all")
-        interval = self.guidance_interval
-        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-            raise ValueError(f"guidance_interval is {list(interval)}; it must be [t0,t1] with 0 <= t0 <= t1 <= 1")
-        if self.guidance is None:
-            if self.guide is not None:
-                raise ValueError("guide says what guides; say how much with guidance, e.g. guidance=2")
-            if interval != (0, 1):
-                raise ValueError("guidance_interval says when to guide; say how much with guidance, e.g. guidance=2")
-        if self.guide is None:
-            if self.guide_checkpoint != "last":
-                raise ValueError("guide_checkpoint is of the run that guides; name it with guide=<run folder>")
-            if self.guidance is not None and self.labels is None:
-                raise ValueError(
-                    "guidance leans towards labels; say which, e.g. labels=[0,1,2] or labels=all (or guide=<run folder>)"
-                )
+from diffsde.types import Array, Key
 
 
 @dataclasses.dataclass
@@ -172,24 +79,6 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     why there is none.
     """
     return jobs.together(VERB, asked)
-
-
-def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with the folder that run=latest means now, and with the run's precision."""
-    config = with_run(config)
-    return config, with_precision(config)
-
-
-def with_run(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the folder that run=latest means now, so that what goes on later does not take another for it."""
-    return config | {"run": str(folder.latest())} if config.get("run") == "latest" else config
-
-
-def with_precision(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the run's precision where it gives none: float64 has to be switched on before anything is read."""
-    if config.get("precision") is not None or config.get("run") == "oracle":
-        return config
-    return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
 
 
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
@@ -328,8 +217,8 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
     report.table(
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
-            ("stretches" if chosen.sampler.adaptive else "steps", described_steps(how)),
-            *[(name.replace("_", " "), shown_figure(value)) for name, value in metrics.items()],
+            ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
+            *[(name.replace("_", " "), report.shown_figure(value)) for name, value in metrics.items()],
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             ("samples", report.shown(samples)),
             *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
@@ -346,114 +235,6 @@ def pictures_of(job: Job, x: Array) -> list[Path]:
         return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
     how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
     return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how), plots)
-
-
-def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
-    """The label of each sample (n,), those that were asked for in turn. Raises UserError for one that the field knows not."""
-    if chosen.labels is None:
-        return None
-    if not field.classes:
-        raise UserError(
-            "labels: this field knows none; train with dataset.conditional=true, or give guide=<a classifier>"
-        )
-    labels = range(field.classes) if chosen.labels == "all" else chosen.labels
-    for label in labels:
-        if not 0 <= int(label) < field.classes:
-            raise UserError(f"labels: {label} is not a label of this field; they are 0 to {field.classes - 1}")
-    return jnp.asarray(np.resize(np.asarray(labels, np.int32), chosen.n))
-
-
-def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
-    """The field, guided where that is asked for, the dataset it is compared with, and where it comes from."""
-    field, dataset, origin = load_unguided(chosen)
-    if chosen.guidance is None:
-        return field, dataset, origin
-    start, end = chosen.guidance_interval
-    how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
-    if chosen.guide is None:
-        if not field.classes:
-            raise UserError("guidance needs a conditional field; train with dataset.conditional=true, or give guide=")
-        return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
-    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision)
-    shape = guide.moments.mean.shape
-    if shape != field.shape:
-        raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
-    if not ensembles.equal(guide.path, field.path):
-        raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
-    shown = report.shown(Path(chosen.guide))
-    if isinstance(guide, LearnedField):
-        if guide.classes not in (0, field.classes):
-            raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
-        return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
-    if chosen.labels is None:
-        raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
-    known = field.classes or (dataset.mixture().weights.size if isinstance(dataset, MixtureDataset) else 0)
-    if known not in (0, guide.classes):
-        raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
-    return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
-
-
-def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
-    """The field itself, the dataset it is compared with, and where it comes from."""
-    if chosen.run == "oracle":
-        assert chosen.dataset is not None and chosen.path is not None
-        if isinstance(chosen.dataset, FiniteDataset):
-            points = chosen.dataset.points(chosen.dataset.load())
-            exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
-            return exact, chosen.dataset, f"the exact field of {len(points):,} points"
-        assert isinstance(chosen.dataset, MixtureDataset)
-        mixture = chosen.dataset.mixture()
-        return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
-    where = Path(chosen.run)
-    trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
-    if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
-        report.streamed(trained.dataset, trained.dataset.load())
-    if trained.label_dropout == 0 and (chosen.labels is None or (chosen.guidance is not None and chosen.guide is None)):
-        raise UserError(
-            "labels: this run was trained with label_dropout=0 and does not know how to do without a label; give labels=,"
-            " and guide= with guidance="
-        )
-    what = "the parameters" if chosen.ema == 0 else "the parameter average"
-    return field, trained.dataset, f"{what} at step {step} of {report.shown(where)} ({named(trained)})"
-
-
-def described_steps(how: dict[str, Any]) -> str:
-    cost = f"{how['nfe']} evaluations of the field a sample"
-    if "nfe_max" in how:
-        cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
-    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
-
-
-BESIDE = {  # what a figure is shown beside, where its dict has it
-    "exact": "exact",
-    "true": "of the true law",
-    "real": "real ones",
-    "measurement": "the measurement alone",
-    "truth": "the truth",
-}
-
-
-def shown_figure(figure: dict[str, float]) -> str:
-    text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
-    if "error" in figure:
-        text += f" +- {figure['error']:.4f}"
-    for name, what in BESIDE.items():
-        if name in figure:
-            text += f"  ({what}: {figure[name]:.4f})"
-    if "floor" in figure:
-        size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
-        text += f"  ({size}: {figure['floor']:.2g})"
-    return text
-
-
-def describe(config: dict[str, Any]) -> str:
-    """sampler=em sigma=0.5 and the like, from the config."""
-    sampler = config["sampler"]
-    diffusion = sampler.get("diffusion")
-    words = f"sampler={sampler['name']}"
-    if config["guidance"] is not None:
-        words += f" guidance={config['guidance']:g}"
-    return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")
 
 
 VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

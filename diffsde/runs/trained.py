@@ -17,7 +17,7 @@ from diffsde.nets import Graph, settle, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.fitting import best_step, read_log
-from diffsde.runs.train import TrainConfig, field_of, first
+from diffsde.runs.train_setup import TrainConfig, field_of, first
 from diffsde.types import Moments
 
 
