@@ -18,9 +18,8 @@ HYDRA_FLAGS = (
     " --resolve --run --shell-completion --version"
 ).split()
 MULTIRUN = {"-m", "--multirun"}
-VERBS = {
-    verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "evaluate", "explain")
-}  # each has a function of that name
+# Each has a function of that name.
+VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "evaluate", "explain")}
 
 # What a run that goes on under its own config may still be given, besides the knobs of the machine:
 FREE = ("checkpoint_every", "keep")

@@ -49,8 +49,8 @@ def stack_all(trees: Sequence[T]) -> T:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
-def member(tree: T, i: int) -> T:
-    """Member i of a tree whose leaves are all stacked."""
+def member(tree: T, i: int | slice | np.ndarray) -> T:
+    """Member i, or several of them, of a tree whose leaves are all stacked."""
     return jax.tree.map(lambda leaf: leaf[i], tree)
 
 

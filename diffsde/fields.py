@@ -52,6 +52,11 @@ class Field(abc.ABC):
         return self.output(x, t).noise
 
 
+def bound(field: Field, given: Any) -> Field:
+    """The field given that; as it is, bound already or not, where that is None."""
+    return field if given is None else field.bind(given)
+
+
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class OracleField(Field):

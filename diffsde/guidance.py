@@ -47,6 +47,11 @@ class Guided(Field):
         """What is predicted at (x, t) inside the interval."""
 
 
+def told(field: Field, label: Scalar | None) -> Field:
+    """The field given the label, where it is conditional; else as it is."""
+    return field.bind(label) if field.classes else field
+
+
 def extrapolated(away: Prediction, toward: Prediction, weight: Scalar) -> Prediction:
     """away + w (toward - away), which w = 1 leaves as `toward`. All four are affine in one another, and stay consistent."""
     return jax.tree.map(lambda a, b: a + weight * (b - a), away, toward)
@@ -84,8 +89,7 @@ class Autoguided(Guided):
     end: Scalar = 1.0
 
     def bind(self, given: Any) -> Field:
-        worse = self.worse.bind(given) if self.worse.classes else self.worse
-        return dataclasses.replace(self, field=self.field.bind(given), worse=worse)
+        return dataclasses.replace(self, field=self.field.bind(given), worse=told(self.worse, given))
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         return extrapolated(self.worse.output(x, t), self.field.output(x, t), self.weight)
@@ -138,8 +142,7 @@ class ClassifierGuided(Guided):
         return self.classifier.classes
 
     def bind(self, given: Scalar | None) -> Field:
-        field = self.field.bind(given) if self.field.classes else self.field
-        return dataclasses.replace(self, field=field, label=given)
+        return dataclasses.replace(self, field=told(self.field, given), label=given)
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         plain = self.field.output(x, t)

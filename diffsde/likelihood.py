@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from diffsde.datasets.dataset import HALF_RANGE
 from diffsde.errors import UserError
-from diffsde.fields import Field, divergence
+from diffsde.fields import Field, bound, divergence
 from diffsde.rails import finite_velocity
 from diffsde.samplers import Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
@@ -66,8 +66,7 @@ class ReversedFlow(Field):
     probe: Array | None = None
 
     def bind(self, given: Given) -> ReversedFlow:
-        field = self.field if given.label is None else self.field.bind(given.label)
-        return dataclasses.replace(self, field=field, probe=given.probe)
+        return dataclasses.replace(self, field=bound(self.field, given.label), probe=given.probe)
 
     def velocity(self, x: Array, t: Scalar) -> Array:
         point, t = x[:-1].reshape(self.field.shape), 1 - t

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from diffsde import mixtures, predictions
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, OracleField
+from diffsde.fields import EmpiricalField, Field, OracleField, bound
 from diffsde.inverse.operators import Operator, dense
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.types import Array, Prediction, Scalar, choice, register
@@ -44,8 +44,7 @@ class PosteriorField(Field):
 
     @final
     def bind(self, given: Observed) -> Field:
-        prior = self.prior if given.label is None else self.prior.bind(given.label)
-        return dataclasses.replace(self, prior=prior, y=given.y)  # type: ignore[type-var]  # every one is a dataclass
+        return dataclasses.replace(self, prior=bound(self.prior, given.label), y=given.y)  # type: ignore[type-var]  # every one is a dataclass
 
 
 class ApproximateField(PosteriorField):

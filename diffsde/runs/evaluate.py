@@ -15,7 +15,7 @@ from diffsde import likelihood
 from diffsde.build import name_of, read
 from diffsde.datasets import Dataset, FiniteDataset
 from diffsde.errors import UserError, suggestion
-from diffsde.fields import EmpiricalField, Field, LearnedField
+from diffsde.fields import EmpiricalField, Field, LearnedField, bound
 from diffsde.guidance import Guided
 from diffsde.likelihood import SOLVERS, settle_probe
 from diffsde.metrics.balls import COVERAGE
@@ -88,8 +88,8 @@ class EvaluateConfig:
         if self.tolerance is not None:
             solver = Adaptive(rtol=self.tolerance, atol=self.tolerance)
         steps = self.solver_steps or (1 if solver.adaptive else 50)
-        bound = field if labels is None else field.bind(jnp.asarray(labels[0]))
-        grid = likelihood.settle_end(bound, GRIDS[self.solver_grid]())
+        told = None if labels is None else jnp.asarray(labels[0])
+        grid = likelihood.settle_end(bound(field, told), GRIDS[self.solver_grid]())
         solving = Solving(solver, grid, steps, settle_probe(self.probe, field.shape))
         return Plan(self.n_test, labels, solving, self.dequantisations)
 

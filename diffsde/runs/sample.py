@@ -17,7 +17,7 @@ from diffsde import ensembles
 from diffsde.build import read
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.rails import instability, likelihood_instability, settle_last
@@ -98,8 +98,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     job = Job(
         config, chosen, out, field, dataset, origin, steps, grid, chosen.last, x0, labels, key_noise, key_true, problem
     )
-    tried = field if job.given is None else field.bind(jax.tree.map(lambda leaf: leaf[0], job.given))
-    job.last = settle_last(chosen.sampler, tried, grid, chosen.last)
+    job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
         report.warn(unstable)
     return job

@@ -30,7 +30,7 @@ from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.fitting import Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured
-from diffsde.runs.train_setup import TrainConfig, field_of, first, in_precision, known_floor, named, prepare
+from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 
 
@@ -176,7 +176,7 @@ def figure(job: Job, state: TrainState) -> float:
 
 def averaged(job: Job, state: TrainState) -> LearnedField:
     """The field of the first parameter average, which lies where the run's own numbers do."""
-    problem, params = job.run.problem, spread_parameters(job.run.layout, first(state.ema))
+    problem, params = job.run.problem, spread_parameters(job.run.layout, ensembles.member(state.ema, 0))
     return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
 
 

@@ -208,10 +208,6 @@ def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, c
     return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
 
 
-def first(ema: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], ema)
-
-
 def named(config: TrainConfig) -> str:
     """dataset=gmm path=ot objective=cfm and the like."""
     return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"

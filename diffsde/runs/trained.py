@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from diffsde import checkpoints, nets
 from diffsde.build import read
+from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
@@ -17,7 +18,7 @@ from diffsde.nets import Graph, settle, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.fitting import best_step, read_log
-from diffsde.runs.train_setup import TrainConfig, field_of, first
+from diffsde.runs.train_setup import TrainConfig, field_of
 from diffsde.types import Moments
 
 
@@ -98,9 +99,9 @@ def which_step(run_folder: Path, which: str, knob: str) -> int | None:
 def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
     """One of the saved parameter averages, or the parameters themselves."""
     if ema is None:
-        return first(state["ema"])
+        return member(state["ema"], 0)
     if ema in config.decays:
-        return jax.tree.map(lambda leaf: leaf[config.decays.index(ema)], state["ema"])
+        return member(state["ema"], config.decays.index(ema))
     if ema == 0:
         return state["params"]
     kept = ", ".join(f"{decay:g}" for decay in config.decays)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffsde.fields import Field
+from diffsde.ensembles import member
+from diffsde.fields import Field, bound
 from diffsde.samplers.chunks import chunks, fitting
 from diffsde.types import Array, Key, Scalar
 
@@ -131,12 +132,8 @@ def simulate(
     """
     if steps is not None and save_every is not None:
         raise ValueError("a trajectory's length is fixed when it is compiled: leave out steps and cut times instead")
-
-    def bound(given: Any) -> Field:
-        return field if given is None else field.bind(given)
-
     if chunk is None:
-        chunk = fitting(bound(jax.tree.map(lambda leaf: leaf[0], given)), x)
+        chunk = fitting(bound(field, member(given, 0)), x)
     parts = chunks(x.shape[0], chunk)
     given = jax.tree.map(parts.split, given)
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
@@ -150,16 +147,18 @@ def simulate(
 
     def advance(state: Any, keys: Array, given: Any, j: Scalar) -> Any:
         t, h = times[j], times[j + 1] - times[j]
-        return jax.vmap(lambda x, key, given: sampler.step(bound(given), x, t, h, noise(key, j)))(state, keys, given)
+        return jax.vmap(lambda x, key, given: sampler.step(bound(field, given), x, t, h, noise(key, j)))(
+            state, keys, given
+        )
 
     def finish(state: Any, keys: Array, given: Any) -> tuple[Array, Array | None]:
         t, h = times[count - 1], times[count] - times[count - 1]
         if last == "denoise":
             spent = sampler.spent(state)
-            end = jax.vmap(lambda state, given: bound(given).data(sampler.point(state), t))(state, given)
+            end = jax.vmap(lambda state, given: bound(field, given).data(sampler.point(state), t))(state, given)
             return end, None if spent is None else spent + 1
         if last == "mean":
-            state = jax.vmap(lambda x, given: sampler.step(bound(given), x, t, h, None))(state, given)
+            state = jax.vmap(lambda x, given: sampler.step(bound(field, given), x, t, h, None))(state, given)
         else:
             state = advance(state, keys, given, count - 1)
         return jax.vmap(sampler.point)(state), sampler.spent(state)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.fields import Field
+from diffsde.ensembles import member
+from diffsde.fields import Field, bound
 from diffsde.paths import coefficients
 from diffsde.runs.pictures.drawn import Drawn, beside
 from diffsde.samplers import Sampler, simulate_compiled
@@ -67,7 +68,7 @@ def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
             x,
             times,
             drawn.key,
-            rows_of(drawn.given, rows),
+            member(drawn.given, rows),
             last=drawn.last,
             save_every=save_every,
             keep=count,
@@ -81,16 +82,11 @@ def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
     theirs = run(other, compared)
     assert mine.trajectory is not None
     states = Trajectory(*map(jnp.asarray, mine.trajectory))
-    shown, data = denoised(drawn.field, states, rows_of(drawn.given, np.arange(followed)))
+    shown, data = denoised(drawn.field, states, member(drawn.given, slice(followed)))
     way = Way(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
     panels = {title: np.asarray(theirs.x if each is other else drawn.x)[:compared] for title, each in titles.items()}
     ode = np.asarray((theirs if sampler.stochastic else mine).x)
     return Companions(way, panels, Arcs(ends, ode[len(ode) - len(which) :].reshape(noise.shape)))
-
-
-def rows_of(given: Any, rows: np.ndarray) -> Any:
-    """What those samples are given."""
-    return jax.tree.map(lambda leaf: leaf[rows], given)
 
 
 def pairs(given: Any, n: int) -> np.ndarray:
@@ -131,7 +127,7 @@ def denoised(field: Field, states: Trajectory, given: Any) -> tuple[Array, Array
 
     def at(t: Scalar, x: Array) -> tuple[Array, Array]:
         c = coefficients(field.path, t)
-        data = jax.vmap(lambda x, given: (field if given is None else field.bind(given)).data(x, t))(x, given)
+        data = jax.vmap(lambda x, given: bound(field, given).data(x, t))(x, given)
         return x / jnp.maximum(1, jnp.hypot(c.alpha, c.beta)), jnp.where(c.beta > 0, data, x / c.alpha)
 
     return jax.lax.map(lambda state: at(*state), states)

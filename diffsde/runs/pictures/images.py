@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from diffsde.datasets import FiniteDataset
 from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
+from diffsde.ensembles import member
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import Field, bound
 from diffsde.metrics.neighbours import nearest
 from diffsde.plots import images as plots
 from diffsde.rails import settle_last
@@ -75,7 +76,7 @@ def learned(field: Field, key: Key) -> Figure:
     n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
     given = jnp.arange(n) % kinds if kinds else None
     grid = times(UniformGrid(), LEARNED_STEPS, field.path)
-    last = settle_last(sampler, field if given is None else field.bind(given[0]), grid, "auto")
+    last = settle_last(sampler, bound(field, member(given, 0)), grid, "auto")
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
     return overview(np.asarray(x), None if given is None else np.asarray(given))

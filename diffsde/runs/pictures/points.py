@@ -14,6 +14,7 @@ from matplotlib.animation import PillowWriter
 
 from diffsde import mixtures
 from diffsde.datasets import FiniteDataset, MixtureDataset, draw_many
+from diffsde.ensembles import member
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.plots import marginals as clouds
@@ -53,7 +54,6 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
-    told = jax.tree.map(lambda leaf: leaf[:CLOUD], drawn.given)
     runs: dict[str, Film] = {}
     for title, chosen in beside(sampler, Constant()).items():
         saved = simulate_compiled(
@@ -62,7 +62,7 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
             x0[:CLOUD],
             times,
             drawn.key,
-            told,
+            member(drawn.given, slice(CLOUD)),
             last=drawn.last,
             save_every=every,
             coupled=drawn.coupled and chosen.coupled,
