@@ -29,7 +29,7 @@ from diffsde.runs.train import train
 
 ORACLE = ["run=oracle", "dataset=digits", "path=ot"]
 QUICK = Recipe(steps=400)
-SMALL = ["net=mixer", "net.patch=2", "net.overlap=1", "net.width=16", "net.depth=1"]
+SMALL = ["net=mixer", "net.patch=4", "net.overlap=0", "net.width=8", "net.mix=8", "net.depth=1"]
 
 
 @pytest.fixture
