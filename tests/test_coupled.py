@@ -75,7 +75,7 @@ def test_paths_converge_strongly_with_order_one(sampler: Sampler, diffusion: Dif
     """The noise is additive, so every scheme that sees the increments alone has strong order 1; on a target of two modes."""
     law = Mixture(jnp.array([[-2.0], [1.5]]), jnp.array([[0.3], [1.0]]), jnp.array([0.4, 0.6]))
     field = OracleField(PATHS["vp"](), law, (1,))
-    x = jnp.linspace(-2, 2, 200)[:, None]
+    x = jnp.linspace(-2, 2, 100)[:, None]
 
     def end(sampler: Sampler, steps: int) -> jax.Array:
         return run(sampler, field, x, jnp.linspace(START, END, steps + 1), jax.random.key(3)).x

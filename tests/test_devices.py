@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffsde import checkpoints
+from diffsde.cli import main
+from tests.conftest import double_precision
 from tests.test_resume import DIFFSDE, two_processes
 
 TRAIN = ["train", "steps=60", "batch_size=64", "net.widths=[32,32]", "log_every=20", "optimizer.warmup=5"]
@@ -51,7 +54,7 @@ def test_eight_devices_train_what_one_does(words: list[str], alone: Path, tmp_pa
 def test_eight_devices_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
     """Samples and trajectories split over 8, which does not divide their number."""
     few = ["sample", f"run={alone}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false", "save_every=2"]
-    diffsde([*few, "hydra.run.dir=one"], tmp_path)
+    assert main([*few, f"hydra.run.dir={tmp_path / 'one'}"]) == 0
     diffsde([*few, "devices=8", "hydra.run.dir=eight"], tmp_path)
     for file in ("samples.npz", "trajectory.npz"):
         ours, theirs = (np.load(tmp_path / name / file)["x"] for name in ("eight", "one"))
@@ -69,7 +72,7 @@ def test_two_processes_train_and_sample_what_one_does(alone: Path, tmp_path: Pat
     assert json.loads((out / "summary.json").read_text())["devices"] == 2
     few = ["sample", f"run={out}", "n=101", "steps=6", "sampler=em", "sigma=0.5", "plots=false"]
     assert two_processes([*few, f"hydra.run.dir={drawn}"], slurm=True) == [0, 0]
-    diffsde([*few, "hydra.run.dir=one"], tmp_path)
+    assert main([*few, f"hydra.run.dir={tmp_path / 'one'}"]) == 0
     ours, theirs = (np.load(folder / "samples.npz")["x"] for folder in (drawn, tmp_path / "one"))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
@@ -138,17 +141,12 @@ def test_precision_is_that_of_the_products(precision: str, alone: Path, tmp_path
     diffsde([*TRAIN, f"precision={precision}", "hydra.run.dir=run"], tmp_path)
     ours, theirs = np.array(losses(tmp_path / "run")), np.array(losses(alone))
     apart = np.max(np.abs(ours / theirs - 1))
-    code = f"""
-import jax
-jax.config.update("jax_enable_x64", {precision == "float64"})
-from diffsde import checkpoints; from pathlib import Path
-print(checkpoints.load(Path("run/checkpoints"), print)[1]["state"]["params"]["layers/0/kernel"].dtype)
-"""
-    kept = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    with double_precision():  # to read either
+        kept = checkpoints.load(tmp_path / "run" / "checkpoints", pytest.fail)[1]["state"]["params"]
     if precision == "bfloat16":
-        assert 1e-5 < apart < 0.05 and kept.strip() == "float32"
+        assert 1e-5 < apart < 0.05 and kept["layers/0/kernel"].dtype == "float32"
     else:
-        assert 1e-5 < apart < 0.2 and kept.strip() == "float64"
+        assert 1e-5 < apart < 0.2 and kept["layers/0/kernel"].dtype == "float64"
     diffsde(["sample", "run=run", "n=50", "steps=4", "plots=false", "hydra.run.dir=drawn"], tmp_path)
     figure = json.loads((tmp_path / "drawn" / "summary.json").read_text())["metrics"]["within_mode_std"]["value"]
     assert 0.5 < figure < 20

@@ -193,7 +193,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
     s = float(moments.std)
     nats = (square / s**2 / 2 + math.log(s * math.sqrt(2 * math.pi))).mean()
     exact = nats / math.log(2) + math.log2(127.5)
-    asked = ["run=run", "metrics=[likelihood]", "n_test=360", "solver=heun", "solver_steps=50"]
+    asked = ["run=run", "metrics=[likelihood]", "n_test=360", "solver=heun", "solver_steps=24"]
     asked += [f"labels={labels or 'null'}"]
     if not conditional:
         config = here / "run" / "config.json"
@@ -327,7 +327,9 @@ def shapes(count: int, height: int, width: int) -> Examples:
     return Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32))
 
 
-@pytest.mark.parametrize(("size", "as_seen"), [((10, 27), (8, 28, 3)), ((40, 90), (16, 32, 3))])
+@pytest.mark.parametrize(
+    ("size", "as_seen"), [((10, 27), (8, 28, 3)), pytest.param((40, 90), (16, 32, 3), marks=pytest.mark.slow)]
+)
 def test_images_of_any_size(size: tuple[int, int], as_seen: tuple[int, ...]) -> None:
     assert classifier.seen_shape((*size, 3)) == as_seen
     data = shapes(400, *size)
