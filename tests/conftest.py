@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures
+from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
 from diffsde.runs import runtime
+from diffsde.samplers import simulate
+from diffsde.samplers.sampler import Sampler
 from diffsde.types import Coefficients
 
 REFERENCE = Path("reference", "gaussian_paths.json")
@@ -86,6 +89,20 @@ def _samples(mixture: Mixture, seed: int, count: int) -> jax.Array:
 def samples(mixture: Mixture, count: int = 20_000, seed: int = 0) -> np.ndarray:
     """Points of a mixture (count, d); one compiled program for all mixtures of one shape."""
     return np.asarray(_samples(mixture, seed, count))
+
+
+_simulate = jax.jit(simulate, static_argnames=("last", "coupled"))
+
+
+def ends(
+    sampler: Sampler, field: Field, x: jax.Array, grids: list[jax.Array], seed: int = 0, **words: Any
+) -> list[jax.Array]:
+    """Where each grid takes the points x (n, *shape); one compiled program for all, as they are padded to the longest."""
+    longest, key = max(map(len, grids)), jax.random.key(seed)
+    return [
+        _simulate(sampler, field, x, jnp.pad(grid, (0, longest - len(grid))), key, steps=len(grid) - 1, **words).x
+        for grid in grids
+    ]
 
 
 @pytest.fixture(params=list(EVERY_PATH))

@@ -19,6 +19,7 @@ from diffsde.samplers.exponential import Exponential
 from diffsde.samplers.multistep import DPMSolverPP2MSDE
 from diffsde.samplers.sampler import Sampler, brownian_path
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
+from tests.conftest import ends
 
 run = jax.jit(partial(simulate, last="step", coupled=True))
 START, END = 0.1, 0.9
@@ -77,11 +78,15 @@ def test_paths_converge_strongly_with_order_one(sampler: Sampler, diffusion: Dif
     field = OracleField(PATHS["vp"](), law, (1,))
     x = jnp.linspace(-2, 2, 100)[:, None]
 
-    def end(sampler: Sampler, steps: int) -> jax.Array:
-        return run(sampler, field, x, jnp.linspace(START, END, steps + 1), jax.random.key(3)).x
+    def at(sampler: Sampler, counts: list[int]) -> list[jax.Array]:
+        grids = [jnp.linspace(START, END, count + 1) for count in counts]
+        return ends(sampler, field, x, grids, seed=3, last="step", coupled=True)
 
-    truth, counts = end(StochasticHeun(diffusion), 1024), [16, 32, 64]
-    errors = [float(jnp.sqrt(jnp.mean((end(sampler, count) - truth) ** 2))) for count in counts]
+    counts = [16, 32, 64]
+    *found, truth = at(sampler, [*counts, 1024])
+    if not isinstance(sampler, StochasticHeun):
+        (truth,) = at(StochasticHeun(diffusion), [1024])
+    errors = [float(jnp.sqrt(jnp.mean((end - truth) ** 2))) for end in found]
     assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - 1) < 0.2, errors
 
 

@@ -30,6 +30,7 @@ from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sampler import Increment, Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
 from diffsde.types import Array, Moments, Prediction
+from tests.conftest import ends
 
 GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
 FIELD = OracleField(OT(), Ring().mixture(), (2,))
@@ -59,10 +60,8 @@ def test_ode_solvers_converge_with_their_order_on_every_path(sampler: Sampler, p
     x = path.beta(0.0) * jnp.linspace(-2, 2, 9)[:, None]
     truth = exact_flow(path, x, 0.0, 1.0)
     counts = [160, 320, 640] if path_name in ("ve", "edm") else [40, 80, 160]
-    errors = []
-    for count in counts:
-        end, *_ = run(sampler, gaussian_field(path), x, times(UniformGrid(), count, path), jax.random.key(0))
-        errors.append(float(jnp.sqrt(jnp.mean((end - truth) ** 2))))
+    found = ends(sampler, gaussian_field(path), x, [times(UniformGrid(), count, path) for count in counts])
+    errors = [float(jnp.sqrt(jnp.mean((end - truth) ** 2))) for end in found]
     assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
 
@@ -79,8 +78,8 @@ def test_the_published_errors_on_the_mixture(sampler: Sampler, table: dict[int, 
     field = OracleField(OT(), Ring().mixture(), (2,))
     x = jax.random.normal(jax.random.key(0), (10_000, 2))
     truth, *_ = run(RK4(), field, x, times(UniformGrid(), 200, OT()), jax.random.key(0))
-    for count, expected in table.items():
-        end, *_ = run(sampler, field, x, times(UniformGrid(), count, OT()), jax.random.key(0))
+    found = ends(sampler, field, x, [times(UniformGrid(), count, OT()) for count in table])
+    for end, (count, expected) in zip(found, table.items(), strict=True):
         rms = float(jnp.sqrt(jnp.mean(jnp.sum((end - truth) ** 2, axis=-1))))
         assert rms == pytest.approx(expected, rel=0.03, abs=0.0006), count
 
@@ -143,7 +142,8 @@ def remembering_errors(sampler: DPMSolverPP2MSDE, path: GaussianPath, counts: li
     @jax.vmap
     def parts(t: Array, h: Array, before: Array, known: Array) -> tuple[Array, Array, Array]:
         def step(x: float, value: float, key: Array | None) -> Array:
-            memory = Memory(jnp.full(1, x), jnp.array([[value], [0.0]]), jnp.stack([before, 0.0]), known)
+            places = jnp.stack([log_snr(path, before), 0.0])
+            memory = Memory(jnp.full(1, x), jnp.array([[value], [0.0]]), places, known)
             after = sampler.step(field, memory, t, h, key)
             return jnp.stack([after.x[0], after.values[0, 0]])
 
@@ -151,15 +151,14 @@ def remembering_errors(sampler: DPMSolverPP2MSDE, path: GaussianPath, counts: li
         a = jnp.stack([step(1.0, 0.0, None) - b, step(0.0, 1.0, None) - b], axis=1)
         return a, b, (step(0.0, 0.0, key) - b) / jax.random.normal(key, (1,))
 
-    errors = []
-    for count in counts:
-        grid = jnp.linspace(start, 0.95, count + 1)
-        places = jax.vmap(partial(log_snr, path))(grid)
-        before = jnp.concatenate([jnp.zeros(1), places[: count - 1]])
+    errors, grids = [], [np.linspace(start, 0.95, count + 1) for count in counts]
+    rows = [np.stack([grid[:-1], np.diff(grid), [grid[0], *grid[:-2]], np.arange(len(grid) - 1)]) for grid in grids]
+    t, h, before, done = np.concatenate(rows, axis=1)
+    found = [np.asarray(part) for part in parts(t, h, before, np.minimum(done, 2).astype(int))]
+    for each in zip(*(np.split(part, np.cumsum(counts)[:-1]) for part in found), strict=True):
         mean = np.array([float(law0.means[0, 0]), 0.0])
         covariance = np.diag([float(law0.variances[0, 0]), 0.0])
-        steps = parts(grid[:-1], jnp.diff(grid), before, jnp.minimum(jnp.arange(count), 2))
-        for a, b, c in zip(*(np.asarray(part) for part in steps), strict=True):
+        for a, b, c in zip(*each, strict=True):
             mean, covariance = a @ mean + b, a @ covariance @ a.T + np.outer(c, c)
         errors.append(abs(mean[0] - float(law1.means[0, 0])) + abs(covariance[0, 0] - float(law1.variances[0, 0])))
     return errors
@@ -177,18 +176,16 @@ def test_the_sde_solver_with_memory_converges_weakly(diffusion: Diffusion, path_
 FINEST = 512
 
 
-@partial(jax.jit, static_argnames="steps")
-def along(sampler: Sampler, field: OracleField, x: Array, noise: Array, steps: int) -> Array:
-    """Points taken from t = 0.1 to 0.9 along given noise (FINEST, n, 1), summed over each of fewer steps."""
-    times = jnp.linspace(0.1, 0.9, steps + 1)
-    wide = noise.reshape(steps, FINEST // steps, *x.shape).sum(1) / jnp.sqrt(FINEST // steps)
+@jax.jit
+def along(sampler: Sampler, field: OracleField, x: Array, brownian: Array, steps: int) -> Array:
+    """Points taken from t = 0.1 to 0.9 in steps of one size along given paths of the noise (FINEST + 1, n, 1)."""
+    width, h = FINEST // steps, 0.8 / steps
 
-    def advance(state: Any, part: tuple[Array, Array, Array]) -> tuple[Any, None]:
-        t, h, w = part
-        return jax.vmap(lambda x, w: sampler.step(field, x, t, h, Increment(w)))(state, w), None
+    def advance(j: Array, state: Any) -> Any:
+        increments = (brownian[(j + 1) * width] - brownian[j * width]) / jnp.sqrt(width)
+        return jax.vmap(lambda x, w: sampler.step(field, x, 0.1 + j * h, h, Increment(w)))(state, increments)
 
-    end, _ = jax.lax.scan(advance, jax.vmap(sampler.start)(x), (times[:-1], jnp.diff(times), wide))
-    return jax.vmap(sampler.point)(end)
+    return jax.vmap(sampler.point)(jax.lax.fori_loop(0, steps, advance, jax.vmap(sampler.start)(x)))
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +216,13 @@ def test_weak_order_on_a_mixture(
     law = Mixture(jnp.array([[-1.2], [1.0]]), jnp.array([[0.3], [0.6]]), jnp.array([0.4, 0.6]))
     field = OracleField(PATHS["vp"](), law, (1,))
     x = mixtures.sample(mixtures.marginal(law, coefficients(field.path, 0.1)), jax.random.key(1), 2**15)
-    noise = jax.random.normal(jax.random.key(2), (FINEST, *x.shape))
+    brownian = jnp.cumsum(jax.random.normal(jax.random.key(2), (FINEST, *x.shape)), axis=0)
+    brownian = jnp.concatenate([jnp.zeros((1, *x.shape)), brownian])
     if str(diffusion) not in fine:
-        fine[str(diffusion)] = along(StochasticHeun(diffusion), field, x, noise, FINEST)
+        fine[str(diffusion)] = along(StochasticHeun(diffusion), field, x, brownian, FINEST)
     truth, errors = fine[str(diffusion)], []
     for count in counts:
-        end = along(sampler, field, x, noise, count)
+        end = along(sampler, field, x, brownian, count)
         errors.append(abs(float(jnp.mean(end - truth))) + abs(float(jnp.mean(end**2 - truth**2))))
     assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
@@ -245,12 +243,10 @@ def test_every_ode_solver_converges_with_its_order(sampler: Sampler, x64: None) 
         path, Mixture(jnp.array([[-2.0], [1.5]]), jnp.array([[0.3], [1.0]]), jnp.array([0.4, 0.6])), (1,)
     )
     x = jnp.linspace(-2, 2, 41)[:, None]
-
-    def end(sampler: Sampler, count: int) -> Array:
-        return run(sampler, field, x, jnp.linspace(0.1, 0.9, count + 1), jax.random.key(0), last="step")[0]
-
-    truth, counts = end(RK4(), 1000), [60, 120, 240]
-    errors = [float(jnp.sqrt(jnp.mean((end(sampler, count) - truth) ** 2))) for count in counts]
+    counts = [60, 120, 240]
+    (truth,) = ends(RK4(), field, x, [jnp.linspace(0.1, 0.9, 1001)], last="step")
+    found = ends(sampler, field, x, [jnp.linspace(0.1, 0.9, count + 1) for count in counts], last="step")
+    errors = [float(jnp.sqrt(jnp.mean((end - truth) ** 2))) for end in found]
     assert abs(slope(counts[-2:], errors[-2:]) - sampler.order) < 0.15, errors
 
 
