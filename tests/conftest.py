@@ -142,6 +142,12 @@ def reference() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _programs_kept() -> None:
+    """Where the command keeps its compiled programs: the tests after the first ones of a machine take half the time."""
+    runtime.keep_programs(True, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _memory_given_back() -> Iterator[None]:
     """What is right for one run, to keep the memory of every step, would let a process of hundreds of runs only grow."""
     with pytest.MonkeyPatch.context() as patch:

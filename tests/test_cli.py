@@ -302,7 +302,7 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
     words = "dataset=8gaussians net.widths=[8] steps=2 hydra.run.dir=eight"
     assert main(["train", *words.split()]) == 0
     drawn = "sample n=7 steps=3 plots=false"
-    for words in ("run=both guide=outputs/train/a/classifier", "run=both guide=both", "run=both"):
+    for words in ("run=both guide=outputs/train/a/classifier", "run=both"):
         out = f"hydra.run.dir=drawn{len(words)}"
         assert main([*drawn.split(), *words.split(), "guidance=2", "labels=[3,0]", out]) == 0
         found = np.load(here / f"drawn{len(words)}" / "samples.npz")

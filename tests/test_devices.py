@@ -23,7 +23,7 @@ TRAIN = ["train", "steps=60", "batch_size=64", "net.widths=[32,32]", "log_every=
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run on one device."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    diffsde([*TRAIN, f"hydra.run.dir={out}"], out.parent)
+    assert main([*TRAIN, f"hydra.run.dir={out}"]) == 0
     return out
 
 
@@ -138,15 +138,15 @@ def test_precision_is_that_of_the_products(precision: str, alone: Path, tmp_path
     """bfloat16 stays near float32's losses but not on them, its parameters float32; float64 has numbers of its own, drawn
     in double precision, and its parameters are not float32's.
     """
-    diffsde([*TRAIN, f"precision={precision}", "hydra.run.dir=run"], tmp_path)
-    ours, theirs = np.array(losses(tmp_path / "run")), np.array(losses(alone))
-    apart = np.max(np.abs(ours / theirs - 1))
-    with double_precision():  # to read either
-        kept = checkpoints.load(tmp_path / "run" / "checkpoints", pytest.fail)[1]["state"]["params"]
+    run, drawn = tmp_path / "run", tmp_path / "drawn"
+    with double_precision():  # what the command switches is as it was afterwards
+        assert main([*TRAIN, f"precision={precision}", f"hydra.run.dir={run}"]) == 0
+        kept = checkpoints.load(run / "checkpoints", pytest.fail)[1]["state"]["params"]
+        assert main(["sample", f"run={run}", "n=50", "steps=4", "plots=false", f"hydra.run.dir={drawn}"]) == 0
+    apart = np.max(np.abs(np.array(losses(run)) / np.array(losses(alone)) - 1))
     if precision == "bfloat16":
         assert 1e-5 < apart < 0.05 and kept["layers/0/kernel"].dtype == "float32"
     else:
         assert 1e-5 < apart < 0.2 and kept["layers/0/kernel"].dtype == "float64"
-    diffsde(["sample", "run=run", "n=50", "steps=4", "plots=false", "hydra.run.dir=drawn"], tmp_path)
-    figure = json.loads((tmp_path / "drawn" / "summary.json").read_text())["metrics"]["within_mode_std"]["value"]
+    figure = json.loads((drawn / "summary.json").read_text())["metrics"]["within_mode_std"]["value"]
     assert 0.5 < figure < 20

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from diffsde import nets
 from diffsde.errors import UserError
-from diffsde.nets import MLP, NETS, Auto, apply, count, initialise, settle, structure
+from diffsde.nets import MLP, NETS, Auto, count, initialise, settle, structure
 from diffsde.nets.dit import DiT
 from diffsde.nets.layers import attend, normalise
 from diffsde.nets.mixer import Mixer
 from diffsde.nets.patches import cut, paste, waves
 from diffsde.nets.unet import UNet, convolve, double, group_normalise, halve
+
+apply = jax.jit(nets.apply, static_argnums=0)  # a network op by op is a hundred programs
 
 SHAPE = (8, 8, 2)
 SMALL: dict[str, Any] = {

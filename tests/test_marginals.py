@@ -42,7 +42,7 @@ FINITE_STEPS = {"ald": 250}
 NOT_HERE = ("langevin", "adaptive")  # langevin stops at t = 0.9 by design; adaptive has tests of its own
 
 
-@pytest.mark.parametrize("path_name", ["ot", "vp"])
+@pytest.mark.parametrize("path_name", ["ot", pytest.param("vp", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in NOT_HERE])
 def test_every_sampler_with_its_defaults(name: str, path_name: str) -> None:
     """As `diffsde sample sampler=NAME` takes it, but for the start, where alpha must not be 0."""
