@@ -691,11 +691,14 @@ def test_images_train_and_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     words = ["dataset=image_folder", "dataset.folder=mine", "dataset.flip=true"]
     quick = ["steps=20", "batch_size=16", "net.widths=[16]", "hydra.run.dir=run"]
     assert main(["train", *words, *quick]) == 0
-    assert main(["sample", "run=run", "n=30", "steps=4", "hydra.run.dir=learnt"]) == 0
+    assert main(["sample", "run=run", "n=30", "steps=4", "plots=false", "hydra.run.dir=learnt"]) == 0
     x = np.load("learnt/samples.npz")["x"]
     assert x.shape == (30, 3, 2, 1) and x.dtype == np.float32
     assert json.loads(Path("learnt/summary.json").read_text())["metrics"]["w2"]["points"] == 30
-    assert main(["sample", "run=oracle", *words, "path=ot", "n=200", "steps=40", "hydra.run.dir=exact"]) == 0
+    assert (
+        main(["sample", "run=oracle", *words, "path=ot", "n=200", "steps=40", "plots=false", "hydra.run.dir=exact"])
+        == 0
+    )
     x = np.load("exact/samples.npz")["x"][..., 0]
     every = np.concatenate([values, values[:, :, ::-1]]) / 127.5 - 1
     distance = np.abs(x[:, None] - every).max(axis=(2, 3))

@@ -179,9 +179,8 @@ def test_a_signal_in_the_last_steps_of_a_job_ends_the_sweep(here: Path, monkeypa
     assert [row["status"] for row in table(here / "sweep")] == ["done", "done"]
 
 
-@pytest.mark.parametrize(
-    "order", [pytest.param(("float32", "float64"), marks=pytest.mark.slow), ("float64", "float32")], ids="-".join
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [("float32", "float64"), ("float64", "float32")], ids="-".join)
 def test_precisions_in_one_batch(order: tuple[str, str], here: Path) -> None:
     """Each group under its own: the switch to 64 bits is of the whole process."""
     words = ["train", "-m", *TRAIN, f"precision={','.join(order)}", "hydra/launcher=batch"]
