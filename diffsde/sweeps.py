@@ -87,8 +87,8 @@ class BatchLauncher(Launcher):
         verb = str(configs[0].hydra.job.config_name)
         module = importlib.import_module(cli.VERBS[verb])
         plain = [cli.plain(config) for config in configs]
-        if not hasattr(module, "together"):
-            return
+        if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
+            return  # the latter are refused, each as its own job
         runtime.begin(plain[0])
         if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
             return

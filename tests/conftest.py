@@ -142,9 +142,12 @@ def reference() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _programs_kept() -> None:
-    """Where the command keeps its compiled programs: the tests after the first ones of a machine take half the time."""
-    runtime.keep_programs(True, None)
+def _programs_kept() -> Iterator[None]:
+    """In a folder that only tests use: on a machine that ran them before they take half the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(runtime.cache_home() / "tests"))
+        runtime.keep_programs(True, None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,10 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from diffsde.cli import main
+from diffsde.runs import runtime
 
 QUICK = ["steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
 
@@ -295,7 +297,7 @@ def test_an_image_run_whose_samples_cannot_be_drawn_is_still_whole(
 
 def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = "dataset=gmm dataset.conditional=true net.widths=[8] steps=2"
-    assert main(["train", *base.split(), "label_dropout=0", "hydra.run.dir=told"]) == 0
+    assert main(["train", *base.split(), "label_dropout=0", "seed=1", "hydra.run.dir=told"]) == 0
     assert main(["train", *base.split(), "hydra.run.dir=both"]) == 0
     words = "dataset=gmm objective=classifier net.widths=[8] steps=2 hydra.run.dir=outputs/train/a/classifier"
     assert main(["train", *words.split()]) == 0
@@ -307,8 +309,21 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
         assert main([*drawn.split(), *words.split(), "guidance=2", "labels=[3,0]", out]) == 0
         found = np.load(here / f"drawn{len(words)}" / "samples.npz")
         np.testing.assert_array_equal(found["y"], [3, 0, 3, 0, 3, 0, 3])
+    for name, words in (("worse", "run=both guide=told guidance=1"), ("plain", "run=both"), ("other", "run=told")):
+        assert main([*drawn.split(), *words.split(), "labels=[3,0]", f"hydra.run.dir={name}"]) == 0
+    worse, plain, other = (np.load(here / name / "samples.npz")["x"] for name in ("worse", "plain", "other"))
+    np.testing.assert_allclose(worse, plain, rtol=1e-4, atol=1e-4)  # w = 1 leaves nothing of the guide
+    assert np.abs(other - plain).max() > 1e-2
+    np.save(here / "points.npy", np.random.default_rng(0).normal(size=(20, 2)))
+    np.save(here / "y.npy", np.arange(20) % 2)
     capsys.readouterr()
     refused = {
+        "run=both guide=told guidance=2": "guide: 'told' was trained with label_dropout=0",
+        "run=oracle dataset=gmm path=vp labels=[1] guide=both guidance=2": "another path than the field",
+        "run=oracle dataset=mixture dataset.means=[[-1.0],[2.0]] dataset.stds=[0.3,0.5] path=ot labels=[1] guide=both"
+        " guidance=2": "is of points of shape (2,), the field of (1,)",
+        "run=oracle dataset=array dataset.file=points.npy dataset.labels=y.npy path=ot labels=[4] guidance=2"
+        " guide=outputs/train/a/classifier": "knows 11 labels, the field 2",
         "run=both labels=[11]": "they are 0 to 10",
         "run=both guidance=2": "say which",
         "run=told": "label_dropout=0",
@@ -322,3 +337,22 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
         assert main([*drawn.split(), *words.split()]) == 2, words
         error = capsys.readouterr().err
         assert why in error and error.count("\n") == 1, words
+
+
+def test_programs_are_kept_where_and_only_when_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process too, which has opened its cache at its first program."""
+    before = jax.config.jax_compilation_cache_dir
+
+    def compiles(x: float) -> None:
+        jax.jit(lambda y: y * x + 1).lower(2.0).compile()  # a constant of its own: another program
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
+    try:
+        for cache, where, folder in ((True, "given", "given"), (True, None, "jax"), (False, None, None)):
+            runtime.keep_programs(cache, where and str(tmp_path / where))
+            counts = {each: len(list((tmp_path / each).glob("*"))) for each in ("given", "jax")}
+            compiles(float(len(str(where))) + 0.1234)
+            now = {each: len(list((tmp_path / each).glob("*"))) for each in ("given", "jax")}
+            assert {each for each in now if now[each] > counts[each]} == ({folder} if folder else set())
+    finally:
+        runtime.keep_programs(True, before)

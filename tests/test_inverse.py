@@ -23,6 +23,7 @@ from diffsde.inverse.operators import BlockMean, Mask, Operator, dense, from_mat
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Observed, Posterior, conjugate_gradients
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
+from diffsde.plots import inverse as plots
 from diffsde.rails import likelihood_instability
 from diffsde.runs.inverse import Problem, pose, reconstruction_figures
 from diffsde.samplers import simulate_compiled, times
@@ -373,6 +374,28 @@ def test_sample_writes_the_problem_and_its_figures(tmp_path: Path, capsys: pytes
     swapped = [np.abs(saved["x"][i, :, :4] - saved["measured"][(i + 1) % 3, :, :4]).mean() for i in range(3)]
     assert max(own) < min(swapped)
     assert (out / "plots" / "posterior.png").stat().st_size > 10_000
+
+
+def test_samples_told_a_label_are_not_held_against_the_whole_laws_posterior(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    honest = plots.clouds
+
+    def clouds(*args: Any) -> Any:
+        shown.append(args[3])
+        return honest(*args)
+
+    monkeypatch.setattr(plots, "clouds", clouds)
+    words = (
+        "sample run=oracle dataset=gmm path=ot measurement=linear measurement.matrix=[[1.0,0.0]] n=32 steps=4".split()
+    )
+    for label, known in (("null", True), ("[3]", False)):
+        out = tmp_path / str(known)
+        assert main([*words, "measurements=2", f"labels={label}", f"hydra.run.dir={out}"]) == 0
+        found = json.loads((out / "summary.json").read_text())["metrics"]
+        assert ("w2" in found) == known and ("exact" in found["calibration"]) == known
+        assert {each is not None for each in shown.pop()} == {known}
 
 
 @pytest.mark.parametrize(

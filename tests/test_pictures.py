@@ -14,14 +14,15 @@ from matplotlib.image import imread
 
 from diffsde import empirical
 from diffsde.cli import main
-from diffsde.datasets import ArrayFile, Examples
+from diffsde.datasets import ArrayFile, Examples, Ring
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField
-from diffsde.paths import OT, VE, GaussianPath
+from diffsde.fields import EmpiricalField, OracleField
+from diffsde.guidance import Autoguided
+from diffsde.paths import OT, PATHS, VE, GaussianPath
 from diffsde.plots import images as plots
 from diffsde.runs.pictures import Drawn
 from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
-from diffsde.runs.pictures.images import learnt_from, overview, with_data
+from diffsde.runs.pictures.images import learnt_from, overview, prediction, with_data
 from diffsde.runs.quality import prior
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
@@ -87,7 +88,7 @@ FIGURES: dict[str, Figure] = {
     "grid": plots.grids({"": pictures(5)}, 3),
     "one": plots.grids({"a title much wider than the one image that it has": pictures(1), "b": pictures(1)}, 1),
     "classes": plots.by_class({"0": pictures(4), "a class with a long name": pictures(2)}),
-    "denoising": plots.denoising(np.linspace(0, 1, 6), pictures(6)[:, None], pictures(6)[:, None]),
+    "denoising": plots.denoising(np.linspace(0, 1, 6), pictures(6)[:, None], pictures(6)[:, None], "$D(x_t)$"),
     "interpolations": plots.interpolations(pictures(30).reshape(3, 10, 4, 4, 1), DEGREES, ["7", "", "1"]),
     "neighbours": plots.neighbours(pictures(2), pictures(4).reshape(2, 2, 4, 4, 1), np.array([[0.0, 1.5], [123.4, 9]])),
 }
@@ -328,6 +329,23 @@ def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[st
     found = np.rint(imread(here / "a" / "plots" / "samples.png")[..., :3] * 255).astype(np.uint8)
     expected = plots.mosaic(x, 5)
     assert (found[plots.SPACE : -plots.SPACE, plots.SPACE : -plots.SPACE] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("guided", "told", "name"),
+    [
+        (False, False, r"z\,|\,x_t]"),
+        (False, True, r"z\,|\,x_t, y]"),
+        (True, True, "D_w(x_t, y)"),
+        (True, False, "D_w(x_t)"),
+    ],
+)
+def test_a_guided_prediction_is_not_called_an_expectation(guided: bool, told: bool, name: str) -> None:
+    field = OracleField(PATHS["ot"](), Ring().mixture(), (2,))
+    shown = Autoguided(field, field, *map(jnp.asarray, (2.0, 0.0, 1.0))) if guided else field
+    x = jnp.zeros((3, 2))
+    how = Heun(), shown, Ring(), x, x, jnp.linspace(0, 1, 3), jax.random.key(0), "mean", False
+    assert prediction(Drawn(*how, jnp.arange(3) if told else None)).endswith(name + "$")
 
 
 CELL = 6 * plots.scale_of((6, 5, 3)) + plots.GAP, 5 * plots.scale_of((6, 5, 3)) + plots.GAP

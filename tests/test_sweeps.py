@@ -20,7 +20,8 @@ import yaml
 
 from diffsde import checkpoints, sweeps
 from diffsde.cli import main
-from diffsde.runs import report, runtime
+from diffsde.errors import UserError
+from diffsde.runs import report, runtime, train
 
 TRAIN = ["steps=40", "batch_size=32", "net.widths=[16]", "log_every=10"]
 DRAW = ["run=oracle", "dataset=gmm", "path=ot", "n=400", "steps=8", "plots=false"]
@@ -231,9 +232,11 @@ def test_a_sweep_in_a_linked_folder_is_run_once(here: Path, capsys: pytest.Captu
     assert "finished before" not in capsys.readouterr().out
 
 
-def test_run_is_not_of_a_sweep(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "-m", "run=x", "seed=0,1", *TRAIN, "hydra.sweep.dir=sweep"]) == 2
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=batch", "hydra.launcher.together=vmap"]], ids=str)
+def test_run_is_not_of_a_sweep(launcher: list[str], here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "run=x", "seed=0,1", *TRAIN, *launcher, "hydra.sweep.dir=sweep"]) == 2
     assert "run= goes on with one run" in capsys.readouterr().err
+    assert [row["status"] == "done" for row in table(here / "sweep")] == [False, False]
 
 
 def test_a_sample_folder_is_of_one_trajectory_and_one_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -257,6 +260,30 @@ def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: p
     error = capsys.readouterr().err
     assert "job 1 (lr=1e+30" in error and "try a smaller lr" in error and error.count("\n") == 1
     assert [row["status"] == "done" for row in table(here / "sweep")] == [True, False]
+
+
+def test_one_group_that_cannot_be_judged_does_not_stop_the_others(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Known before the first step, and found only when a checkpoint is scored."""
+    words = ["train", "-m", *TRAIN, "best=true", "hydra/launcher=batch", "hydra.launcher.together=vmap"]
+    early = ["objective=noise,cfm", "precondition=false", "metric=cross_entropy_gap", "hydra.sweep.dir=early"]
+    assert main([*words, *early]) == 2
+    assert "job 0" in (error := capsys.readouterr().err) and "grid.start" in error and error.count("\n") == 1
+    assert [row["status"] == "done" for row in table(here / "early")] == [False, True]
+    assert not (here / "early" / "0" / "checkpoints").exists()
+    honest, asked = train.figure, []
+
+    def figure(job: Any, state: Any) -> float:
+        asked.append(job)
+        if len(asked) == 1:
+            raise UserError("it cannot be judged")
+        return honest(job, state)
+
+    monkeypatch.setattr(train, "figure", figure)
+    assert main([*words, "path=ot,vp", "hydra.sweep.dir=late"]) == 2
+    assert "it cannot be judged" in capsys.readouterr().err
+    assert sorted(row["status"] == "done" for row in table(here / "late")) == [False, True]
 
 
 def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> None:

@@ -152,10 +152,12 @@ def by_class(groups: dict[str, np.ndarray]) -> Figure:
     return lines(list(groups.values()), list(groups), [])
 
 
-def denoising(times: np.ndarray, states: np.ndarray, data: np.ndarray) -> Figure:
-    """x_t over E[z|x_t], both (m, k, H, W, C), along the times (m,): two lines for each of k samples."""
+def denoising(times: np.ndarray, states: np.ndarray, data: np.ndarray, name: str) -> Figure:
+    """x_t over the prediction of the data, its name beside it, both (m, k, H, W, C), along the times (m,): two lines for
+    each of k samples.
+    """
     rows = [each[:, i] for i in range(states.shape[1]) for each in (states, data)]
-    labels = ["$x_t$", r"$\mathrm{E}[z\,|\,x_t]$"] * states.shape[1]
+    labels = ["$x_t$", name] * states.shape[1]
     return lines(rows, labels, stamps(times), [GAP, SPACE] * states.shape[1])
 
 

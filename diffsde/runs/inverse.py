@@ -144,7 +144,9 @@ def reconstruction_figures(
     if least > 1:
         variance = np.mean([np.sum(part.var(axis=0, ddof=1)) for part in parts])
         distance = np.mean(np.sum((mean - truth) ** 2, axis=tuple(range(1, truth.ndim))))
-        found["calibration"] = {"value": float(np.sqrt((1 + 1 / least) * variance / distance)), "exact": 1.0}
+        found["calibration"] = {
+            "value": float(np.sqrt((1 + 1 / least) * variance / distance)),
+        } | ({"exact": 1.0} if exact else {})
     return found
 
 
@@ -164,8 +166,13 @@ def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, d
     }
 
 
-def draw_reconstructions(problem: Problem, x: Array, dataset: Dataset, key: Key, out: Path) -> list[Path]:
-    """posterior.png: images beside what was measured, or points in the plane; of other shapes none."""
+def draw_reconstructions(
+    problem: Problem, x: Array, dataset: Dataset, key: Key, out: Path, exact: bool = True
+) -> list[Path]:
+    """posterior.png: images beside what was measured, or points in the plane; of other shapes none.
+
+    exact: beside the exact posterior where it is known, which is not that of samples that were told labels.
+    """
     k = min(SHOWN, len(problem.truth))
     truth = np.asarray(problem.truth[:k])
     mine = [np.asarray(x[i :: len(problem.truth)]) for i in range(k)]
@@ -177,11 +184,11 @@ def draw_reconstructions(problem: Problem, x: Array, dataset: Dataset, key: Key,
         picture = plots.reconstructions(truth, measured, known > 0.5, [part[:count] for part in mine], mine)
         return [save_figure(out / "posterior.png", picture)]
     if truth.shape[1:] == (2,):
-        laws = [law(problem, dataset, i) for i in range(k)]
-        exact = [
+        laws = [law(problem, dataset, i) if exact else None for i in range(k)]
+        true = [
             None if each is None else np.asarray(mixtures.sample(each, jax.random.fold_in(key, i), 2000))
             for i, each in enumerate(laws)
         ]
         data = np.asarray(draw_many(dataset, dataset.load(), key, 4000))
-        return [save_figure(out / "posterior.png", plots.clouds(data, truth, mine, exact))]
+        return [save_figure(out / "posterior.png", plots.clouds(data, truth, mine, true))]
     return []

@@ -105,7 +105,8 @@ def get_samples(job: Job, record: Record) -> Samples | None:
         record.summary["n"] = len(job.samples.x)
         record.rows.append(("samples", f"{len(job.samples.x):,} of {report.shown(Path(str(job.config['samples'])))}"))
         return job.samples
-    drawn = sample.simulated([job.samples])
+    with report.working("sampling"):
+        drawn = sample.simulated([job.samples])
     how = sample.how_drawn(job.samples, drawn.found[0])
     record.summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
     record.rows.append(("samples", f"{how['n']:,} with {describe(job.config)}"))

@@ -26,7 +26,7 @@ REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over:
 # Numbers in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each.
 NUMBERS = 2**23
 MEASURED = 10_000  # samples, and
-MEASURED_STEPS = 100  # steps of Heun's method that a metric during training is measured with
+MEASURED_BY, MEASURED_STEPS = Heun(), 100  # what a metric during training is measured with
 
 METRICS = {
     "loss": "the mean training loss over the last tenth of the steps",
@@ -62,13 +62,18 @@ def off(figure: dict[str, float]) -> float:
     return figure["value"] if target is None else abs(figure["value"] - target)
 
 
+def settled(field: Field) -> tuple[Array, str]:
+    """The times and the last step of `measured`. Raises UserError for a field that cannot be sampled over them."""
+    grid = times(UniformGrid(), MEASURED_STEPS, field.path)
+    return grid, settle_last(MEASURED_BY, field, grid, "auto")
+
+
 def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
     """That figure of 10,000 samples, by Heun's method in 100 steps."""
-    sampler, key_prior, key_noise, key_true = Heun(), *jax.random.split(key, 3)
-    grid = times(UniformGrid(), MEASURED_STEPS, field.path)
-    last = settle_last(sampler, field, grid, "auto")
+    key_prior, key_noise, key_true = jax.random.split(key, 3)
+    grid, last = settled(field)
     x0 = prior(field.path, grid[0], field.shape, key_prior, MEASURED)
-    x = simulate_compiled(sampler, field, x0, grid, key_noise, last=last).x
+    x = simulate_compiled(MEASURED_BY, field, x0, grid, key_noise, last=last).x
     if name == "cross_entropy_gap":
         assert isinstance(dataset, MixtureDataset)
         return cross_entropy_gap(x, dataset.mixture(), key_true)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +42,11 @@ def streamed(dataset: FiniteDataset, part: Examples) -> None:
 
 def on_terminal() -> bool:
     return sys.stdout.isatty() and processes.leads()
+
+
+def working(what: str) -> AbstractContextManager[Any]:
+    """On a terminal a line that moves, while something works that has no steps to count."""
+    return Console().status(what) if on_terminal() else nullcontext()
 
 
 class Steps:
@@ -81,6 +87,8 @@ def table(title: str, rows: list[tuple[str, str]]) -> None:
     """A short two-column table."""
     if on_terminal():
         grid = Table(title=title, show_header=False, title_justify="left")
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")  # a path that is cut off could not be copied
         for name, value in rows:
             grid.add_row(name, value)
         Console().print(grid)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
 from diffsde.build import read
@@ -81,11 +82,17 @@ def mesh(devices: int | None) -> Mesh | None:
 
 
 def keep_programs(cache: bool, cache_dir: str | None) -> None:
-    """Turn JAX's persistent compilation cache on or off for this process."""
-    jax.config.update("jax_enable_compilation_cache", cache)
+    """Turn JAX's persistent compilation cache on or off for this process, in cache_dir; None: where JAX's own environment
+    variable says, or in the cache of the user.
+    """
+    wanted: dict[str, Any] = {"jax_enable_compilation_cache": cache}
     if cache:
-        jax.config.update("jax_compilation_cache_dir", cache_dir or str(cache_home() / "programs"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        where = cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_home() / "programs")
+        wanted |= {"jax_compilation_cache_dir": where, "jax_persistent_cache_min_compile_time_secs": 0.0}
+    if any(getattr(jax.config, name) != value for name, value in wanted.items()):
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # which is opened once, at a process's first program
 
 
 def cache_home() -> Path:

@@ -115,7 +115,8 @@ class Batch(NamedTuple):
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
-    batch = simulated(group)
+    with report.working("sampling"):
+        batch = simulated(group)
     return [jobs.outcome(finish, job, found, batch) for job, found in zip(group, batch.found, strict=True)]
 
 
@@ -210,7 +211,8 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
     if trajectory is not None:
         kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
-    pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
+    with report.working("drawing pictures"):
+        pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -231,7 +233,7 @@ def pictures_of(job: Job, x: Array) -> list[Path]:
     """The pictures of the samples x, written."""
     chosen, plots = job.chosen, job.out / "plots"
     if job.problem is not None:
-        return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots)
+        return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots, exact=job.labels is None)
     how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
     return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how), plots)
 

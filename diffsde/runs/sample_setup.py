@@ -142,22 +142,24 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
     if chosen.guide is None:
         if not field.classes:
-            raise UserError("guidance needs a conditional field; train with dataset.conditional=true, or give guide=")
+            raise UserError("guidance needs a conditional field" + unlabelled(chosen))
         return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
-    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision)
+    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision, chosen.labels is not None)
     shape = guide.moments.mean.shape
     if shape != field.shape:
         raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
     if not ensembles.equal(guide.path, field.path):
         raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
     shown = report.shown(Path(chosen.guide))
+    if chosen.guide_checkpoint != "last":
+        shown += f" at checkpoint {chosen.guide_checkpoint}"
     if isinstance(guide, LearnedField):
         if guide.classes not in (0, field.classes):
             raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
         return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
     if chosen.labels is None:
         raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
-    known = field.classes or (dataset.mixture().weights.size if isinstance(dataset, MixtureDataset) else 0)
+    known = field.classes or dataset.classes(dataset.load())
     if known not in (0, guide.classes):
         raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
     return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
@@ -192,14 +194,22 @@ def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
     if chosen.labels is None:
         return None
     if not field.classes:
-        raise UserError(
-            "labels: this field knows none; train with dataset.conditional=true, or give guide=<a classifier>"
-        )
+        raise UserError("labels: this field knows none" + unlabelled(chosen))
     labels = range(field.classes) if chosen.labels == "all" else chosen.labels
     for label in labels:
         if not 0 <= int(label) < field.classes:
             raise UserError(f"labels: {label} is not a label of this field; they are 0 to {field.classes - 1}")
     return jnp.asarray(np.resize(np.asarray(labels, np.int32), chosen.n))
+
+
+def unlabelled(chosen: SampleConfig) -> str:
+    """What to do where a field knows no labels."""
+    how = (
+        "the exact field knows those of mixtures only"
+        if chosen.run == "oracle"
+        else "train with dataset.conditional=true"
+    )
+    return f"; {how}, or give guide=<a classifier>"
 
 
 def describe(config: dict[str, Any]) -> str:

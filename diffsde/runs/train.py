@@ -29,7 +29,7 @@ from diffsde.plots.loss import loss_curve
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.fitting import Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
-from diffsde.runs.quality import measured
+from diffsde.runs.quality import measured, settled
 from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 
@@ -86,6 +86,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
     fresh = spread_parameters(layout, start(run, params))
+    if chosen.metric != "loss":  # what cannot be judged is said before it is trained
+        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes))
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes)
     state = member.resume(fresh, layout)
     if step := int(state.step):
@@ -152,9 +154,9 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
 
     try:
         state = fit(program, run, state, [job.member for job in group], plan, score, stream)
-    except UserError:
+    except UserError as error:
         if not all(job.member.failed for job in group):  # each of which says why
-            raise
+            return [job.member.failed or error for job in group]
     outcomes: list[jobs.Outcome] = []
     for i, job in enumerate(group):
         if job.member.failed:

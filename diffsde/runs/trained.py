@@ -53,9 +53,16 @@ def restore(
     return found.config, field_of(found.config, found.moments, found.graph, found.params, found.classes), found.step
 
 
-def restore_guide(run_folder: Path, which: str = "last", precision: str | None = None) -> LearnedField | Classifier:
-    """What guides a field: a worse one, or a classifier."""
+def restore_guide(
+    run_folder: Path, which: str = "last", precision: str | None = None, told: bool = True
+) -> LearnedField | Classifier:
+    """What guides a field: a worse one, or a classifier. told: samples have labels, which a field may need."""
     found = restore_network(run_folder, None, which, precision, "guide")
+    if not told and found.classes and found.config.label_dropout == 0 and not found.classifies:
+        raise UserError(
+            f"guide: '{run_folder}' was trained with label_dropout=0 and does not know how to do without a label;"
+            " give labels="
+        )
     if found.classifies:
         return Classifier(found.config.path, found.params, found.moments, found.graph, found.classes)
     return field_of(found.config, found.moments, found.graph, found.params, found.classes)

@@ -17,6 +17,7 @@ from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
+from diffsde.guidance import Guided
 from diffsde.metrics.neighbours import nearest
 from diffsde.plots import images as plots
 from diffsde.rails import settle_last
@@ -55,18 +56,25 @@ def draw_images(drawn: Drawn, out: Path) -> list[Path]:
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     figures = {
         "samples.png": overview(x, labels),
-        "denoising.png": plots.denoising(way.times[at], way.x[at, :STRIPS], way.data[at, :STRIPS]),
+        "denoising.png": plots.denoising(way.times[at], way.x[at, :STRIPS], way.data[at, :STRIPS], prediction(drawn)),
         "ode_or_sde.png": plots.grids(others.panels, square(next(iter(others.panels.values())))),
     }
     if len(others.arcs.ends):
         names = [""] * len(others.arcs.ends) if labels is None else [str(labels[i]) for i in others.arcs.ends[:, 0]]
         figures["interpolations.png"] = plots.interpolations(others.arcs.x, DEGREES, names)
     figures |= with_data(drawn, x[: side**2])
-    titles = {"$x_t$": way.x, r"$\mathrm{E}[z\,|\,x_t]$": way.data}
+    titles = {"$x_t$": way.x, prediction(drawn): way.data}
     film = plots.film(titles, way.times, square(way.x[0]))
     save_film = partial(film.save, writer=PillowWriter(fps=16))
     pictures = [save_figure(out / name, figure) for name, figure in figures.items()]
     return [*pictures, folder.write(out / "forming.gif", save_film)]
+
+
+def prediction(drawn: Drawn) -> str:
+    """What the field says of the data: an expectation, given the label where there is one; guided, D_w is none."""
+    if isinstance(drawn.field, Guided):
+        return "$D_w(x_t, y)$" if labels_of(drawn) is not None else "$D_w(x_t)$"
+    return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_of(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
 
 
 def learned(field: Field, key: Key) -> Figure:
