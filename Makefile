@@ -64,5 +64,6 @@ wheel-test: $(READY) ## build the wheel, install it in an empty venv and use it 
 
 clean: ## remove .venv, caches and build products; outputs/ stays
 	@echo "== removing .venv, caches and build products"
+	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/diffsde/tests"
 	@rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
