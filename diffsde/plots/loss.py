@@ -15,7 +15,7 @@ def loss_curve(losses: list[float], chunk: int, steps: int, floor: float | None,
     values = np.asarray(losses)
     axis = axes[0, 0]
     axis.plot(at, values, color=INK, lw=1.3, label="training loss")
-    axis.set(xlabel="step", title=title)
+    axis.set(xlabel="step", ylabel="mean loss", title=title)
     tail = values[len(values) // 10 :]
     low, high = float(tail.min()), float(tail.max())
     if floor is not None:

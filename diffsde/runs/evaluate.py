@@ -68,9 +68,7 @@ class EvaluateConfig:
         positive(self, "n_test", "solver_steps", "dequantisations")
         for name in self.metrics or ():
             if name not in METRICS:
-                raise ValueError(
-                    f"metrics: '{name}' is not one{suggestion(name, METRICS)}; there are {', '.join(METRICS)}"
-                )
+                raise ValueError(f"metrics: '{name}' is not one{suggestion(name, METRICS)}")
         if self.metrics == () or len(set(self.metrics or ())) < len(self.metrics or ()):
             raise ValueError(
                 f"metrics is {list(self.metrics or ())}; name each that is wanted once, e.g. metrics=[likelihood]"

@@ -163,8 +163,8 @@ def read_backend(folder: Path) -> str:
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:
     """The config of a verb's folder. Raises UserError for a folder that is not one; knob: the word that named it."""
     if not folder.is_dir():
-        others = ", latest or oracle" if knob == "run" else ""
-        raise UserError(f"{knob}: there is no folder '{folder}'; give a run folder{others}")
+        what, others = "run" if verb == "train" else verb, ", latest or oracle" if knob == "run" else ""
+        raise UserError(f"{knob}: there is no folder '{folder}'; give a {what} folder{others}")
     if not (folder / "config.json").exists():
         raise UserError(f"{knob}: '{folder}' is not a run folder (it has no config.json)")
     content = _read(folder)
