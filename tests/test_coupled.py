@@ -58,21 +58,16 @@ def test_increments_are_brownian() -> None:
 # edm's churn is a normal a step too, but at another time; `sample` refuses it like the others
 NOT_COUPLED = [name for name, kind in SAMPLERS.items() if kind.stochastic and not kind.coupled and name != "edm"]
 ONE, BUMP = Constant(1.0), Bump(1.5)
-STRONG = [
+LONG = [
     (EulerMaruyama(ONE), ONE),
     (StochasticHeun(ONE), ONE),
-    (Exponential(BUMP), BUMP),
     (DPMSolverPP2MSDE(BUMP), BUMP),
+    (ReverseDiffusion(), Memoryless()),
 ]
+STRONG = [(Exponential(BUMP), BUMP), *(pytest.param(*each, marks=pytest.mark.slow) for each in LONG)]
 
 
-LONG = [
-    pytest.param(*each, marks=pytest.mark.slow)
-    for each in [STRONG[0], STRONG[1], STRONG[3], (ReverseDiffusion(), Memoryless())]
-]
-
-
-@pytest.mark.parametrize(("sampler", "diffusion"), [STRONG[2], *LONG], ids=str)
+@pytest.mark.parametrize(("sampler", "diffusion"), STRONG, ids=str)
 def test_paths_converge_strongly_with_order_one(sampler: Sampler, diffusion: Diffusion, x64: None) -> None:
     """The noise is additive, so every scheme that sees the increments alone has strong order 1; on a target of two modes."""
     law = Mixture(jnp.array([[-2.0], [1.5]]), jnp.array([[0.3], [1.0]]), jnp.array([0.4, 0.6]))
@@ -83,7 +78,8 @@ def test_paths_converge_strongly_with_order_one(sampler: Sampler, diffusion: Dif
         grids = [jnp.linspace(START, END, count + 1) for count in counts]
         return ends(sampler, field, x, grids, seed=3, last="step", coupled=True)
 
-    counts, found = [16, 32, 64], at(sampler, [16, 32, 64])
+    counts = [16, 32, 64]
+    found = at(sampler, counts)
     (truth,) = at(StochasticHeun(diffusion), [1024])
     errors = [float(jnp.sqrt(jnp.mean((end - truth) ** 2))) for end in found]
     assert abs(-np.polyfit(np.log(counts), np.log(errors), 1)[0] - 1) < 0.2, errors
