@@ -18,6 +18,9 @@ from diffsde.datasets.streaming import part
 from diffsde.errors import UserError
 from diffsde.types import choice, is_number
 
+HELD_BYTES = (
+    1 << 27
+)  # of a file that is streamed, at most, for it to be read whole: as much as the part of a larger one
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
 
@@ -89,8 +92,11 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Source:
             " numpy.save(file, numpy.ascontiguousarray(x))"
         )
 
+    whole = np.array(values) if values.nbytes <= HELD_BYTES else None  # then no call a row
+
     def read(rows: np.ndarray) -> Examples:
-        return Examples(_compact(_points(_rows(values, rows), dataset.file, rows)), None if y is None else y[rows])
+        taken = _rows(values, rows) if whole is None else whole[rows]
+        return Examples(_compact(_points(taken, dataset.file, rows)), None if y is None else y[rows])
 
     return Source(len(values), 0 if y is None else int(y.max()) + 1, read)
 

@@ -1,10 +1,13 @@
-"""Examples that stay on the disk: the batches of a run's steps in the order of grain, read while the device computes."""
+"""Examples that stay on the disk: the batches of a run's steps in an order of epochs, read while the device computes."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 
 import jax
@@ -20,8 +23,11 @@ PART_BYTES, PART_EXAMPLES = (
     1 << 27,
     1 << 14,
 )  # of the part that is held in memory: a standard error of std/128 for the mean
+PERMUTED_WHOLE = 1 << 22  # examples at most whose order of an epoch is held in memory, 16 MiB
+PERMUTED_AT_ONCE = 1 << 14  # examples at least that are put in order together: many epochs of data that are fewer
 READ_AT_ONCE = 64  # examples that one thread reads of the part
 THREADS = 16  # that read, at most
+ENDLESS = 1 << 62  # steps
 
 
 def require() -> None:
@@ -67,8 +73,44 @@ def batches(source: Source, seed: int, batch_size: int, rank: int = 0, ranks: in
     """
     import grain
 
-    order = grain.MapDataset.range(source.size).seed(seed).shuffle().repeat()
-    return order.batch(batch_size // ranks, batch_fn=np.array)[rank::ranks].map(source.read)
+    share = batch_size // ranks
+    if source.size > PERMUTED_WHOLE:  # grain finds the place of an example without the order of the others
+        order = grain.MapDataset.range(source.size).seed(seed).shuffle().repeat()
+        return order.batch(share, batch_fn=np.array)[rank::ranks].map(source.read)
+    rows = shuffled(source.size, seed)
+
+    def read(step: int) -> Examples:
+        begin = step * batch_size + rank * share
+        return source.read(rows(begin, begin + share))
+
+    return grain.MapDataset.range(ENDLESS).map(read)
+
+
+def shuffled(size: int, seed: int) -> Callable[[int, int], np.ndarray]:
+    """The examples at the places from `begin` to before `end` of the row of all epochs, (end - begin,); for any threads.
+
+    Epochs are put in order a block at a time: with uniform 64-bit keys, of Philox with the key (seed, block), the order
+    that sorts them is a uniform permutation. grain's order is a cipher of 16 bits and more, applied to an example again
+    and again until it falls below `size`: 218 times each for 300 examples.
+    """
+    epochs = max(1, PERMUTED_AT_ONCE // size)
+    one_at_a_time, keep = Lock(), lru_cache(maxsize=2)(partial(permutations, size, epochs, seed))
+
+    def rows(begin: int, end: int) -> np.ndarray:
+        length, pieces = size * epochs, []
+        for block in range(begin // length, (end - 1) // length + 1):
+            with one_at_a_time:  # else each thread that waits for a block would make it
+                order = keep(block)
+            pieces.append(order[max(0, begin - block * length) : end - block * length])
+        return np.concatenate(pieces).astype(np.int64)
+
+    return rows
+
+
+def permutations(size: int, epochs: int, seed: int, block: int) -> np.ndarray:
+    """(epochs * size,) uint32: in each of `epochs` pieces every number below `size` once."""
+    keys = np.random.Philox(key=np.array([seed, block], np.uint64)).random_raw(epochs * size)
+    return np.argsort(keys.reshape(epochs, size), axis=1).astype(np.uint32).reshape(-1)
 
 
 class Stream:
