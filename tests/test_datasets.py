@@ -193,14 +193,14 @@ def saved(folder: Path, name: str, values: np.ndarray = TABLE) -> str:
 def test_files_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     """Each kind of file gives its rows, in order, as float32."""
     Path(saved(tmp_path, name.lower())).rename(tmp_path / name)
-    rows = ArrayFile(file=str(tmp_path / name)).load().x
+    rows = ArrayFile(standardise=False, file=str(tmp_path / name)).load().x
     assert rows.dtype == jnp.float32
     np.testing.assert_array_equal(rows, np.float32(TABLE))
 
 
 def test_draws_are_rows(tmp_path: Path) -> None:
     """What is drawn from an array is its rows exactly, first and last among them, all equally often."""
-    dataset = ArrayFile(file=saved(tmp_path, "x.npy"))
+    dataset = ArrayFile(standardise=False, file=saved(tmp_path, "x.npy"))
     assert point_shape(dataset, dataset.load()) == (2,)
     drawn = np.float32(points(dataset))
     which = np.argmax(np.all(drawn[:, None] == np.float32(TABLE), axis=-1), axis=1)
@@ -212,7 +212,7 @@ def test_draws_are_rows(tmp_path: Path) -> None:
 def test_points_of_any_numbers(tmp_path: Path, dtype: type) -> None:
     """Points may be arrays of any shape, of floats, integers or booleans."""
     values = (np.arange(24).reshape(2, 3, 4) % 2).astype(dtype)
-    dataset = ArrayFile(file=saved(tmp_path, "x.npy", values))
+    dataset = ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", values))
     np.testing.assert_array_equal(dataset.load().x, values.astype(np.float32))
     assert point_shape(dataset, dataset.load()) == (3, 4)
 
@@ -222,21 +222,23 @@ def test_a_csv_may_have_a_header(tmp_path: Path, header: str) -> None:
     """A first line of words is skipped, and so are empty lines; without one no row is lost."""
     file = tmp_path / "x.csv"
     file.write_text(header + "1,2\n3,4\n\n5,6\n")
-    np.testing.assert_array_equal(ArrayFile(file=str(file)).load().x, [[1, 2], [3, 4], [5, 6]])
+    np.testing.assert_array_equal(ArrayFile(standardise=False, file=str(file)).load().x, [[1, 2], [3, 4], [5, 6]])
 
 
 def test_a_csv_column_is_one_dimensional_data(tmp_path: Path) -> None:
     """One number a line is n points of shape (1,)."""
     file = tmp_path / "x.csv"
     file.write_text("1\n2\n3\n")
-    assert ArrayFile(file=str(file)).load().x.shape == (3, 1)
+    assert ArrayFile(standardise=False, file=str(file)).load().x.shape == (3, 1)
 
 
 def test_an_archive_names_its_array(tmp_path: Path) -> None:
     """With several arrays `key` chooses; without it, or with another name, the names there are listed."""
     file = tmp_path / "x.npz"
     np.savez(file, first=TABLE, second=2 * TABLE)
-    np.testing.assert_array_equal(ArrayFile(file=str(file), key="second").load().x, np.float32(2 * TABLE))
+    np.testing.assert_array_equal(
+        ArrayFile(standardise=False, file=str(file), key="second").load().x, np.float32(2 * TABLE)
+    )
     refuses(ArrayFile(file=str(file)), "several arrays", "first, second")
     refuses(ArrayFile(file=str(file), key="third"), "no array 'third'", "first, second")
 
@@ -278,7 +280,7 @@ def test_rows_with_nan_are_counted_and_named(tmp_path: Path) -> None:
     """NaN and infinity are refused with their count and the first row."""
     values = np.ones((50, 2))
     values[7, 1], values[20, 0] = np.nan, np.inf
-    refuses(ArrayFile(file=saved(tmp_path, "x.npy", values)), "2 of 50 rows", "row 7")
+    refuses(ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", values)), "2 of 50 rows", "row 7")
     refuses(written(tmp_path, "x.csv", "a,b\n1,2\nnan,4\n"), "1 of 2 rows", "row 1")
 
 
@@ -381,7 +383,7 @@ def test_a_damaged_compressed_archive_is_refused(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_numbers_beyond_float32_are_refused(tmp_path: Path) -> None:
     """1e39 is finite in double precision and infinite on the device: it is refused like infinity."""
-    refuses(ArrayFile(file=saved(tmp_path, "x.npy", np.array([[1e39, 1.0], [2.0, 3.0]]))))
+    refuses(ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", np.array([[1e39, 1.0], [2.0, 3.0]]))))
 
 
 # Every dataset -------------------------------------------------------------------------------------------------------
@@ -401,7 +403,7 @@ def test_measured_moments_are_the_exact_ones(name: str) -> None:
 def test_measured_moments_of_an_array(tmp_path: Path) -> None:
     """For an array they are its own, though far from 0: float32 cancels nothing."""
     values = np.random.default_rng(0).normal(size=(1000, 4)) * 0.5 + 300.0
-    dataset = ArrayFile(file=saved(tmp_path, "x.npy", values))
+    dataset = ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", values))
     found = dataset.measure(dataset.load(), jax.random.key(1))
     np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-6)
     rows = np.float64(np.float32(values))

@@ -60,7 +60,7 @@ def as_samples(place: Path, x: Any, y: Any = None) -> str:
 def digits(count: int) -> tuple[Examples, Examples]:
     """Training images, and as many images for tests as those that figures are compared with."""
     data = DATASETS["digits"]()
-    test = data.test()
+    test = data.held_out()
     return data.load(), measures.take(test, measures.proportioned(test, count, None))
 
 
@@ -109,10 +109,10 @@ def test_noise_is_told_from_digits(here: Path) -> None:
 
 def test_samples_of_some_labels_are_compared_with_images_of_those(here: Path) -> None:
     data = DATASETS["digits"]()
-    fours = np.asarray(data.test().y) == 4
+    fours = np.asarray(data.held_out().y) == 4
     figures, _ = found(
         [
-            as_samples(here / "four", np.asarray(data.test().x)[fours], np.full(fours.sum(), 4)),
+            as_samples(here / "four", np.asarray(data.held_out().x)[fours], np.full(fours.sum(), 4)),
             "metrics=[balls,neighbours]",
         ],
         here / "out",
@@ -133,7 +133,7 @@ def test_real_images_have_the_samples_labels() -> None:
     np.testing.assert_array_equal(np.sort(near[:26]), labels)
     assert (near == 8).sum() == pytest.approx((near == 3).sum() * 20 / 6, abs=2) and (near == 8).sum() > 100
     assert len(set(real.rows.tolist())) == len(real.rows)
-    y = np.asarray(data.test().y)
+    y = np.asarray(data.held_out().y)
     able = [n for n in range(1, 100) if all((np.resize([3, 8], n) == k).sum() <= (y == k).sum() for k in (3, 8))]
     with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
         measures.beside(measures.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
@@ -188,7 +188,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
     train(composed("train", [*words, *SMALL, "steps=1", "batch_size=10", "lr=1e-12"]), here / "run")
     data = DATASETS["digits"](dequantise=True)
     moments = data.measure(data.load(), jax.random.key(0))
-    k, width = np.asarray(data.test().x, np.float64), 1 / 127.5
+    k, width = np.asarray(data.held_out().x, np.float64), 1 / 127.5
     square = (k * width - 1 - np.asarray(moments.mean)) ** 2 + width**2 / 12
     s = float(moments.std)
     nats = (square / s**2 / 2 + math.log(s * math.sqrt(2 * math.pi))).mean()
@@ -210,7 +210,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
         job = prepare(choose(asked), asked, here / "out", held)
     assert ("likelihood" in job.metrics) == conditional and job.metrics[0] == "frechet"
     assert ("not measured: likelihood: the run was trained on bytes" in capsys.readouterr().out) != conditional
-    digits_there = np.bincount(np.asarray(data.test().y))
+    digits_there = np.bincount(np.asarray(data.held_out().y))
     assert job.draws.n == (min(10 * count + label for label, count in enumerate(digits_there)) if conditional else 360)
 
 
@@ -382,4 +382,4 @@ def test_the_classifier_of_mnist(mnist: Path) -> None:
     """What the literature reaches with two convolutions."""
     data = DATASETS["mnist"]()
     eye = classifiers.judge("mnist", data.load())
-    assert (eye.look(np.asarray(data.test().x))[1] == np.asarray(data.test().y)).mean() > 0.99
+    assert (eye.look(np.asarray(data.held_out().x))[1] == np.asarray(data.held_out().y)).mean() > 0.99

@@ -172,11 +172,13 @@ def test_arrays_of_bytes_are_images(tmp_path: Path) -> None:
     for shape in ((4, 5, 6), (4, 5, 6, 1), (4, 5, 6, 3)):
         values = RNG.integers(0, 256, shape, dtype=np.uint8)
         np.save(tmp_path / "x.npy", values)
-        x = ArrayFile(file=str(tmp_path / "x.npy")).load().x
+        x = ArrayFile(standardise=False, file=str(tmp_path / "x.npy")).load().x
         np.testing.assert_array_equal(x, values.reshape(4, 5, 6, -1))
         assert x.dtype == jnp.uint8
     np.save(tmp_path / "x.npy", values[:, 0, 0])
-    np.testing.assert_array_equal(ArrayFile(file=str(tmp_path / "x.npy")).load().x, np.float32(values[:, 0, 0]))
+    np.testing.assert_array_equal(
+        ArrayFile(standardise=False, file=str(tmp_path / "x.npy")).load().x, np.float32(values[:, 0, 0])
+    )
     np.save(tmp_path / "x.npy", np.zeros((4, 3, 32, 32), np.uint8))
     refused(ArrayFile(file=str(tmp_path / "x.npy")).load, "x.npy", "(4, 3, 32, 32)", "channels, the last axis")
 
@@ -228,7 +230,7 @@ def test_mnist_is_mnist(mnist: Path) -> None:
     split's count of each digit, as published.
     """
     data = MNIST()
-    arrays, test = data.load(), data.test()
+    arrays, test = data.load(), data.held_out()
     assert arrays.x.shape == (60_000, 28, 28, 1) and test.x.shape == (10_000, 28, 28, 1)
     pixels = np.asarray(arrays.x) / np.float32(255)
     assert pixels.mean(dtype=float) == pytest.approx(0.1307, abs=5e-5)
@@ -501,7 +503,7 @@ def test_digits_are_scikit_learns() -> None:
     sklearn = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not here: pip install 'diffsde[digits]'")
     theirs = sklearn.load_digits()
     data = Digits()
-    train, test = data.load(), data.test()
+    train, test = data.load(), data.held_out()
     assert len(train.x) == 1437 and len(test.x) == 360 and data.classes(train) == 10
     ours = np.concatenate([train.x, test.x])[..., 0]
     np.testing.assert_array_equal(np.round(ours / 255 * 16), theirs.images)

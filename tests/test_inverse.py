@@ -365,7 +365,7 @@ def test_sample_writes_the_problem_and_its_figures(tmp_path: Path, capsys: pytes
     from diffsde.datasets import Digits
 
     saved = np.load(out / "samples.npz")
-    np.testing.assert_allclose(saved["truth"], np.asarray(Digits().test().x[:3]) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(saved["truth"], np.asarray(Digits().held_out().x[:3]) / 127.5 - 1, atol=1e-6)
     assert not saved["measured"][:, :, 4:].any()
     rest = saved["x"][:, :, :4] - saved["measured"][np.arange(12) % 3][:, :, :4]
     summary = json.loads((out / "summary.json").read_text())

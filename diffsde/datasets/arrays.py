@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.scaling import LARGEST, Scaling, check_resolution, measured, to_model
 from diffsde.datasets.streaming import part
 from diffsde.errors import UserError
-from diffsde.types import choice, is_number
+from diffsde.types import Key, Moments, choice, is_number
 
-HELD_BYTES = (
-    1 << 27
-)  # of a file that is streamed, at most, for it to be read whole: as much as the part of a larger one
+HELD_BYTES = 1 << 27  # of a file that is streamed, at most, for it to be read whole
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
 
@@ -31,14 +33,20 @@ class ArrayFile(FiniteDataset):
     file: .npy (n, *shape), .npz (the array named `key`, its only one, or `x`), .csv (numbers, an optional header line).
     Bytes (uint8) of shape (n, H, W) or (n, H, W, C) are images. labels: a .npy of whole numbers (n,), the classes 0, 1,
     ...; an .npz may have them itself, as `y`.
-    standardise: subtract the mean and divide by the std of each coordinate (left alone where it is constant).
+    standardise: the model sees (x - mean)/std of each coordinate (of each channel of images in floats, a coordinate that is
+    constant being centred alone), and everything comes back in the file's own units; images in bytes have a scale already.
+    mean, std: of each coordinate, where other numbers than the measured ones are to be taken off and divided by.
+    test: points that are kept from training, a file like `file`, or the share of its rows that is set apart at random.
     stream: the rows of a .npy stay on the disk, and training reads each step's when it comes to them.
     """
 
     file: str = ""
     key: str = ""
     labels: str = ""
-    standardise: bool = False
+    standardise: bool = True
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    test: str = ""
     flip: bool = False
     dequantise: bool = False
     conditional: bool = False
@@ -51,39 +59,92 @@ class ArrayFile(FiniteDataset):
             raise ValueError(f"labels is '{self.labels}'; it must be a .npy file")
         if self.stream and Path(self.file).suffix.lower() != ".npy":
             raise ValueError(f"stream=true needs a .npy file, and file is '{self.file}'; write it with numpy.save")
-        if self.stream and self.standardise:
-            raise ValueError("standardise needs every row in memory; standardise the file itself, or say stream=false")
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise ValueError("mean and std go together, a number for each coordinate, e.g. mean=[5,0] std=[1,0.1]")
+        if self.mean is not None and not self.standardise:
+            raise ValueError("standardise=false takes nothing off and divides by nothing; leave out mean and std")
+        if self.std is not None and min(self.std, default=0) < 0:
+            raise ValueError(f"std is {list(self.std)}; it must be positive, or 0 where a coordinate is constant")
+        if is_number(self.test) and not 0 < float(self.test) < 1:
+            raise ValueError(f"test is {self.test}; it must be a file, or the share of the rows, between 0 and 1")
 
     def load(self) -> Examples:
-        return _load(self, self._stamps())
+        return _load(self, self._stamps(), _float())
 
     def source(self) -> Source:
-        return _source(self, self._stamps())
+        return _source(self, self._stamps(), _float())
+
+    def held_out(self) -> Examples:
+        if not self.test:
+            raise UserError("dataset=array has no test split; say dataset.test=0.1 (the share of the rows) or =FILE")
+        return _held_out(self, self._stamps(), _float())
+
+    def scaling(self, shape: tuple[int, ...]) -> Scaling | None:
+        if self.mean is None or self.std is None:
+            return _scaling(self, self._stamps(), _float())
+        if len(self.mean) not in (math.prod(shape), *(shape[-1:] if len(shape) == 3 else ())):
+            raise UserError(
+                f"dataset.mean has {len(self.mean)} numbers; the points of '{self.file}' have shape {shape}"
+            )
+        each = shape if len(self.mean) == math.prod(shape) else shape[-1:]
+        mean, std = (np.array(numbers, np.float64).reshape(each) for numbers in (self.mean, self.std))
+        return Scaling(mean, std)
+
+    def scaled_by(self, scaling: Scaling) -> ArrayFile:
+        mean, std = (tuple(each.ravel().tolist()) for each in scaling)
+        return dataclasses.replace(self, mean=mean, std=std)
+
+    def measure(self, arrays: Examples, key: Key) -> Moments:
+        shape = np.shape(arrays.x)[1:]
+        scaling = self.scaling(shape)
+        if scaling is None or self.mean is not None or scaling.mean.shape != shape:
+            return super().measure(arrays, key)
+        varying = float(np.mean(scaling.std > 0))  # by construction, of all rows, also where `arrays` is a part of them
+        return Moments(jnp.zeros(shape), jnp.sqrt(varying))
 
     def _stamps(self) -> tuple[Any, ...]:
-        files = [Path(name) for name in (self.file, self.labels) if name]
-        for knob, path in zip(("file", "labels"), files, strict=False):
+        named = {"file": self.file, "labels": self.labels, "test": "" if is_number(self.test) else self.test}
+        files = {knob: Path(name) for knob, name in named.items() if name}
+        for knob, path in files.items():
             if not path.is_file():
-                kinds = "a .npy, .npz or .csv" if knob == "file" else "a .npy"
+                kinds = "a .npy" if knob == "labels" else "a .npy, .npz or .csv"
                 raise UserError(f"dataset.{knob}: '{path}' is not a file; give the path of {kinds} file")
-        return stamp(files)
+        return stamp(files.values())
+
+
+def _float() -> type:
+    """What points are held in: float64 where the process computes in it."""
+    return np.float64 if jax.config.read("jax_enable_x64") else np.float32
 
 
 @lru_cache(maxsize=2)
-def _load(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Examples:
+def _load(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     if dataset.stream:
-        return part(_source(dataset, stamps))
+        return part(_source(dataset, stamps, dtype))
     values, y = _opened(dataset)
-    x = _points(values, dataset.file)
-    if dataset.standardise:
-        std = x.std(axis=0)
-        varies = np.ptp(x, axis=0) > 0  # the std of equal numbers may be their rounding
-        x = np.where(varies, (x - x.mean(axis=0)) / np.where(varies, std, 1), 0)
-    return jax.tree.map(jnp.asarray, Examples(_compact(x), y))
+    rows = _split(dataset, len(values))[0]
+    return jax.tree.map(jnp.asarray, _examples(dataset, values[rows], y, rows, _scaling(dataset, stamps, dtype)))
 
 
 @lru_cache(maxsize=2)
-def _source(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Source:
+def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
+    values, y = _opened(dataset)
+    rows: Any = _split(dataset, len(values))[1]
+    if not is_number(dataset.test):
+        shape, bytes_ = values.shape[1:], _is_images(values, dataset.file)
+        values, y = _opened(dataclasses.replace(dataset, file=dataset.test, labels="", stream=False))
+        rows = slice(None)
+        if values.shape[1:] != shape or _is_images(values, dataset.test) != bytes_:
+            raise UserError(
+                f"dataset.test: '{dataset.test}' has {values.dtype} of shape {values.shape}; its points must be like those"
+                f" of '{dataset.file}', of shape {shape}"
+            )
+    taken = values[rows] if isinstance(rows, slice) else _taken(values, rows)
+    return jax.tree.map(jnp.asarray, _examples(dataset, taken, y, rows, _scaling(dataset, stamps, dtype)))
+
+
+@lru_cache(maxsize=2)
+def _source(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Source:
     values, y = _opened(dataset)
     assert isinstance(values, np.memmap)
     if not values.flags.c_contiguous:
@@ -91,14 +152,84 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...]) -> Source:
             f"dataset.stream: '{dataset.file}' is in Fortran order, its rows are scattered; write it again with"
             " numpy.save(file, numpy.ascontiguousarray(x))"
         )
-
+    kept, scaling = _split(dataset, len(values))[0], _scaling(dataset, stamps, dtype)
+    size = len(values) if isinstance(kept, slice) else len(kept)
     whole = np.array(values) if values.nbytes <= HELD_BYTES else None  # then no call a row
 
     def read(rows: np.ndarray) -> Examples:
+        rows = rows if isinstance(kept, slice) else kept[rows]
         taken = _rows(values, rows) if whole is None else whole[rows]
-        return Examples(_compact(_points(taken, dataset.file, rows)), None if y is None else y[rows])
+        return _examples(dataset, taken, y, rows, scaling)
 
-    return Source(len(values), 0 if y is None else int(y.max()) + 1, read)
+    return Source(size, 0 if y is None else int(y.max()) + 1, read)
+
+
+@lru_cache(maxsize=4)
+def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scaling | None:
+    """The affine map of the rows that are trained on. Raises UserError for numbers that the types cannot tell apart."""
+    values, _ = _opened(dataset)
+    if _is_images(values, dataset.file):
+        return None
+    shape = values.shape[1:]
+    if dataset.mean is not None:
+        return dataset.scaling(shape)
+    found = measured(
+        _blocks(values, _split(dataset, len(values))[0], dataset.file),
+        per_channel=dataset.standardise and len(shape) == 3 and shape[-1] <= CHANNELS,
+    )
+    where = f"dataset.file: '{dataset.file}'"
+    if not dataset.standardise:
+        mend = "say dataset.standardise=true" + ("" if dtype is np.float64 else ", or precision=float64")
+        check_resolution(found, dtype, where, mend)
+        return None
+    check_resolution(found, np.float64, where, "take an offset off in the file itself, in whole numbers")
+    return Scaling(found.mean, found.std)
+
+
+def _blocks(values: np.ndarray, rows: Any, file: str) -> Iterator[np.ndarray]:
+    """The points of these rows (a slice for all), in float64, a few at a time; of a file on the disk by one read each."""
+    size = max(1, PART // math.prod(values.shape[1:]))
+    kept = np.ones(len(values), bool) if isinstance(rows, slice) else np.isin(np.arange(len(values)), rows)
+    for begin in range(0, len(values), size):
+        block = slice(begin, begin + size)
+        here = np.flatnonzero(kept[block])
+        if len(here):
+            yield _points(_whole(values, block)[here], file, begin + here)
+
+
+def _whole(values: np.ndarray, block: slice) -> np.ndarray:
+    """Rows of an array; of a map by reading, since through it the pages would count as this process's memory."""
+    if not isinstance(values, np.memmap) or not values.flags.c_contiguous:
+        return values[block]
+    count = len(range(*block.indices(len(values)))) * math.prod(values.shape[1:])
+    offset = values.offset + block.start * values[0].nbytes
+    return np.fromfile(str(values.filename), values.dtype, count, offset=offset).reshape(-1, *values.shape[1:])
+
+
+def _split(dataset: ArrayFile, count: int) -> tuple[Any, np.ndarray]:
+    """Rows of the file for training and for tests, each in their order; a slice for all. Raises UserError for too few."""
+    if not is_number(dataset.test):
+        return slice(None), np.arange(0)
+    order = np.random.default_rng(0).permutation(count)
+    apart = round(float(dataset.test) * count)
+    if apart < 1 or count - apart < 2:
+        raise UserError(
+            f"dataset.test: {dataset.test} of {count} rows are {apart}, and {count - apart} are left to train on; there"
+            " must be 1 and 2 at least"
+        )
+    return np.sort(order[apart:]), np.sort(order[:apart])
+
+
+def _examples(
+    dataset: ArrayFile, values: np.ndarray, y: np.ndarray | None, rows: Any, scaling: Scaling | None
+) -> Examples:
+    """Rows of the file as they go to the device: bytes, or numbers in the model's units."""
+    x = _points(values, dataset.file, None if isinstance(rows, slice) else rows)
+    return Examples(x if x.dtype == np.uint8 else to_model(scaling, x), None if y is None else y[rows])
+
+
+def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return _rows(values, rows) if isinstance(values, np.memmap) else values[rows]
 
 
 def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
@@ -110,10 +241,6 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
         labels, _ = _read(Path(file), "", knob=named)
     y = None if labels is None else _validated_labels(labels, len(values), file, named)
     images = _is_images(values, dataset.file)
-    if images and dataset.standardise:
-        raise UserError(
-            "dataset.standardise: images in bytes are scaled to [-1, 1]; save numbers as float32 to standardise them"
-        )
     for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):
         if getattr(dataset, knob) and not images:
             raise UserError(
@@ -138,11 +265,6 @@ def _rows(values: np.memmap, rows: np.ndarray) -> np.ndarray:
             if os.preadv(file.fileno(), [place.data], values.offset + int(row) * place.nbytes) < place.nbytes:
                 raise UserError(f"dataset.file: '{values.filename}' has become shorter: it ends before row {row}")
     return taken
-
-
-def _compact(x: np.ndarray) -> np.ndarray:
-    """As it goes to the device: bytes, or float32."""
-    return x if x.dtype == np.uint8 else x.astype(np.float32)
 
 
 def _read(path: Path, key: str, stream: bool = False, knob: str = "file") -> tuple[np.ndarray, np.ndarray | None]:
@@ -229,10 +351,10 @@ def _validated_labels(labels: np.ndarray, count: int, file: str, knob: str) -> n
 
 def _validated(values: np.ndarray, file: str, rows: np.ndarray | None) -> np.ndarray:
     values = values.astype(np.float64)
-    bad = ~(np.abs(values.reshape(len(values), -1)) <= np.finfo(np.float32).max).all(axis=1)
+    bad = ~(np.abs(values.reshape(len(values), -1)) <= LARGEST).all(axis=1)
     if bad.any():
         first = bad.argmax() if rows is None else rows[bad].min()
         raise UserError(
-            f"dataset.file: '{file}' has NaN, infinity or numbers beyond float32 in {bad.sum()} of {len(values)} rows, first in row {first}"
+            f"dataset.file: '{file}' has NaN, infinity or numbers beyond {LARGEST:g} in {bad.sum()} of {len(values)} rows, first in row {first}"
         )
     return values

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import mixtures
+from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.types import Array, Key, Moments, Scalar
 
@@ -37,9 +38,19 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Any: ...
 
-    def test(self) -> Any:
+    def held_out(self) -> Any:
         """The arrays of the points that are kept from training, as `load` gives the others. Raises UserError for none."""
-        raise UserError("dataset: this one has no test split; mnist, fashion_mnist and digits have one")
+        raise UserError(
+            "dataset: this one has no test split; mnist, fashion_mnist and digits have one, array by dataset.test="
+        )
+
+    def scaling(self, shape: tuple[int, ...]) -> Scaling | None:
+        """The affine map to the user's own units, of points of this shape, where `load` gives them in others; else None."""
+        return None
+
+    def scaled_by(self, scaling: Scaling) -> Dataset:
+        """The same data under this map, that of the run which was trained on it, whatever the file's moments are by now."""
+        raise TypeError(f"{type(self).__name__} has no scaling")
 
     def least_variance(self) -> float:
         """The least variance of the data about the set that it lies near; 0, the worst a sampler can meet, where unknown."""

@@ -27,7 +27,7 @@ class Digits(FiniteDataset):
     def load(self) -> Examples:
         return _digits()[0]
 
-    def test(self) -> Examples:
+    def held_out(self) -> Examples:
         return _digits()[1]
 
 

@@ -77,7 +77,7 @@ class CollectionDataset(FiniteDataset):
     def load(self) -> Examples:
         return load_files(self.collection, self.collection.train, self.data_dir)
 
-    def test(self) -> Examples:
+    def held_out(self) -> Examples:
         return load_files(self.collection, self.collection.test, self.data_dir)
 
 

@@ -84,7 +84,7 @@ class Superresolution(Measurement):
         height, width, _ = image_shape(shape, "superresolution")
         if height % self.factor or width % self.factor:
             raise UserError(f"measurement.factor: {self.factor} divides not both sides of images of {height} x {width}")
-        return BlockMean(self.factor, shape)
+        return BlockMean(self.factor, shape, jnp.ones(shape[-1]))
 
 
 @choice
@@ -177,6 +177,6 @@ def measure(operator: Operator, noise: float, z: Array, key: Key) -> Array:
     def one(z: Array, key: Key) -> Array:
         y = operator.apply(z)
         eps = noise * jax.random.normal(key, y.shape, y.dtype)
-        return y + (operator.seen * eps if isinstance(operator, Mask) else eps)
+        return y + ((operator.seen != 0) * eps if isinstance(operator, Mask) else eps)
 
     return jax.vmap(one)(z, jax.random.split(key, len(z)))

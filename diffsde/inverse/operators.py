@@ -34,11 +34,15 @@ class Operator(abc.ABC):
     def gain(self) -> float:
         """The largest singular value of A."""
 
+    @abc.abstractmethod
+    def scaled(self, scale: np.ndarray) -> Operator:
+        """A diag(scale), of points whose coordinates are multiplied by scale (*shape,) before they are measured."""
+
 
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class Mask(Operator):
-    """What `seen` (*shape,), of zeros and ones, lets through; elsewhere y is 0 and has no noise."""
+    """What `seen` (*shape,) lets through, multiplied by it; where it is 0, y is 0 and has no noise."""
 
     seen: Array
 
@@ -46,31 +50,37 @@ class Mask(Operator):
         return self.seen * z
 
     def pseudo_inverse(self, y: Array) -> Array:
-        return self.seen * y
+        measured = self.seen != 0
+        return jnp.where(measured, y / jnp.where(measured, self.seen, 1), 0)
 
     @property
     def rank(self) -> int:
-        return int(np.asarray(self.seen).sum())
+        return int(np.count_nonzero(np.asarray(self.seen)))
 
     @property
     def gain(self) -> float:
-        return 1.0
+        return float(np.abs(np.asarray(self.seen)).max())
+
+    def scaled(self, scale: np.ndarray) -> Mask:
+        return Mask(self.seen * jnp.asarray(scale, self.seen.dtype))
 
 
 @partial(register, static=["factor", "shape"])
 @dataclasses.dataclass(frozen=True)
 class BlockMean(Operator):
-    """Images (H, W, C) to the means (H/f, W/f, C) of their f x f blocks."""
+    """Images (H, W, C) to the means (H/f, W/f, C) of their f x f blocks, each channel multiplied by `weight` (C,)."""
 
     factor: int
     shape: tuple[int, ...]
+    weight: Array
 
     def apply(self, z: Array) -> Array:
         height, width, channels = self.shape
         f = self.factor
-        return z.reshape(height // f, f, width // f, f, channels).mean(axis=(1, 3))
+        return (self.weight * z).reshape(height // f, f, width // f, f, channels).mean(axis=(1, 3))
 
     def pseudo_inverse(self, y: Array) -> Array:
+        y = jnp.where(self.weight != 0, y / jnp.where(self.weight != 0, self.weight, 1), 0)
         return jnp.repeat(jnp.repeat(y, self.factor, axis=0), self.factor, axis=1)
 
     @property
@@ -80,7 +90,13 @@ class BlockMean(Operator):
 
     @property
     def gain(self) -> float:
-        return 1 / self.factor
+        return float(np.abs(np.asarray(self.weight)).max()) / self.factor
+
+    def scaled(self, scale: np.ndarray) -> Operator:
+        each = np.broadcast_to(scale, self.shape)
+        if (each == each[0, 0]).all():
+            return dataclasses.replace(self, weight=self.weight * jnp.asarray(each[0, 0], self.weight.dtype))
+        return from_matrix(np.asarray(dense(self, self.shape, self.weight.dtype)) * each.ravel(), self.shape)
 
 
 @partial(register, static=["shape"])
@@ -105,6 +121,9 @@ class Matrix(Operator):
     @property
     def gain(self) -> float:
         return float(np.linalg.norm(np.asarray(self.matrix), 2))
+
+    def scaled(self, scale: np.ndarray) -> Matrix:
+        return from_matrix(np.asarray(self.matrix) * np.broadcast_to(scale, self.shape).ravel(), self.shape)
 
 
 def from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> Matrix:

@@ -43,12 +43,17 @@ def image(axis: Axes, picture: np.ndarray) -> None:
 
 
 def clouds(
-    data: np.ndarray, truth: np.ndarray, samples: list[np.ndarray], exact: list[np.ndarray | None], most: int = 4
+    data: np.ndarray,
+    truth: np.ndarray,
+    samples: list[np.ndarray],
+    exact: list[np.ndarray | None],
+    most: int = 4,
+    square: bool = True,
 ) -> Figure:
     """A panel for each of the first truths (k, 2): data (m, 2), draws of the exact posterior where known, and samples."""
     columns = min(most, len(truth))
     figure, axes = new_figure(3.5 * columns, 3.9, 1, columns)
-    extent = window(data)
+    extent = window(data, square=square)
     for i, axis in enumerate(axes.flat):
         axis.scatter(*data.T, s=1.5, color=GREY, alpha=0.2, linewidth=0, label="data")
         drawn = exact[i]

@@ -51,20 +51,33 @@ def new_figure(
     return figure, axes
 
 
-def window(points: np.ndarray, margin: float = 0.12) -> Extent:
-    """A square window about points (n, 2), robust to a few that are far away."""
-    low, high = np.quantile(points, [0.001, 0.999], axis=0)
-    centre, half = (low + high) / 2, (high - low).max() / 2 * (1 + 2 * margin)
-    return Extent(centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
+def window(points: np.ndarray, margin: float = 0.12, square: bool = True) -> Extent:
+    """A window about points (n, 2), robust to a few that are far away; square: as wide as it is high, in their units."""
+    low, high = np.quantile(points.astype(np.float64), [0.001, 0.999], axis=0)
+    sides = np.where(high > low, high - low, np.maximum(np.abs(low), 1) * 1e-6)
+    centre, half = (low + high) / 2, (sides.max() if square else sides) / 2 * (1 + 2 * margin)
+    (left, bottom), (right, top) = centre - half, centre + half
+    return Extent(left, right, bottom, top)
 
 
 def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha: float = 1.0) -> None:
     """A density as a heat map; the power brings out its tails."""
     values = (density.values / max(density.values.max(), 1e-300)) ** power
     axis.imshow(
-        values, extent=density.extent, origin="lower", cmap=cmap, vmin=0, vmax=1, alpha=alpha, interpolation="bilinear"
+        values,
+        extent=density.extent,
+        aspect="auto",
+        origin="lower",
+        cmap=cmap,
+        vmin=0,
+        vmax=1,
+        alpha=alpha,
+        interpolation="bilinear",
     )
 
 
 def frame(axis: Axes, extent: Extent) -> None:
-    axis.set(xlim=extent[:2], ylim=extent[2:], aspect="equal")
+    """The window, its two units of one length where it is square, else as square a picture all the same."""
+    ratio = (extent.right - extent.left) / (extent.top - extent.bottom)
+    axis.set(xlim=extent[:2], ylim=extent[2:], aspect=ratio)
+    axis.locator_params(axis="x", nbins=5)  # numbers of many digits would run into one another

@@ -13,6 +13,7 @@ import numpy as np
 from diffsde import likelihood, mixtures
 from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset
 from diffsde.datasets.dataset import dequantised
+from diffsde.datasets.scaling import Scaling, log_volume, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.runs import report, runtime
@@ -33,6 +34,10 @@ class Points(NamedTuple):
     labels: Array | None
     exact: np.ndarray | None
     bytes: bool
+
+    def own(self, scaling: Scaling | None) -> np.ndarray:
+        """x in the data's own units; bytes as they are."""
+        return np.asarray(self.x) if self.bytes else to_own(scaling, self.x)
 
 
 class Solving(NamedTuple):
@@ -55,7 +60,7 @@ class Plan(NamedTuple):
 
 def of_test(dataset: FiniteDataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
     """The test split, of these labels alone where there are any, and how many of it are taken; None: 200. Raises UserError."""
-    test = dataset.test()
+    test = dataset.held_out()
     if labels is not None:
         test = of_labels(test, labels, "the test split")
     count = min(200, len(test.x)) if asked is None else asked
@@ -89,9 +94,9 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
 
 
 def likelihood_figures(
-    field: Field, points: Points, plan: Plan, key: Key
+    field: Field, points: Points, plan: Plan, key: Key, scaling: Scaling | None = None
 ) -> tuple[Figures, dict[str, Any], np.ndarray]:
-    """The figures, what they took, and log p (n,) of every point, the mean over its dequantisations.
+    """The figures, what they took, and log p (n,) of every point in the data's own units, the mean over its dequantisations.
 
     change: what doubling the steps to these changed of the first tenth of the points: an idea of the solver's error.
 
@@ -130,7 +135,7 @@ def likelihood_figures(
         gained = log_p[0] - np.asarray(rough)
         scale = math.prod(field.shape) * math.log(2) if points.bytes else 1.0
         change = {"change": -float(gained.mean()) / scale}
-    mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0)
+    mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0) - log_volume(scaling, field.shape)
     if bad := int((~np.isfinite(mean)).sum()):
         raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
     told = {

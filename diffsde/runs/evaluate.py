@@ -14,6 +14,7 @@ import numpy as np
 from diffsde import likelihood
 from diffsde.build import name_of, read
 from diffsde.datasets import Dataset, FiniteDataset
+from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.errors import UserError, suggestion
 from diffsde.fields import EmpiricalField, Field, LearnedField, bound
 from diffsde.guidance import Guided
@@ -24,7 +25,7 @@ from diffsde.runs.densities import Plan, Solving
 from diffsde.runs.judging import Job, Samples, finish
 from diffsde.runs.measures import Real
 from diffsde.runs.sample_setup import SampleConfig
-from diffsde.runs.train_setup import TrainConfig
+from diffsde.runs.trained import read_train_config
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import positive
@@ -140,7 +141,7 @@ def usual_number(draws: SampleConfig) -> int:
     """Samples, where none were asked for: as many as there are images for tests, at most 2000; 10,000 of other points."""
     dataset = draws.dataset
     if draws.run != "oracle":
-        dataset = read(TrainConfig, folder.read_config(Path(draws.run))).dataset
+        dataset = read_train_config(Path(draws.run)).dataset
     assert dataset is not None
     if not has_images(dataset):
         return POINTS
@@ -161,7 +162,7 @@ def prepare(chosen: Chosen, config: dict[str, Any], out: Path, held: ExitStack) 
     samples: sample.Job | Samples | None
     if own.samples is not None:
         field, dataset, origin = sample_setup.load_field(draws)
-        samples = read_samples(Path(own.samples), field.shape)
+        samples = read_samples(Path(own.samples), field.shape, dataset.scaling(field.shape))
         draws = dataclasses.replace(draws, n=len(samples.x))
         labels = samples.y
     else:
@@ -253,7 +254,7 @@ def lacking(field: Field, dataset: Dataset, labelled: bool) -> dict[str, str]:
         found["likelihood"] = "the exact field of finite data has no density"
     elif isinstance(dataset, FiniteDataset):
         try:
-            dataset.test()
+            dataset.held_out()
         except UserError:
             found["likelihood"] = f"dataset={name_of(dataset)} has no test split, and its training points would flatter"
     classes = dataset.classes(dataset.load())
@@ -269,8 +270,8 @@ def lacking(field: Field, dataset: Dataset, labelled: bool) -> dict[str, str]:
     return found
 
 
-def read_samples(place: Path, shape: tuple[int, ...]) -> Samples:
-    """x (n, *shape) and y (n,) of a sample folder."""
+def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -> Samples:
+    """x (n, *shape) and y (n,) of a sample folder, whose own units this scaling ties to the model's."""
     path = place / "samples.npz"
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -279,7 +280,7 @@ def read_samples(place: Path, shape: tuple[int, ...]) -> Samples:
         raise UserError(f"samples: '{path}' cannot be read: {str(error).splitlines()[0]}") from None
     if x.shape[1:] != shape:
         raise UserError(f"samples: '{path}' has points of shape {x.shape[1:]}, the field of {shape}")
-    return Samples(x, y)
+    return Samples(to_model(scaling, x), y)
 
 
 def measure(group: list[Job]) -> list[jobs.Outcome]:

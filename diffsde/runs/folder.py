@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
+from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.runs import processes
 
@@ -149,10 +151,26 @@ def write_json(path: Path, value: Any) -> Path:
     return write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
 
 
-def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
-    """config.json, with the kind of device, which net=auto depends on."""
+def write_config(folder: Path, verb: str, config: dict[str, Any], scaling: Scaling | None = None) -> None:
+    """config.json, with the kind of device, which net=auto depends on, and the scaling of the data that are trained on."""
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
+    if scaling is not None:
+        content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
     write_json(folder / "config.json", content)
+
+
+def read_scaling(folder: Path) -> Scaling | None:
+    """The affine map between the data's own units and the model's, its arrays flat; None where the run has none."""
+    kept = _read(folder).get("scaling")
+    if kept is None:
+        return None
+    try:
+        found = Scaling(*(np.array(kept[name], np.float64) for name in Scaling._fields))
+    except (TypeError, KeyError, ValueError):
+        found = Scaling(np.array(np.nan), np.array(np.nan))
+    if found.mean.ndim != 1 or found.mean.shape != found.std.shape or not np.isfinite(found).all():
+        raise UserError(f"run: 'scaling' in '{folder / 'config.json'}' must be two lists of numbers, mean and std")
+    return found
 
 
 def read_backend(folder: Path) -> str:

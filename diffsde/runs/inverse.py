@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 from diffsde import mixtures
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.datasets.dataset import as_points
+from diffsde.datasets.scaling import Scaling, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.inverse import Measurement, Observed, Operator, measure
 from diffsde.inverse.measurements import read_array
@@ -21,7 +23,7 @@ from diffsde.metrics.distances import w2
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.mixtures import Mixture
 from diffsde.plots import inverse as plots
-from diffsde.runs.pictures import save_figure
+from diffsde.runs.pictures import on_screen, save_figure
 from diffsde.types import Array, Key, Moments
 
 MEASUREMENTS = 8  # where the user does not say how many
@@ -32,6 +34,9 @@ SHOWN = 8  # measurements that are drawn
 class Problem(NamedTuple):
     """k truths (k, *shape), the measurement y (k, ...) of each, and how it was made; the moments of the data that the truths
     are of. Sample i is of measurement i mod k.
+
+    All in the data's own units about the mean that is taken off them, so that float32 holds an offset of any size: with a
+    scaling, truth = std z of the model's z, and y = A truth + noise eps.
     """
 
     truth: Array
@@ -39,14 +44,52 @@ class Problem(NamedTuple):
     operator: Operator
     noise: float
     moments: Moments
+    scaling: Scaling | None = None
+
+    def model_operator(self) -> Operator:
+        """The operator of the same measurement y for points in the model's units."""
+        return self.operator if self.scaling is None else self.operator.scaled(self.scaling.std)
+
+    def about_mean(self, z: Array) -> Array:
+        """Points (n, *shape) in the model's units, as the truths are held."""
+        return z if self.scaling is None else jnp.asarray(self.scaling.std, z.dtype) * z
+
+    def own_truth(self) -> np.ndarray:
+        """The truths (k, *shape) in the data's own units."""
+        return to_own(self.scaling, self.model_truth)
+
+    @property
+    def model_truth(self) -> np.ndarray:
+        """The truths (k, *shape) in the model's units."""
+        return np.asarray(self.truth) if self.scaling is None else np.asarray(self.truth) / self.scaling.divisor
+
+    def own_measured(self) -> np.ndarray:
+        """What was measured (k, ...) of the points in their own units, y + A mean."""
+        if self.scaling is None:
+            return np.asarray(self.y)
+        mean = np.broadcast_to(self.scaling.mean, self.truth.shape[1:])
+        return np.asarray(self.y) + applied_exactly(self.operator, mean)
 
     def given(self, n: int, labels: Any = None) -> Observed:
         """What n samples are conditioned on, leaves (n, ...)."""
         return Observed(self.y[jnp.arange(n) % len(self.y)], labels)
 
 
+def applied_exactly(operator: Operator, z: np.ndarray) -> np.ndarray:
+    """A z of one point (*shape,), in float64 whatever the process computes in."""
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), operator)
+        return np.asarray(exact.apply(jnp.asarray(z, jnp.float64)))
+
+
 def pose(
-    measurement: Measurement, file: str | None, count: int, dataset: Dataset, moments: Moments, key: Key
+    measurement: Measurement,
+    file: str | None,
+    count: int,
+    dataset: Dataset,
+    moments: Moments,
+    scaling: Scaling | None,
+    key: Key,
 ) -> Problem:
     """Measure the first `count` points of the file, of the dataset's test split, or draws where its law is at hand.
 
@@ -56,20 +99,22 @@ def pose(
     operator = measurement.operator(shape)
     key_truth, key_noise = jax.random.split(key)
     if file is not None:
-        truth = read_points(file, shape)[:count]
+        truth = jnp.asarray(read_points(file, shape, scaling)[:count])
     elif isinstance(dataset, FiniteDataset):
         try:
-            truth = as_points(dataset.test().x[:count])
+            truth = as_points(dataset.held_out().x[:count])
         except UserError as error:
             raise UserError(f"{error}; or give truth=<file.npy>, the points to be measured") from None
     else:
         truth = draw_many(dataset, dataset.load(), key_truth, count)
+    posed = Problem(truth, truth, operator, measurement.noise, moments, scaling)
+    truth = posed.about_mean(truth)
     y = measure(operator, measurement.noise, truth, key_noise)
-    return Problem(truth, y, operator, measurement.noise, moments)
+    return posed._replace(truth=truth, y=y, moments=moments._replace(mean=posed.about_mean(moments.mean)))
 
 
-def read_points(file: str, shape: tuple[int, ...]) -> Array:
-    """Points (k, *shape) of a .npy file; images in bytes are scaled to [-1, 1]."""
+def read_points(file: str, shape: tuple[int, ...], scaling: Scaling | None) -> np.ndarray:
+    """Points (k, *shape) of a .npy file, in the model's units; images in bytes are scaled to [-1, 1]."""
     values = read_array(file, "truth")
     if values.dtype == np.uint8 and len(shape) == 3 and values.ndim == 3:
         values = values[..., None]
@@ -77,7 +122,9 @@ def read_points(file: str, shape: tuple[int, ...]) -> Array:
         raise UserError(f"truth: '{file}' has shape {values.shape}; it must be (k, {', '.join(map(str, shape))})")
     if not np.isfinite(values).all():
         raise UserError(f"truth: '{file}' has NaN or infinity")
-    return as_points(jnp.asarray(values)) if values.dtype == np.uint8 else jnp.asarray(values, float)
+    if values.dtype == np.uint8 and scaling is None:
+        return np.asarray(as_points(jnp.asarray(values)))
+    return to_model(scaling, values)
 
 
 def law(problem: Problem, dataset: Dataset, i: int) -> Mixture | None:
@@ -166,6 +213,14 @@ def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, d
     }
 
 
+def screen_of(problem: Problem) -> Callable[[np.ndarray], np.ndarray]:
+    """From images as the truths are held to [-1, 1], black to white (pictures.on_screen)."""
+    if problem.scaling is None:
+        return np.asarray
+    divisor, shown = problem.scaling.divisor, on_screen(problem.scaling, problem.model_truth)
+    return lambda z: shown(z / divisor)
+
+
 def draw_reconstructions(
     problem: Problem, x: Array, dataset: Dataset, key: Key, out: Path, exact: bool = True
 ) -> list[Path]:
@@ -181,7 +236,11 @@ def draw_reconstructions(
         measured = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y[:k]))
         known = np.asarray(operator.pseudo_inverse(operator.apply(jnp.ones(truth.shape[1:]))))
         count = min(COLUMNS, min(map(len, mine)))
-        picture = plots.reconstructions(truth, measured, known > 0.5, [part[:count] for part in mine], mine)
+        shown = screen_of(problem)
+        mine = [shown(part) for part in mine]
+        picture = plots.reconstructions(
+            shown(truth), shown(measured), known > 0.5, [part[:count] for part in mine], mine
+        )
         return [save_figure(out / "posterior.png", picture)]
     if truth.shape[1:] == (2,):
         laws = [law(problem, dataset, i) if exact else None for i in range(k)]
@@ -189,6 +248,10 @@ def draw_reconstructions(
             None if each is None else np.asarray(mixtures.sample(each, jax.random.fold_in(key, i), 2000))
             for i, each in enumerate(laws)
         ]
-        data = np.asarray(draw_many(dataset, dataset.load(), key, 4000))
-        return [save_figure(out / "posterior.png", plots.clouds(data, truth, mine, true))]
+        data = to_own(problem.scaling, draw_many(dataset, dataset.load(), key, 4000))
+        if problem.scaling is not None:
+            truth, mine = truth + problem.scaling.mean, [part + problem.scaling.mean for part in mine]
+        return [
+            save_figure(out / "posterior.png", plots.clouds(data, truth, mine, true, square=problem.scaling is None))
+        ]
     return []

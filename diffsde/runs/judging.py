@@ -18,6 +18,7 @@ from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.runs import densities, folder, measures, report, runtime, sample
 from diffsde.runs.classifiers import judge
+from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.densities import Plan
 from diffsde.runs.measures import Figures, Real, Seen
 from diffsde.runs.quality import figures, judged, off
@@ -26,7 +27,7 @@ from diffsde.types import Key
 
 
 class Samples(NamedTuple):
-    """x (n, *shape), and the labels y (n,) that they were given."""
+    """x (n, *shape) in the model's units, and the labels y (n,) that they were given."""
 
     x: np.ndarray
     y: np.ndarray | None
@@ -120,11 +121,12 @@ def judge_field(job: Job, record: Record, key: Key) -> None:
     assert job.plan is not None
     plan, (key_points, key_solve) = job.plan, jax.random.split(key)
     points = densities.test_points(job.dataset, plan.n_test, plan.labels, key_points)
-    found, told, log_p = densities.likelihood_figures(job.field, points, plan, key_solve)
+    scaling = job.dataset.scaling(job.field.shape)
+    found, told, log_p = densities.likelihood_figures(job.field, points, plan, key_solve, scaling)
     solver = name_of(plan.solving.solver)
     record.figures |= found
     record.summary["likelihood"] = told | {"solver": solver, "given_labels": points.labels is not None}
-    record.arrays["likelihood"] = {"log_p": log_p}
+    record.arrays["likelihood"] = {"log_p": log_p, "x": points.own(scaling)}
     about = f"{told['n']:,} test points, {solver}, {told['nfe']:.0f} evaluations, divergence: {told['probe']}"
     repeats = f", {told['dequantisations']} dequantisation(s)" if points.bytes else ""
     record.rows.append(("likelihood", f"{about}{repeats}, {told['seconds']:.1f} s"))
@@ -137,6 +139,10 @@ def judge_distance(job: Job, record: Record, samples: Samples, key: Key) -> None
     """Exact figures of a known mixture, else a distance."""
     labels = None if samples.y is None else jnp.asarray(samples.y)
     record.figures |= figures(jnp.asarray(samples.x), job.dataset, key, labels)
+    scaling = job.dataset.scaling(job.field.shape)
+    by_column = column_figures(jnp.asarray(samples.x), job.dataset, scaling, labels, key)
+    record.summary |= column_summary(by_column)
+    record.rows += column_rows(by_column)
 
 
 def seen(job: Job, record: Record, samples: Samples) -> Seen:

@@ -42,7 +42,7 @@ def split(dataset: FiniteDataset, labels: np.ndarray | None) -> Split:
     """
     train, told = dataset.load(), "the test split"
     try:
-        test = dataset.test()
+        test = dataset.held_out()
     except UserError:
         rows = np.random.default_rng(0).permutation(len(train.x))
         apart = max(1, len(rows) // 5)

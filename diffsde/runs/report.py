@@ -14,9 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from diffsde.datasets import Examples, FiniteDataset
+from diffsde.datasets.scaling import Scaling
 from diffsde.runs import processes
 
 LINES = 10  # progress lines off a terminal
+SHOWN = 6  # coordinates whose scaling is said
 
 
 def say(message: str) -> None:
@@ -38,6 +40,21 @@ def streamed(dataset: FiniteDataset, part: Examples) -> None:
         say(
             f"dataset: its moments, and what samples are compared with, are of {held:,} of {whole:,} examples at random"
         )
+
+
+def scaled(scaling: Scaling | None) -> None:
+    """Say once how the data's own units and the model's are tied, where they differ."""
+    if scaling is None:
+        return
+    means, stds = scaling.mean.ravel(), scaling.std.ravel()
+    shown = [
+        f"{mean:.6g} +- {std:.3g}" if std else f"{mean:.6g}, constant" for mean, std in zip(means, stds, strict=True)
+    ]
+    each = "; ".join(shown[:SHOWN]) + (f"; ... ({len(shown)} in all)" if len(shown) > SHOWN else "")
+    say(f"data: inside the model each coordinate is (x - mean)/std (mean +- std: {each});")
+    say(
+        "  what comes out is in the data's own units; sigma is in units of std (dataset.standardise=false: as they are)"
+    )
 
 
 def on_terminal() -> bool:

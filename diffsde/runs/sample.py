@@ -16,12 +16,14 @@ import numpy as np
 from diffsde import ensembles
 from diffsde.build import read
 from diffsde.datasets import Dataset
+from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
 from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, off, prior
@@ -49,6 +51,7 @@ class Job:
     key_noise: Key
     key_true: Key
     problem: Problem | None
+    scaling: Scaling | None
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
@@ -87,16 +90,31 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
-    labels, problem = labels_of(chosen, field), None
+    labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     if chosen.measurement is not None:
         count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
-        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, jax.random.fold_in(key_true, 1))
-        field = (chosen.posterior or MMPS()).field(field, problem.operator, problem.noise, problem.y[0])
+        key_pose = jax.random.fold_in(key_true, 1)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, scaling, key_pose)
+        field = (chosen.posterior or MMPS()).field(field, problem.model_operator(), problem.noise, problem.y[0])
         if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(moments.std) ** 2):
             report.warn(steep)
     x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
     job = Job(
-        config, chosen, out, field, dataset, origin, steps, grid, chosen.last, x0, labels, key_noise, key_true, problem
+        config,
+        chosen,
+        out,
+        field,
+        dataset,
+        origin,
+        steps,
+        grid,
+        chosen.last,
+        x0,
+        labels,
+        key_noise,
+        key_true,
+        problem,
+        scaling,
     )
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
@@ -179,12 +197,12 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
-    """What samples.npz holds: x (n, *shape); the labels y (n,) that they were given; the truth and what was measured of it."""
-    arrays: dict[str, Any] = {"x": np.asarray(x, np.float32)}
+    """What samples.npz holds: x (n, *shape) in the data's own units; the labels y (n,) that they were given; the truth and what was measured of it."""
+    arrays: dict[str, Any] = {"x": to_own(job.scaling, x)}
     if job.labels is not None:
         arrays["y"] = np.asarray(job.labels, np.int32)
     if job.problem is not None:
-        arrays |= {"truth": np.asarray(job.problem.truth), "measured": np.asarray(job.problem.y)}
+        arrays |= {"truth": job.problem.own_truth(), "measured": job.problem.own_measured()}
     return arrays
 
 
@@ -195,7 +213,10 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
     if job.problem is None:
         metrics = figures(x, job.dataset, job.key_true, job.labels)
     else:
-        metrics = reconstruction_figures(job.problem, x, job.dataset, job.key_true, job.labels is None)
+        metrics = reconstruction_figures(
+            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, job.labels is None
+        )
+    by_column = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true) if job.problem is None else {}
     summary = {
         **how,
         "seconds": seconds,
@@ -204,12 +225,13 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "members": members,
         "field": job.origin,
         "metrics": metrics,
+        **column_summary(by_column),
     }
     folder.write_config(out, "sample", job.config)
     arrays = sample_arrays(job, x)
     samples = folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
     if trajectory is not None:
-        kept_times, kept_x = np.asarray(trajectory.times), np.asarray(trajectory.x, np.float32)
+        kept_times, kept_x = np.asarray(trajectory.times), to_own(job.scaling, trajectory.x)
         folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
     with report.working("drawing pictures"):
         pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
@@ -220,6 +242,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         [
             ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
             *[(name.replace("_", " "), report.shown_figure(value)) for name, value in metrics.items()],
+            *column_rows(by_column),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             ("samples", report.shown(samples)),
             *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
@@ -233,9 +256,11 @@ def pictures_of(job: Job, x: Array) -> list[Path]:
     """The pictures of the samples x, written."""
     chosen, plots = job.chosen, job.out / "plots"
     if job.problem is not None:
-        return draw_reconstructions(job.problem, x, job.dataset, job.key_true, plots, exact=job.labels is None)
+        return draw_reconstructions(
+            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.labels is None
+        )
     how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
-    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how), plots)
+    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, job.scaling), plots)
 
 
 VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

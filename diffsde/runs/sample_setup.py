@@ -12,6 +12,7 @@ import numpy as np
 from diffsde import empirical, ensembles
 from diffsde.build import valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
@@ -150,6 +151,9 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
     if not ensembles.equal(guide.path, field.path):
         raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
+    theirs = folder.read_scaling(Path(chosen.guide))
+    if chosen.run != "oracle" and not same_scaling(theirs, folder.read_scaling(Path(chosen.run))):
+        raise UserError(f"guide: '{chosen.guide}' was trained on data of another mean and std than the field's")
     shown = report.shown(Path(chosen.guide))
     if chosen.guide_checkpoint != "last":
         shown += f" at checkpoint {chosen.guide_checkpoint}"

@@ -15,6 +15,7 @@ from diffsde import ensembles
 from diffsde.build import read
 from diffsde.datasets import Examples, FiniteDataset, streaming
 from diffsde.datasets.dataset import Source
+from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
@@ -82,6 +83,12 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     begun = (out / "config.json").exists()
     run, params = prepare(chosen, folder.read_backend(out) if begun else None)
+    scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
+    if begun and not same_scaling(scaling, folder.read_scaling(out)):
+        raise UserError(
+            f"run: the data have changed since '{out}' was begun, their mean or std is another (resume=false begins afresh)"
+        )
+    report.scaled(scaling)
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
@@ -98,7 +105,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
-        folder.write_config(out, "train", config)
+        folder.write_config(out, "train", config, scaling)
     return Job(chosen, out, run, state, floor, member, stream)
 
 
@@ -217,7 +224,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         field = processes.gathered(averaged(job, state))
         if processes.leads():
             try:
-                samples = learned(field, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
+                samples = learned(field, chosen.dataset, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
                 pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
             except UserError as error:  # the run itself is whole
                 report.warn(f"no samples.png: {error}")

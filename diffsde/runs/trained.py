@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def restore_network(
     run_folder: Path, ema: float | None, which: str, precision: str | None, knob: str = "run"
 ) -> Trained:
     """What `restore` reads; knob: the word that named the folder."""
-    config = read(TrainConfig, folder.read_config(run_folder, knob))
+    config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which, knob))
     moments, classes = Moments(**tree["moments"]), int(tree["classes"])
@@ -85,6 +86,14 @@ def restore_network(
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
     return Trained(config, params, moments, graph, classes, step)
+
+
+def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
+    """The choices of a run, its data under the scaling that it was trained with."""
+    config = read(TrainConfig, folder.read_config(run_folder, knob))
+    if (scaling := folder.read_scaling(run_folder)) is not None:
+        config = dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling))
+    return config
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:

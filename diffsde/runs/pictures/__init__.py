@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from diffsde.runs.pictures.drawn import Drawn, save_figure
+from diffsde.runs.pictures.drawn import Drawn, on_screen, save_figure
 from diffsde.runs.pictures.images import are_images, draw_images, learned
 from diffsde.runs.pictures.points import draw_points
 
-__all__ = ["Drawn", "are_images", "draw_pictures", "learned", "save_figure"]
+__all__ = ["Drawn", "are_images", "draw_pictures", "learned", "on_screen", "save_figure"]
 
 
 def draw_pictures(drawn: Drawn, out: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from diffsde.build import name_of
 from diffsde.datasets import Dataset
+from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.fields import Field
 from diffsde.runs import folder
 from diffsde.samplers import Sampler
@@ -32,6 +34,21 @@ class Drawn(NamedTuple):
     last: str
     coupled: bool = False
     given: Any = None
+    scaling: Scaling | None = None
+
+    def own(self, x: Any) -> np.ndarray:
+        """Points (..., *shape) in the data's own units."""
+        return to_own(self.scaling, x)
+
+
+def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.ndarray]:
+    """From images in the model's units to [-1, 1], which is black to white: as they are without a scaling, else what all but
+    a thousandth of the data's own numbers at either end lie within. data: images (n, *shape).
+    """
+    if scaling is None:
+        return np.asarray
+    low, high = np.quantile(to_own(scaling, data), [0.001, 0.999])
+    return lambda x: (2 * (to_own(scaling, x) - low) / (high - low) - 1).astype(np.float32)
 
 
 def labels_of(drawn: Drawn) -> np.ndarray | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,9 @@ import numpy as np
 from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-from diffsde.datasets import FiniteDataset
+from diffsde.datasets import Dataset, FiniteDataset
 from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
+from diffsde.datasets.scaling import Scaling
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
@@ -23,7 +26,7 @@ from diffsde.plots import images as plots
 from diffsde.rails import settle_last
 from diffsde.runs import folder, report
 from diffsde.runs.pictures.companions import DEGREES, companions
-from diffsde.runs.pictures.drawn import Drawn, labels_of, save_figure
+from diffsde.runs.pictures.drawn import Drawn, labels_of, on_screen, save_figure
 from diffsde.runs.quality import prior
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
@@ -37,6 +40,7 @@ FILMED = 4  # ... of the film's
 STRIPS = 5  # samples whose way is shown
 TIMES = 10  # ... at so many times
 LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
+SEEN = 1000  # images whose numbers say what is black and what is white, where they are no bytes
 NEIGHBOURS = 6  # samples beside so many training images
 
 
@@ -50,20 +54,25 @@ def draw_images(drawn: Drawn, out: Path) -> list[Path]:
     same; beside_data.png and neighbours.png of finite data that is here.
     """
     shape, x = drawn.field.shape, np.asarray(drawn.x)
+    shown = screen_of(drawn.dataset, drawn.scaling)
     side, filmed = plots.fitting(shape, COMPARED, 2), plots.fitting(shape, FILMED, 2)
     others = companions(drawn, min(len(x), filmed**2), min(len(x), side**2))
     way, labels = others.way, labels_of(drawn)
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     figures = {
-        "samples.png": overview(x, labels),
-        "denoising.png": plots.denoising(way.times[at], way.x[at, :STRIPS], way.data[at, :STRIPS], prediction(drawn)),
-        "ode_or_sde.png": plots.grids(others.panels, square(next(iter(others.panels.values())))),
+        "samples.png": overview(shown(x), labels),
+        "denoising.png": plots.denoising(
+            way.times[at], shown(way.x[at, :STRIPS]), shown(way.data[at, :STRIPS]), prediction(drawn)
+        ),
+        "ode_or_sde.png": plots.grids(
+            {title: shown(each) for title, each in others.panels.items()}, square(next(iter(others.panels.values())))
+        ),
     }
     if len(others.arcs.ends):
         names = [""] * len(others.arcs.ends) if labels is None else [str(labels[i]) for i in others.arcs.ends[:, 0]]
-        figures["interpolations.png"] = plots.interpolations(others.arcs.x, DEGREES, names)
-    figures |= with_data(drawn, x[: side**2])
-    titles = {"$x_t$": way.x, prediction(drawn): way.data}
+        figures["interpolations.png"] = plots.interpolations(shown(others.arcs.x), DEGREES, names)
+    figures |= with_data(drawn, x[: side**2], shown)
+    titles = {"$x_t$": shown(way.x), prediction(drawn): shown(way.data)}
     film = plots.film(titles, way.times, square(way.x[0]))
     save_film = partial(film.save, writer=PillowWriter(fps=16))
     pictures = [save_figure(out / name, figure) for name, figure in figures.items()]
@@ -77,7 +86,14 @@ def prediction(drawn: Drawn) -> str:
     return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_of(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
 
 
-def learned(field: Field, key: Key) -> Figure:
+def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
+    """From images in the model's units to [-1, 1], black to white (on_screen)."""
+    if scaling is None or not isinstance(dataset, FiniteDataset):
+        return np.asarray
+    return on_screen(scaling, np.asarray(dataset.load().x)[:SEEN])
+
+
+def learned(field: Field, dataset: Dataset, key: Key) -> Figure:
     """Samples of a trained field by DPM-Solver++ (2M) in 25 steps, as many of each label: what it has learnt, cheaply."""
     sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
     kinds = min(field.classes, CLASSES)
@@ -87,7 +103,7 @@ def learned(field: Field, key: Key) -> Figure:
     last = settle_last(sampler, bound(field, member(given, 0)), grid, "auto")
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
-    return overview(np.asarray(x), None if given is None else np.asarray(given))
+    return overview(screen_of(dataset, dataset.scaling(field.shape))(x), None if given is None else np.asarray(given))
 
 
 def square(images: np.ndarray) -> int:
@@ -104,7 +120,7 @@ def overview(x: np.ndarray, labels: np.ndarray | None) -> Figure:
     return plots.by_class({str(label): x[labels == label][:columns] for label in np.unique(labels)[:CLASSES]})
 
 
-def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
+def with_data(drawn: Drawn, x: np.ndarray, shown: Callable[[Any], np.ndarray]) -> dict[str, Figure]:
     """Samples x (n, H, W, C) beside data, of the same labels where they have any, and the nearest training images of the
     first few. None where the data has no end, or is not here.
     """
@@ -120,10 +136,13 @@ def with_data(drawn: Drawn, x: np.ndarray) -> dict[str, Figure]:
         return {}
     few = x[:NEIGHBOURS]
     near, distances = learnt_from(few, np.asarray(examples.x), dataset.flip)
-    panels = {"data": dataset.draw_given(examples, labels_of(drawn), drawn.key, len(x)), "samples": x}
+    panels = {
+        "data": shown(dataset.draw_given(examples, labels_of(drawn), drawn.key, len(x))),
+        "samples": shown(x),
+    }
     return {
         "beside_data.png": plots.grids(panels, square(x)),
-        "neighbours.png": plots.neighbours(few, near, distances),
+        "neighbours.png": plots.neighbours(shown(few), shown(near), distances),
     }
 
 

@@ -51,6 +51,7 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
         truth = dataset.draw_given(dataset.load(), labels, key_true, TRUE)
     else:
         truth = np.asarray(draw_many(dataset, dataset.load(), key_true, TRUE))
+    truth = drawn.own(truth)
     if sampler.adaptive:  # its own steps are not the grid's, and one of them is no picture
         times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
     every = max(1, (len(times) - 1) // FRAMES)
@@ -67,7 +68,7 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
             save_every=every,
             coupled=drawn.coupled and chosen.coupled,
         ).trajectory
-        runs[title] = Film(np.asarray(saved.times), np.asarray(saved.x))
+        runs[title] = Film(np.asarray(saved.times), drawn.own(saved.x))
     if x0.shape[1] == 1:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}
         end = runs[next(reversed(runs))].x[-1, :, 0]
@@ -76,15 +77,22 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
             save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0])),
         ]
     shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
-    return _planar(runs, shown, field.path, law, truth, out)
+    return _planar(runs, shown, field.path, law, truth, out, square=drawn.scaling is None)
 
 
 def _planar(
-    runs: dict[str, Film], shown: str, path: GaussianPath, law: Mixture | None, truth: np.ndarray, out: Path
+    runs: dict[str, Film],
+    shown: str,
+    path: GaussianPath,
+    law: Mixture | None,
+    truth: np.ndarray,
+    out: Path,
+    square: bool,
 ) -> list[Path]:
+    """square: whether both axes have the same units a millimetre."""
     run = runs[shown]
     spread = np.concatenate([truth, run.x[0], run.x[-1]])
-    extent = window(spread)
+    extent = window(spread, square=square)
     wanted = [float(run.times[0]), 1 / 3, 2 / 3, float(run.times[-1])]
     at = [int(np.abs(run.times - t).argmin()) for t in wanted]
     densities = None

@@ -1,0 +1,61 @@
+"""Samples of a user's own points column by column, as a summary keeps them and a table shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from diffsde.datasets import Dataset, FiniteDataset
+from diffsde.datasets.scaling import Scaling, to_own
+from diffsde.metrics.columns import Column, columns
+from diffsde.types import Array, Key
+
+SHOWN = 8  # columns that are said one by one; of more, those that are furthest off
+WORST = 4
+MOST = 100_000  # points of the data, drawn where there are more
+
+
+def column_figures(
+    x: Array, dataset: Dataset, scaling: Scaling | None, labels: Array | None, key: Key
+) -> dict[str, Column]:
+    """The columns of samples x (n, d), in the model's units, by name; none of images, of points that are no rows of numbers,
+    and of data that are no finite set. labels (n,): compared with data of the same labels.
+    """
+    if not isinstance(dataset, FiniteDataset) or x.ndim != 2:
+        return {}
+    arrays = dataset.load()
+    if labels is not None or len(arrays.x) > MOST:
+        data = dataset.draw_given(arrays, labels, key, min(len(arrays.x), MOST))
+    else:
+        data = np.asarray(arrays.x)
+    found = columns(to_own(scaling, x), to_own(scaling, data))
+    return dict(zip(map(str, range(len(found))), found, strict=True))
+
+
+def column_rows(found: dict[str, Column]) -> list[tuple[str, str]]:
+    """What a table says of the columns: all of a few, else the worst and how all of them are."""
+    if not found:
+        return []
+    names = list(found)
+    if len(names) > SHOWN:
+        names = sorted(names, key=lambda name: -found[name].ks)[:WORST]
+    rows = [(f"column {name}", _said(found[name])) for name in names]
+    if len(found) > SHOWN:
+        ks = np.array([each.ks for each in found.values()])
+        floor = next(iter(found.values())).ks_floor
+        about = f"KS median {np.median(ks):.3f}, largest {ks.max():.3f}, shown above (two true sets: {floor:.3f})"
+        rows.append((f"all {len(found)} columns", about))
+    return rows
+
+
+def _said(column: Column) -> str:
+    return (
+        f"mean {column.mean:.6g} (data {column.data_mean:.6g}), std {column.std:.4g} (data {column.data_std:.4g}),"
+        f" KS {column.ks:.3f} (two true sets: {column.ks_floor:.3f})"
+    )
+
+
+def column_summary(found: dict[str, Column]) -> dict[str, Any]:
+    """What summary.json keeps of the columns."""
+    return {"columns": {name: column._asdict() for name, column in found.items()}} if found else {}
