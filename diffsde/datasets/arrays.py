@@ -1,4 +1,4 @@
-"""Your own arrays: .npy, .npz or .csv, one data point along the first axis."""
+"""Your own arrays: .npy, .npz or a table in text, one data point along the first axis."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
 from diffsde.datasets.scaling import LARGEST, Scaling, check_resolution, measured, to_model
 from diffsde.datasets.streaming import part
+from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
 from diffsde.types import Key, Moments, choice, is_number
 
@@ -30,9 +31,10 @@ CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and a
 class ArrayFile(FiniteDataset):
     """array: rows of a file, drawn with replacement.
 
-    file: .npy (n, *shape), .npz (the array named `key`, its only one, or `x`), .csv (numbers, an optional header line).
+    file: .npy (n, *shape), .npz (the array named `key`, its only one, or `x`), .csv, .tsv, .txt (a table, tables.py).
     Bytes (uint8) of shape (n, H, W) or (n, H, W, C) are images. labels: a .npy of whole numbers (n,), the classes 0, 1,
-    ...; an .npz may have them itself, as `y`.
+    ...; or of a table the column that names the classes; an .npz may have them itself, as `y`.
+    columns: of a table, the coordinates, by name or by number from 0. header: whether its first line has the names.
     standardise: the model sees (x - mean)/std of each coordinate (of each channel of images in floats, a coordinate that is
     constant being centred alone), and everything comes back in the file's own units; images in bytes have a scale already.
     mean, std: of each coordinate, where other numbers than the measured ones are to be taken off and divided by.
@@ -43,6 +45,8 @@ class ArrayFile(FiniteDataset):
     file: str = ""
     key: str = ""
     labels: str = ""
+    columns: tuple[str, ...] = ()
+    header: str = "auto"
     standardise: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -55,8 +59,7 @@ class ArrayFile(FiniteDataset):
     def check(self) -> None:
         if not self.file:
             raise ValueError("file is not given; say dataset.file=points.npy (or .npz, .csv)")
-        if self.labels and Path(self.labels).suffix.lower() != ".npy":
-            raise ValueError(f"labels is '{self.labels}'; it must be a .npy file")
+        self._check_table()
         if self.stream and Path(self.file).suffix.lower() != ".npy":
             raise ValueError(f"stream=true needs a .npy file, and file is '{self.file}'; write it with numpy.save")
         if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
@@ -67,6 +70,19 @@ class ArrayFile(FiniteDataset):
             raise ValueError(f"std is {list(self.std)}; it must be positive, or 0 where a coordinate is constant")
         if is_number(self.test) and not 0 < float(self.test) < 1:
             raise ValueError(f"test is {self.test}; it must be a file, or the share of the rows, between 0 and 1")
+
+    def _check_table(self) -> None:
+        if self.header.lower() not in ("auto", "true", "false"):
+            raise ValueError(f"header is '{self.header}'; it must be auto, true or false")
+        if _is_table(self.file):
+            return
+        if self.labels and not _is_array(self.labels):
+            raise ValueError(
+                f"labels is '{self.labels}'; it must be a .npy file, or a column of a table in text (.csv)"
+            )
+        for knob, given in (("columns", self.columns), ("header", self.header.lower() != "auto")):
+            if given:
+                raise ValueError(f"{knob} is of tables in text ({', '.join(ENDINGS)}), and file is '{self.file}'")
 
     def load(self) -> Examples:
         return _load(self, self._stamps(), _float())
@@ -102,12 +118,39 @@ class ArrayFile(FiniteDataset):
         varying = float(np.mean(scaling.std > 0))  # by construction, of all rows, also where `arrays` is a part of them
         return Moments(jnp.zeros(shape), jnp.sqrt(varying))
 
+    def table(self) -> Table | None:
+        """The table that the file is, of which the names and the notes are told; None for arrays."""
+        if not _is_table(self.file):
+            return None
+        labels = "" if _is_array(self.labels) else self.labels
+        return _table(self.file, self.columns, labels, self.header.lower(), (), stamp([Path(self.file)]))
+
+    def class_names(self) -> tuple[str, ...]:
+        table = self.table()
+        return () if table is None else table.classes
+
+    def notes(self) -> tuple[str, ...]:
+        table = self.table()
+        if table is not None:
+            return table.notes
+        if Path(self.file).suffix.lower() != ".npz" or self.labels:
+            return ()
+        values, labels = _read(Path(self.file), self.key)
+        unfit = None if labels is None else _unfit(labels, len(values))
+        return () if unfit is None else (f"its array y was left alone, as labels it does not fit: {unfit}",)
+
+    def about(self, arrays: Examples) -> dict[str, Any]:
+        table = self.table()
+        names = {"columns": list(table.names)} if table and table.names else {}
+        return super().about(arrays) | {"from": self.file} | names
+
     def _stamps(self) -> tuple[Any, ...]:
-        named = {"file": self.file, "labels": self.labels, "test": "" if is_number(self.test) else self.test}
+        labels = self.labels if _is_array(self.labels) else ""
+        named = {"file": self.file, "labels": labels, "test": "" if is_number(self.test) else self.test}
         files = {knob: Path(name) for knob, name in named.items() if name}
         for knob, path in files.items():
             if not path.is_file():
-                kinds = "a .npy" if knob == "labels" else "a .npy, .npz or .csv"
+                kinds = "a .npy" if knob == "labels" else f"a .npy, .npz, {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
                 raise UserError(f"dataset.{knob}: '{path}' is not a file; give the path of {kinds} file")
         return stamp(files.values())
 
@@ -132,7 +175,7 @@ def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examp
     rows: Any = _split(dataset, len(values))[1]
     if not is_number(dataset.test):
         shape, bytes_ = values.shape[1:], _is_images(values, dataset.file)
-        values, y = _opened(dataclasses.replace(dataset, file=dataset.test, labels="", stream=False))
+        values, y = _opened_for_tests(dataset)
         rows = slice(None)
         if values.shape[1:] != shape or _is_images(values, dataset.test) != bytes_:
             raise UserError(
@@ -234,12 +277,15 @@ def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
     """The values, of a stream still on the disk, and the class (n,) of each; all but the values' numbers is checked."""
-    values, labels = _read(Path(dataset.file), dataset.key, dataset.stream)
+    table = dataset.table()
+    values, labels = _read(Path(dataset.file), dataset.key, dataset.stream) if table is None else (table.values, None)
     _check_shape(values, dataset.file)
-    named, file = ("labels", dataset.labels) if dataset.labels else ("file", dataset.file)
-    if dataset.labels:
-        labels, _ = _read(Path(file), "", knob=named)
-    y = None if labels is None else _validated_labels(labels, len(values), file, named)
+    y = None if table is None else table.y
+    if _is_array(dataset.labels):
+        labels, _ = _read(Path(dataset.labels), "", knob="labels")
+        y = _validated_labels(labels, len(values), dataset.labels, "labels")
+    elif labels is not None and (dataset.conditional or _unfit(labels, len(values)) is None):
+        y = _validated_labels(labels, len(values), dataset.file, "file")
     images = _is_images(values, dataset.file)
     for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):
         if getattr(dataset, knob) and not images:
@@ -248,6 +294,26 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
                 " uint8 (n, H, W) or (n, H, W, C)"
             )
     return values, y
+
+
+def _opened_for_tests(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
+    """What `_opened` gives, of the file of test points: of a table the same columns, its classes by the same numbers."""
+    table = dataset.table()
+    if table is None or not _is_table(dataset.test):
+        return _opened(
+            dataclasses.replace(dataset, file=dataset.test, labels="", columns=(), header="auto", stream=False)
+        )
+    labels = "" if _is_array(dataset.labels) else dataset.labels
+    test = _table(
+        dataset.test, dataset.columns, labels, dataset.header.lower(), table.classes, stamp([Path(dataset.test)])
+    )
+    if table.names and test.names and table.names != test.names:
+        raise UserError(
+            f"dataset.test: '{dataset.test}' has columns {', '.join(test.names)}, '{dataset.file}' has"
+            f" {', '.join(table.names)}; they must be the same in the same order"
+        )
+    _check_shape(test.values, dataset.test)
+    return test.values, test.y
 
 
 def _points(values: np.ndarray, file: str, rows: np.ndarray | None = None) -> np.ndarray:
@@ -282,14 +348,14 @@ def _read(path: Path, key: str, stream: bool = False, knob: str = "file") -> tup
                 with np.load(path, allow_pickle=False) as archive:
                     name = _entry(path, archive.files, key)
                     return archive[name], archive["y"] if name != "y" and "y" in archive.files else None
-            case ".csv":
-                return _read_csv(path), None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "allow_pickle" in reason or "Object arrays" in reason or "Python objects" in reason:
             reason = "it holds Python objects, not numbers; save a plain numeric array"
         raise UserError(f"dataset.{knob}: '{path}' cannot be read: {reason}") from None
-    raise UserError(f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz or .csv")
+    raise UserError(
+        f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz, {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+    )
 
 
 def _entry(path: Path, names: list[str], key: str) -> str:
@@ -305,11 +371,22 @@ def _entry(path: Path, names: list[str], key: str) -> str:
     raise UserError(f"dataset.key: '{path}' {wanted}; choose dataset.key from {', '.join(names)}")
 
 
-def _read_csv(path: Path) -> np.ndarray:
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if lines and not any(is_number(word) for word in lines[0].split(",")):
-        lines = lines[1:]  # a header
-    return np.loadtxt(lines, delimiter=",", ndmin=2) if lines else np.zeros((0, 1))
+def _is_table(file: str) -> bool:
+    return Path(file).suffix.lower() in ENDINGS
+
+
+def _is_array(file: str) -> bool:
+    return Path(file).suffix.lower() == ".npy"
+
+
+@lru_cache(maxsize=2)
+def _table(
+    file: str, columns: tuple[str, ...], labels: str, header: str, classes: tuple[str, ...], stamps: Any
+) -> Table:
+    try:
+        return read_table(Path(file), columns, labels, header, classes)
+    except OSError as error:
+        raise UserError(f"dataset.file: '{file}' cannot be read: {error}") from None
 
 
 def _check_shape(values: np.ndarray, file: str) -> None:
@@ -337,16 +414,19 @@ def _is_images(values: np.ndarray, file: str) -> bool:
 
 def _validated_labels(labels: np.ndarray, count: int, file: str, knob: str) -> np.ndarray:
     """(count,) int32, each in 0, ..., count - 1."""
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        raise UserError(
-            f"dataset.{knob}: '{file}' has labels y of {labels.dtype} and shape {labels.shape}; they must be whole numbers"
-            f" of shape ({count},){', or the array called otherwise' if knob == 'file' else ''}"
-        )
-    if labels.min() < 0 or len(np.unique(labels)) <= labels.max():
-        raise UserError(
-            f"dataset.{knob}: '{file}' has labels y from {labels.min()} to {labels.max()}; number the classes 0, 1, ..."
-        )
+    if unfit := _unfit(labels, count):
+        other = ", or the array called otherwise" if knob == "file" and "whole numbers" in unfit else ""
+        raise UserError(f"dataset.{knob}: '{file}' has labels y {unfit}{other}")
     return labels.astype(np.int32)
+
+
+def _unfit(labels: np.ndarray, count: int) -> str | None:
+    """Why these are no labels of `count` points, where they are not."""
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        return f"of {labels.dtype} and shape {labels.shape}; they must be whole numbers of shape ({count},)"
+    if labels.min() < 0 or len(np.unique(labels)) <= labels.max():
+        return f"from {labels.min()} to {labels.max()}; number the classes 0, 1, ..."
+    return None
 
 
 def _validated(values: np.ndarray, file: str, rows: np.ndarray | None) -> np.ndarray:

@@ -60,6 +60,23 @@ class Dataset(abc.ABC):
         """How many classes the labels tell apart: 0, 1, ..., classes - 1; 0 where there are no labels."""
         return 0
 
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of their numbers, where the data's files have names for them; else ()."""
+        return ()
+
+    def notes(self) -> tuple[str, ...]:
+        """What was decided about the data's files and the user should know, a clause each."""
+        return ()
+
+    def about(self, arrays: Any) -> dict[str, Any]:
+        """How many points there are, of what shape, from where, of which classes: what a run says and records of its data."""
+        found: dict[str, Any] = {"shape": list(point_shape(self, arrays)), "classes": self.classes(arrays)}
+        if names := self.class_names():
+            found["class_names"] = list(names)
+        if notes := self.notes():
+            found["notes"] = list(notes)
+        return found
+
     @abc.abstractmethod
     def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
 
@@ -131,6 +148,10 @@ class FiniteDataset(Dataset):
         if self.stream:  # a part may lack one
             return self.source().classes
         return 0 if arrays.y is None else int(np.asarray(arrays.y).max()) + 1
+
+    def about(self, arrays: Examples) -> dict[str, Any]:
+        points = self.source().size if self.stream else len(arrays.x)
+        return {"points": points, "images": arrays.x.dtype == jnp.uint8} | super().about(arrays)
 
     def draw(self, arrays: Examples | Batch, key: Key, count: int) -> Array:
         return self.draw_labelled(arrays, key, count)[0]
