@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -146,7 +147,17 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    return write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
+    text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
+    return write(path, lambda partial: partial.write_text(text))
+
+
+def strict(value: Any) -> Any:
+    """The value as JSON can hold it, which has no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
