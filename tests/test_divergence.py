@@ -19,7 +19,7 @@ from diffsde.cli import main
 from diffsde.runs import fitting, folder, trained
 from diffsde.training import TrainState
 
-SMALL = ["batch_size=32", "net.widths=[16]", "threads=1"]
+SMALL = ["batch_size=32", "net.widths=[16]"]
 WILD = [*SMALL, "optimizer.schedule=constant", "optimizer.warmup=0"]
 
 
@@ -77,7 +77,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once(
     assert strict_json(here / "run" / "metrics.jsonl") == [{"step": 70, "loss": None}]
     monkeypatch.undo()
     monkeypatch.chdir(here)
-    assert main(["train", "run=run", "threads=1"]) == 0  # what was kept can be gone on with
+    assert main(["train", "run=run"]) == 0  # what was kept can be gone on with
     assert "from step 60" in capsys.readouterr().out
 
 
@@ -165,7 +165,10 @@ def test_samples_that_are_no_numbers_are_not_judged(here: Path, capsys: pytest.C
     assert main(["sample", *draw, "hydra.run.dir=drawn"]) == 0
     x = np.load(here / "drawn" / "samples.npz")["x"]
     for bad, why in (
-        (np.where(np.arange(40)[:, None] < 3, np.nan, x), "3 of the 40 points in 'drawn/samples.npz' are NaN or infinite"),
+        (
+            np.where(np.arange(40)[:, None] < 3, np.nan, x),
+            "3 of the 40 points in 'drawn/samples.npz' are NaN or infinite",
+        ),
         (np.where(np.eye(40, 2) > 0, -np.inf, x), "2 of the 40 points"),
         (x.astype(str), "it must be numbers"),
     ):
@@ -209,7 +212,7 @@ def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
     words = ["train", "-m", *WILD, "lr=0.01,1e30,1e5", "steps=40", "log_every=20", "checkpoint_every=20"]
     assert main([*words, "hydra/launcher=batch", "hydra.launcher.together=vmap", "hydra.sweep.dir=sweep"]) == 2
     error = capsys.readouterr().err
-    assert "job 1 (lr=1e30)" in error.replace("1e+30", "1e30") and "the loss became inf at step 2" in error
+    assert "job 1 (lr=1e30 " in error and "the loss became inf at step 2 (lr 1e+30)" in error
     assert "job 0" not in error and error.count("the run diverged") == 1
     for job in "02":
         state = checkpoints.load(here / "sweep" / job / "checkpoints", pytest.fail)[1]
@@ -222,7 +225,9 @@ def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
 def test_every_json_file_is_strict_and_read_back(tmp_path: Path) -> None:
     content = {"a": [1.5, math.nan, (math.inf,)], "b": {"c": -math.inf, "d": "nan", "e": True, "f": 3}}
     folder.write_json(tmp_path / "x.json", content)
-    assert strict_json(tmp_path / "x.json") == [{"a": [1.5, None, [None]], "b": {"c": None, "d": "nan", "e": True, "f": 3}}]
+    assert strict_json(tmp_path / "x.json") == [
+        {"a": [1.5, None, [None]], "b": {"c": None, "d": "nan", "e": True, "f": 3}}
+    ]
     log = tmp_path / "metrics.jsonl"
     log.write_text("".join(map(fitting.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
     strict_json(log)

@@ -282,7 +282,9 @@ def read_samples(place: Path, shape: tuple[int, ...]) -> Samples:
     if x.shape[1:] != shape:
         raise UserError(f"samples: '{path}' has points of shape {x.shape[1:]}, the field of {shape}")
     if bad := int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum()):
-        raise UserError(f"samples: {bad} of the {len(x)} points in '{path}' are NaN or infinite; leave them out of the file")
+        raise UserError(
+            f"samples: {bad} of the {len(x)} points in '{path}' are NaN or infinite; leave them out of the file"
+        )
     return Samples(x, y)
 
 

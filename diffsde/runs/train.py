@@ -236,24 +236,28 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         f"trained {names}",
         [
             ("parameters", f"{parameters:,}"),
-            ("loss", f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
+            (
+                "loss",
+                f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
+            ),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             ("run", report.shown(job.out)),
             *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, images, report.shown(job.out))),
+            ("next", next_command(chosen, images, job.out)),
         ],
     )
     return metric
 
 
-def next_command(chosen: TrainConfig, images: bool, run: str) -> str:
+def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
     if isinstance(chosen.objective, Classification):
-        return f"diffsde sample labels=all guidance=2 guide={run} run=<a field on the same path>"
+        return f"diffsde sample labels=all guidance=2 {report.word('guide', run)} run=<a field on the same path>"
     labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
-    return f"diffsde sample {'steps=50 n=100' if images else 'sampler=em sigma=0.5'}{labels} run={run}"
+    how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
+    return f"diffsde sample {how}{labels} {report.word('run', run)}"
 
 
 VERB = jobs.Verb("train", lambda config: (config, config), choose, prepare_job, fit_group)

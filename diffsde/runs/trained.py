@@ -102,7 +102,9 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
             break
     else:
         mend = "none before it is finite; train it again with a smaller lr"
-    return f"{knob}: the parameters in checkpoint '{where / str(step)}' are NaN or infinite: its training diverged; {mend}"
+    return (
+        f"{knob}: the parameters in checkpoint '{where / str(step)}' are NaN or infinite: its training diverged; {mend}"
+    )
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:
