@@ -46,6 +46,17 @@ def _checksum(tree: Any) -> Array:
 _checksum_compiled = jax.jit(_checksum)
 
 
+@jax.jit
+def _all_finite(tree: Any) -> Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves])) if leaves else jnp.asarray(True)
+
+
+def finite(tree: Any) -> bool:
+    """Whether no number of the tree is NaN or infinite; looked at where the leaves lie."""
+    return bool(_all_finite(tree))
+
+
 def _word_sum(leaf: Array) -> Array:
     bits = jnp.asarray(leaf)
     width = bits.dtype.itemsize
@@ -103,7 +114,7 @@ def steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, in order."""
     if not folder.is_dir():
         return []
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdigit())
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isascii() and entry.name.isdigit())
 
 
 def load(
@@ -111,11 +122,13 @@ def load(
     warn: Callable[[str], None],
     step: int | None = None,
     place: Place | None = None,
+    unfit: Callable[[Any], str | None] = lambda tree: None,
 ) -> tuple[int, Any]:
     """(step, tree) of the newest checkpoint that is whole, or of this step, as nested dicts of arrays.
 
     A damaged newest one is said to `warn`, and the one before is taken. place: where each leaf goes, by its names and
-    shape; else the first device. Raises UserError where none can be read, or the one asked for cannot.
+    shape; else the first device. unfit: why a whole one is of no use all the same, which is treated as damage. Raises
+    UserError where none can be read, or the one asked for cannot.
     """
     saved = steps(folder)
     if not saved:
@@ -128,7 +141,10 @@ def load(
     for candidate, before in zip(candidates, [*candidates[1:], None], strict=True):
         path = folder / str(candidate)
         try:
-            return candidate, read(path.resolve(), place)
+            tree = read(path.resolve(), place)
+            if why := unfit(tree):
+                raise Damaged(why)
+            return candidate, tree
         except Damaged as error:
             if before is None:
                 others = ", and none before it is whole" if step is None else ""

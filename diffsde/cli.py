@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffsde import __version__, help_text, memory
+from diffsde import __version__, help_text, memory, spelling, terminal
 from diffsde.errors import Stopped, UserError, suggestion
 
 HYDRA_FLAGS = (
@@ -31,8 +31,16 @@ _refused: list[str] = []  # what the user has to mend in them
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 where
+    all went well but for a reader of what was printed, who left.
+    """
+    with terminal.guarded() as outputs:
+        status = _main(list(sys.argv[1:] if argv is None else argv))
+    left = any(isinstance(output.error, BrokenPipeError) for output in outputs)
+    return terminal.BROKEN_PIPE if left and status == 0 else status
+
+
+def _main(words: list[str]) -> int:
     if "COMP_LINE" in os.environ:  # Hydra's tab completion: it must see the line without the verb
         return _complete(words)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -92,7 +100,8 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     import yaml
 
     _add_resolver()
-    sweeping = MULTIRUN & set(words)
+    sweeping = bool(MULTIRUN & set(words))
+    words = spelling.hydra_words(config_folder(), verb, words, sweeping)
     if sweeping:
         from diffsde import sweeps
 
@@ -138,7 +147,8 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 
     _add_resolver()
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return plain(hydra.compose(verb, [_qualified(verb, word) for word in words]))
+        spelled = spelling.hydra_words(config_folder(), verb, words, sweeping=False)
+        return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -164,6 +174,7 @@ def _qualified(verb: str, word: str) -> str:
     return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word
 
 
+@terminal.guarded()  # in a parallel launcher's process, which begins here
 def run_job(config: Any) -> Any:
     """One job of Hydra's: the composed config as a plain dict, through the verb, into the job's folder."""
     memory.hold()  # of a parallel launcher's process
@@ -263,9 +274,12 @@ def remove_empty(folder: Path) -> None:
 
             if is_held(place):
                 return
-        for name in leftover:
-            (place / name).unlink()
-        place.rmdir()
+        try:
+            for name in leftover:
+                (place / name).unlink()
+            place.rmdir()
+        except OSError:  # a folder of that name, or a place that is not ours to change
+            return
         if place.name == "outputs":
             return
 

@@ -1,38 +1,30 @@
 """The multirun side of Hydra: jobs of one structure as one program, sweeps that go on, and a table at the end of each.
 
-With cli.py the only file that imports hydra.
+With cli.py and spelling.py the only file that imports hydra.
 """
 
 from __future__ import annotations
 
-import csv
 import importlib
 import importlib.util
-import json
-import math
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from matplotlib.figure import Figure
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
-from diffsde import cli
+from diffsde import cli, sweep_table
 from diffsde.errors import UserError, suggestion
-from diffsde.plots.sweep import Point, sweep_figure
-from diffsde.runs import folder, report
-from diffsde.runs.pictures import save_figure
-from diffsde.runs.quality import judged, off
-from diffsde.types import is_number
+from diffsde.runs import folder
 
 TOGETHER = {
     "auto": "vmap on an accelerator, each on CPU, where it is as fast and takes less memory",
@@ -146,136 +138,12 @@ def unfinished(verb: str, words: list[str]) -> Path | None:
     return folder.newest(
         path
         for path in (folder.OUTPUTS / verb).glob("*/*/sweep.json")
-        if not path.with_name("sweep.csv").exists()
-        and folder.read_json(path) == {"verb": verb, "words": words}
+        if not os.path.exists(path.with_name("sweep.csv"))
+        and folder.read_json(path, neighbour=True) == {"verb": verb, "words": words}
         and not folder.is_held(path.parent)
     )
 
 
 def finish() -> list[str]:
     """Write sweep.csv and sweep.png of the sweep that ran: a line for each job that was refused."""
-    return [line for where in _entered for line in summarise(where)]
-
-
-class Row(NamedTuple):
-    """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
-
-    known: what is known of that figure: `exact`, `real`, `floor`, `error`.
-    """
-
-    job: str
-    overrides: dict[str, str]
-    status: str
-    figures: dict[str, Any]
-    name: str = ""
-    value: float = math.nan
-    known: dict[str, float] = {}
-
-    def off(self) -> float:
-        """The least is the best (quality.off)."""
-        return off({"value": self.value, **self.known})
-
-    def words(self, keys: Sequence[str] | None = None) -> str:
-        return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
-
-
-def summarise(where: Path) -> list[str]:
-    """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
-    rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
-    if not rows:
-        return []
-    swept = list(dict.fromkeys(key for row in rows for key in row.overrides))
-    named = list(dict.fromkeys(key for row in rows for key in row.figures if key not in swept))
-    table = [
-        [
-            row.job,
-            *(row.overrides.get(key, "") for key in swept),
-            row.status,
-            *(row.figures.get(key, "") for key in named),
-        ]
-        for row in rows
-    ]
-    folder.write(where / "sweep.csv", lambda path: _write_csv(path, [["job", *swept, "status", *named], *table]))
-    lines = [("table", report.shown(where / "sweep.csv"))]
-    done = [row for row in rows if row.status == "done"]
-    if figure := picture(done, swept):
-        lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
-    if done:
-        best = min(done, key=Row.off)
-        exact = "".join(f" ({name}: {best.known[name]:.4g})" for name in ("exact", "real") if name in best.known)
-        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
-        lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
-    report.table(f"swept {len(done)} of {len(rows)} jobs", lines)
-    return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
-
-
-def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    with open(path, "w", newline="") as file:
-        csv.writer(file).writerows(rows)
-
-
-def _number(path: Path) -> tuple[int, str]:
-    return (int(path.name), "") if path.name.isdigit() else (sys.maxsize, path.name)
-
-
-def row_of(job: Path) -> Row | None:
-    """What a job's folder says of it; None where it says nothing."""
-    if (job / "summary.json").exists():
-        summary = folder.read_summary(job)
-        name, figure = judged(summary)
-        known = {key: value for key, value in figure.items() if key != "value"}
-        overrides = split_words(_overrides(job))
-        return Row(job.name, overrides, "done", dict(flat(summary)), name, figure["value"], known)
-    if (job / "error.json").exists():
-        content = json.loads((job / "error.json").read_text())
-        return Row(job.name, split_words(content.get("overrides") or _overrides(job)), content["error"], {})
-    return None
-
-
-def _overrides(job: Path) -> list[str]:
-    path = job / ".hydra" / "overrides.yaml"
-    return [str(word) for word in OmegaConf.load(path)] if path.exists() else []
-
-
-def split_words(words: Sequence[str]) -> dict[str, str]:
-    return {key: value for key, _, value in (word.partition("=") for word in words)}
-
-
-def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    """(dotted name, number or word) of everything in nested dicts; a figure's `value` goes by the figure's own name."""
-    if not isinstance(value, dict):
-        return [(name, value)]
-    pairs = []
-    for key, item in value.items():
-        pairs += flat(item, name if key == "value" else f"{name}.{key}" if name else str(key))
-    return [(key.removeprefix("metrics."), item) for key, item in pairs]
-
-
-def varied(rows: list[Row], swept: list[str]) -> list[str]:
-    """The keys that differ between the jobs."""
-    return [key for key in swept if len({row.overrides.get(key) for row in rows}) > 1]
-
-
-def picture(rows: list[Row], swept: list[str]) -> Figure | None:
-    """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
-    differing = varied(rows, swept)
-    across = [key for key in differing if key != "seed"] or differing
-    if not across:
-        return None
-
-    def spread(key: str) -> tuple[bool, int]:
-        words = {row.overrides.get(key, "") for row in rows}
-        return all(map(is_number, words)), len(words)
-
-    x = max(across, key=spread)
-    rest = [key for key in across if key != x]
-    points = [Point(row.overrides.get(x, ""), row.value, row.words(rest), row.known.get("error", 0.0)) for row in rows]
-    line = next(
-        (
-            (name, float(rows[0].known[name]))
-            for name in ("exact", "real", "floor")
-            if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
-        ),
-        None,
-    )
-    return sweep_figure(points, x, rows[0].name.replace("_", " "), line)
+    return [line for where in _entered for line in sweep_table.summarise(where)]

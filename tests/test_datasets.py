@@ -263,7 +263,7 @@ def test_standardise_leaves_a_constant_coordinate_alone(tmp_path: Path, constant
 def written(folder: Path, name: str, content: bytes | str) -> ArrayFile:
     file = folder / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return ArrayFile(file=str(file))
+    return ArrayFile(standardise=False, file=str(file))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

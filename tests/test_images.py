@@ -217,8 +217,7 @@ def test_labels_that_are_none_are_refused(tmp_path: Path, labels: np.ndarray, wo
 
 
 def test_what_does_not_go_with_images_is_refused(tmp_path: Path) -> None:
-    """Standardising bytes, and mirroring numbers."""
-    refused(images(tmp_path, np.ones((6, 2, 2), np.uint8), standardise=True).load, "dataset.standardise", "float32")
+    """Mirroring numbers."""
     refused(images(tmp_path, np.ones((6, 2, 2)), flip=True).load, "dataset.flip", "float64", "(6, 2, 2)", "uint8")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from diffsde import checkpoints, sweeps
+from diffsde import checkpoints, sweep_table
 from diffsde.cli import main
 from diffsde.errors import UserError
 from diffsde.runs import report, runtime, train
@@ -295,17 +295,20 @@ def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> Non
         ({"metrics": {"h": {"value": 5.1, "exact": 5.2}, "k": {"value": 0.0}}}, ("h", 5.1, {"exact": 5.2})),
     ):
         (tmp_path / "summary.json").write_text(json.dumps(content))
-        row = sweeps.row_of(tmp_path)
+        row = sweep_table.row_of(tmp_path)
         assert row is not None and (row.name, row.value, row.known) == wanted
 
 
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
     summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
-    assert dict(sweeps.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
-    rows = [sweeps.Row("0", {"a": "1", "b": "2"}, "done", {}), sweeps.Row("1", {"a": "1", "b": "3"}, "done", {})]
-    assert sweeps.varied(rows, ["a", "b"]) == ["b"]
-    collapsed, good = (sweeps.Row("", {}, "done", {}, "h", value, {"exact": 5.2}) for value in (4.9, 5.3))
-    assert min(collapsed, good, key=sweeps.Row.off) is good
+    assert dict(sweep_table.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
+    rows = [
+        sweep_table.Row("0", {"a": "1", "b": "2"}, "done", {}),
+        sweep_table.Row("1", {"a": "1", "b": "3"}, "done", {}),
+    ]
+    assert sweep_table.varied(rows, ["a", "b"]) == ["b"]
+    collapsed, good = (sweep_table.Row("", {}, "done", {}, "h", value, {"exact": 5.2}) for value in (4.9, 5.3))
+    assert min(collapsed, good, key=sweep_table.Row.off) is good
 
 
 PARALLEL = {

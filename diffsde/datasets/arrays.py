@@ -226,7 +226,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
         check_resolution(found, dtype, where, mend)
         return None
     check_resolution(found, np.float64, where, "take an offset off in the file itself, in whole numbers")
-    return Scaling(found.mean, found.std)
+    return Scaling(np.where(found.most > found.least, found.mean, found.least), found.std)
 
 
 def _blocks(values: np.ndarray, rows: Any, file: str) -> Iterator[np.ndarray]:

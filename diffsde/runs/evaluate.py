@@ -278,8 +278,14 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
             x, y = archive["x"], archive["y"] if "y" in archive.files else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"samples: '{path}' cannot be read: {str(error).splitlines()[0]}") from None
+    if x.dtype.kind not in "fiu":
+        raise UserError(f"samples: '{path}' holds x of type {x.dtype}; it must be numbers")
     if x.shape[1:] != shape:
         raise UserError(f"samples: '{path}' has points of shape {x.shape[1:]}, the field of {shape}")
+    if bad := int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum()):
+        raise UserError(
+            f"samples: {bad} of the {len(x)} points in '{path}' are NaN or infinite; leave them out of the file"
+        )
     return Samples(to_model(scaling, x), y)
 
 

@@ -30,6 +30,9 @@ from diffsde.types import Moments
 
 SLICE = 1.0  # seconds of steps in one dispatch, at most: how long a signal waits
 EVERY = 30.0  # seconds between checkpoints, where steps are not given
+# A mean loss of so many times the untrained network's is no fluctuation, nor slow progress, and of a loss whose expectation
+# is infinite, where one example in a million can be a million times the others:
+WILD, WILD_RARE = 10.0, 1e6
 
 
 class Plan(NamedTuple):
@@ -43,13 +46,27 @@ class Plan(NamedTuple):
 
 
 class Member:
-    """One run: its folder, its log and checkpoints, and the losses since the last line of the log."""
+    """One run: its folder, its log and checkpoints, and the losses since the last line of the log.
 
-    def __init__(self, out: Path, plan: Plan, moments: Moments, classes: int) -> None:
+    rate: the learning rate of a step (0, 1, ...), for messages. untrained: the loss of the first step's batch, before any
+    update. wild: how many times that a loss is when the run is said to diverge.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        plan: Plan,
+        moments: Moments,
+        classes: int,
+        rate: Callable[[int], Any] | None = None,
+        wild: float = WILD,
+    ) -> None:
         self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": jnp.asarray(classes)}
-        self.log = out / "metrics.jsonl"
+        self.log, self.rate, self.wild = out / "metrics.jsonl", rate, wild
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []
+        self.untrained = math.nan
+        self.warned = False
         self.failed: UserError | None = None
         self.recorder: Recorder
         self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
@@ -66,12 +83,13 @@ class Member:
         if not checkpoints.steps(where):
             self._cut(0)
             return fresh
-        step, tree = checkpoints.load(where, report.warn, place=places)
+        step, tree = checkpoints.load(where, report.warn, place=places, unfit=unfit)
         for later in [number for number in checkpoints.steps(where) if number > step]:
             if processes.leads():
                 checkpoints.set_aside(where, later, "damaged")
         self._cut(step)
         self.window = np.asarray(tree["window"])[: step % self.plan.log_every].tolist()
+        self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:
             self.window = []
         return unnamed(fresh, tree["state"], self.out)
@@ -81,7 +99,7 @@ class Member:
         if not self.log.exists():
             return
         self.lines = [line for line in read_log(self.log) if line["step"] <= step]
-        folder.write(self.log, lambda path: path.write_text("".join(json.dumps(line) + "\n" for line in self.lines)))
+        folder.write(self.log, lambda path: path.write_text("".join(map(log_line, self.lines))))
 
     def seconds(self) -> tuple[float, float]:
         """Wall and CPU seconds spent so far."""
@@ -92,11 +110,64 @@ class Member:
         self.lines.append(line)
         if processes.leads():
             with open(self.log, "a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(log_line(line))
+
+    def take(self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float) -> None:
+        """The losses of the steps up to `done`, and a line of the log where one is due; the run fails with the first loss
+        that is no number.
+        """
+        if self.failed:
+            return
+        first = done - len(losses) + 1
+        if first == 1:
+            self.untrained = float(losses[0])
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            step, loss = first + int(bad[0]), float(losses[bad[0]])
+            self._log(step, {"loss": loss})
+            self.fail(step, f"the loss became {loss}")
+            return
+        self.window += losses.tolist()
+        if done % self.plan.log_every and done != self.plan.steps:
+            return
+        loss = float(np.mean(np.asarray(self.window, np.float32)))
+        self.window = []
+        self._log(done, {"loss": loss}, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
+        if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
+            self.fail(done, "the mean loss is beyond what float32 can hold")
+        elif not self.warned and (why := self.diverging(loss)):
+            self.warned = True
+            report.warn(f"{report.shown(self.out)} at step {done}{self._lr(done)}: {why}")
+
+    def _log(self, step: int, figures: dict[str, float], spent: dict[str, float] | None = None) -> None:
+        self.recorder.log(step, figures)
+        self.write({"step": step, **figures, **(spent or {})})
+
+    def fail(self, step: int, why: str) -> None:
+        """The run ends at this step; the newest checkpoint is of a step before, and stays."""
+        self.keeper.wait()
+        saved = checkpoints.steps(self.out / "checkpoints")
+        kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
+        self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log}")
+
+    def _lr(self, step: int) -> str:
+        return f" (lr {float(self.rate(step - 1)):.3g})" if self.rate else ""
+
+    def diverging(self, loss: float) -> str | None:
+        """What to say of a loss that is far above that of the untrained network; None where it is not."""
+        if not loss > self.wild * abs(self.untrained):
+            return None
+        scored = f"where the untrained network scored {self.untrained:.4g}"
+        return f"the loss is {loss:.4g}, {scored}: the run diverged; try a smaller lr"
 
     def save(self, step: int, state: TrainState, score: Callable[[TrainState], float]) -> None:
-        """Begin to write a checkpoint, the lines that belong to it being on the disk before."""
+        """Begin to write a checkpoint, the lines that belong to it being on the disk before. One of numbers that are not
+        finite is never written: the run fails.
+        """
         if self.failed:
+            return
+        if not checkpoints.finite(state):
+            self.fail(step, "the parameters, or the optimizer's state, became NaN or infinite")
             return
         if self.plan.best:
             self.write({"step": step, "score": score(state)})
@@ -106,7 +177,8 @@ class Member:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
-        self.keeper.save(step, {"state": named(state), **self.about, "window": jnp.asarray(window)})
+        losses = {"window": jnp.asarray(window), "untrained": jnp.asarray(self.untrained, jnp.float32)}
+        self.keeper.save(step, {"state": named(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:
         return best_step(self.lines, saved)
@@ -152,28 +224,11 @@ def fit(
             now = time.perf_counter()
             wish = max(1, min(plan.log_every, int(SLICE * counted / max(now - mark, 1e-9))))
             mark = now
-            for i, (one, mine) in enumerate(zip(members, losses, strict=True)):
-                if one.failed:
-                    continue
-                one.window += mine.tolist()
-                if done % plan.log_every and done != plan.steps:
-                    continue
-                loss = float(np.mean(np.asarray(one.window, np.float32)))
-                one.window = []
-                spent = now - began[0] + before[i][0], time.process_time() - began[1] + before[i][1]
-                one.recorder.log(done, {"loss": loss})
-                one.write(
-                    {"step": done, "loss": loss, "seconds": round(spent[0], 4), "cpu_seconds": round(spent[1], 4)}
-                )
-                if not math.isfinite(loss):
-                    one.failed = UserError(
-                        f"the loss became {loss} before step {done}; try a smaller lr, see {one.log}"
-                    )
-            if all(one.failed for one in members):
-                for one in members:
-                    one.keeper.wait()
-                raise members[0].failed or AssertionError
-            latest = [one.losses()[-1] for one in members if one.losses()]
+            spent = now - began[0], time.process_time() - began[1]
+            for one, mine, (wall, cpu) in zip(members, losses, before, strict=True):
+                one.take(done, mine, spent[0] + wall, spent[1] + cpu)
+            end_where_all_failed(members)
+            latest = [one.losses()[-1] for one in members if one.losses() and not one.failed]
             if latest:
                 progress.update(done, f"loss {min(latest):.4f}" + (f" to {max(latest):.4f}" if split else ""))
 
@@ -182,6 +237,7 @@ def fit(
         read_out(until=0)
         for i, one in enumerate(members):
             one.save(step, member(state, i) if split else state, partial(score, i))
+        end_where_all_failed(members)
         mark = time.perf_counter()
 
     with report.Steps("train", plan.steps, first) as progress, stoppable() as asked:
@@ -212,6 +268,17 @@ def fit(
     return state
 
 
+def end_where_all_failed(members: list[Member]) -> None:
+    """Raise the first one's UserError where no member goes on."""
+    if members[0].failed and all(one.failed for one in members):
+        raise members[0].failed
+
+
+def unfit(tree: dict[str, Any]) -> str | None:
+    """Why training cannot go on from a checkpoint; None where it can."""
+    return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
+
+
 def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
     """Of these steps the one whose score in the log is lowest; None where none has one that is a number."""
     scores = {
@@ -224,13 +291,19 @@ def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
 
 def read_log(path: Path) -> list[dict[str, float]]:
     """The lines of metrics.jsonl; one cut short by a crash is left out."""
-    lines = []
+    lines: list[dict[str, float]] = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
         except ValueError:
             break
+        lines.append({key: math.nan if value is None else value for key, value in line.items()})
     return lines
+
+
+def log_line(line: dict[str, float]) -> str:
+    """A line of metrics.jsonl; what is not finite is null."""
+    return json.dumps(folder.strict(line), allow_nan=False) + "\n"
 
 
 def named(state: TrainState) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +17,13 @@ import numpy as np
 
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
-from diffsde.runs import processes
+from diffsde.runs import processes, report
 
 FORMAT = 3  # of a run folder
 
 LOCK = ".lock"
 OUTPUTS = Path("outputs")
+LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
 
 # Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
@@ -55,7 +58,10 @@ def held(folder: Path) -> Iterator[None]:
     if not processes.leads():
         yield
         return
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        raise UserError(f"'{folder / LOCK}' cannot be written ({error.strerror}); remove it") from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,18 +75,33 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process is writing the folder; those that ask at the same time do not take each other for it."""
+    """Whether another process is writing the folder; those that ask at the same time do not take each other for it.
+
+    Of a folder whose lock is no file, or may not be read, nobody can say: it counts as held, with a warning.
+    """
+    path = folder / LOCK
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would wait for a writer
     except FileNotFoundError:
         return False
+    except OSError as error:
+        return _left_alone(path, error.strerror or "unreadable")
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return _left_alone(path, "it is no file")
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except BlockingIOError:
         return True
+    except OSError as error:
+        return _left_alone(path, error.strerror or "unreadable")
     finally:
         os.close(descriptor)
+
+
+def _left_alone(path: Path, why: str) -> bool:
+    report.warn_once(f"'{path}' cannot be read ({why}); its folder is left alone")
+    return True
 
 
 def same(verb: str, one: Any, other: Any) -> bool:
@@ -98,31 +119,67 @@ def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
     """
 
     def fits(folder: Path) -> bool:
-        if any((folder / end).exists() for end in ("summary.json", "error.json")) or is_held(folder):
+        if any(os.path.exists(folder / end) for end in ("summary.json", "error.json")):
             return False
-        content = _read(folder)
-        return content.get("verb") == verb and same(verb, content.get("config"), config)
+        content = _read(folder, neighbour=True)
+        return content.get("verb") == verb and same(verb, content.get("config"), config) and not is_held(folder)
 
     return newest(path for path in (OUTPUTS / verb).glob("*/*/config.json") if fits(path.parent))
 
 
 def newest(files: Iterable[Path]) -> Path | None:
-    """The folder of the file that was written last."""
-    last = max(files, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return last and last.parent
+    """The folder of the file that was written last; what is no file, or is gone, is none."""
+
+    def written(path: Path) -> int:
+        try:
+            about = path.stat()
+        except OSError:
+            return -1
+        return about.st_mtime_ns if stat.S_ISREG(about.st_mode) else -1
+
+    last = max(((written(path), path) for path in files), key=lambda pair: pair[0], default=(-1, None))
+    return last[1].parent if last[1] is not None and last[0] >= 0 else None
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; None where it is absent or damaged."""
+class Unreadable(Exception):
+    """A file that is there and is no JSON that could be ours."""
+
+
+def parsed(path: Path) -> Any:
+    """The value of a JSON file; None where there is no file. Raises Unreadable."""
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
+            raise Unreadable("it is no file")
+        if about.st_size > LARGEST:
+            raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
         return json.loads(path.read_text())
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise Unreadable("it is a link to nothing") from None
+        return None
+    except OSError as error:
+        raise Unreadable(error.strerror or "it cannot be opened") from None
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"it is no JSON of ours: {str(error)[:80]}") from None
+
+
+def read_json(path: Path, neighbour: bool = False) -> Any:
+    """The value of a JSON file, None where it cannot be read.
+
+    neighbour: the file is one of those that a command only looks at, so that it says which it leaves out.
+    """
+    try:
+        return parsed(path)
+    except Unreadable as error:
+        if neighbour:
+            report.warn_once(f"'{path}' is left out: {error}")
         return None
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
     """config.json, or nothing where it is of another version or no such file."""
-    content = read_json(folder / "config.json")
+    content = read_json(folder / "config.json", neighbour)
     return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
 
 
@@ -148,7 +205,17 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
-    return write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
+    text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
+    return write(path, lambda partial: partial.write_text(text))
+
+
+def strict(value: Any) -> Any:
+    """The value as JSON can hold it, which has no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_config(folder: Path, verb: str, config: dict[str, Any], scaling: Scaling | None = None) -> None:
@@ -192,30 +259,77 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """summary.json. Raises UserError where it is not one."""
+    """summary.json, a figure that is null being NaN. Raises UserError where it is not one of a finished job."""
     content = read_json(folder / "summary.json")
-    if not isinstance(content, dict):
+    if not _has_figures(content):
         raise UserError(f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again")
-    return content
+    return content | {key: _numbers(content[key]) for key in ("metric", "metrics", "loss") if key in content}
+
+
+def _has_figures(content: Any) -> bool:
+    """Whether a summary has what its job is judged by: the loss and the metric of a run, or the figures of samples."""
+    if not isinstance(content, dict):
+        return False
+    if "metric" in content:
+        metric = content["metric"]
+        return (
+            isinstance(metric, dict)
+            and isinstance(metric.get("name"), str)
+            and all(isinstance(figure, dict) and _is_figure(figure) for figure in (metric, content.get("loss")))
+        )
+    figures = content.get("metrics")
+    return (
+        isinstance(figures, dict)
+        and bool(figures)
+        and all(isinstance(figure, dict) and _is_figure(figure) for figure in figures.values())
+    )
+
+
+def _is_figure(figure: dict[str, Any]) -> bool:
+    known = [value for key, value in figure.items() if key in ("value", "exact", "real", "floor", "error")]
+    return "value" in figure and all(value is None or isinstance(value, int | float) for value in known)
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    return math.nan if value is None else value
 
 
 def latest_begun() -> Path:
     """The train run under outputs/train that was begun last. Raises UserError where there is none."""
-    if found := newest(OUTPUTS.glob("train/*/*/config.json")):
+    if found := newest(path for path in OUTPUTS.glob("train/*/*/config.json") if _read(path.parent, neighbour=True)):
         return found
     raise UserError(f"run=latest: no run under '{OUTPUTS / 'train'}'; give run=<folder>")
 
 
 def latest() -> Path:
     """The field under outputs/train that was trained last. Raises UserError where there is none."""
-
-    def is_field(folder: Path) -> bool:
-        config = _read(folder).get("config", {})
-        return (folder / "checkpoints").is_dir() and config.get("objective", {}).get("name") != "classifier"
-
-    if found := newest(path for path in OUTPUTS.glob("train/**/summary.json") if is_field(path.parent)):
+    if found := newest(path for path in OUTPUTS.glob("train/**/summary.json") if is_field(path.parent, neighbour=True)):
         return found
     raise UserError(
         f"run=latest: no trained run under '{OUTPUTS / 'train'}'; run `diffsde train` first,"
         " or give run=<folder> or run=oracle"
     )
+
+
+def is_trained(folder: Path, neighbour: bool = False) -> bool:
+    """Whether the folder is of a finished train run."""
+    if not (os.path.isfile(folder / "summary.json") and os.path.isdir(folder / "checkpoints")):
+        return False
+    content = _read(folder, neighbour)
+    return content.get("verb") == "train" and isinstance(content.get("config"), dict)
+
+
+def is_field(folder: Path, neighbour: bool = False) -> bool:
+    """Whether the folder is of a finished train run, and not of a classifier's."""
+    if not is_trained(folder, neighbour):
+        return False
+    objective = _read(folder)["config"].get("objective")
+    return isinstance(objective, dict) and objective.get("name") != "classifier"
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether the folder is of finished samples."""
+    files = (os.path.isfile(folder / name) for name in ("summary.json", "samples.npz"))
+    return all(files) and _read(folder).get("verb") == "sample"

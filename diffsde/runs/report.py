@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from diffsde import terminal
 from diffsde.datasets import Examples, FiniteDataset
 from diffsde.datasets.scaling import Scaling
 from diffsde.runs import processes
@@ -31,6 +34,13 @@ def warn(message: str) -> None:
     """One line about something that works but may not do what was meant."""
     if processes.leads():
         print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def warn_once(message: str) -> None:
+    """A warning that a command gives once, however many of its steps come upon it; on one line, whatever is in it."""
+    message = terminal.printable(message)
+    if terminal.first_time(message):
+        warn(message)
 
 
 def streamed(dataset: FiniteDataset, part: Examples) -> None:
@@ -63,7 +73,7 @@ def on_terminal() -> bool:
 
 def working(what: str) -> AbstractContextManager[Any]:
     """On a terminal a line that moves, while something works that has no steps to count."""
-    return Console().status(what) if on_terminal() else nullcontext()
+    return Console().status(Text(what)) if on_terminal() else nullcontext()
 
 
 class Steps:
@@ -74,7 +84,8 @@ class Steps:
     def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps") -> None:
         self.total, self.verb, self.first, self.unit = total, verb, first, unit
         self.begin, self.done, self.printed = time.perf_counter(), first, first
-        columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        note = TextColumn("{task.fields[note]}", markup=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), note)
         self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if on_terminal() else None
 
     def __enter__(self) -> Steps:
@@ -103,11 +114,12 @@ class Steps:
 def table(title: str, rows: list[tuple[str, str]]) -> None:
     """A short two-column table."""
     if on_terminal():
-        grid = Table(title=title, show_header=False, title_justify="left")
+        # as Text: in a string rich would take the [a] of a path for markup, and :a: for a picture
+        grid = Table(title=Text(title, "table.title"), show_header=False, title_justify="left")
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")  # a path that is cut off could not be copied
         for name, value in rows:
-            grid.add_row(name, value)
+            grid.add_row(Text(name), Text(value))
         Console().print(grid)
         return
     width = max(len(name) for name, _ in rows)
@@ -122,6 +134,11 @@ def shown(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def word(key: str, path: Path) -> str:
+    """key=path as it is typed into a shell."""
+    return shlex.quote(f"{key}={shown(path)}")
 
 
 def described_steps(how: dict[str, Any]) -> str:

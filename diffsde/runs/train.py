@@ -25,10 +25,11 @@ from diffsde.nets import count
 from diffsde.objectives import (
     Classification,
     Regression,
+    has_finite_loss,
 )
 from diffsde.plots.loss import loss_curve
 from diffsde.runs import folder, jobs, processes, report, runtime
-from diffsde.runs.fitting import Member, Plan, fit
+from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
 from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
@@ -95,7 +96,9 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     fresh = spread_parameters(layout, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
         settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes))
-    member = Member(out, plan_of(chosen), run.problem.moments, run.classes)
+    rate = partial(chosen.optimizer.rate, chosen.steps)
+    wild = WILD if has_finite_loss(run.problem) else WILD_RARE
+    member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
     state = member.resume(fresh, layout)
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
@@ -200,6 +203,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()
     loss = final_loss(losses)
+    diverged = job.member.diverging(loss)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
     summary = {
@@ -207,6 +211,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
+        **({"diverged": diverged} if diverged else {}),
         **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -230,30 +235,36 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
                 report.warn(f"no samples.png: {error}")
     folder.write_json(job.out / "summary.json", summary)
     job.member.recorder.finish(summary, pictures)
+    if diverged and not job.member.warned:
+        report.warn(diverged)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
     others = f" for {members} runs at once" if members > 1 else ""
     report.table(
         f"trained {names}",
         [
             ("parameters", f"{parameters:,}"),
-            ("loss", f"{loss:.4f}{shown_floor}"),
+            (
+                "loss",
+                f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
+            ),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             ("run", report.shown(job.out)),
             *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, images, report.shown(job.out))),
+            ("next", next_command(chosen, images, job.out)),
         ],
     )
     return metric
 
 
-def next_command(chosen: TrainConfig, images: bool, run: str) -> str:
+def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
     if isinstance(chosen.objective, Classification):
-        return f"diffsde sample labels=all guidance=2 guide={run} run=<a field on the same path>"
+        return f"diffsde sample labels=all guidance=2 {report.word('guide', run)} run=<a field on the same path>"
     labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
-    return f"diffsde sample {'steps=50 n=100' if images else 'sampler=em sigma=0.5'}{labels} run={run}"
+    how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
+    return f"diffsde sample {how}{labels} {report.word('run', run)}"
 
 
 VERB = jobs.Verb("train", lambda config: (config, config), choose, prepare_job, fit_group)

@@ -85,6 +85,8 @@ def restore_network(
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
+    if not checkpoints.finite(params):
+        raise UserError(diverged(config, where, step, ema, knob))
     return Trained(config, params, moments, graph, classes, step)
 
 
@@ -94,6 +96,24 @@ def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     if (scaling := folder.read_scaling(run_folder)) is not None:
         config = dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling))
     return config
+
+
+def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:
+    """What to say of a checkpoint whose parameters are not finite: the newest before it that are, where there is one."""
+    asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
+    for earlier in reversed([number for number in checkpoints.steps(where) if number < step]):
+        try:
+            tree = checkpoints.read((where / str(earlier)).resolve())
+        except checkpoints.Damaged:
+            continue
+        if checkpoints.finite(chosen_average(config, tree["state"], ema)):
+            mend = f"the newest finite one is {asked}={earlier}"
+            break
+    else:
+        mend = "none before it is finite; train it again with a smaller lr"
+    return (
+        f"{knob}: the parameters in checkpoint '{where / str(step)}' are NaN or infinite: its training diverged; {mend}"
+    )
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:

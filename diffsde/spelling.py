@@ -1,0 +1,165 @@
+"""Words as people type them, spelled for Hydra: text is quoted where its grammar would take it for something else, and
+glob(...) of run folders becomes those that are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import re
+import shlex
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from diffsde.errors import UserError
+
+# Of Hydra's own words those that are text, one value each, in a sweep too:
+PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
+# The words that name a folder, and of which verb it is:
+FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}
+NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
+
+
+def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
+    """The words of a verb, each as Hydra has to see it. Raises UserError for a glob(...) that finds nothing to take."""
+    spelled = [expanded(verb, word, sweeping) for word in words]
+    return [quoted(configs, verb, word, sweeping) for word in spelled]
+
+
+def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
+    """The word with its text quoted for Hydra, where Hydra would refuse it or take it for something else.
+
+    A comma outside brackets parts the choices of a sweep, and choice(), range(), interval(), glob() keep their meaning.
+    """
+    key, equals, value = word.partition("=")
+    default = "text" if key in PLACES else _defaults(configs, verb).get(key, "")
+    if not equals or not default:
+        return word
+    is_text = default == "text"
+    pieces = _pieces(value)
+    if sweeping and key not in PLACES and len(pieces) > 1:
+        return f"{key}=" + ",".join(_spelled(piece, is_text, one=True) for piece in pieces)
+    return f"{key}={_spelled(value, is_text, one=len(pieces) == 1)}"
+
+
+def _spelled(value: str, is_text: bool, one: bool) -> str:
+    """A value as it is where Hydra reads it as meant, else in quotes. one: it has no comma outside brackets."""
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    try:
+        override = _parser().parse_override(f"x={value}")
+        read = override.value()
+    except HydraException:
+        return _quote(value)
+    if override.is_sweep_override():
+        if one:  # choice(...) and the like
+            return value
+        numbers = isinstance(read, ChoiceSweep) and all(isinstance(item, int | float) for item in read.list)
+        return value if numbers and not is_text else _quote(value)  # of numbers, Hydra says what -m is for
+    if not is_text or read is None or isinstance(read, str) or str(read) == value:
+        return value
+    return _quote(value)  # 1e5 is a name here, and [a] a file
+
+
+@functools.cache
+def _parser() -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create()
+
+
+def _quote(value: str) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text=value.strip(), quote=Quote.single).with_quotes()
+
+
+def _pieces(value: str) -> list[str]:
+    """A value cut at its commas outside brackets and quotes; whole where its brackets do not match."""
+    pieces, depth, inside = [""], 0, ""
+    for i, letter in enumerate(value):
+        if inside:
+            inside = "" if letter == inside and value[i - 1] != "\\" else inside
+        elif letter in "'\"" and not pieces[-1].strip():
+            inside = letter
+        depth += 0 if inside else (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth and not inside:
+            pieces.append("")
+        else:
+            pieces[-1] += letter
+    return [value] if depth or inside else pieces
+
+
+def _defaults(configs: Path, verb: str) -> dict[str, str]:
+    """text, or null, for the keys of a verb and of its groups whose default is a word, or nothing."""
+    found = _kinds((configs / f"{verb}.yaml").read_text())
+    groups = re.findall(r"^  - (\w+): \w+", (configs / f"{verb}.yaml").read_text(), flags=re.M)
+    for prefix, group in [*((group, group) for group in groups), *PREFIXES.items()]:
+        for path in sorted((configs / group).glob("*.yaml")):
+            for key, kind in _kinds(path.read_text()).items():
+                if found.get(f"{prefix}.{key}") != "text":
+                    found[f"{prefix}.{key}"] = kind
+    return found
+
+
+def _kinds(text: str) -> dict[str, str]:
+    """text, or null, for the keys of a config file that have a word, or nothing, as their default."""
+    lines = re.findall(r"^(\w+): +(\S.*?)(?: +#.*)?$", text, flags=re.M)
+    return {
+        key: "null" if value == "null" else "text"
+        for key, value in lines
+        if key not in ("defaults", "name") and not NOT_TEXT.fullmatch(value)
+    }
+
+
+def expanded(verb: str, word: str, sweeping: bool) -> str:
+    """run=glob(...) as the runs that it finds, a choice each; so too guide= and samples=. Raises UserError for none."""
+    key, _, value = word.partition("=")
+    if key not in FOLDERS or not (value.startswith("glob(") and value.endswith(")")):
+        return word
+    if verb == "train":
+        raise UserError(f"{key}= goes on with one run; it takes no {value}")
+    what = "runs" if FOLDERS[key] == "train" else "sample folders"
+    there = _matches(value)
+    taken = [place for place in there if _is_wanted(key, place)]
+    if not taken:
+        found = f"none of the {len(there)} that it matches is" if there else "it matches nothing; it takes"
+        raise UserError(f"{word}: {found} {'a folder of ' if there else 'folders of '}finished {what}")
+    if len(taken) > 1 and not sweeping:
+        raise UserError(f"{word} is {len(taken)} {what}; -m takes each of them: diffsde {verb} -m {shlex.quote(word)}")
+    rest = f", {len(there) - len(taken)} other matches left out" if len(there) > len(taken) else ""
+    print(f"{word}: {len(taken)} {what if len(taken) > 1 else what.removesuffix('s')}{rest}", flush=True)
+    return f"{key}=" + ",".join(_quote(place) for place in taken)
+
+
+def _matches(value: str) -> list[str]:
+    """The paths that glob(pattern), or glob([pattern, ...], exclude=pattern), matches, folders 2 before folders 10."""
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    include, exclude = [value[len("glob(") : -1]], []
+    try:
+        read = _parser().parse_override(f"x={value}").value()
+        if isinstance(read, Glob):
+            include, exclude = read.include, read.exclude
+    except HydraException:  # a pattern that Hydra cannot read, with brackets in it
+        pass
+    found = {str(Path(path)) for pattern in include for path in glob.glob(pattern, recursive=True)}
+    return sorted((path for path in found if not any(fnmatch(path, pattern) for pattern in exclude)), key=_natural)
+
+
+def _natural(path: str) -> list[Any]:
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", path)]
+
+
+def _is_wanted(key: str, place: str) -> bool:
+    from diffsde.runs import folder
+
+    wanted: Callable[[Path], bool] = {"run": folder.is_field, "guide": folder.is_trained, "samples": folder.is_drawn}[
+        key
+    ]
+    return wanted(Path(place))
