@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffsde.datasets.dataset import Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.streaming import gather, part
 from diffsde.errors import UserError
 from diffsde.types import choice
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 GREY = ("1", "L", "LA")
+SHOWN = 5  # kinds of files that are left out
 DEEP = ("I", "F")  # the modes of more than 8 bits begin with these
 ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held: 1 upright, above 4 on its side
 
 
 @choice
 class ImageFolder(FiniteDataset):
-    """image_folder: the .png, .jpg and .jpeg files of a folder; where it has subfolders, each is a class, by sorted name.
+    """image_folder: the .png, .jpg and .jpeg files of a folder; where it has subfolders, each is a class, in
+    natural order (1, 2, 10).
 
     size: cut to the square in the middle and scaled to size x size; None: as they are, all equal. Grey where every file is
     saved as grey, else colour. What is transparent is laid over white, and cameras' notes of what is up are heeded.
@@ -49,18 +54,43 @@ class ImageFolder(FiniteDataset):
     def source(self) -> Source:
         return _source(self, *self._found())
 
+    def class_names(self) -> tuple[str, ...]:
+        return _files(Path(self.folder).expanduser()).classes
+
+    def notes(self) -> tuple[str, ...]:
+        found = _files(Path(self.folder).expanduser())
+        alone = f"there is one class alone, {found.classes[0]}" if len(found.classes) == 1 else ""
+        return tuple(note for note in (_left_out(found.others), alone) if note)
+
+    def about(self, arrays: Examples) -> dict[str, Any]:
+        return super().about(arrays) | {"from": self.folder}
+
     def _found(self) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
-        files, labels = _files(Path(self.folder).expanduser())
-        return stamp(files), labels
+        found = _files(Path(self.folder).expanduser())
+        return stamp(found.images), found.labels
 
 
-def _files(folder: Path) -> tuple[list[Path], tuple[int, ...] | None]:
-    """Every image, sorted, and its class where there are subfolders."""
+class Found(NamedTuple):
+    """The images of a folder, sorted; the class of each and the classes' names where there are subfolders; other files."""
+
+    images: list[Path]
+    labels: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    others: list[Path]
+
+
+def _files(folder: Path) -> Found:
+    """What there is in a folder. Raises UserError where it is not images alone or classes alone."""
     if not folder.is_dir():
         raise UserError(f"dataset.folder: '{folder}' is not a folder; give the path of a folder of images")
-    here = _images(folder.iterdir())
-    within = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    groups = [_images(path.rglob("*")) for path in within]
+    here, others = _images(folder.iterdir())
+    named = {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    within = [named[name] for name in naturally(named)]
+    groups = []
+    for path in within:
+        images, rest = _images(path.rglob("*"))
+        groups.append(images)
+        others += rest
     if here and any(groups):
         raise UserError(
             f"dataset.folder: '{folder}' has images both beside its subfolders ('{here[0].name}') and in them; subfolders"
@@ -69,17 +99,37 @@ def _files(folder: Path) -> tuple[list[Path], tuple[int, ...] | None]:
     if len(here) + sum(map(len, groups)) < 2:
         raise UserError(f"dataset.folder: '{folder}' must hold at least 2 images ({', '.join(ENDINGS)})")
     if here:
-        return here, None
+        return Found(here, None, (), others)
     for path, group in zip(within, groups, strict=True):
         if not group:
             raise UserError(f"dataset.folder: '{path}' is a class without an image ({', '.join(ENDINGS)}); remove it")
-    return list(chain(*groups)), tuple(label for label, group in enumerate(groups) for _ in group)
+    labels = tuple(label for label, group in enumerate(groups) for _ in group)
+    return Found(list(chain(*groups)), labels, tuple(path.name for path in within), others)
 
 
-def _images(paths: Any) -> list[Path]:
-    return sorted(
-        path for path in paths if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file()
-    )
+def _images(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The images among these, sorted, and the files that are none: of other kinds, or hidden."""
+    files = sorted(path for path in paths if path.is_file())
+    images = [path for path in files if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
+    return images, [path for path in files if path not in set(images)]
+
+
+def _left_out(others: list[Path]) -> str:
+    """3 files that are no images were left out (.txt: 2, .gif: 1), and 1 hidden one."""
+    hidden = sum(path.name.startswith(".") for path in others)
+    kinds = Counter(path.suffix.lower() or "no ending" for path in others if not path.name.startswith("."))
+    said = []
+    if kinds:
+        each = ", ".join(f"{kind}: {count:,}" for kind, count in kinds.most_common(SHOWN))
+        more = ", ..." if len(kinds) > SHOWN else ""
+        said.append(f"{_files_of(kinds.total())} of other kinds left out ({each}{more})")
+    if hidden:
+        said.append(f"{_files_of(hidden)} left out, hidden by a name that begins with a dot")
+    return "; ".join(said)
+
+
+def _files_of(count: int) -> str:
+    return f"{count:,} file{'s were' if count > 1 else ' was'}"
 
 
 @lru_cache(maxsize=2)

@@ -24,6 +24,7 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.columns import column_figures, column_rows, column_summary
+from diffsde.runs.data_report import say_data
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
 from diffsde.runs.quality import figures, judged, off, prior
@@ -52,6 +53,7 @@ class Job:
     key_true: Key
     problem: Problem | None
     scaling: Scaling | None
+    data: dict[str, Any]
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
@@ -115,6 +117,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         key_true,
         problem,
         scaling,
+        say_data(dataset) if chosen.run == "oracle" else {},
     )
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
@@ -224,6 +227,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "seconds_compile": compiling,
         "members": members,
         "field": job.origin,
+        **({"data": job.data} if job.data else {}),
         "metrics": metrics,
         **column_summary(by_column),
     }

@@ -29,6 +29,7 @@ from diffsde.objectives import (
 )
 from diffsde.plots.loss import loss_curve
 from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
@@ -47,6 +48,7 @@ class Job:
     floor: tuple[float, float] | None
     member: Member
     stream: Stream | None
+    data: dict[str, Any]
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
@@ -89,6 +91,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
         raise UserError(
             f"run: the data have changed since '{out}' was begun, their mean or std is another (resume=false begins afresh)"
         )
+    data = say_data(chosen.dataset)
     report.scaled(scaling)
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
@@ -109,7 +112,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling)
-    return Job(chosen, out, run, state, floor, member, stream)
+    return Job(chosen, out, run, state, floor, member, stream, data)
 
 
 def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
@@ -213,6 +216,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
+        "data": job.data,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,

@@ -177,8 +177,9 @@ def told_classes(chosen: TrainConfig, arrays: Any) -> int:
     if not classes:
         asked = "objective=classifier" if classifies else "dataset.conditional=true"
         raise UserError(
-            f"{asked} needs labels, and this data has none: the array y of an .npz file, a subfolder a class of an"
-            " image_folder, or the components of a mixture"
+            f"{asked} needs labels, and this data has none: the array y of an .npz file, dataset.labels= (a .npy, or a"
+            " column of a table), a subfolder a class of an image_folder, or the components of a mixture"
+            + "".join(f"; {note}" for note in chosen.dataset.notes())
         )
     return classes
 

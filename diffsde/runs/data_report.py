@@ -1,0 +1,55 @@
+"""What the data are, in a line or two, for whoever trains on them: how many, of what shape, from where, of which classes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from diffsde.build import name_of
+from diffsde.datasets import Dataset
+from diffsde.runs import report
+
+SHOWN = 12  # names of columns or classes in a line
+
+
+def say_data(dataset: Dataset) -> dict[str, Any]:
+    """Say what the data are, and return it for the summary."""
+    found = {"dataset": name_of(dataset)} | dataset.about(dataset.load())
+    report.say(f"data: {described(found)}")
+    if notes := found.get("notes"):
+        report.say(f"data: {'; '.join(notes)}")
+    return found
+
+
+def described(found: dict[str, Any]) -> str:
+    """200 points of 2 coordinates (x, y) from points.csv; 3 classes: setosa, versicolor, virginica."""
+    shape, classes, names = found["shape"], found["classes"], found.get("class_names", [])
+    many = f"{found['points']:,} " if "points" in found else ""
+    if found.get("images"):
+        what = f"images of {shape[1]} x {shape[0]} in {_colours(shape[2])}"
+    elif len(shape) == 1:
+        what = f"points of {_count(shape[0], 'coordinate')}"
+    else:
+        what = f"points of shape ({', '.join(map(str, shape))}), {_count(math.prod(shape), 'number')} each"
+    if columns := found.get("columns"):
+        what += f" ({_some(columns)})"
+    what += f" from {report.shown(Path(found['from']).expanduser())}" if "from" in found else f" of {found['dataset']}"
+    if "points" not in found:
+        what += ", drawn anew for each step"
+    if classes:
+        what += f"; {classes} class{'es' if classes > 1 else ''}" + (f": {_some(names)}" if names else "")
+    return many + what
+
+
+def _colours(channels: int) -> str:
+    return {1: "grey", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels} channels")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _some(names: list[str]) -> str:
+    shown = [name or "(no name)" for name in names]
+    return ", ".join(shown[:SHOWN]) + (f", ... ({len(shown)} in all)" if len(shown) > SHOWN else "")
