@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import http.server
@@ -28,6 +29,7 @@ from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.idx import IdxFile
 from diffsde.datasets.mnist import MNIST, Collection, FashionMNIST, load_files
 from diffsde.errors import UserError
+from diffsde.runs.data_report import described
 from diffsde.runs.quality import figures, pairs
 
 RNG = np.random.default_rng(0)
@@ -212,8 +214,11 @@ def test_an_archive_has_points_x_and_labels_y(tmp_path: Path) -> None:
     ids=["short floats", "floats", "short", "column", "negative", "more than points", "beyond int32", "words"],
 )
 def test_labels_that_are_none_are_refused(tmp_path: Path, labels: np.ndarray, words: list[str]) -> None:
-    """With what they are and what they must be."""
-    refused(images(tmp_path, np.ones((6, 2, 2), np.uint8), labels).load, "images.npz", "labels y", *words)
+    """With what they are and what they must be, where they are needed; where they are not, the points are read alone."""
+    asked = images(tmp_path, np.ones((6, 2, 2), np.uint8), labels, conditional=True)
+    refused(asked.load, "images.npz", "labels y", *words)
+    unasked = dataclasses.replace(asked, conditional=False)
+    assert unasked.load().y is None and words[0] in unasked.notes()[0]
 
 
 def test_what_does_not_go_with_images_is_refused(tmp_path: Path) -> None:
@@ -557,7 +562,7 @@ def test_jpegs_are_read_too(tmp_path: Path) -> None:
 
 
 def test_subfolders_are_classes(tmp_path: Path) -> None:
-    """By sorted name, whatever lies deeper in them."""
+    """By name, whatever lies deeper in them."""
     made = {"cat/1.png": 0, "cat/deeper/2.png": 0, "bird/9.png": 1, "bird/8.png": 1, "ape/1.png": 2}
     order = {"cat": 2, "bird": 1, "ape": 0}
     values = {name: saved(tmp_path / name, grey()) and None for name in made}
@@ -568,6 +573,29 @@ def test_subfolders_are_classes(tmp_path: Path) -> None:
     for name, mine in zip(made, pixels, strict=True):
         [at] = [i for i in range(5) if np.array_equal(found.x[i, ..., 0], mine)]
         assert int(found.y[at]) == order[name.split("/")[0]]
+
+
+def test_classes_are_in_natural_order_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    """10 comes after 2, with the colours to show it; files of other kinds and hidden ones are counted."""
+    for name, level in (("10", 200), ("2", 100), ("1", 50)):
+        for i in range(2):
+            saved(tmp_path / name / f"{i}.png", np.full((3, 4), level, np.uint8))
+    for name in ("notes.txt", "2/a.gif", "2/b.GIF", "10/.DS_Store"):
+        (tmp_path / name).write_text("no image")
+    data = ImageFolder(folder=str(tmp_path))
+    found = data.load()
+    assert found.y is not None and data.class_names() == ("1", "2", "10")
+    np.testing.assert_array_equal(np.array([50, 100, 200])[np.asarray(found.y)], np.asarray(found.x)[:, 0, 0, 0])
+    assert data.notes() == (
+        "3 files were left out, of other kinds (.gif: 2, .txt: 1); 1 file was left out, hidden by a name that begins with a"
+        " dot",
+    )
+    about = data.about(found)
+    assert (about["points"], about["shape"], about["classes"]) == (6, [3, 4, 1], 3) and about["images"]
+    assert described(about) == f"6 images of 4 x 3 in grey from {tmp_path}; 3 classes: 1, 2, 10"
+    one = ImageFolder(folder=str(saved(tmp_path / "b" / "cat" / "1.png", grey()).parents[1]))
+    saved(tmp_path / "b" / "cat" / "2.png", grey())
+    assert one.notes() == ("there is one class alone, cat",)
 
 
 def test_grey_and_colour_together_are_colour(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ MEAN, STD = (5.06, -1.90), (0.96, 2.89)  # of the cases, as their maker gives th
 RANDOM = np.random.default_rng(3)
 POINTS = RANDOM.normal(2, 1, (40, 2)).round(3)
 ROWS = [f"{a:.3f},{b:.3f}" for a, b in POINTS]
-IRIS = ["sepal length (cm),petal,species", *(f"{a:.3f},{b:.3f},{'set vir'.split()[a > 2]}" for a, b in POINTS)]
+IRIS = ["sepal length (cm),petal,species", *(f"{a:.3f},{b:.3f},{'vir' if a > 2 else 'set'}" for a, b in POINTS)]
 
 
 def table(folder: Path, text: str | bytes, name: str = "t.csv", **words: Any) -> Table:
@@ -169,6 +169,13 @@ def test_a_column_that_counts_under_another_name_is_kept_and_said(tmp_path: Path
 # Separators and numbers ---------------------------------------------------------------------------------------------------
 
 
+def test_a_sequence_of_one_column(tmp_path: Path) -> None:
+    """0 above 0.1, 0.2, ... begins it; above numbers of another kind it is the name that a data frame gives its only column."""
+    assert len(table(tmp_path, "0\n" + "".join(f"{i / 10:g}\n" for i in range(1, 30))).values) == 30
+    found = table(tmp_path, "0\n" + "".join(f"{a}\n" for a in POINTS[:, 0]))
+    np.testing.assert_array_equal(found.values[:, 0], POINTS[:, 0])
+
+
 @pytest.mark.parametrize(
     ("separator", "name", "said"),
     [
@@ -233,7 +240,7 @@ def test_trailing_separators_and_excels_first_line(tmp_path: Path) -> None:
         found = table(tmp_path, "\n".join([head, *(row + "," for row in ROWS)]))
         np.testing.assert_array_equal(found.values, POINTS)
         assert found.names == ("x", "y")
-    refused(tmp_path, "\n".join(["x,y", *(row + "," for row in ROWS), "1,2,3"]), "line 42")
+    refused(tmp_path, "\n".join(["x,y", *(row + "," for row in ROWS * 30), "1,2,3"]), "line 1202: it has 3 values")
     assert table(tmp_path, "sep=;\nx;y\n1;2\n3;4\n").values.tolist() == [[1, 2], [3, 4]]
     assert table(tmp_path, "x,y\n1,2\n,\n\n3,4\n,,\n").values.tolist() == [[1, 2], [3, 4]]
 
@@ -380,5 +387,5 @@ def test_test_points_of_a_table_have_its_classes_and_columns(tmp_path: Path) -> 
     with pytest.raises(UserError, match="has 'emu' in column k; the classes are ape, cat, dog"):
         dataset.held_out()
     (tmp_path / "b.csv").write_text("z,k\n4,dog\n5,cat\n6,dog\n")
-    with pytest.raises(UserError, match="has columns z, '.*' has x"):
+    with pytest.raises(UserError, match=r"has columns z, '.*' has x"):
         dataset.held_out()

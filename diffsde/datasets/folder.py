@@ -115,20 +115,20 @@ def _images(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def _left_out(others: list[Path]) -> str:
-    """3 files that are no images were left out (.txt: 2, .gif: 1), and 1 hidden one."""
+    """3 files were left out, of other kinds (.txt: 2, .gif: 1)."""
     hidden = sum(path.name.startswith(".") for path in others)
     kinds = Counter(path.suffix.lower() or "no ending" for path in others if not path.name.startswith("."))
     said = []
     if kinds:
         each = ", ".join(f"{kind}: {count:,}" for kind, count in kinds.most_common(SHOWN))
         more = ", ..." if len(kinds) > SHOWN else ""
-        said.append(f"{_files_of(kinds.total())} of other kinds left out ({each}{more})")
+        said.append(f"{_count(kinds.total())} left out, of other kinds ({each}{more})")
     if hidden:
-        said.append(f"{_files_of(hidden)} left out, hidden by a name that begins with a dot")
+        said.append(f"{_count(hidden)} left out, hidden by a name that begins with a dot")
     return "; ".join(said)
 
 
-def _files_of(count: int) -> str:
+def _count(count: int) -> str:
     return f"{count:,} file{'s were' if count > 1 else ' was'}"
 
 
