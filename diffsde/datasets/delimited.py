@@ -81,10 +81,10 @@ def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
 
 def records(lines: list[str], separator: str, path: Path) -> Iterator[Record]:
     """The records, their cells stripped of blanks. Comments and blank lines count as lines, and are no records."""
-    at, begin, fresh = 0, 0, True
+    at, begin, fresh, blanks = 0, 0, True, False
 
     def feed() -> Iterator[str]:
-        nonlocal at, begin, fresh
+        nonlocal at, begin, fresh, blanks
         for line in lines:
             at += 1
             if fresh:  # within quotes a blank line is part of a cell
@@ -92,6 +92,7 @@ def records(lines: list[str], separator: str, path: Path) -> Iterator[Record]:
                 if not bare or bare[0] == COMMENT:
                     continue
                 begin, fresh = at, False
+                blanks = " " in line or "\t" in line
             yield (line.replace("\t", " ").rstrip() if separator == " " else line) + "\n"
 
     reader = csv.reader(feed(), delimiter=separator, skipinitialspace=True)
@@ -105,7 +106,8 @@ def records(lines: list[str], separator: str, path: Path) -> Iterator[Record]:
             raise UserError(
                 f"dataset.file: '{path}' line {begin}: a quote is not closed, or a cell is too long ({error})"
             ) from None
-        cells = [cell.strip() for cell in cells]
+        if blanks or at > begin:
+            cells = [cell.strip() for cell in cells]
         if any(cells):  # nothing but separators is as good as a blank line
             yield Record(begin, at, cells)
 

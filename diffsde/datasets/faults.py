@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -69,7 +70,8 @@ def title(layout: Layout, column: int) -> str:
 
 def uneven(sheet: Sheet, layout: Layout, record: Record) -> UserError:
     """The fault of a record of more or fewer cells than the others."""
-    reason = f"it has {len(record.cells)} values, the others {layout.kept}"
+    many = f"{len(record.cells)} value{'' if len(record.cells) == 1 else 's'}"
+    reason = f"it has {many}, the others {layout.kept}"
     if len(record.cells) == layout.width:
         reason = f"it has {layout.width} values, the others {layout.kept} and a separator at the end"
     if record.end > record.line:
@@ -91,8 +93,7 @@ def explain(sheet: Sheet, layout: Layout) -> UserError:
             continue
         rows += 1
         for column, cell in enumerate(record.cells[: layout.kept]):
-            value = None if is_missing(cell) else number(cell, layout.comma)
-            if value is not None and abs(value) < float("inf"):
+            if _is_finite(cell, layout.comma):
                 continue
             counts[column] += 1
             words[column].add(cell)
@@ -109,12 +110,17 @@ def explain(sheet: Sheet, layout: Layout) -> UserError:
     where = f"dataset.file: '{sheet.path}' line {record.line}, {title(layout, column)}: "
     if is_missing(cell):
         what = "the cell is empty" if not cell else f"'{cell}' stands for a missing value"
-        drop = f", or take the columns without any: {others}" if others else ""
+        drop = f", or take the columns without any: {others}" if others and column != layout.label else ""
         plural = "cell is" if missing == 1 else "cells are"
         return UserError(
             f"{where}{what}; {missing:,} {plural} missing in all: fill them in, leave out their lines{drop}"
         )
     return UserError(where + _reason(sheet, layout, first, rows, counts[column], words[column], others))
+
+
+def _is_finite(cell: str, comma: bool) -> bool:
+    value = number(cell, comma)
+    return value is not None and math.isfinite(value)
 
 
 def _reason(

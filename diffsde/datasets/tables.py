@@ -142,7 +142,7 @@ def _names(sheet: Sheet, first: Record, body: list[Record], width: int, kept: in
         line = next((record.line for record in body if len(record.cells) == width), first.line)
         raise UserError(
             f"dataset.file: '{sheet.path}' line {first.line}: the names of columns there are {len(names)}, the values in"
-            f" line {line} are {kept}; give each column one name"
+            f" line {line} are {kept}; give each column one name (lines above them begin with #, or are deleted)"
         )
     return tuple(names)
 
