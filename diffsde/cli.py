@@ -235,11 +235,21 @@ def _going_on(
 
     if config["run"] is not None:
         given = {word.partition("=")[0].lstrip("+"): word for word in words}
-        if others := [word for key, word in given.items() if key not in ("run", *folder.MACHINE, *FREE)]:
-            raise UserError(f"run= goes on with a run under its own config; it takes no {others[0]}")
+        if others := [word for key, word in given.items() if key not in ("run", "steps", *folder.MACHINE, *FREE)]:
+            raise UserError(
+                f"run= goes on with a run under its own config, for more steps= if need be; it takes no {others[0]}"
+                " (init= begins another run from its parameters)"
+            )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
+        if "steps" in given:
+            from diffsde.runs import more_steps
+
+            folder.read_config(place)  # refused before anything is compared
+            own = more_steps.lengthen(place, config["steps"])
+        else:
+            own = folder.read_config(place)
         free = {key: config[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
-        return folder.read_config(place) | free | {"run": None, "resume": True}, place
+        return own | free | {"run": None, "resume": True}, place
     if not config["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
         return config, out
     return config, folder.unfinished("train", config) or out

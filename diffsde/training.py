@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from diffsde import mixtures
-from diffsde.datasets import Buffer, Dataset
+from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.layouts import Layout, constrain_batch, constrain_parameters
 from diffsde.objectives import Draw, Problem, irreducible, loss
@@ -147,6 +147,22 @@ def train_members(
 ) -> tuple[TrainState, Array]:
     """train_steps of m members at once: `run`, `split` from ensembles.stack, states stacked; the losses (m, chunk)."""
     return over_members(lambda run, state: train_steps(run, state, count, chunk), split, run, state)
+
+
+@partial(jax.jit, static_argnames="repeats")
+def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int) -> tuple[Scalar, Scalar]:
+    """The mean loss of points that are kept from training, and its standard error over the points.
+
+    Each is taken `repeats` times, with a time and a noise of its own that depend on the key alone: the figures of two steps
+    differ by the parameters, not by the draw.
+    """
+    count = len(held_out.x)
+    rows = jnp.arange(count * repeats) % count
+    batch = Batch(*jax.tree.map(lambda leaf: leaf[rows], tuple(held_out)))
+    drawn = examples(dataclasses.replace(run, arrays=batch, layout=None), key, count * repeats)
+    values = jax.lax.map(partial(loss, run.problem, params), drawn, batch_size=CACHED)
+    of_points = jnp.mean(values.reshape(repeats, count), axis=0)
+    return jnp.mean(of_points), jnp.std(of_points, ddof=1) / jnp.sqrt(count)
 
 
 @partial(jax.jit, static_argnames="count")

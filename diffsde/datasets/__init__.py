@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from diffsde.datasets.arrays import ArrayFile
-from diffsde.datasets.dataset import Buffer, Dataset, Examples, FiniteDataset, MixtureDataset, draw_many, point_shape
+from diffsde.datasets.dataset import (
+    Batch,
+    Buffer,
+    Dataset,
+    Examples,
+    FiniteDataset,
+    MixtureDataset,
+    draw_many,
+    point_shape,
+)
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Ring
@@ -24,4 +33,14 @@ DATASETS: dict[str, type[Dataset]] = {
     "array": ArrayFile,
 }
 
-__all__ = ["DATASETS", "Buffer", "Dataset", "Examples", "FiniteDataset", "MixtureDataset", "draw_many", "point_shape"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "Buffer",
+    "Dataset",
+    "Examples",
+    "FiniteDataset",
+    "MixtureDataset",
+    "draw_many",
+    "point_shape",
+]

@@ -18,7 +18,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
 from diffsde.datasets.scaling import LARGEST, Scaling, check_resolution, measured, to_model
-from diffsde.datasets.streaming import part
+from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
 from diffsde.types import Key, Moments, choice, is_number
@@ -85,10 +85,16 @@ class ArrayFile(FiniteDataset):
                 raise ValueError(f"{knob} is of tables in text ({', '.join(ENDINGS)}), and file is '{self.file}'")
 
     def load(self) -> Examples:
+        if self.test:
+            self.held_out()  # a file that does not fit is said before anything is trained
         return _load(self, self._stamps(), _float())
 
     def source(self) -> Source:
         return _source(self, self._stamps(), _float())
+
+    @property
+    def has_test(self) -> bool:
+        return bool(self.test)
 
     def held_out(self) -> Examples:
         if not self.test:
@@ -182,6 +188,8 @@ def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examp
                 f"dataset.test: '{dataset.test}' has {values.dtype} of shape {values.shape}; its points must be like those"
                 f" of '{dataset.file}', of shape {shape}"
             )
+    elif dataset.stream and len(rows) > PART_EXAMPLES:  # what is in memory is a part, as of the others
+        rows = np.sort(np.random.default_rng(1).choice(rows, PART_EXAMPLES, replace=False))
     taken = values[rows] if isinstance(rows, slice) else _taken(values, rows)
     return jax.tree.map(jnp.asarray, _examples(dataset, taken, y, rows, _scaling(dataset, stamps, dtype)))
 

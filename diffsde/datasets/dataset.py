@@ -38,6 +38,11 @@ class Dataset(abc.ABC):
     @abc.abstractmethod
     def load(self) -> Any: ...
 
+    @property
+    def has_test(self) -> bool:
+        """Whether there are points that are kept from training."""
+        return False
+
     def held_out(self) -> Any:
         """The arrays of the points that are kept from training, as `load` gives the others. Raises UserError for none."""
         raise UserError(

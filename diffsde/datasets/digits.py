@@ -27,6 +27,10 @@ class Digits(FiniteDataset):
     def load(self) -> Examples:
         return _digits()[0]
 
+    @property
+    def has_test(self) -> bool:
+        return True
+
     def held_out(self) -> Examples:
         return _digits()[1]
 

@@ -77,6 +77,10 @@ class CollectionDataset(FiniteDataset):
     def load(self) -> Examples:
         return load_files(self.collection, self.collection.train, self.data_dir)
 
+    @property
+    def has_test(self) -> bool:
+        return True
+
     def held_out(self) -> Examples:
         return load_files(self.collection, self.collection.test, self.data_dir)
 

@@ -68,6 +68,9 @@ class Member:
         self.untrained = math.nan
         self.warned = False
         self.failed: UserError | None = None
+        self.validate: Callable[[Any], Any] | None = (
+            None  # of parameters, the loss of points kept from training, and its error
+        )
         self.recorder: Recorder
         self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
 
@@ -112,9 +115,11 @@ class Member:
             with open(self.log, "a") as file:
                 file.write(log_line(line))
 
-    def take(self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float) -> None:
-        """The losses of the steps up to `done`, and a line of the log where one is due; the run fails with the first loss
-        that is no number.
+    def take(
+        self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, held_out: Any | None = None
+    ) -> None:
+        """The losses of the steps up to `done`, and a line of the log where one is due, with the loss `held_out` of points kept
+        from training and its error; the run fails with the first loss that is no number.
         """
         if self.failed:
             return
@@ -132,7 +137,10 @@ class Member:
             return
         loss = float(np.mean(np.asarray(self.window, np.float32)))
         self.window = []
-        self._log(done, {"loss": loss}, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
+        found = (
+            {} if held_out is None else {"validation_loss": float(held_out[0]), "validation_error": float(held_out[1])}
+        )
+        self._log(done, {"loss": loss} | found, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
         if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
             self.fail(done, "the mean loss is beyond what float32 can hold")
         elif not self.warned and (why := self.diverging(loss)):
@@ -191,6 +199,10 @@ class Member:
         """The mean losses of the log, a line each."""
         return [line["loss"] for line in self.lines if "loss" in line]
 
+    def validation(self) -> list[tuple[float, float]]:
+        """The losses of points kept from training, and their errors, a line of the log each."""
+        return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]
+
 
 def fit(
     program: Any,
@@ -210,7 +222,7 @@ def fit(
     """
     split, capacity = len(members) > 1, stream and stream.capacity
     first = step = int(np.max(np.asarray(state.step)))
-    waiting: deque[tuple[int, int, jax.Array]] = deque()
+    waiting: deque[tuple[int, int, jax.Array, list[Any]]] = deque()
     stride = wish = 1  # steps in a dispatch: of all processes, and as this one has timed them
     saved_at, began = time.perf_counter(), (time.perf_counter(), time.process_time())
     before = [one.seconds() for one in members]
@@ -219,18 +231,20 @@ def fit(
     def read_out(until: int) -> None:
         nonlocal mark, wish
         while len(waiting) > until:
-            done, counted, values = waiting.popleft()
+            done, counted, values, checks = waiting.popleft()
             losses = np.atleast_2d(np.asarray(values))[:, :counted]
             now = time.perf_counter()
             wish = max(1, min(plan.log_every, int(SLICE * counted / max(now - mark, 1e-9))))
             mark = now
             spent = now - began[0], time.process_time() - began[1]
-            for one, mine, (wall, cpu) in zip(members, losses, before, strict=True):
-                one.take(done, mine, spent[0] + wall, spent[1] + cpu)
+            for one, mine, (wall, cpu), check in zip(members, losses, before, checks, strict=True):
+                one.take(done, mine, spent[0] + wall, spent[1] + cpu, check)
             end_where_all_failed(members)
             latest = [one.losses()[-1] for one in members if one.losses() and not one.failed]
             if latest:
-                progress.update(done, f"loss {min(latest):.4f}" + (f" to {max(latest):.4f}" if split else ""))
+                held_out = [one.validation()[-1][0] for one in members if one.validation() and not one.failed]
+                note = f", validation {min(held_out):.4f}" if held_out else ""
+                progress.update(done, f"loss {min(latest):.4f}" + (f" to {max(latest):.4f}" if split else "") + note)
 
     def save() -> None:
         nonlocal mark
@@ -248,7 +262,12 @@ def fit(
                 run = dataclasses.replace(run, arrays=stream.buffer(step))
             state, values = processes.in_turn(program(run, state, np.int32(count)))
             step += count
-            waiting.append((step, count, values))
+            lined = step % plan.log_every == 0 or step == plan.steps
+            checks = [
+                one.validate((member(state, i) if split else state).params) if one.validate and lined else None
+                for i, one in enumerate(members)
+            ]
+            waiting.append((step, count, values, checks))
             read_out(until=1)
             if plan.checkpoint_every:
                 due = step % plan.checkpoint_every == 0

@@ -226,6 +226,11 @@ def write_config(folder: Path, verb: str, config: dict[str, Any], scaling: Scali
     write_json(folder / "config.json", content)
 
 
+def replace_config(folder: Path, config: dict[str, Any]) -> None:
+    """Another config in the place of the one that config.json has, all else in it as it was."""
+    write_json(folder / "config.json", _read(folder) | {"config": config})
+
+
 def read_scaling(folder: Path) -> Scaling | None:
     """The affine map between the data's own units and the model's, its arrays flat; None where the run has none."""
     kept = _read(folder).get("scaling")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from diffsde import ensembles
+from diffsde import checkpoints, ensembles
 from diffsde.build import read
-from diffsde.datasets import Examples, FiniteDataset, streaming
+from diffsde.datasets import Batch, Examples, FiniteDataset, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -31,10 +33,15 @@ from diffsde.plots.loss import loss_curve
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
+from diffsde.runs.more_steps import initial_params
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
 from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
-from diffsde.training import Run, TrainState, start, train_members, train_steps
+from diffsde.training import Run, TrainState, held_out_loss, start, train_members, train_steps
+
+VALIDATED = (
+    1000  # examples of points kept from training whose loss is a line's; of fewer points each is taken several times
+)
 
 
 @dataclasses.dataclass
@@ -87,6 +94,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     begun = (out / "config.json").exists()
     run, params = prepare(chosen, folder.read_backend(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
+    if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
+        params = initial_params(chosen, params, run.classes)
     if begun and not same_scaling(scaling, folder.read_scaling(out)):
         raise UserError(
             f"run: the data have changed since '{out}' was begun, their mean or std is another (resume=false begins afresh)"
@@ -102,6 +111,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     rate = partial(chosen.optimizer.rate, chosen.steps)
     wild = WILD if has_finite_loss(run.problem) else WILD_RARE
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
+    member.validate = validation_of(chosen, run)
     state = member.resume(fresh, layout)
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
@@ -113,6 +123,20 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     if not begun:
         folder.write_config(out, "train", config, scaling)
     return Job(chosen, out, run, state, floor, member, stream, data)
+
+
+def validation_of(chosen: TrainConfig, run: Run) -> Callable[[Any], Any] | None:
+    """Of parameters, the loss of points that are kept from training and its error; None where there are none, and where
+    several processes share the parameters.
+    """
+    if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.several():
+        return None
+    held_out = in_precision(chosen.precision, chosen.dataset.held_out())
+    key, key_rows = (jax.random.fold_in(run.key, 2**31 - 4 - i) for i in range(2))
+    rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:VALIDATED]
+    batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
+    alone = dataclasses.replace(run, arrays=None)
+    return lambda params: held_out_loss(alone, batch, params, key, repeats=-(-VALIDATED // len(rows)))
 
 
 def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
@@ -205,7 +229,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
     objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()
-    loss = final_loss(losses)
+    loss, held_out = final_loss(losses), job.member.validation()
     diverged = job.member.diverging(loss)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
@@ -214,6 +238,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
+        **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
         "data": job.data,
@@ -226,7 +251,8 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "device": jax.devices()[0].device_kind,
     }
     names = named(chosen)
-    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names)
+    curve = [value for value, _ in held_out]
+    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
     pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
     images = are_images(run.problem.moments.mean.shape)
     if images and isinstance(objective, Regression):
@@ -251,6 +277,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
                 "loss",
                 f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
             ),
+            *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             ("run", report.shown(job.out)),
@@ -262,6 +289,18 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     return metric
 
 
+def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:
+    """The last loss of points kept from training, and where the network has begun to learn the others by heart."""
+    value, error = held_out[-1]
+    least = min(range(len(held_out)), key=lambda i: held_out[i][0])
+    text = f"{value:.4f} +- {error:.4f}, of points kept from training"
+    if value > held_out[least][0] + 3 * error:
+        text += f"; it was {held_out[least][0]:.4f} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
+    elif value > loss + 3 * error:
+        text += f"; above the training loss by {value - loss:.2g}"
+    return text
+
+
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
     if isinstance(chosen.objective, Classification):
@@ -271,4 +310,11 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     return f"diffsde sample {how}{labels} {report.word('run', run)}"
 
 
-VERB = jobs.Verb("train", lambda config: (config, config), choose, prepare_job, fit_group)
+def with_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config with the folder that init=latest means now, twice: as it is kept, and as the process is set up by."""
+    if config.get("init") == "latest":
+        config = config | {"init": str(folder.latest())}
+    return config, config
+
+
+VERB = jobs.Verb("train", with_init, choose, prepare_job, fit_group)

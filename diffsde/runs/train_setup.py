@@ -59,6 +59,7 @@ class TrainConfig:
     keep: int
     best: bool
     run: str | None
+    init: str | None
     resume: bool
     precision: str
     devices: int | None

@@ -1,0 +1,59 @@
+"""A run that is to have more steps than it was begun for, or begins from another run's parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import checkpoints
+from diffsde.build import read
+from diffsde.errors import UserError
+from diffsde.runs import folder
+from diffsde.runs.train_setup import TrainConfig
+from diffsde.runs.trained import restore_network
+
+
+def lengthen(place: Path, asked: Any) -> dict[str, Any]:
+    """The config of the run in `place` with so many steps, kept there in the place of the one before; its end is undone.
+
+    Only where every step so far had the learning rate that it has in the longer run: what comes out then is what a run of so
+    many steps would have been. Raises UserError where that is not so, and for fewer steps than there are.
+    """
+    config = folder.read_config(place)
+    begun, steps = read(TrainConfig, config), read(TrainConfig, config | {"steps": asked}).steps
+    if steps == begun.steps:
+        return config
+    if folder.is_held(place):
+        raise UserError(f"run: '{place}' is being written by another process; wait for it")
+    about, optimizer = f"steps: '{place}' was begun for {begun.steps} steps", begun.optimizer
+    done = max(checkpoints.steps(place / "checkpoints"), default=0)
+    if steps < begun.steps:
+        raise UserError(f"{about}; give more than these, or begin another run")
+    at = jnp.arange(done)
+    before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, steps))
+    if not np.allclose(before, after, rtol=1e-6):
+        first = int(np.argmax(~np.isclose(before, after, rtol=1e-6)))
+        raise UserError(
+            f"{about}, and optimizer.schedule={optimizer.schedule} has let the learning rate fall for them from step {first} on"
+            f" (constant would not have); begin another from its parameters with init={place} steps={steps - done}"
+        )
+    longer = config | {"steps": steps}
+    (place / "summary.json").unlink(missing_ok=True)
+    folder.replace_config(place, longer)
+    return longer
+
+
+def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:
+    """The parameter average of the run init=, in the place of fresh `params`. Raises UserError for those of another net."""
+    assert chosen.init is not None
+    found = restore_network(Path(chosen.init), None, "last", chosen.precision, "init")
+    if jax.tree.map(jnp.shape, found.params) != jax.tree.map(jnp.shape, params) or found.classes != classes:
+        raise UserError(
+            f"init: '{chosen.init}' has another net, for points of shape {found.moments.mean.shape} and {found.classes} labels;"
+            " its net=, the shape of its points, and whether it is told labels, must be those of this run"
+        )
+    return jax.tree.map(lambda leaf, fresh: jnp.asarray(leaf, fresh.dtype), found.params, params)
