@@ -247,7 +247,7 @@ def test_trailing_separators_and_excels_first_line(tmp_path: Path) -> None:
 
 def test_uneven_lines_are_named(tmp_path: Path) -> None:
     refused(tmp_path, "x,y\n1,2\n\n3,4,5\n6,7\n", "line 4: it has 3 values, the others 2")
-    refused(tmp_path, "x,y\n1,2\n3\n6,7\n", "line 3: it has 1 values, the others 2")
+    refused(tmp_path, "x,y\n1,2\n3\n6,7\n", "line 3: it has 1 value, the others 2")
     refused(tmp_path, "x,y,z\n1,2\n3,4\n", "line 1", "names of columns", "3", "line 2 are 2")
 
 
