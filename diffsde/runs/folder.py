@@ -152,7 +152,7 @@ def parsed(path: Path) -> Any:
         if about.st_size > LARGEST:
             raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise Unreadable("it is a link to nothing") from None
         return None
