@@ -61,6 +61,8 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"'{folder / LOCK}' cannot be written ({error.strerror}); remove it") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"'{folder / LOCK}' cannot be written (it is no file); remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
