@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shutil
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +70,23 @@ def _word_sum(leaf: Array) -> Array:
     return jnp.sum((2 * index + 1) * words, dtype=jnp.uint32)
 
 
+@contextmanager
+def without_patterns(folder: Path) -> Iterator[Path]:
+    """The folder under a path that is no pattern: orbax looks for its files by glob(folder/...), and finds none where the
+    folder's own name has brackets in it.
+    """
+    if glob.escape(str(folder)) == str(folder):
+        yield folder
+        return
+    if jax.process_count() > 1:  # which find one another by the path
+        raise UserError(f"'{folder}': several processes cannot save where a folder's name has [, ], * or ? in it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="diffsde-") as place:
+        link = Path(place) / "checkpoints"
+        link.symlink_to(folder, target_is_directory=True)
+        yield link
+
+
 class Keeper:
     """Saves one checkpoint at a time, in the background, and then removes those that are not to be kept.
 
@@ -77,6 +97,7 @@ class Keeper:
     def __init__(self, folder: Path, keep: int, best: Callable[[list[int]], int | None], lead: bool = True) -> None:
         self.folder, self.keep, self.best, self.lead = folder.resolve(), keep, best, lead
         self.writing: Any = None
+        self.place = ExitStack()  # of what is being written
         if lead:
             for leftover in [*self.folder.glob(".removed-*"), *self.folder.glob("*orbax-checkpoint-tmp*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -85,7 +106,8 @@ class Keeper:
         """Begin to write folder/<step>, which appears whole or not at all; waits for the one before, skips none."""
         self.wait()
         copy, seal = jax.block_until_ready(sealed(tree))
-        self.writing = ocp.save_async(self.folder / str(step), {"tree": copy, "checksum": seal})
+        folder = self.place.enter_context(without_patterns(self.folder))
+        self.writing = ocp.save_async(folder / str(step), {"tree": copy, "checksum": seal})
         if jax.process_count() > 1:  # their barriers are messages too, which must not mix with those of the next step
             self.wait()
 
@@ -93,7 +115,8 @@ class Keeper:
         """Until the last one is on disk. Raises what went wrong in writing it, a full disk among others."""
         if self.writing is None:
             return
-        self.writing.result()
+        with self.place:
+            self.writing.result()
         self.writing = None
         if self.lead:
             saved = steps(self.folder)
@@ -157,17 +180,19 @@ def read(path: Path, place: Place | None = None) -> Any:
     """The tree of one checkpoint. Raises Damaged."""
     one = SingleDeviceSharding(jax.local_devices()[0])
     try:
-        kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back where they are to be
-        like = jax.tree_util.tree_map_with_path(
-            lambda names, leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=place(tuple(key.key for key in names[1:]), leaf) if place else one
-            ),
-            kept,
-        )
-        with warnings.catch_warnings():
-            # about shardings that a damaged file no longer gives; what counts is checked below
-            warnings.simplefilter("ignore")
-            content = ocp.load(path, like)
+        with without_patterns(path.parent) as folder:
+            path = folder / path.name
+            kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back where they are to be
+            like = jax.tree_util.tree_map_with_path(
+                lambda names, leaf: jax.ShapeDtypeStruct(
+                    leaf.shape, leaf.dtype, sharding=place(tuple(key.key for key in names[1:]), leaf) if place else one
+                ),
+                kept,
+            )
+            with warnings.catch_warnings():
+                # about shardings that a damaged file no longer gives; what counts is checked below
+                warnings.simplefilter("ignore")
+                content = ocp.load(path, like)
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
         raise Damaged((str(error).splitlines() or [type(error).__name__])[0][:160]) from error

@@ -98,7 +98,8 @@ def _defaults(configs: Path, verb: str) -> dict[str, str]:
     """text, or null, for the keys of a verb and of its groups whose default is a word, or nothing."""
     found = _kinds((configs / f"{verb}.yaml").read_text())
     groups = re.findall(r"^  - (\w+): \w+", (configs / f"{verb}.yaml").read_text(), flags=re.M)
-    for prefix, group in [*((group, group) for group in groups), *PREFIXES.items()]:
+    prefixes = {group: group for group in groups} | (PREFIXES if "sampler" in groups else {})
+    for prefix, group in prefixes.items():
         for path in sorted((configs / group).glob("*.yaml")):
             for key, kind in _kinds(path.read_text()).items():
                 if found.get(f"{prefix}.{key}") != "text":

@@ -66,7 +66,7 @@ def summarise(where: Path) -> list[str]:
             row.job,
             *(row.overrides.get(key, "") for key in swept),
             row.status,
-            *("" if row.figures.get(key) is None else row.figures[key] for key in named),
+            *(cell(row.figures.get(key)) for key in named),
         ]
         for row in rows
     ]
@@ -126,6 +126,11 @@ def name_in(config: dict[str, Any], group: str) -> str:
     """The choice of a group in a config; '' for none."""
     choice = config.get(group)
     return str(choice.get("name", "")) if isinstance(choice, dict) else ""
+
+
+def cell(value: Any) -> Any:
+    """A figure as the table has it: nothing where it is no number."""
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def _write_csv(path: Path, rows: list[list[Any]]) -> None:

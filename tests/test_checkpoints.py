@@ -43,6 +43,15 @@ def test_what_was_saved_comes_back_to_the_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ["[red]x", "a*b?[1]", "a b (1), 'c' $HOME", ":smile: #1", "größe"])
+def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    """Brackets and stars too, which orbax takes for a pattern."""
+    where = written(tmp_path / name, [3, 4], keep=1)
+    assert steps(where) == [4]
+    found = load(where, pytest.fail)[1]
+    np.testing.assert_array_equal(found["state"]["layers/0/kernel"], tree(4)["state"]["layers/0/kernel"])
+
+
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
     """Of five the last two, and the one that is called best; a save waits for the one before and none is skipped."""
     keeper = Keeper(tmp_path / "checkpoints", 2, lambda saved: 20 if 20 in saved else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -350,3 +351,60 @@ def test_a_missing_extra_is_named(here: Path, capsys: pytest.CaptureFixture[str]
         pytest.skip("it is installed here")
     assert main(["train", "-m", "seed=0,1", "hydra/sweeper=optuna"]) == 2
     assert "needs pip install 'diffsde[optuna]'" in capsys.readouterr().err
+
+
+def test_no_best_loss_where_losses_are_of_different_things(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Across paths the lowest loss says nothing; the metric and the evaluation that are advised do."""
+    words = ["train", "-m", "path=ot,vp", *TRAIN]
+    assert main([*words, "hydra.sweep.dir=my sweep"]) == 0
+    shown = capsys.readouterr().out
+    assert "no best: the loss means something else with each path=" in shown and "\n  best " not in shown
+    (advice,) = [line for line in shown.splitlines() if "compare by metric=" in line]
+    metric, command = advice.split("compare by ")[1].split(", or by ")
+    assert metric == "metric=cross_entropy_gap"
+    assert main([*words, metric, "hydra.sweep.dir=by-metric"]) == 0
+    assert "  best " in capsys.readouterr().out
+    assert main([*shlex.split(command)[1:], "metrics=[distance]", "n=50", "steps=4", "hydra.sweep.dir=evaluated"]) == 0
+    assert "  best " in capsys.readouterr().out
+    assert [row["status"] for row in table(here / "evaluated")] == ["done", "done"]
+    assert main(["train", "-m", "seed=0,1", *TRAIN, "hydra.sweep.dir=seeds"]) == 0
+    assert "  best " in capsys.readouterr().out
+
+
+def test_what_makes_figures_unlike(tmp_path: Path) -> None:
+    """Whatever changes what the loss is a mean of, and for samples the data alone, of their runs too."""
+    base = {"dataset": {"name": "gmm"}, "path": {"name": "ot"}, "objective": {"name": "cfm", "weight": "auto"},
+            "time": {"name": "uniform"}, "precondition": True, "label_dropout": None, "seed": 0, "lr": None}  # fmt: skip
+
+    def unlike(name: str, *configs: dict[str, Any]) -> list[str]:
+        return sweep_table.unlike([sweep_table.Row("", {}, "done", {}, name, 1.0, {}, config) for config in configs])
+
+    for key, value in {
+        "path": {"name": "vp"}, "time": {"name": "log_normal"}, "objective": {"name": "cfm", "weight": "unit"},
+        "dataset": {"name": "moons"}, "precondition": False, "label_dropout": 0.2,
+    }.items():  # fmt: skip
+        assert unlike("loss", base, base | {key: value}) == [key]
+        assert unlike("w2", base, base | {key: value}) == (["dataset"] if key == "dataset" else [])
+    assert unlike("loss", base, base | {"seed": 1, "lr": 0.1}) == []
+    for name, data in (("a", "gmm"), ("b", "moons"), ("c", "gmm")):
+        (tmp_path / name).mkdir()
+        content = {"config": base | {"dataset": {"name": data, "stream": name == "c"}}}
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    runs = [{"run": str(tmp_path / name), "dataset": None} for name in "abc"]
+    assert unlike("w2", *runs[:2]) == ["dataset"] and unlike("w2", runs[0], runs[2]) == []
+    rows = [sweep_table.Row("", {}, "done", {}, name, 1.0, {}, base) for name in ("w2", "loss")]
+    assert sweep_table.unlike(rows) == ["metric"]
+    moons, judge = base | {"dataset": {"name": "moons"}}, base | {"objective": {"name": "classifier"}}
+    for config, says in ((base, "metric=cross_entropy_gap"), (moons, "metric=w2"), (judge, "guide=")):
+        rows = [sweep_table.Row("", {}, "done", {}, "loss", 1.0, {}, config)]
+        assert says in sweep_table.remedy(rows, ["path"], tmp_path)
+
+
+def test_a_figure_that_is_no_number_is_never_the_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for job, value in enumerate((None, 2.0, 1.0, None)):
+        (here / "sweep" / str(job)).mkdir(parents=True)
+        summary = {"metric": {"name": "w2", "value": value}, "loss": {"value": 1.0}}
+        (here / "sweep" / str(job) / "summary.json").write_text(json.dumps(summary))
+    sweep_table.summarise(here / "sweep")
+    assert "w2 1, job 2" in capsys.readouterr().out
+    assert "nan" not in (here / "sweep" / "sweep.csv").read_text()

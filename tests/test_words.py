@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -212,16 +213,19 @@ def test_glob_without_m_or_without_a_match(
     assert not (runs / "outputs").exists()
 
 
-@pytest.mark.parametrize("name", ["r[/b]z", "[red]x", "a b (1), 'c' $HOME", ":smile: #1"])
+@pytest.mark.parametrize(
+    "name",
+    ["[red], 'a' (1)", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r[/b]z", "a b $HOME", ":smile: #1"))],
+)
 def test_the_next_command_works_when_it_is_pasted(name: str, here: Path) -> None:
     """As a terminal shows it, to a shell of its own."""
     command = [sys.executable, "-m", "diffsde"]
-    line = shlex.join([*command, "train", *QUICK, f"hydra.run.dir={name}".replace("$", "\\$")])
+    line = shlex.join([*command, "train", *QUICK, f"hydra.run.dir={name}"])
     code = (
         "from diffsde.runs import report; from diffsde.cli import main; import sys, shlex;"
         "report.on_terminal = lambda: True; sys.exit(main(shlex.split(sys.argv[1])[3:]))"
     )
-    wide = {**__import__("os").environ, "COLUMNS": "300"}
+    wide = {**os.environ, "COLUMNS": "300"}
     done = subprocess.run([sys.executable, "-c", code, line], capture_output=True, text=True, env=wide)
     assert done.returncode == 0, done.stderr
     assert name in done.stdout and (here / name / "summary.json").exists()

@@ -63,6 +63,8 @@ def held(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"'{folder / LOCK}' cannot be written ({error.strerror}); remove it") from None
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise UserError(f"'{folder / LOCK}' cannot be written (it is no file); remove it")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -154,7 +156,7 @@ def parsed(path: Path) -> Any:
         if about.st_size > LARGEST:
             raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if path.is_symlink():
             raise Unreadable("it is a link to nothing") from None
         return None
