@@ -309,11 +309,11 @@ def test_defaults_pass_their_check(name: str) -> None:
 
 def test_auto_is_settled_by_points_and_machine() -> None:
     """2-D points get the default MLP; images a mixer on CPU and a U-Net elsewhere, that fit them whatever their size."""
-    assert settle(Auto(), (2,), "cpu") == settle(Auto(), (2,), "gpu") == MLP()
-    assert settle(Auto(), (28, 28, 1), "cpu") == Mixer()
-    assert settle(Auto(), (28, 28, 1), "gpu") == UNet()
+    assert settle(Auto(), (2,), None, "cpu") == settle(Auto(), (2,), None, "gpu") == MLP()
+    assert settle(Auto(), (28, 28, 1), 60_000, "cpu") == Mixer()
+    assert settle(Auto(), (28, 28, 1), 60_000, "gpu") == UNet()
     chosen = DiT(depth=1)
-    assert settle(chosen, (2,), "cpu") is chosen
+    assert settle(chosen, (2,), None, "cpu") is chosen
     for backend in ("cpu", "tpu"):
         for shape in ((8, 8, 1), (7, 9, 3), (32, 32, 3), (30, 20, 1), (1, 1, 1)):
-            structure(settle(Auto(), shape, backend), shape)
+            structure(settle(Auto(), shape, None, backend), shape)

@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from typing import Any
+
 from flax import nnx
 
+from diffsde.errors import UserError
 from diffsde.nets.mixer import Mixer
 from diffsde.nets.mlp import MLP
 from diffsde.nets.net import Net
 from diffsde.nets.unet import UNet
 from diffsde.types import choice
 
+# Up to so many coordinates the mlp sees harmonics of x, beyond it has a gated skip: of four components in 5 dimensions the
+# latter's KL divergence is 0.018 where the former's is 0.023, in half the time.
+HARMONIC_DIMENSION = 4
+GATED_WIDTHS = (128, 128)
+
 
 @choice
 class Auto:
-    """An mlp for points that are no images; for images a mixer on CPU, where its products are cheap, else a unet.
+    """For points an mlp, by their dimension; for images a mixer on CPU, where its products are cheap, else a unet.
 
-    It stands for one of them until `settle` has said which.
+    Up to 4 coordinates that is the default mlp; of more, one without harmonics of x, whose number would swamp the
+    coordinates themselves, with a gated skip instead. It stands for one of them until `settle` has said which.
+    widths, activation, time_frequencies, space_frequencies, gated_skip: as in mlp; null: what suits.
     """
+
+    widths: tuple[int, ...] | None = None
+    activation: str | None = None
+    time_frequencies: int | None = None
+    space_frequencies: int | None = None
+    gated_skip: bool | None = None
+
+    def check(self) -> None:
+        MLP(**given(self)).check()
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         raise TypeError("net=auto has to be settled before it is made")
 
 
-def settle(net: Net, shape: tuple[int, ...], backend: str) -> Net:
-    """The net itself, or what `auto` means for points of this shape on this backend (jax.default_backend())."""
+def given(net: Auto) -> dict[str, Any]:
+    """The fields that are not left to be chosen."""
+    return {name: value for name, value in vars(net).items() if value is not None}
+
+
+def settle(net: Net, shape: tuple[int, ...], points: int | None, backend: str) -> Net:
+    """The net itself, or what `auto` means for so many points (None: without end) of this shape on this backend.
+
+    backend: jax.default_backend(). Once a run has begun, its folder records the net that was chosen.
+
+    Raises UserError for numbers of an mlp where an image gets another net.
+    """
     if not isinstance(net, Auto):
         return net
     if len(shape) != 3:
+        return dataclasses.replace(fitting_mlp(shape), **given(net))
+    chosen: Net = fitting_mixer(shape) if backend == "cpu" else fitting_unet(shape)
+    if words := given(net):
+        raise UserError(
+            f"net.{next(iter(words))} is of an mlp, and net=auto takes another for images {shape}; say net=mlp, or leave"
+            " it out"
+        )
+    return chosen
+
+
+def fitting_mlp(shape: tuple[int, ...]) -> MLP:
+    """The default mlp for few coordinates, one with a gated skip for many."""
+    if math.prod(shape) <= HARMONIC_DIMENSION:
         return MLP()
-    return fitting_mixer(shape) if backend == "cpu" else fitting_unet(shape)
+    return MLP(widths=GATED_WIDTHS, space_frequencies=0, gated_skip=True)
 
 
 def fitting_mixer(shape: tuple[int, ...]) -> Mixer:

@@ -15,7 +15,7 @@ import jax
 from diffsde.errors import UserError
 from diffsde.runs import processes
 
-FORMAT = 3  # of a run folder
+FORMAT = 4  # of a run folder
 
 LOCK = ".lock"
 OUTPUTS = Path("outputs")
@@ -149,15 +149,15 @@ def write_json(path: Path, value: Any) -> Path:
     return write(path, lambda partial: partial.write_text(json.dumps(value, indent=2) + "\n"))
 
 
-def write_config(folder: Path, verb: str, config: dict[str, Any]) -> None:
-    """config.json, with the kind of device, which net=auto depends on."""
+def write_config(folder: Path, verb: str, config: dict[str, Any], net: dict[str, Any] | None = None) -> None:
+    """config.json, with the kind of device; net: of a training, the one that net=auto stood for, as a config."""
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
-    write_json(folder / "config.json", content)
+    write_json(folder / "config.json", content if net is None else content | {"net": net})
 
 
-def read_backend(folder: Path) -> str:
-    """The kind of device that a run was begun on: cpu, gpu or tpu."""
-    return str(_read(folder).get("backend", "cpu"))
+def read_net(folder: Path) -> Any:
+    """The config of the net that a run was begun with."""
+    return _read(folder).get("net")
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:

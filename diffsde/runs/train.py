@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.build import read
+from diffsde.build import as_config, read
 from diffsde.datasets import Examples, FiniteDataset, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.streaming import Stream
@@ -20,7 +20,7 @@ from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
-from diffsde.nets import count
+from diffsde.nets import Net, count
 from diffsde.objectives import (
     Classification,
     Regression,
@@ -30,7 +30,17 @@ from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.fitting import Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
-from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
+from diffsde.runs.train_setup import (
+    TrainConfig,
+    field_of,
+    in_precision,
+    known_floor,
+    linear_baseline,
+    named,
+    prepare_with,
+    unlearnt,
+)
+from diffsde.runs.trained import recorded_net
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 
 
@@ -45,6 +55,7 @@ class Job:
     floor: tuple[float, float] | None
     member: Member
     stream: Stream | None
+    net: Net
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
@@ -81,7 +92,7 @@ def plan_of(chosen: TrainConfig) -> Plan:
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     begun = (out / "config.json").exists()
-    run, params = prepare(chosen, folder.read_backend(out) if begun else None)
+    run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)
@@ -98,8 +109,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
-        folder.write_config(out, "train", config)
-    return Job(chosen, out, run, state, floor, member, stream)
+        folder.write_config(out, "train", config, as_config(net))
+    return Job(chosen, out, run, state, floor, member, stream, net)
 
 
 def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
@@ -238,6 +249,8 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ("next", next_command(chosen, images, report.shown(job.out))),
         ],
     )
+    if little := unlearnt(loss, floor and floor[0], linear_baseline(run), job.net):
+        report.warn(little)
     return metric
 
 

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from diffsde import checkpoints, nets
-from diffsde.build import read
+from diffsde.build import choose, read
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
-from diffsde.nets import Graph, settle, structure
+from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.fitting import best_step, read_log
@@ -77,7 +77,7 @@ def restore_network(
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which, knob))
     moments, classes = Moments(**tree["moments"]), int(tree["classes"])
     shape = moments.mean.shape
-    net = settle(config.net, shape, folder.read_backend(run_folder))
+    net = recorded_net(run_folder)
     if isinstance(config.objective, Classification):
         net = nets.Classifier(net)
     graph, shapes = structure(net, shape, precision or config.precision, classes)
@@ -85,6 +85,11 @@ def restore_network(
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
     return Trained(config, params, moments, graph, classes, step)
+
+
+def recorded_net(run_folder: Path) -> Net:
+    """The net that a run was begun with, whatever net=auto would take now. Raises UserError."""
+    return choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:
