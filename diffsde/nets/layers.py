@@ -21,8 +21,8 @@ zeros = nnx.initializers.zeros_init()
 
 
 def identity(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, **_: Any) -> Array:
-    """An initial kernel (n, n) that changes nothing."""
-    return jnp.eye(shape[0], dtype=dtype)
+    """An initial kernel (m, n) that changes nothing where m = n, and leaves the others 0."""
+    return jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 def silu(x: Array) -> Array:

@@ -19,16 +19,17 @@ class MLP:
     time_frequencies: pairs cos(pi k t), sin(pi k t), k = 1..time_frequencies; 0 gives raw t.
     space_frequencies: pairs cos(k x_i), sin(k x_i) for each coordinate, k = 1..space_frequencies, beside x itself;
     they help a network with sharp boundaries between modes (2006.10739) where x has unit variance.
-    gated_skip: adds U (g * V x) to the output, g linear in the last hidden layer, U and V square, identities at first and
-    g = 0. Of data of covariance A diag(l) A^T the exact output is A f_t A^T x, f_t diagonal, and of a mixture a sum of
-    such, each times the probability of its component: what dense layers alone would make of many small bends.
+    gated_skip: r, 0 for none: adds U (g * V x) to the output, V (r, d), U (d, r), and g (r,) linear in the last hidden layer,
+    0 at first. Of data of covariance A diag(l) A^T the exact output is A diag(f_t) A^T x, and of a mixture a sum of such,
+    each times the probability of its component: what dense layers alone would make of many small bends. With r >= d, U
+    and V are identities at first.
     """
 
     widths: tuple[int, ...] = (112, 112, 80)
     activation: str = "silu"
     time_frequencies: int = 4
     space_frequencies: int = 8
-    gated_skip: bool = False
+    gated_skip: int = 0
 
     def check(self) -> None:
         if not self.widths or min(self.widths) < 1:
@@ -37,7 +38,7 @@ class MLP:
             )
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation is '{self.activation}'; there are {', '.join(ACTIVATIONS)}")
-        for name in ("time_frequencies", "space_frequencies"):
+        for name in ("time_frequencies", "space_frequencies", "gated_skip"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 (none) or more")
 
@@ -57,8 +58,11 @@ class Perceptron(nnx.Module):
         widths = [size * (1 + 2 * config.space_frequencies) + times, *config.widths, size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(widths)])
         if config.gated_skip:
-            self.skip_in, self.skip_out = (nnx.Linear(size, size, kernel_init=identity, rngs=rngs) for _ in range(2))
-            self.gate = nnx.Linear(widths[-2], size, kernel_init=zeros, rngs=rngs)
+            rank = config.gated_skip
+            start = identity if rank >= size else nnx.initializers.lecun_normal()  # flax's own
+            self.skip_in = nnx.Linear(size, rank, kernel_init=start, rngs=rngs)
+            self.skip_out = nnx.Linear(rank, size, kernel_init=start, rngs=rngs)
+            self.gate = nnx.Linear(widths[-2], rank, kernel_init=zeros, rngs=rngs)
         if classes:
             self.labels = embedding(classes, widths[1], rngs)
         self.config, self.compute, self.classes = config, compute, classes

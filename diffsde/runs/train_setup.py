@@ -268,13 +268,13 @@ def unlearnt(loss: float, floor: float | None, linear: float | None, net: Net) -
     )
     advice = f"train longer (steps=) or with {wider}"
     if floor is not None:
-        learnable = linear - floor
-        if loss - floor <= max(UNLEARNT * learnable, NOISE * floor):
+        learnable, above = linear - floor, loss - floor
+        if above <= max(UNLEARNT * learnable, NOISE * floor):
             return None
-        left = f"; of what there is to learn beyond a linear predictor (loss {linear:.4g}), {(loss - floor) / learnable:.0%} is left"
-        return (
-            f"the loss {loss:.4g} is above its floor {floor:.4g}{left if learnable > NOISE * floor else ''}; {advice}"
-        )
+        left = ""
+        if learnable > NOISE * floor:
+            left = f"; {above / learnable:.0%} of what a linear predictor (loss {linear:.4g}) leaves to learn is not learnt"
+        return f"the loss {loss:.4g} is above its floor {floor:.4g}{left}; {advice}"
     if loss > linear * (1 + UNLEARNT):
         return f"the loss {loss:.4g} is worse than that of the best linear predictor, {linear:.4g}; {advice}"
     if loss > linear * (1 - UNLEARNT):
