@@ -66,6 +66,16 @@ def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
     return built
 
 
+def choose(kind: type[T], value: Any, where: str) -> T:
+    """The entry of a group's table that a config {name: ..., field: ...} stands for. Raises UserError."""
+    return typing.cast("T", _choose(kind, value, where))
+
+
+def as_config(choice: Any) -> dict[str, Any]:
+    """The config {name: ..., field: ...} that `choose` makes the choice from."""
+    return {"name": name_of(choice)} | dataclasses.asdict(choice)
+
+
 def _choose(kind: type, value: Any, where: str) -> Any:
     group, table = GROUPS[kind]
     if not isinstance(value, dict) or "name" not in value:

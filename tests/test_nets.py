@@ -50,3 +50,43 @@ def test_the_mlp_is_its_layers() -> None:
     for i, layer in enumerate(net.layers):
         h = (np.tanh(h) if i else h) @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
     np.testing.assert_allclose(net(jnp.asarray(x), t), h, rtol=1e-5)
+
+
+def test_a_fresh_gated_skip_adds_nothing_and_then_what_its_formula_says() -> None:
+    """U (g * V x): 0 at first, since g = 0; with U = A, V = A^T and g = f in the gate's bias it is A diag(f) A^T x."""
+    shape, x, t = (3,), jnp.array([0.3, -0.8, 1.1]), 0.4
+    plain = MLP((5, 4)).make(shape, nnx.Rngs(0), "float32", 0)
+    net = MLP((5, 4), gated_skip=3).make(shape, nnx.Rngs(0), "float32", 0)
+    net.layers = plain.layers
+    np.testing.assert_array_equal(net(x, t), plain(x, t))
+    axes = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    gains = np.array([0.5, -1.0, 2.0])
+    net.skip_in.kernel[...], net.skip_out.kernel[...] = jnp.asarray(axes), jnp.asarray(axes.T)  # x @ kernel
+    net.gate.bias[...] = jnp.asarray(gains)
+    added = axes @ np.diag(gains) @ axes.T @ np.asarray(x)
+    np.testing.assert_allclose(net(x, t) - plain(x, t), added, rtol=2e-5, atol=2e-6)
+
+
+def test_a_gated_skip_opens_with_the_hidden_layer() -> None:
+    """g is linear in the last hidden layer after its activation: of one unit tanh(1 . x), g = 3 tanh(x_0 + x_1)."""
+    net = MLP((1,), activation="tanh", time_frequencies=0, space_frequencies=0, gated_skip=2).make(
+        (2,), nnx.Rngs(0), "float32", 0
+    )
+    first, last = net.layers
+    first.kernel[...], last.kernel[...] = jnp.array([[1.0], [1.0], [0.0]]), jnp.zeros((1, 2))
+    net.gate.kernel[...] = jnp.full((1, 2), 3.0)
+    x = jnp.array([0.3, -0.9])
+    np.testing.assert_allclose(net(x, 0.7), 3 * np.tanh(-0.6) * np.asarray(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 4])
+def test_a_gated_skip_of_another_rank(rank: int) -> None:
+    """U (d, r) and V (r, d): 2 d r + r + d numbers, and the gate's; nothing at first."""
+    plain, net = (MLP((5,), gated_skip=r).make((3,), nnx.Rngs(0), "float32", 0) for r in (0, rank))
+    net.layers = plain.layers
+    x = jnp.array([0.3, -0.8, 1.1])
+    np.testing.assert_array_equal(net(x, 0.4), plain(x, 0.4))
+    net.gate.bias[...] = jnp.ones(rank)
+    added = np.asarray(x) @ np.asarray(net.skip_in.kernel[...]) @ np.asarray(net.skip_out.kernel[...])
+    np.testing.assert_allclose(net(x, 0.4) - plain(x, 0.4), added, rtol=1e-5, atol=1e-6)
+    assert np.linalg.matrix_rank(np.asarray(net.skip_in.kernel[...])) == min(rank, 3)

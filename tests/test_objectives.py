@@ -214,22 +214,71 @@ def test_beta2_turns_the_score_loss_into_the_noise_loss() -> None:
     np.testing.assert_allclose(scored, noised, rtol=1e-4)
 
 
-RESOLVED = {"ot": "unit", "trig": "unit", "ve": "unit", "edm": "unit", "subvp": "unit"} | dict.fromkeys(
-    ("sqrt", "vp", "cosine"), "balanced"
-)
+RESOLVED = {  # by path: cfm, v. MOMENTS' std^2 of 3.6 alone lets c_out^2 vary by 4.6 at most; dbeta and ve's beta do the rest
+    "ot": ("unit", "unit"),
+    "trig": ("unit", "unit"),
+    "sqrt": ("balanced", "unit"),
+    "cosine": ("balanced", "unit"),
+    "vp": ("balanced", "unit"),
+    "subvp": ("balanced", "unit"),
+    "ve": ("balanced", "balanced"),
+    "edm": ("balanced", "balanced"),
+}
 
 
 @pytest.mark.parametrize("path", NAMED)
 def test_auto_weight(path: str) -> None:
-    """cfm takes weight 1 where the velocity has a second moment, and another with a finite expectation where dbeta^2
-    diverges.
+    """cfm and v take weight 1 where it has a finite expectation and no time outweighs another by more than 10."""
+    for name, weight in zip(("cfm", "v"), RESOLVED[path], strict=True):
+        resolved = problem(path, name)
+        assert resolved.objective.weight == weight
+        assert objectives.has_finite_loss(resolved) and objectives.objection(resolved) is None
+        assert dataclasses.replace(resolved, objective=OBJECTIVES[name]()) == Problem(
+            PATHS[path](), OBJECTIVES[name](), Uniform(), MOMENTS, None, True
+        )  # nothing else changed
+
+
+def with_std(asked: Problem, std: float) -> Problem:
+    return dataclasses.replace(asked, moments=Moments(MOMENTS.mean, np.float32(std)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("std", [0.5, 2.0, 7.0])
+def test_spread_of_the_unit_weight(std: float) -> None:
+    """c_out^2 = s^2/V for the velocity of ot, V = t^2 s^2 + (1 - t)^2 from s^2/(1 + s^2) to max(1, s^2); for v on trig V goes
+    from 1 to s^2; balanced there is no spread.
     """
-    resolved = problem(path, "cfm")
-    assert resolved.objective.weight == RESOLVED[path]
-    assert objectives.has_finite_loss(resolved)
-    assert dataclasses.replace(resolved, objective=VelocityMatching()) == Problem(
-        PATHS[path](), VelocityMatching(), Uniform(), MOMENTS, None, True
-    )  # nothing else changed
+    square = std**2
+    ot, trig = with_std(problem("ot", "cfm", "unit"), std), with_std(problem("trig", "v", "unit"), std)
+    assert objectives.spread(ot) == pytest.approx((1 + square) / min(1, square), rel=0.02)
+    assert objectives.spread(trig) == pytest.approx(max(square, 1 / square), rel=1e-3)
+    assert objectives.spread(with_std(problem("ve", "cfm", "balanced"), std)) == pytest.approx(1, rel=1e-5)
+
+
+def test_auto_weight_changes_at_the_stated_spread() -> None:
+    """v on trig, whose spread is s^2: unit up to 10, balanced beyond, both said with the two numbers; raw, unit at any."""
+    below, above = (with_std(problem("trig", "v", "auto"), std) for std in (9.9**0.5, 10.1**0.5))
+    below, above = (dataclasses.replace(asked, objective=OBJECTIVES["v"]()) for asked in (below, above))  # type: ignore[call-arg]
+    assert objectives.UNIT_SPREAD == 10
+    assert objectives.choose_weight(below) == ("unit", "c_out^2 varies along t by a factor of 9.9, not more than 10")
+    assert objectives.choose_weight(above) == ("balanced", "c_out^2 varies along t by a factor of 10.1, more than 10")
+    raw = dataclasses.replace(above, precondition=False)
+    assert objectives.choose_weight(raw).weight == "unit"
+    assert objectives.objection(objectives.weighted(below, "unit")) is None
+    against = objectives.objection(objectives.weighted(above, "unit"))
+    assert against is not None and "10.1 times" in against and "objective.weight=auto" in against
+    assert objectives.objection(objectives.resolve_weight(above)) is None  # the advice
+
+
+def test_linear_loss() -> None:
+    """v on trig, unit weight: the mean over t of l/(l sin^2 + cos^2) is sqrt(l), and the loss its mean over coordinates; for
+    balanced noise of equal variances what a network that answers 0 has, 1.
+    """
+    asked = problem("trig", "v", "unit")
+    assert objectives.linear_loss(asked, np.array([0.25, 1.0, 4.0, 9.0])) == pytest.approx(
+        (0.5 + 1 + 2 + 3) / 4, rel=1e-4
+    )
+    even = np.full(3, float(MOMENTS.std) ** 2)
+    assert objectives.linear_loss(problem("ve", "noise", "balanced"), even) == pytest.approx(1, rel=1e-5)
 
 
 @pytest.mark.parametrize("path", NAMED)

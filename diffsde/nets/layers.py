@@ -13,11 +13,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.custom_derivatives import SymbolicZero
 
-from diffsde.types import Array, Scalar
+from diffsde.types import Array, Key, Scalar
 
 EPSILON = 1e-6  # under the root of a variance
 
 zeros = nnx.initializers.zeros_init()
+
+
+def identity(key: Key, shape: tuple[int, ...], dtype: Any = jnp.float32, **_: Any) -> Array:
+    """An initial kernel (m, n) that changes nothing where m = n, and leaves the others 0."""
+    return jnp.eye(shape[0], shape[1], dtype=dtype)
 
 
 def silu(x: Array) -> Array:

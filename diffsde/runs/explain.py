@@ -16,7 +16,7 @@ from diffsde.build import read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
-from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, has_finite_loss, regression, resolve_weight
+from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
@@ -74,6 +74,8 @@ def explain(config: dict[str, Any], out: Path) -> None:
         row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
         report.say(f"  {row}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
         report.say(f"  weight: {weight} ({WEIGHTS[weight]})")
+        if isinstance(chosen.objective, Regression) and chosen.objective.weight == "auto":
+            report.say(f"  taken by auto, because {choose_weight(problem).because}")
 
     report.say(f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}")
     say_about(chosen.sampler)
@@ -140,13 +142,8 @@ def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
         moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
     problem = resolve_weight(asked)
-    if has_finite_loss(problem):
-        return problem, []
-    objective = regression(problem)
-    return problem, [
-        f"warning: the {objective.kind} loss with weight {objective.weight} has no finite expectation:"
-        " rare examples will dominate it; precondition=true objective.weight=balanced mends that"
-    ]
+    against = objection(problem)
+    return problem, [f"warning: {against}"] if against else []
 
 
 def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:

@@ -19,7 +19,7 @@ from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.runs import processes, report
 
-FORMAT = 3  # of a run folder
+FORMAT = 4  # of a run folder
 
 LOCK = ".lock"
 OUTPUTS = Path("outputs")
@@ -220,12 +220,20 @@ def strict(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def write_config(folder: Path, verb: str, config: dict[str, Any], scaling: Scaling | None = None) -> None:
-    """config.json, with the kind of device, which net=auto depends on, and the scaling of the data that are trained on."""
+def write_config(
+    folder: Path,
+    verb: str,
+    config: dict[str, Any],
+    scaling: Scaling | None = None,
+    net: dict[str, Any] | None = None,
+) -> None:
+    """config.json, with the kind of device; of a training, the scaling of its data, and net, the one that net=auto stood for,
+    as a config.
+    """
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
     if scaling is not None:
         content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
-    write_json(folder / "config.json", content)
+    write_json(folder / "config.json", content if net is None else content | {"net": net})
 
 
 def replace_config(folder: Path, config: dict[str, Any]) -> None:
@@ -247,9 +255,9 @@ def read_scaling(folder: Path) -> Scaling | None:
     return found
 
 
-def read_backend(folder: Path) -> str:
-    """The kind of device that a run was begun on: cpu, gpu or tpu."""
-    return str(_read(folder).get("backend", "cpu"))
+def read_net(folder: Path) -> Any:
+    """The config of the net that a run was begun with."""
+    return _read(folder).get("net")
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints, ensembles
-from diffsde.build import read
-from diffsde.datasets import Batch, Examples, FiniteDataset, streaming
+from diffsde.build import as_config, read
+from diffsde.datasets import Examples, FiniteDataset, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -23,7 +21,7 @@ from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
-from diffsde.nets import count
+from diffsde.nets import Net, count
 from diffsde.objectives import (
     Classification,
     Regression,
@@ -36,12 +34,19 @@ from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
 from diffsde.runs.more_steps import initial_params
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
-from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
-from diffsde.training import Run, TrainState, held_out_loss, start, train_members, train_steps
-
-VALIDATED = (
-    1000  # examples of points kept from training whose loss is a line's; of fewer points each is taken several times
+from diffsde.runs.train_setup import (
+    TrainConfig,
+    field_of,
+    in_precision,
+    known_floor,
+    linear_baseline,
+    named,
+    prepare_with,
+    unlearnt,
 )
+from diffsde.runs.trained import recorded_net
+from diffsde.runs.validation import said_validation, validation_of
+from diffsde.training import Run, TrainState, start, train_members, train_steps
 
 
 @dataclasses.dataclass
@@ -56,6 +61,7 @@ class Job:
     member: Member
     stream: Stream | None
     data: dict[str, Any]
+    net: Net
 
     def group(self) -> Any:
         """What has to be equal for jobs to be trained as one program."""
@@ -92,7 +98,7 @@ def plan_of(chosen: TrainConfig) -> Plan:
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     begun = (out / "config.json").exists()
-    run, params = prepare(chosen, folder.read_backend(out) if begun else None)
+    run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
         params = initial_params(chosen, params, run.classes)
@@ -121,22 +127,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     logger = chosen.logger if processes.leads() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, report.warn))
     if not begun:
-        folder.write_config(out, "train", config, scaling)
-    return Job(chosen, out, run, state, floor, member, stream, data)
-
-
-def validation_of(chosen: TrainConfig, run: Run) -> Callable[[Any], Any] | None:
-    """Of parameters, the loss of points that are kept from training and its error; None where there are none, and where
-    several processes share the parameters.
-    """
-    if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.several():
-        return None
-    held_out = in_precision(chosen.precision, chosen.dataset.held_out())
-    key, key_rows = (jax.random.fold_in(run.key, 2**31 - 4 - i) for i in range(2))
-    rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:VALIDATED]
-    batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
-    alone = dataclasses.replace(run, arrays=None)
-    return lambda params: held_out_loss(alone, batch, params, key, repeats=-(-VALIDATED // len(rows)))
+        folder.write_config(out, "train", config, scaling, as_config(net))
+    return Job(chosen, out, run, state, floor, member, stream, data, net)
 
 
 def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
@@ -286,19 +278,9 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ("next", next_command(chosen, images, job.out)),
         ],
     )
+    if little := unlearnt(loss, floor and floor[0], linear_baseline(run), job.net):
+        report.warn(little)
     return metric
-
-
-def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:
-    """The last loss of points kept from training, and where the network has begun to learn the others by heart."""
-    value, error = held_out[-1]
-    least = min(range(len(held_out)), key=lambda i: held_out[i][0])
-    text = f"{value:.4f} +- {error:.4f}, of points kept from training"
-    if value > held_out[least][0] + 3 * error:
-        text += f"; it was {held_out[least][0]:.4f} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
-    elif value > loss + 3 * error:
-        text += f"; above the training loss by {value - loss:.2g}"
-    return text
 
 
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:

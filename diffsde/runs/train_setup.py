@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde.build import name_of, valid_seed
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, point_shape
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many, point_shape
+from diffsde.datasets.dataset import as_points
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Classifier, Graph, Net, initialise, settle, structure
+from diffsde.nets import MLP, Classifier, Graph, Net, initialise, settle, structure
 from diffsde.objectives import (
     Classification,
     Objective,
     Problem,
     Regression,
+    choose_weight,
     has_finite_loss,
-    regression,
-    resolve_weight,
+    linear_loss,
+    objection,
+    weighted,
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
@@ -32,6 +36,10 @@ from diffsde.training import Run, loss_floor
 from diffsde.types import Moments, positive
 
 FLOOR_EXAMPLES = 262_144
+LINEAR_POINTS = 16_384  # whose covariance gives the loss of a linear predictor, and
+LINEAR_DIMENSION = 1024  # how many coordinates it may have
+UNLEARNT = 0.02  # of what there is to learn, which may be left at the end
+NOISE = 0.003  # of a loss: what its mean over the last tenth of the steps is known to
 LABEL_DROPOUT = 0.1  # of a conditional network, where none is asked for (2207.12598, section 4)
 
 
@@ -111,11 +119,22 @@ class TrainConfig:
                 )
 
 
-def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
-    """The run and fresh parameters, with what the user should know about the loss said.
+class Prepared(NamedTuple):
+    """A run before its first step: fresh parameters, and the net that they are of."""
 
-    backend: the kind of device that net=auto is for; None: this one.
-    """
+    run: Run
+    params: Any
+    net: Net
+
+
+def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
+    """The run and fresh parameters, with what the user should know about net and loss said."""
+    run, params, _ = prepare_with(chosen, None)
+    return run, params
+
+
+def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
+    """`prepare` with the net that a begun run recorded; None: what the config's net is for these points on this machine."""
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     if isinstance(chosen.dataset, FiniteDataset) and chosen.dataset.stream:
         report.streamed(chosen.dataset, arrays)
@@ -126,12 +145,9 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
     moments = chosen.dataset.measure(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
-    net = settle(chosen.net, shape, backend or jax.default_backend())
-    if net is not chosen.net:
-        report.say(f"net: {name_of(net)}, for points of shape {shape} on {backend or jax.default_backend()}")
-    if classifies:
-        net = Classifier(net)
-    graph, _ = structure(net, shape, chosen.precision, classes)
+    body = chosen_net(chosen, shape, count_points(chosen.dataset, arrays)) if net is None else net
+    made = Classifier(body) if classifies else body
+    graph, _ = structure(made, shape, chosen.precision, classes)
     problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
     hidden = 0.0 if classifies else chosen.label_dropout
     run = Run(
@@ -147,25 +163,42 @@ def prepare(chosen: TrainConfig, backend: str | None = None) -> tuple[Run, Any]:
         jnp.asarray(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
     )
-    return run, in_precision(chosen.precision, initialise(net, shape, key_init, classes))
+    return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+
+
+def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
+    """The config's net, and of net=auto what it stands for here, which is said."""
+    net = settle(chosen.net, shape, points, jax.default_backend())
+    if net is not chosen.net:
+        numbers = ", ".join(f"{name} {shown(value)}" for name, value in vars(net).items())
+        many = "" if points is None else f"{points:,} "
+        machine = f" on {jax.default_backend()}" if len(shape) == 3 else ""
+        report.say(f"net: {name_of(net)} ({numbers}), for {many}points of shape {shape}{machine}")
+    return net
+
+
+def shown(value: object) -> str:
+    """A field of a net as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
+
+
+def count_points(dataset: Dataset, arrays: Any) -> int | None:
+    """How many points there are to learn from; None: without end."""
+    if not isinstance(dataset, FiniteDataset):
+        return None
+    return dataset.source().size if dataset.stream else len(arrays.x)
 
 
 def settled_loss(problem: Problem) -> Problem:
     """The problem with its weight resolved, what the user should know of it said."""
     if not isinstance(problem.objective, Regression):
         return problem
-    kind, asked = problem.objective.kind, problem.objective.weight
-    problem = resolve_weight(problem)
-    weight = regression(problem).weight
-    if weight not in (asked, "unit"):
-        report.say(
-            f"objective.weight: {weight}, because the unweighted {kind} loss has no finite expectation on this path"
-        )
-    if not has_finite_loss(problem):
-        report.warn(
-            f"the {kind} loss with weight {weight} has no finite expectation here;"
-            " rare examples will dominate it (precondition=true objective.weight=balanced mends that)"
-        )
+    if problem.objective.weight == "auto":
+        weight, because = choose_weight(problem)
+        report.say(f"objective.weight: {weight}, because {because}")
+        problem = weighted(problem, weight)
+    if against := objection(problem):
+        report.warn(against)
     return problem
 
 
@@ -202,6 +235,56 @@ def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
         return None
     value, error = loss_floor(run, run.arrays, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
     return float(value), float(error)
+
+
+def linear_baseline(run: Run) -> float | None:
+    """The loss of the best linear predictor, by the covariance of the data; None where the loss has no expectation.
+
+    Of a stream, of several processes and of more than 1024 coordinates by their mean variance alone, which is above it.
+    """
+    if not isinstance(run.problem.objective, Regression) or not has_finite_loss(run.problem):
+        return None
+    moments = run.problem.moments
+    size = moments.mean.size
+    if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
+        return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
+    if isinstance(run.dataset, FiniteDataset):
+        x = run.arrays.x
+        points = as_points(np.asarray(x[:: -(-len(x) // LINEAR_POINTS)]).astype(x.dtype))
+    else:
+        points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), LINEAR_POINTS)
+    rows = np.asarray(points, np.float64).reshape(len(points), size)
+    return linear_loss(run.problem, np.linalg.eigvalsh(np.cov(rows.T).reshape(size, size)).clip(0))
+
+
+def unlearnt(loss: float, floor: float | None, linear: float | None, net: Net) -> str | None:
+    """What a loss says of too little learnt, and what mends it; None: nothing.
+
+    With a floor: where more than UNLEARNT of the way from the linear predictor's loss down to it is left. Without one all
+    that can be said is whether the network does better than that predictor, which on Gaussian data none can.
+    """
+    if linear is None:
+        return None
+    wider = (
+        f"net.widths={[2 * width for width in net.widths]}".replace(" ", "") if isinstance(net, MLP) else "a wider net"
+    )
+    advice = f"train longer (steps=) or with {wider}"
+    if floor is not None:
+        learnable, above = linear - floor, loss - floor
+        if above <= max(UNLEARNT * learnable, NOISE * floor):
+            return None
+        left = ""
+        if learnable > NOISE * floor:
+            left = f"; {above / learnable:.0%} of what a linear predictor (loss {linear:.4g}) leaves to learn is not learnt"
+        return f"the loss {loss:.4g} is above its floor {floor:.4g}{left}; {advice}"
+    if loss > linear * (1 + UNLEARNT):
+        return f"the loss {loss:.4g} is worse than that of the best linear predictor, {linear:.4g}; {advice}"
+    if loss > linear * (1 - UNLEARNT):
+        return (
+            f"the loss {loss:.4g} is that of the best linear predictor, {linear:.4g}: nothing beyond the data's mean and"
+            f" covariance has been learnt; that is right for Gaussian data alone, else {advice}"
+        )
+    return None
 
 
 def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, classes: int) -> LearnedField:

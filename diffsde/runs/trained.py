@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from diffsde import checkpoints, nets
-from diffsde.build import read
+from diffsde.build import choose, read
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
-from diffsde.nets import Graph, settle, structure
+from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.fitting import best_step, read_log
@@ -78,7 +78,7 @@ def restore_network(
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which, knob))
     moments, classes = Moments(**tree["moments"]), int(tree["classes"])
     shape = moments.mean.shape
-    net = settle(config.net, shape, folder.read_backend(run_folder))
+    net = recorded_net(run_folder)
     if isinstance(config.objective, Classification):
         net = nets.Classifier(net)
     graph, shapes = structure(net, shape, precision or config.precision, classes)
@@ -114,6 +114,11 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
     return (
         f"{knob}: the parameters in checkpoint '{where / str(step)}' are NaN or infinite: its training diverged; {mend}"
     )
+
+
+def recorded_net(run_folder: Path) -> Net:
+    """The net that a run was begun with, whatever net=auto would take now. Raises UserError."""
+    return choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:
