@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde.overlap import Estimate, Overlap
+from diffsde.overlap import overlap as overlap_of
 from diffsde.types import Array, Coefficients, Key, Moments, Prediction, Scalar
 
 
@@ -180,28 +182,12 @@ def moments(mixture: Mixture) -> Moments:
     return Moments(mean, jnp.sqrt(jnp.mean(mixture.weights @ spread)))
 
 
-def entropy(mixture: Mixture, nodes: int = 96) -> float | None:
-    """-E log p in nats by Gauss-Hermite quadrature about each component, in float64; None above 2 dimensions."""
-    means, weights = np.asarray(mixture.means, np.float64), np.asarray(mixture.weights, np.float64)
-    d = means.shape[1]
-    if d > 2:
-        return None
-    variances = np.broadcast_to(np.asarray(mixture.variances, np.float64), means.shape)
-    rotations = np.eye(d) if mixture.rotations is None else np.asarray(mixture.rotations, np.float64)
-    rotations = np.broadcast_to(rotations, (len(means), d, d))
-    points, point_weights = np.polynomial.hermite_e.hermegauss(nodes)
-    grid = np.stack(np.meshgrid(*[points] * d, indexing="ij"), -1).reshape(-1, d)
-    grid_weights = np.prod(np.stack(np.meshgrid(*[point_weights] * d, indexing="ij"), -1).reshape(-1, d), -1)
-    grid_weights /= grid_weights.sum()
+def overlap(mixture: Mixture) -> Overlap:
+    """How far the components overlap, with the entropy: see overlap.overlap. Not for compiled code."""
+    means, variances, weights = (np.asarray(part, np.float64) for part in mixture[:3])
+    return overlap_of(means, variances, weights, None if mixture.rotations is None else np.asarray(mixture.rotations))
 
-    def log_density(x: np.ndarray) -> np.ndarray:
-        logs = []
-        for mean, variance, rotation, weight in zip(means, variances, rotations, weights, strict=True):
-            y = (x - mean) @ rotation
-            logs.append(np.log(weight) - (y**2 / variance + np.log(2 * np.pi * variance)).sum(-1) / 2)
-        return np.logaddexp.reduce(logs)
 
-    total = 0.0
-    for mean, variance, rotation, weight in zip(means, variances, rotations, weights, strict=True):
-        total -= weight * grid_weights @ log_density(mean + (grid * np.sqrt(variance)) @ rotation.T)
-    return float(total)
+def entropy(mixture: Mixture) -> Estimate:
+    """-E log p in nats with its error, in any dimension, by quadrature or Monte Carlo: see overlap.overlap."""
+    return overlap(mixture).entropy

@@ -121,8 +121,7 @@ def sde_rows(path_name: str, wanted: list[int]) -> dict[str, dict[int, float]]:
     """Cross-entropy minus entropy for each SDE solver and number of evaluations, from t = 0.001 on a uniform grid."""
     mixture = Ring().mixture()
     field = OracleField(PATHS[path_name](), mixture, (2,))
-    entropy = mixtures.entropy(mixture)
-    assert entropy is not None  # two dimensions
+    entropy = mixtures.entropy(mixture).value
     x = field.path.beta(jnp.asarray(START)) * jax.random.normal(jax.random.key(0), (20_000, 2))
     rows: dict[str, dict[int, float]] = {}
     for name, kind in SAMPLERS.items():

@@ -74,7 +74,7 @@ def test_images_for_tests_score_as_they_must(here: Path) -> None:
     frechet = figures.pop("frechet")
     assert frechet["value"] == pytest.approx(frechet["floor"]) and frechet["floor"] > 0
     copied, ratio = figures.pop("copied"), figures.pop("nearest_ratio")
-    assert copied["value"] == copied["floor"] == 0.01
+    assert copied["floor"] == pytest.approx(copied["value"], abs=0.02) and copied["value"] > 0 < copied["floor_error"]
     assert ratio["value"] == 1.0 and 0.005 < ratio["error"] < 0.1
     assert figures.keys() == {"precision", "recall", "density", "coverage", "label_accuracy"}
     for name, figure in figures.items():
@@ -119,7 +119,7 @@ def test_samples_of_some_labels_are_compared_with_images_of_those(here: Path) ->
     )
     real = measures.split(data, np.array([4]))
     assert set(np.asarray(real.train.y)) == set(np.asarray(real.test.y)) == {4}
-    assert figures["precision"] == {"value": figures["precision"]["real"], "real": figures["precision"]["real"]}
+    assert figures["precision"]["value"] == figures["precision"]["real"]
     assert figures["nearest_ratio"]["value"] == 1.0
 
 
@@ -147,7 +147,7 @@ def test_duplicates_are_copies(here: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
     real = measures.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
     found = measures.neighbour_figures(measures.nearby(images[5:15] ^ np.uint8(1), real, False))
-    assert found["copied"] == {"value": 1.0, "floor": 1.0} and found["nearest_ratio"]["value"] == 1.0
+    assert found["copied"]["value"] == found["copied"]["floor"] == 1.0 and found["nearest_ratio"]["value"] == 1.0
 
 
 # The likelihood -------------------------------------------------------------------------------------------------------

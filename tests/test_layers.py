@@ -20,7 +20,7 @@ LAYERS = [
     ["nets", "datasets", "optimizers", "loggers"],
     ["time_laws", "mixtures", "empirical", "predictions"],
     ["paths"],
-    ["expressions", "types", "ensembles", "layouts"],
+    ["expressions", "types", "ensembles", "layouts", "overlap"],
     ["errors", "memory", "terminal", "__init__"],
 ]
 DOORS = {

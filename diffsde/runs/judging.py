@@ -93,7 +93,8 @@ def finish(job: Job) -> float:
     for name, arrays in record.arrays.items():
         folder.write(job.out / f"{name}.npz", partial(np.savez, **arrays))  # type: ignore[arg-type]
     folder.write_json(job.out / "summary.json", summary)
-    record.rows += [(name.replace("_", " "), report.shown_figure(value)) for name, value in record.figures.items()]
+    guided = samples is not None and job.draws.guidance is not None
+    record.rows += report.figure_rows(record.figures, guided and "distance" in job.metrics)
     report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
     return off(judged(summary)[1])
 
@@ -132,13 +133,15 @@ def judge_field(job: Job, record: Record, key: Key) -> None:
     record.rows.append(("likelihood", f"{about}{repeats}, {told['seconds']:.1f} s"))
     if "change" in told:
         name, unit = next(iter(found)).replace("_", " "), "bits" if points.bytes else "nats"
-        record.rows.append(("", f"{told['change']:+.2g} {unit} in {name}, from half as many steps to these"))
+        finer = "ten times the tolerance to this" if plan.solving.solver.adaptive else "half as many steps to these"
+        record.rows.append(("", f"{told['change']:+.2g} {unit} in {name}, from {finer}; a part of the error"))
 
 
 def judge_distance(job: Job, record: Record, samples: Samples, key: Key) -> None:
     """Exact figures of a known mixture, else a distance."""
     labels = None if samples.y is None else jnp.asarray(samples.y)
-    record.figures |= figures(jnp.asarray(samples.x), job.dataset, key, labels)
+    guided = job.draws.guidance is not None
+    record.figures |= figures(jnp.asarray(samples.x), job.dataset, key, labels, guided)
     scaling = job.dataset.scaling(job.field.shape)
     by_column = column_figures(jnp.asarray(samples.x), job.dataset, scaling, labels, key)
     record.summary |= column_summary(by_column)

@@ -10,20 +10,16 @@ from diffsde.datasets import Examples, FiniteDataset
 from diffsde.datasets.dataset import HALF_RANGE, mirrored
 from diffsde.errors import UserError
 from diffsde.metrics.balls import balls
+from diffsde.metrics.errors import Figure, prefixed, share_figure, with_error
 from diffsde.metrics.frechet import frechet_distance
 from diffsde.metrics.neighbours import Neighbours, nearest
 from diffsde.runs.classifiers import Judge
 
-Figures = dict[str, dict[str, float]]
+Figures = dict[str, Figure]
 
 REFERENCE = 10_000  # real images whose features stand for the data's law
 RESAMPLES = 200  # of the bootstrap
 COPY = 0.01  # share of the images for tests that are as near to a training image as a copy
-
-
-def mean_figure(values: np.ndarray) -> dict[str, float]:
-    """The mean and its standard error."""
-    return {"value": float(values.mean()), "error": float(values.std() / np.sqrt(len(values)))}
 
 
 class Split(NamedTuple):
@@ -158,10 +154,11 @@ def ball_figures(seen: Seen) -> Figures:
 
 
 def label_figures(seen: Seen, labels: np.ndarray, real: Real) -> Figures:
-    """The share of samples that look like the label that they were given; real: of images for tests."""
-    right = seen.sample_classes == labels
-    true = seen.test_classes == np.asarray(real.test.y)
-    return {"label_accuracy": mean_figure(right.astype(float)) | {"real": float(true.mean())}}
+    """The share of samples that look like the label that they were given; real: of images for tests. Both with the half-width
+    of Wilson's interval, which is not 0 where all are right (share_figure).
+    """
+    true = share_figure(seen.test_classes == np.asarray(real.test.y))
+    return {"label_accuracy": share_figure(seen.sample_classes == labels) | prefixed("real", true)}
 
 
 class Nearby(NamedTuple):
@@ -182,8 +179,7 @@ def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
 
 def neighbour_figures(found: Nearby) -> Figures:
     """nearest_ratio: the median distance of samples to the training images over that of images for tests; far below 1,
-    the training images were learned by heart. real: 1; error: of the bootstrap. copied: the share of samples that are
-    as near to a training image as the nearest hundredth of images for tests; floor: of those images.
+    the training images were learned by heart. real: 1; error: of the bootstrap. copied: see copied.
     """
     mine, real = found.samples.distances, found.test.distances
     rng = np.random.default_rng(0)
@@ -197,8 +193,16 @@ def neighbour_figures(found: Nearby) -> Figures:
         raise UserError(
             "neighbours: half of the images for tests are among those for training; there is nothing to compare"
         )
-    copied, floor = (float((each <= np.quantile(real, COPY)).mean()) for each in (mine, real))
-    return {
-        "nearest_ratio": {"value": float(ratio), "error": float(spread[np.isfinite(spread)].std()), "real": 1.0},
-        "copied": {"value": copied, "floor": floor},
-    }
+    error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
+    return {"nearest_ratio": with_error(ratio, error) | {"real": 1.0}, "copied": copied(mine, real)}
+
+
+def copied(mine: np.ndarray, real: np.ndarray) -> Figure:
+    """The share of samples that are as near to a training image as the nearest hundredth of half of the images for tests, by
+    distances (n,) of both; floor: the share of the other half that is, which has no part in that threshold. Errors: Wilson's
+    (share_figure). Of a single image for tests there is no floor.
+    """
+    halves = np.array_split(np.random.default_rng(0).permutation(real), 2)
+    near = np.quantile(halves[0], COPY)
+    floor = prefixed("floor", share_figure(halves[1] <= near)) if len(halves[1]) else {}
+    return share_figure(mine <= near) | floor

@@ -14,7 +14,17 @@ from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST, w2
-from diffsde.metrics.mixture import mean_label_probability, mixture_figures
+from diffsde.metrics.errors import (
+    Figure,
+    mean_figure,
+    paired_error,
+    prefixed,
+    reference,
+    root_mean_figure,
+    with_error,
+)
+from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_figures, mixture_values
+from diffsde.overlap import Estimate
 from diffsde.paths import GaussianPath
 from diffsde.rails import settle_last
 from diffsde.samplers import simulate_compiled, times
@@ -55,10 +65,10 @@ def judged(summary: dict[str, Any]) -> tuple[str, dict[str, float]]:
 
 
 def off(figure: dict[str, float]) -> float:
-    """How far a figure is from its exact value or from that of real data, where these are known, or else from 0: the least
-    is the best.
+    """How far a figure is from its exact value, that of the true law or that of real data, where one is known, or else from 0:
+    the least is the best.
     """
-    target = figure.get("exact", figure.get("real"))
+    target = figure.get("exact", figure.get("true", figure.get("real")))
     return figure["value"] if target is None else abs(figure["value"] - target)
 
 
@@ -76,19 +86,13 @@ def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
     x = simulate_compiled(MEASURED_BY, field, x0, grid, key_noise, last=last).x
     if name == "cross_entropy_gap":
         assert isinstance(dataset, MixtureDataset)
-        return cross_entropy_gap(x, dataset.mixture(), key_true)
+        return cross_entropy_gap(x, dataset.mixture())
     return figures(x, dataset, key_true)[name]["value"]
 
 
-def cross_entropy_gap(x: Array, mixture: mixtures.Mixture, key: Key) -> float:
-    """|-E log p - H|: samples that collapse onto the modes have too small a cross-entropy, not a good one.
-
-    Where the entropy H has no quadrature, above 2 dimensions, -E log p of as many true samples stands for it.
-    """
-    exact = mixtures.entropy(mixture)
-    if exact is None:
-        exact = float(mixture_figures(mixture, mixtures.sample(mixture, key, len(x))).cross_entropy)
-    return abs(float(mixture_figures(mixture, x).cross_entropy) - exact)
+def cross_entropy_gap(x: Array, mixture: mixtures.Mixture) -> float:
+    """|-E log p - H| in nats: samples that collapse onto the modes have too small a cross-entropy, not a good one."""
+    return abs(float(mixture_figures(mixture, x).cross_entropy) - mixtures.entropy(mixture).value)
 
 
 @partial(jax.jit, static_argnames=("shape", "n"))
@@ -98,42 +102,67 @@ def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n:
     return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
-def figures(x: Array, dataset: Dataset, key: Key, labels: Array | None = None) -> dict[str, dict[str, float]]:
+def figures(
+    x: Array, dataset: Dataset, key: Key, labels: Array | None = None, guided: bool = False
+) -> dict[str, Figure]:
     """What can be known of the samples: exact figures for a mixture, else a distance with its floor.
 
-    labels (n,): of samples given labels, which are compared with points of the same labels, as often.
+    labels (n,): of samples given labels, which are compared with points of the same labels, as often. guided: whether they
+    were drawn by a guided field, whose law is another than the data's: no value of that one is beside their figures.
     """
+    dealt = None if labels is None else np.asarray(labels)
     if isinstance(dataset, MixtureDataset):
-        whole = dataset.mixture()
-        mixture = whole if labels is None else mixtures.only(whole, np.asarray(labels))
-        found = mixture_figures(mixture, x)
-        entropy = mixtures.entropy(mixture)
-        cross_entropy = {"value": float(found.cross_entropy), "error": float(found.cross_entropy_error)}
-        known = {
-            "cross_entropy": cross_entropy | ({} if entropy is None else {"exact": entropy}),
-            "within_mode_std": {"value": float(found.within_mode_std), "exact": 1.0},
-        }
-        if labels is not None:  # whose shares are as dealt: how far they are from the weights says nothing
-            return known | {"label_probability": label_probability(whole, x, labels, key)}
-        weights = {"value": float(found.mode_weight_kl), "floor": (mixture.weights.size - 1) / (2 * x.shape[0])}
-        return known | {"mode_weight_kl": weights}
+        found = of_mixture(x, dataset.mixture(), dealt)
+    else:
+        found = {"w2": distance(x, dataset, key, dealt)}
+    if guided:
+        own = ("value", "error", "points")
+        return {name: {key: figure[key] for key in own if key in figure} for name, figure in found.items()}
+    return found
+
+
+def of_mixture(x: Array, whole: mixtures.Mixture, labels: np.ndarray | None) -> dict[str, Figure]:
+    """cross_entropy, within_mode_std and mode_weight_kl, or label_probability of samples that were given labels."""
+    mixture = whole if labels is None else mixtures.only(whole, labels)
+    log_p, r, squares = (np.asarray(part, np.float64) for part in mixture_values(mixture, x))
+    known = {
+        "cross_entropy": mean_figure(-log_p, labels) | reference(mixtures.entropy(mixture)),
+        "within_mode_std": root_mean_figure(squares, labels) | {"exact": 1.0},
+    }
+    if labels is not None:  # whose shares are as dealt: how far they are from the weights says nothing
+        return known | {"label_probability": label_probability(whole, x, labels)}
+    kl = float(mixture_figures(mixture, x).mode_weight_kl)
+    weights = with_error(kl, kl_error(r, np.asarray(mixture.weights, np.float64)))
+    floor, floor_error = expected_kl(mixture, len(x))
+    return known | {"mode_weight_kl": weights | {"floor": floor, "floor_error": floor_error}}
+
+
+def distance(x: Array, dataset: Dataset, key: Key, labels: np.ndarray | None) -> Figure:
+    """The mean W2 of sets of samples from as many true points, and of other true points from these: value and floor.
+
+    error, floor_error: by the scatter over the pairs; samples that are in several pairs, of fewer than all sets take, count
+    once (paired_error).
+    """
     references, size = pairs(len(x), x[0].size)
     count, arrays = 2 * references * size, dataset.load()
     if isinstance(dataset, FiniteDataset) and labels is not None:
-        drawn = dataset.draw_given(arrays, labels, key, count)
+        drawn = dataset.draw_given(arrays, jnp.asarray(labels), key, count)
     else:
         drawn = np.asarray(draw_many(dataset, arrays, key, count))
     true = drawn.reshape(2, references, size, *x.shape[1:])
     mine = np.asarray(x)[np.arange(references * size) % len(x)].reshape(true[0].shape)
-    value, floor = (np.mean([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
-    return {"w2": {"value": float(value), "floor": float(floor), "points": size}}
+    values, floors = (np.array([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
+    floor = with_error(floors.mean(), paired_error(floors, references))
+    value = with_error(values.mean(), paired_error(values, len(x) / size))
+    return value | prefixed("floor", floor) | {"points": size}
 
 
-def label_probability(mixture: mixtures.Mixture, x: Array, labels: Array, key: Key) -> dict[str, float]:
-    """The mean of P(label | x) under the mixture, and that of as many true points of each label."""
-    true = mixtures.place(mixture, labels, jax.random.normal(key, (len(labels), mixture.means.shape[1])))
-    value, exact = (float(mean_label_probability(mixture, points, labels)) for points in (x, true))
-    return {"value": value, "exact": exact}
+def label_probability(mixture: mixtures.Mixture, x: Array, labels: np.ndarray) -> Figure:
+    """The mean of P(label | x) under the mixture, and that of true points of each label."""
+    found = np.asarray(label_probabilities(mixture, x, jnp.asarray(labels)), np.float64)
+    shares, known = np.bincount(labels, minlength=mixture.weights.size) / len(labels), mixtures.overlap(mixture)
+    true = Estimate(float(shares @ known.own), float(np.linalg.norm(shares * known.own_error)))
+    return mean_figure(found, labels) | reference(true)
 
 
 def pairs(count: int, dimension: int) -> tuple[int, int]:

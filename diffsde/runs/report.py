@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -148,23 +149,64 @@ def described_steps(how: dict[str, Any]) -> str:
     return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
 
 
-BESIDE = {  # what a figure is shown beside, where its dict has it
+BESIDE = {  # what a figure is shown beside, where its dict has it; with its own error, NAME_error, where that has one
     "exact": "exact",
     "true": "of the true law",
     "real": "real ones",
     "measurement": "the measurement alone",
     "truth": "the truth",
+    "floor": "a true sample of this size",
 }
+NATS, BITS, LENGTH = "nats", "bits a dimension", "in the data's units"
+UNITS = {
+    **dict.fromkeys(("cross_entropy", "mode_weight_kl", "nll", "kl"), NATS),
+    "bits_per_dim": BITS,
+    **dict.fromkeys(("w2", "rmse_unmeasured", "rmse_measured"), LENGTH),
+    "misfit": "stds of the noise",
+}
+PLACES = 6  # decimals beyond which a number is shown with an exponent
 
 
-def shown_figure(figure: dict[str, float]) -> str:
-    text = f"{figure['value']:.4g}" if abs(figure["value"]) < 0.1 else f"{figure['value']:.4f}"
-    if "error" in figure:
-        text += f" +- {figure['error']:.4f}"
+def figure_rows(figures: dict[str, dict[str, float]], guided: bool = False) -> list[tuple[str, str]]:
+    """The rows of a table that show figures, each with its unit; guided: beside samples of a guided field."""
+    rows = [(name.replace("_", " "), shown_figure(figure, UNITS.get(name, ""))) for name, figure in figures.items()]
+    note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
+    return rows + ([("", note)] if guided else [])
+
+
+def shown_figure(figure: dict[str, float], unit: str = "") -> str:
+    """Value, error and what is beside them, all to the same decimals: to two digits of the error, and without one to four
+    decimals, or four digits of a value below 0.1.
+    """
+    error = figure.get("error")
+    size = abs(figure["value"]) / 100 if abs(figure["value"]) < 0.1 else 1e-3
+    places = decimals(error if error and math.isfinite(error) else size)
+    text = with_places(figure["value"], places)
+    if error is not None:
+        text += f" +- {with_places(error, places) if error else 0}"
+    text += f" {unit}" if unit else ""
     for name, what in BESIDE.items():
         if name in figure:
-            text += f"  ({what}: {figure[name]:.4f})"
-    if "floor" in figure:
-        size = f"{figure['points']} true points" if "points" in figure else "a true sample of this size"
-        text += f"  ({size}: {figure['floor']:.2g})"
+            if name == "floor" and "points" in figure:
+                what = f"{figure['points']} true points"
+            text += f"  ({what}: {with_places(figure[name], places)}"
+            own = figure.get(f"{name}_error", 0.0)
+            text += f" +- {with_places(own, places)})" if own >= 0.5 * 10.0**-places else ")"
     return text
+
+
+def decimals(error: float) -> int:
+    """The decimals with which a positive number has two digits; 4 of 0."""
+    if not error:
+        return 4
+    return max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
+
+
+def with_places(number: float, places: int) -> str:
+    """A number to so many decimals, with an exponent where those are many: then with the digits that they leave."""
+    if places <= PLACES or not math.isfinite(number):
+        return f"{number:.{places}f}"
+    rounded = round(number, places)
+    if rounded == 0:
+        return "0"
+    return f"{rounded:.{max(0, places + math.floor(math.log10(abs(rounded))))}e}"

@@ -64,6 +64,16 @@ class Job:
         """What each sample is conditioned on, as the field is bound to it."""
         return self.labels if self.problem is None else self.problem.given(self.chosen.n, self.labels)
 
+    @property
+    def guided(self) -> bool:
+        """Whether the field is a guided one, whose samples follow another law than the data's."""
+        return self.chosen.guidance is not None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the field is that of the data's whole law."""
+        return self.labels is None and not self.guided
+
     def settings(self) -> dict[str, Any]:
         """What it is compiled for."""
         chosen = self.chosen
@@ -214,11 +224,9 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
     chosen, out, (x, trajectory, _) = job.chosen, job.out, found
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
     if job.problem is None:
-        metrics = figures(x, job.dataset, job.key_true, job.labels)
+        metrics = figures(x, job.dataset, job.key_true, job.labels, job.guided)
     else:
-        metrics = reconstruction_figures(
-            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, job.labels is None
-        )
+        metrics = reconstruction_figures(job.problem, job.problem.about_mean(x), job.dataset, job.key_true, job.plain)
     by_column = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true) if job.problem is None else {}
     summary = {
         **how,
@@ -245,7 +253,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
             ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
-            *[(name.replace("_", " "), report.shown_figure(value)) for name, value in metrics.items()],
+            *report.figure_rows(metrics, job.guided),
             *column_rows(by_column),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             ("samples", report.shown(samples)),
@@ -261,7 +269,7 @@ def pictures_of(job: Job, x: Array) -> list[Path]:
     chosen, plots = job.chosen, job.out / "plots"
     if job.problem is not None:
         return draw_reconstructions(
-            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.labels is None
+            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.plain
         )
     how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
     return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, job.scaling), plots)
