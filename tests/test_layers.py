@@ -14,7 +14,7 @@ LAYERS = [
     ["help_text"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training", "rails", "likelihood"],
+    ["training", "rails", "solver_error", "likelihood"],
     ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],

@@ -24,10 +24,12 @@ from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
-from diffsde.runs.quality import figures, judged, off, prior
+from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
-from diffsde.samplers import simulate, simulate_compiled, times
+from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_of
+from diffsde.samplers import Grid, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
+from diffsde.solver_error import Steps, solver_error
 from diffsde.types import Array, Key
 
 
@@ -42,6 +44,7 @@ class Job:
     dataset: Dataset
     origin: str
     steps: int
+    placed: Grid
     grid: Array
     last: str
     x0: Array
@@ -85,22 +88,30 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
-    grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem = labels_of(chosen, field), None
+    stds = stds_of(dataset)
+    placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
+    grid = times(placed, steps, field.path)
+    law = "guided" if chosen.guidance is not None else None
     if chosen.measurement is not None:
+        law = "given what is measured"
         count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
         problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, jax.random.fold_in(key_true, 1))
         field = (chosen.posterior or MMPS()).field(field, problem.operator, problem.noise, problem.y[0])
         if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(moments.std) ** 2):
             report.warn(steep)
-    x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    job = Job(
-        config, chosen, out, field, dataset, origin, steps, grid, chosen.last, x0, labels, key_noise, key_true, problem
-    )
+    x0 = starting_points(field, dataset, grid[0], key_prior, chosen.n, labels, law)
+    keys = key_noise, key_true
+    job = Job(config, chosen, out, field, dataset, origin, steps, placed, grid, chosen.last, x0, labels, *keys, problem)
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
-    if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
-        report.warn(unstable)
+    how = Steps(chosen.sampler, placed, steps, job.last)
+    for warning in (
+        instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()),
+        solver_error(how, field.path, stds),
+    ):
+        if warning:
+            report.warn(warning)
     return job
 
 
@@ -175,7 +186,7 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
-    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends}
+    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends, "grid": described_grid(job.placed)}
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     run = dataclasses.replace(spread(layout, run), layout=layout)
     fresh = spread_parameters(layout, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
-        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes))
+        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes)
     state = member.resume(fresh, layout)
     if step := int(state.step):
