@@ -1,10 +1,9 @@
-"""How wrong a sampler is on data of the scales at hand, found on Gaussian data before anything runs; and what mends it."""
+"""How wrong a sampler is on data of the scales at hand, found on Gaussian data before anything runs."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -13,24 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
-from diffsde.errors import UserError
 from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler, simulate, times
 from diffsde.samplers.corrector import PredictorCorrector
-from diffsde.samplers.exponential import DDIM
-from diffsde.samplers.grids import AutoGrid, CosineGrid, Grid, ListGrid, LogSNRGrid, QuadraticGrid, UniformGrid
-from diffsde.samplers.ode import RK4, Heun
+from diffsde.samplers.grids import Grid
 from diffsde.samplers.sampler import Increment
 from diffsde.types import Array, Key
 
 TOLERATED = 0.03  # how far from 1 the ratio of the samples' std to the data's may be, its standard error besides
 POINTS = 16_384  # of a sampler whose noise is not one normal a step: a standard error of 0.55%
-MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alpha std = beta at either end
-AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
 LENGTHS = 1025  # times that a compiled program holds, or a multiple: one serves every number of steps
-MORE = (2, 4, 8)  # times as many steps, tried in turn
 SECOND_MOMENTS = 65_536  # draws from which the stds of a law that is not known are measured
 
 
@@ -121,7 +114,7 @@ def recursion(
     how: Steps, path: GaussianPath, stds: np.ndarray, start: np.ndarray, at: Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """The std of the samples (k,), exactly, V' = a^2 V + b^2 over the steps x' = a x + b xi; and 0, its error."""
-    a, b, end = (np.asarray(each, np.float64) for each in _factors(how.sampler, path, jnp.asarray(stds, at.dtype), at))
+    a, b, end = (np.array(each, np.float64) for each in _factors(how.sampler, path, jnp.asarray(stds, at.dtype), at))
     a, b = a[:, : how.steps], b[:, : how.steps]
     if how.last != "step":
         b[:, -1] = 0
@@ -188,104 +181,3 @@ def worst(found: list[Spread]) -> Spread | None:
     """The one that is furthest beyond what is tolerated; None where all are within."""
     wrong = [each for each in found if each.excess > TOLERATED]
     return max(wrong, key=lambda each: each.excess, default=None)
-
-
-def resolve_grid(grid: Grid, path: GaussianPath, stds: tuple[float, ...], last: str) -> Grid:
-    """grid=auto decided: uniform where Heun's method in 250 steps gets every std right on it, else log_snr about the stds.
-
-    It depends on path, data and the last step's policy alone, and not on sampler and steps, which a sweep varies.
-    Where no grid gets them right, uniform.
-    """
-    if not isinstance(grid, AutoGrid):
-        return grid
-    plain = UniformGrid(grid.start, grid.end)
-    if worst(spreads(Steps(Heun(), plain, AUTO_STEPS, last), path, stds)) is None:
-        return plain
-    for other in log_snr_grids(grid, stds):
-        if right(Steps(Heun(), other, AUTO_STEPS, last), path, stds):
-            return other
-    return plain
-
-
-def log_snr_grids(grid: Grid, stds: tuple[float, ...]) -> Iterator[LogSNRGrid]:
-    """Grids of equal steps in log(alpha/beta), the start and the end kept: from where alpha std = beta of the widest data
-    to where it is of the narrowest, over alpha = beta, about which the path itself bends, and MARGINS further.
-    """
-    for margin in MARGINS:
-        low, high = -math.log(max(stds[-1], 1)) - margin, -math.log(min(stds[0], 1)) + margin
-        yield LogSNRGrid(grid.start, grid.end, round(low, 1), round(high, 1))
-
-
-def right(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> bool:
-    """Whether every std comes out right; not where the grid's times cannot be told apart."""
-    try:
-        return worst(spreads(how, path, stds)) is None
-    except UserError:
-        return False
-
-
-def remedy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
-    """What gets every std right, in the words of the command line: another grid, or more steps, or both, or another sampler;
-    of the first kind that does, the best. None where none does.
-    """
-    for kind in candidates(how, stds):
-        able = {words: accuracy(other, path, stds) for words, other in kind.items()}
-        words = min(able, key=lambda words: able[words], default="")
-        if words and able[words] <= TOLERATED:
-            return words
-    return None
-
-
-def accuracy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> float:
-    """How far the ratio of the worst std is from 1, its error besides; infinite where the grid's times do not increase."""
-    try:
-        return max(abs(each.ratio - 1) if each.excess < math.inf else math.inf for each in spreads(how, path, stds))
-    except UserError:
-        return math.inf
-
-
-def candidates(how: Steps, stds: tuple[float, ...]) -> Iterator[dict[str, Steps]]:
-    """What is tried in the place of `how`, by its words on the command line; the cheap ones first."""
-    grids, around = other_grids(how.grid, stds)
-    yield {words: how._replace(grid=grid) for words, grid in (grids | around).items() if grid != how.grid}
-    if not how.sampler.adaptive:
-        for factor in MORE:
-            more = how._replace(steps=factor * how.steps)
-            both = {f"steps={more.steps} {words}": more._replace(grid=grid) for words, grid in around.items()}
-            yield ({} if isinstance(how.grid, ListGrid) else {f"steps={more.steps}": more}) | both
-    for name, sampler in (("heun", Heun()), ("rk4", RK4()), ("ddim", DDIM())):
-        other = how._replace(
-            sampler=sampler, steps=max(how.steps, sampler.default_steps if how.sampler.adaptive else 1)
-        )
-        steps = f" steps={other.steps}" if other.steps != how.steps else ""
-        both = {f"sampler={name}{steps} {words}": other._replace(grid=grid) for words, grid in around.items()}
-        yield {f"sampler={name}{steps}": other} | both
-
-
-def other_grids(grid: Grid, stds: tuple[float, ...]) -> tuple[dict[str, Grid], dict[str, Grid]]:
-    """Grids with the same ends, by their words on the command line: the plain ones, and those about the data's stds."""
-    ends = (("start", grid.start, 0), ("end", grid.end, 1))
-    kept = "".join(f" grid.{name}={at:.9g}" for name, at, usual in ends if at != usual)
-    plain = {"uniform": UniformGrid, "quadratic": QuadraticGrid, "cosine": CosineGrid}
-    around: dict[str, Grid] = {
-        f"grid=log_snr grid.low={each.low:g} grid.high={each.high:g}{kept}": each for each in log_snr_grids(grid, stds)
-    }
-    return {f"grid={name}{kept}": kind(grid.start, grid.end) for name, kind in plain.items()}, around
-
-
-def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
-    """One line where the sampler's own error changes a std of the data by more than is tolerated, and what mends it."""
-    wrong = worst(spreads(how, path, stds))
-    if wrong is None:
-        return None
-    mend = remedy(how, path, stds)
-    error = f" +- {wrong.error:.2g}" if wrong.error else ""
-    return (
-        f"the solver's own error: where data has a std of {wrong.std:.3g}, samples have {wrong.ratio:.3g}{error} times that,"
-        " even of the exact field (found on Gaussian data); "
-        + (
-            f"{mend} mends that"
-            if mend
-            else "scale the data to a std of about 1: no other grid, steps or sampler tried mends it"
-        )
-    )

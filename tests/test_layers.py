@@ -14,7 +14,7 @@ LAYERS = [
     ["help_text"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training", "rails", "solver_error", "likelihood"],
+    ["training", "rails", "solver_error", "solver_remedies", "likelihood"],
     ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],

@@ -22,7 +22,8 @@ from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
 from diffsde.runs.starting import described_grid, settle_grid, stds_of
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
-from diffsde.solver_error import Steps, solver_error
+from diffsde.solver_error import Steps
+from diffsde.solver_remedies import solver_error
 from diffsde.time_laws import TimeLaw
 from diffsde.types import Kind, positive
 

@@ -29,7 +29,8 @@ from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_fi
 from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_of
 from diffsde.samplers import Grid, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
-from diffsde.solver_error import Steps, solver_error
+from diffsde.solver_error import Steps
+from diffsde.solver_remedies import solver_error
 from diffsde.types import Array, Key
 
 
@@ -180,7 +181,8 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
     chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
-        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
+        noise = " or a smaller sigma" if getattr(chosen.sampler, "diffusion", None) else ""
+        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else f"more steps{noise}"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:

@@ -16,8 +16,10 @@ from diffsde.rails import finite_velocity
 from diffsde.runs import report
 from diffsde.samplers import Grid
 from diffsde.samplers.grids import AutoGrid
+from diffsde.samplers.ode import Heun
 from diffsde.samplers.starts import draw_data, prior
-from diffsde.solver_error import TOLERATED, data_stds, resolve_grid
+from diffsde.solver_error import TOLERATED, Steps, data_stds
+from diffsde.solver_remedies import resolve_grid, solver_error
 from diffsde.types import Array, Key
 
 
@@ -34,6 +36,13 @@ def settle_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
     if not isinstance(grid, AutoGrid):
         return grid
     return resolve_grid(grid, field.path, stds, "mean" if finite_velocity(field, grid.end) else "denoise")
+
+
+def default_solver_error(field: Field, dataset: Dataset) -> str | None:
+    """solver_error of `diffsde sample` with its defaults, of a field on this dataset."""
+    stds, last = stds_of(dataset), "mean" if finite_velocity(field, 1.0) else "denoise"
+    grid = resolve_grid(AutoGrid(), field.path, stds, last)
+    return solver_error(Steps(Heun(), grid, Heun.default_steps, last), field.path, stds)
 
 
 def described_grid(grid: Grid) -> dict[str, Any]:
@@ -66,4 +75,4 @@ def starting_points(
         report.warn(
             f"grid.start: samples start at t={t:g} from p_t of the data, which is not that of a field {other_law}; start at 0"
         )
-    return prior(field.path, start, field.shape, key, n, jnp.asarray(z, field.path.beta(start).dtype))
+    return prior(field.path, start, field.shape, key, n, jnp.asarray(z, float))

@@ -26,10 +26,12 @@ from diffsde.objectives import (
     Regression,
 )
 from diffsde.plots.loss import loss_curve
+from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.fitting import Member, Plan, fit
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
+from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_setup import TrainConfig, field_of, in_precision, known_floor, named, prepare
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 
@@ -88,6 +90,10 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     fresh = spread_parameters(layout, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
         settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
+    if isinstance(objective := run.problem.objective, Regression):
+        field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)
+        if wrong := default_solver_error(field, chosen.dataset):
+            report.warn(f"diffsde sample, by default: {wrong}")
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes)
     state = member.resume(fresh, layout)
     if step := int(state.step):
