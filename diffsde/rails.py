@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
@@ -17,7 +18,10 @@ from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
+from diffsde.time_laws import invert_log_snr
 from diffsde.types import Array, Kind, Moments, Scalar, register
+
+LEAST_SIGNAL = 0.1  # alpha/beta from which a network of the noise may start: its error in E[z|x] is 10 times its own
 
 
 @partial(register, static=["kind", "precondition"])
@@ -50,11 +54,13 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
 
     Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.
     """
-    if sampler.adaptive:
-        for t, knob in ((times[0], "grid.start=0.001"), (times[-1], "grid.end=0.999")):
-            if not finite_velocity(field, t):
-                raise UserError(f"the velocity of this field is infinite at t={float(t):.3g}; keep off, e.g. {knob}")
+    if sampler.adaptive and not finite_velocity(field, times[-1]):
+        raise UserError(
+            f"the velocity of this field is infinite at t={float(times[-1]):.3g}; keep off, e.g. grid.end=0.999"
+        )
     begins = finite_step(sampler, field, times[0], times[1] - times[0])
+    if not begins and not finite_data(field, times[0]):
+        raise UserError(infinite_at_the_start(field, times[0]))
     if not begins and sampler.adaptive:
         raise UserError(
             f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more than 4096 steps;"
@@ -62,15 +68,15 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
         )
     if not begins and len(times) > 2:
         raise UserError(
-            f"grid.start: at t={float(times[0]):.3g} this field or diffusion is infinite on this path;"
+            f"grid.start: at t={float(times[0]):.3g} this sampler or its diffusion is infinite on this path;"
             " start later, e.g. grid.start=0.001"
         )
     if last == "denoise":
         return last
     if not begins:
         raise UserError(
-            f"grid: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
-            " keep off the end, e.g. grid.end=0.999, or off both with grid.start=0.001"
+            f"steps: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
+            " take more, e.g. steps=50"
         )
     arrives = len(times) == 2 or finite_step(sampler, field, times[-2], times[-1] - times[-2])
     if last == "auto":
@@ -78,6 +84,17 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     if not arrives:
         raise UserError(f"last: the step to t={float(times[-1]):.6g} meets something infinite there; say last=denoise")
     return last
+
+
+def infinite_at_the_start(field: Field, t: Scalar) -> str:
+    """What to do where a network says nothing of the data: of noise, where alpha = 0. Near there E[z|x] = (x - beta eps)/alpha
+    multiplies its error by beta/alpha, which the steps that follow do not undo: a start at 0.001 would be no remedy.
+    """
+    later = math.ceil(100 * float(invert_log_snr(field.path, jnp.log(LEAST_SIGNAL)))) / 100
+    return (
+        f"grid.start: at t={float(t):.3g} this network says nothing of the data, and just after it its error counts beta/alpha"
+        f" times; start where that is 10, from p_t of the data: grid.start={later:g}; or train with precondition=true"
+    )
 
 
 def finite_velocity(field: Field, t: Scalar) -> bool:
@@ -88,6 +105,11 @@ def finite_velocity(field: Field, t: Scalar) -> bool:
 @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 def _finite_velocity(field: Field, t: Scalar) -> Array:
     return jnp.isfinite(field.velocity(jnp.full(field.shape, 0.5), t)).all()
+
+
+def finite_data(field: Field, t: Scalar) -> bool:
+    """Whether E[z|x] at t, tried on one point, is finite."""
+    return bool(jnp.isfinite(field.data(jnp.full(field.shape, 0.5), jnp.asarray(t))).all())
 
 
 def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:

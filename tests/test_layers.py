@@ -14,7 +14,7 @@ LAYERS = [
     ["help_text", "spelling", "sweep_table"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training", "rails", "likelihood"],
+    ["training", "rails", "solver_error", "solver_remedies", "likelihood"],
     ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],

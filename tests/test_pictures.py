@@ -23,12 +23,12 @@ from diffsde.plots import images as plots
 from diffsde.runs.pictures import Drawn
 from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
 from diffsde.runs.pictures.images import learnt_from, overview, prediction, with_data
-from diffsde.runs.quality import prior
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sampler import Trajectory
+from diffsde.samplers.starts import prior
 
 
 def pictures(n: int, shape: tuple[int, ...] = (4, 4, 1), seed: int = 0) -> np.ndarray:

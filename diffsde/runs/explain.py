@@ -20,7 +20,10 @@ from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_w
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
+from diffsde.runs.starting import described_grid, settle_grid, stds_of
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
+from diffsde.solver_error import Steps
+from diffsde.solver_remedies import solver_error
 from diffsde.time_laws import TimeLaw
 from diffsde.types import Kind, positive
 
@@ -152,8 +155,10 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
     steps = chosen.grid.steps(chosen.steps, sampler.default_steps)
+    stds = stds_of(chosen.dataset)
     try:
-        at = times(chosen.grid, steps, chosen.path)
+        grid = settle_grid(chosen.grid, field, stds)
+        at = times(grid, steps, chosen.path)
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
         return [f"refused: {error}"]
@@ -163,6 +168,10 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
     report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")
+    report.say(f"  {report.described_grid(described_grid(grid))}")
     report.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
-    unstable = instability(sampler, chosen.path, at, last, chosen.dataset.least_variance())
-    return [f"warning: {unstable}"] if unstable else []
+    found = (
+        instability(sampler, chosen.path, at, last, chosen.dataset.least_variance()),
+        solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
+    )
+    return [f"warning: {warning}" for warning in found if warning]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -25,11 +24,12 @@ from diffsde.metrics.errors import (
 )
 from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_figures, mixture_values
 from diffsde.overlap import Estimate
-from diffsde.paths import GaussianPath
 from diffsde.rails import settle_last
+from diffsde.runs.starting import settle_grid, stds_of
 from diffsde.samplers import simulate_compiled, times
-from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.ode import Heun
+from diffsde.samplers.starts import prior
 from diffsde.types import Array, Key
 
 REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
@@ -72,16 +72,16 @@ def off(figure: dict[str, float]) -> float:
     return figure["value"] if target is None else abs(figure["value"] - target)
 
 
-def settled(field: Field) -> tuple[Array, str]:
+def settled(field: Field, dataset: Dataset) -> tuple[Array, str]:
     """The times and the last step of `measured`. Raises UserError for a field that cannot be sampled over them."""
-    grid = times(UniformGrid(), MEASURED_STEPS, field.path)
+    grid = times(settle_grid(AutoGrid(), field, stds_of(dataset)), MEASURED_STEPS, field.path)
     return grid, settle_last(MEASURED_BY, field, grid, "auto")
 
 
 def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
     """That figure of 10,000 samples, by Heun's method in 100 steps."""
     key_prior, key_noise, key_true = jax.random.split(key, 3)
-    grid, last = settled(field)
+    grid, last = settled(field, dataset)
     x0 = prior(field.path, grid[0], field.shape, key_prior, MEASURED)
     x = simulate_compiled(MEASURED_BY, field, x0, grid, key_noise, last=last).x
     if name == "cross_entropy_gap":
@@ -93,13 +93,6 @@ def measured(field: Field, dataset: Dataset, name: str, key: Key) -> float:
 def cross_entropy_gap(x: Array, mixture: mixtures.Mixture) -> float:
     """|-E log p - H| in nats: samples that collapse onto the modes have too small a cross-entropy, not a good one."""
     return abs(float(mixture_figures(mixture, x).cross_entropy) - mixtures.entropy(mixture).value)
-
-
-@partial(jax.jit, static_argnames=("shape", "n"))
-def prior(path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int) -> Array:
-    """n draws of N(0, beta(t0)^2), t0 the first time of the grid: point i depends on its own index alone."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
-    return path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
 def figures(

@@ -146,7 +146,13 @@ def described_steps(how: dict[str, Any]) -> str:
     cost = f"{how['nfe']} evaluations of the field a sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
-    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {cost}, last step: {how['last']}"
+    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])}, {cost}, last step: {how['last']}"
+
+
+def described_grid(grid: dict[str, Any]) -> str:
+    """A grid's name and its numbers but for the ends, as they stand in a config: grid=log_snr low=-5 high=5."""
+    numbers = {name: value for name, value in grid.items() if name not in ("name", "start", "end", "times")}
+    return " ".join([f"grid={grid['name']}", *(f"{name}={value:g}" for name, value in numbers.items())])
 
 
 BESIDE = {  # what a figure is shown beside, where its dict has it; with its own error, NAME_error, where that has one

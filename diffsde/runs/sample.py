@@ -27,10 +27,13 @@ from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.data_report import say_data
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
 from diffsde.runs.pictures import Drawn, draw_pictures
-from diffsde.runs.quality import figures, judged, off, prior
+from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
-from diffsde.samplers import simulate, simulate_compiled, times
+from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_of
+from diffsde.samplers import Grid, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
+from diffsde.solver_error import Steps
+from diffsde.solver_remedies import solver_error
 from diffsde.types import Array, Key
 
 
@@ -45,6 +48,7 @@ class Job:
     dataset: Dataset
     origin: str
     steps: int
+    placed: Grid
     grid: Array
     last: str
     x0: Array
@@ -100,38 +104,33 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
-    grid = times(chosen.grid, steps, field.path)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
+    stds = stds_of(dataset)
+    placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
+    grid = times(placed, steps, field.path)
+    law = "guided" if chosen.guidance is not None else None
     if chosen.measurement is not None:
+        law = "given what is measured"
         count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
         key_pose = jax.random.fold_in(key_true, 1)
         problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, scaling, key_pose)
         field = (chosen.posterior or MMPS()).field(field, problem.model_operator(), problem.noise, problem.y[0])
         if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(moments.std) ** 2):
             report.warn(steep)
-    x0 = prior(field.path, grid[0], field.shape, key_prior, chosen.n)
-    job = Job(
-        config,
-        chosen,
-        out,
-        field,
-        dataset,
-        origin,
-        steps,
-        grid,
-        chosen.last,
-        x0,
-        labels,
-        key_noise,
-        key_true,
-        problem,
-        scaling,
-        say_data(dataset) if chosen.run == "oracle" else {},
-    )
+    x0 = starting_points(field, dataset, grid[0], key_prior, chosen.n, labels, law)
+    keys = key_noise, key_true
+    about = say_data(dataset) if chosen.run == "oracle" else {}
+    drawn = origin, steps, placed, grid, chosen.last, x0, labels
+    job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, about)
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
-    if unstable := instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()):
-        report.warn(unstable)
+    how = Steps(chosen.sampler, placed, steps, job.last)
+    for warning in (
+        instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()),
+        solver_error(how, field.path, stds),
+    ):
+        if warning:
+            report.warn(warning)
     return job
 
 
@@ -200,13 +199,14 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
     chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
-        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else "more steps or a smaller sigma"
+        noise = " or a smaller sigma" if getattr(chosen.sampler, "diffusion", None) else ""
+        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else f"more steps{noise}"
         raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
-    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends}
+    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends, "grid": described_grid(job.placed)}
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:

@@ -28,12 +28,14 @@ from diffsde.objectives import (
     has_finite_loss,
 )
 from diffsde.plots.loss import loss_curve
+from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
 from diffsde.runs.more_steps import initial_params
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
+from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_setup import (
     TrainConfig,
     field_of,
@@ -113,7 +115,11 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     run = dataclasses.replace(spread(layout, run), layout=layout)
     fresh = spread_parameters(layout, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
-        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes))
+        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
+    if isinstance(objective := run.problem.objective, Regression):
+        field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)
+        if wrong := default_solver_error(field, chosen.dataset):
+            report.warn(f"diffsde sample, by default: {wrong}")
     rate = partial(chosen.optimizer.rate, chosen.steps)
     wild = WILD if has_finite_loss(run.problem) else WILD_RARE
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)

@@ -55,6 +55,17 @@ def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:
 
 
 @choice
+class AutoGrid(Grid):
+    """uniform wherever that is right for the scale of the data, else log_snr about it (solver_error.resolve_grid)."""
+
+    start: float = 0.0
+    end: float = 1.0
+
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        raise TypeError("grid=auto has no times until it is resolved for the data")
+
+
+@choice
 class UniformGrid(Grid):
     """Equal steps in t."""
 
@@ -183,6 +194,7 @@ class ListGrid(Grid):
 
 
 GRIDS: dict[str, type[Grid]] = {
+    "auto": AutoGrid,
     "uniform": UniformGrid,
     "quadratic": QuadraticGrid,
     "cosine": CosineGrid,

@@ -20,6 +20,7 @@ from diffsde.types import Array, Scalar
 FRAMES = 32  # states kept of a way, at least, where there are that many steps
 DEGREES = np.linspace(0, 90, 10)  # along an interpolation
 BETWEEN = 6  # interpolations, at most
+MIXED = 0.1  # alpha/beta at the start, up to which points are as good as noise
 SEARCHED = 256  # samples among which their ends are looked for
 
 
@@ -53,6 +54,8 @@ def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
     of the two solves the ODE takes the interpolations along.
     """
     sampler, ends = drawn.sampler, pairs(drawn.given, len(drawn.x))
+    if signal(drawn) > MIXED:  # points of p_t, of which arcs are not
+        ends = ends[:0]
     titles = beside(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
     other = next(each for each in titles.values() if each is not sampler)
     noise = arcs(drawn.x0[ends[:, 0]], drawn.x0[ends[:, 1]])
@@ -87,6 +90,12 @@ def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
     panels = {title: np.asarray(theirs.x if each is other else drawn.x)[:compared] for title, each in titles.items()}
     ode = np.asarray((theirs if sampler.stochastic else mine).x)
     return Companions(way, panels, Arcs(ends, ode[len(ode) - len(which) :].reshape(noise.shape)))
+
+
+def signal(drawn: Drawn) -> float:
+    """alpha/beta where the samples start."""
+    path, start = drawn.field.path, drawn.times[0]
+    return float(path.alpha(start) / path.beta(start))
 
 
 def pairs(given: Any, n: int) -> np.ndarray:

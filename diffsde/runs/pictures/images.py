@@ -27,9 +27,9 @@ from diffsde.rails import settle_last
 from diffsde.runs import folder, report
 from diffsde.runs.pictures.companions import DEGREES, companions
 from diffsde.runs.pictures.drawn import Drawn, labels_of, on_screen, save_figure
-from diffsde.runs.quality import prior
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.starts import prior
 from diffsde.types import Key
 
 CHANNELS = 4  # at most
