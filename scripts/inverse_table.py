@@ -58,7 +58,7 @@ def main() -> None:
     moments = Ring().measure(Ring().load(), jax.random.key(3))
     for noise in chosen.noise:
         problem = pose(
-            Linear(matrix=((1.0, 0.0),), noise=noise), None, chosen.truths, Ring(), moments, None, jax.random.key(0)
+            Linear(matrix=((1.0, 0.0),), noise=noise), None, chosen.truths, Ring(), moments, jax.random.key(0)
         )
         for name, sampler in SAMPLERS.items():
             for steps in chosen.steps:

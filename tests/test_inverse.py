@@ -69,10 +69,29 @@ def operators() -> dict[str, Operator]:
         "blocks": BlockMean(2, (4, 4, 2)),
         "matrix": from_matrix(np.random.default_rng(0).normal(size=(5, 32)), (4, 4, 2)),
         "singular": from_matrix(np.ones((3, 32)), (4, 4, 2)),
+        "mask of scaled": Mask(jnp.asarray(seen)).scaled(SCALE),
+        "blocks of scaled channels": BlockMean(2, (4, 4, 2)).scaled(np.array([0.1, 30.0])),
+        "blocks of scaled pixels": BlockMean(2, (4, 4, 2)).scaled(SCALE),
     }
 
 
-@pytest.mark.parametrize("name", ["mask", "blocks", "matrix", "singular"])
+SCALE = np.random.default_rng(1).lognormal(size=(4, 4, 2))
+
+
+def test_a_scaled_operator_measures_scaled_points() -> None:
+    """A diag(scale) z = A (scale z), and its largest singular value is its gain."""
+    z, plain = jnp.asarray(np.random.default_rng(2).normal(size=(4, 4, 2))), operators()
+    for operator in (plain["mask"], plain["blocks"], plain["matrix"]):
+        scaled = operator.scaled(SCALE)
+        np.testing.assert_allclose(scaled.apply(z), operator.apply(jnp.asarray(SCALE) * z), rtol=1e-4, atol=1e-5)
+        largest = np.linalg.norm(np.asarray(dense(scaled, z.shape, z.dtype)), 2)
+        assert scaled.gain == pytest.approx(largest, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mask", "blocks", "matrix", "singular", "mask of scaled", "blocks of scaled channels", "blocks of scaled pixels"],
+)
 def test_operators_are_linear_maps_with_their_pseudo_inverse(name: str, x64: None) -> None:
     """Against numpy's pinv, rank and 2-norm of the dense matrix."""
     operator = operators()[name]

@@ -300,7 +300,7 @@ def test_data_that_is_not_here_is_said(
         raise UserError("dataset.file: 'none.npy' is not a file")
 
     monkeypatch.setattr(ArrayFile, "load", absent)
-    assert with_data(made[0], np.asarray(made[0].x)) == {}
+    assert with_data(made[0], np.asarray(made[0].x), np.asarray) == {}
     assert "no neighbours.png: dataset.file: 'none.npy'" in capsys.readouterr().out
 
 

@@ -84,7 +84,7 @@ class Superresolution(Measurement):
         height, width, _ = image_shape(shape, "superresolution")
         if height % self.factor or width % self.factor:
             raise UserError(f"measurement.factor: {self.factor} divides not both sides of images of {height} x {width}")
-        return BlockMean(self.factor, shape, jnp.ones(shape[-1]))
+        return BlockMean(self.factor, shape)
 
 
 @choice

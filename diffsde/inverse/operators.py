@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from functools import partial
 
 import jax
@@ -68,35 +69,40 @@ class Mask(Operator):
 @partial(register, static=["factor", "shape"])
 @dataclasses.dataclass(frozen=True)
 class BlockMean(Operator):
-    """Images (H, W, C) to the means (H/f, W/f, C) of their f x f blocks, each channel multiplied by `weight` (C,)."""
+    """Images (H, W, C) to the means (H/f, W/f, C) of their f x f blocks, pixels multiplied by `weight` (*shape,) before.
+
+    A z = sum w z/f^2 in each block, and A^+ y = w y f^2/sum w^2.
+    """
 
     factor: int
     shape: tuple[int, ...]
-    weight: Array
+    weight: Array | float = 1.0
 
-    def apply(self, z: Array) -> Array:
+    def means(self, z: Array) -> Array:
+        """Of each block and channel, (H/f, W/f, C)."""
         height, width, channels = self.shape
         f = self.factor
-        return (self.weight * z).reshape(height // f, f, width // f, f, channels).mean(axis=(1, 3))
+        return jnp.broadcast_to(z, self.shape).reshape(height // f, f, width // f, f, channels).mean(axis=(1, 3))
+
+    def apply(self, z: Array) -> Array:
+        return self.means(self.weight * z)
 
     def pseudo_inverse(self, y: Array) -> Array:
-        y = jnp.where(self.weight != 0, y / jnp.where(self.weight != 0, self.weight, 1), 0)
-        return jnp.repeat(jnp.repeat(y, self.factor, axis=0), self.factor, axis=1)
+        weight = jnp.asarray(self.weight)
+        squares = self.means(weight**2)
+        y = jnp.where(squares > 0, y / jnp.where(squares > 0, squares, 1), 0)
+        return weight * jnp.repeat(jnp.repeat(y, self.factor, axis=0), self.factor, axis=1)
 
     @property
     def rank(self) -> int:
-        height, width, channels = self.shape
-        return (height // self.factor) * (width // self.factor) * channels
+        return int(np.count_nonzero(np.asarray(self.means(jnp.asarray(self.weight) ** 2))))
 
     @property
     def gain(self) -> float:
-        return float(np.abs(np.asarray(self.weight)).max()) / self.factor
+        return math.sqrt(float(jnp.max(self.means(jnp.asarray(self.weight) ** 2)))) / self.factor
 
-    def scaled(self, scale: np.ndarray) -> Operator:
-        each = np.broadcast_to(scale, self.shape)
-        if (each == each[0, 0]).all():
-            return dataclasses.replace(self, weight=self.weight * jnp.asarray(each[0, 0], self.weight.dtype))
-        return from_matrix(np.asarray(dense(self, self.shape, self.weight.dtype)) * each.ravel(), self.shape)
+    def scaled(self, scale: np.ndarray) -> BlockMean:
+        return dataclasses.replace(self, weight=self.weight * jnp.broadcast_to(jnp.asarray(scale, float), self.shape))
 
 
 @partial(register, static=["shape"])

@@ -89,8 +89,8 @@ def pose(
     count: int,
     dataset: Dataset,
     moments: Moments,
-    scaling: Scaling | None,
     key: Key,
+    scaling: Scaling | None = None,
 ) -> Problem:
     """Measure the first `count` points of the file, of the dataset's test split, or draws where its law is at hand.
 

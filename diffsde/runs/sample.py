@@ -114,7 +114,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         law = "given what is measured"
         count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
         key_pose = jax.random.fold_in(key_true, 1)
-        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, scaling, key_pose)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, key_pose, scaling)
         field = (chosen.posterior or MMPS()).field(field, problem.model_operator(), problem.noise, problem.y[0])
         if steep := likelihood_instability(chosen.sampler, field, grid, chosen.last, float(moments.std) ** 2):
             report.warn(steep)
