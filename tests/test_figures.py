@@ -17,12 +17,19 @@ from scipy import stats
 from diffsde import mixtures
 from diffsde.cli import main
 from diffsde.datasets import CustomMixture, Moons, Ring
+from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
+from diffsde.likelihood import settle_end
 from diffsde.metrics import errors
 from diffsde.mixtures import Mixture
-from diffsde.runs import measures, quality
-from diffsde.runs.inverse import pose, reconstruction_figures
+from diffsde.paths import OT
+from diffsde.runs import densities, measures, quality
+from diffsde.runs.inverse import calibration, pose, reconstruction_figures
 from diffsde.runs.report import figure_rows, shown_figure
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.ode import Euler, Heun
+from diffsde.samplers.sampler import Sampler
 
 SETS = 40
 # Of 40 standardised deviations: their std is chi-distributed, and outside of this range once in 1000 times.
@@ -76,17 +83,21 @@ def test_the_error_of_label_probabilities_covers() -> None:
     covered([each["cross_entropy"] for each in found])
 
 
-@pytest.mark.parametrize("count", [100, 1000])
-def test_the_error_of_w2_covers(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets of 100 points, so that 100 samples are in all 8 pairs and 1000 in one each, with other true points each time."""
+@pytest.mark.parametrize(("count", "most"), [(100, 2.5), (400, 1.8), (1000, 1.5)])
+def test_the_error_of_w2_covers(count: int, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of 100 points, so that 100 samples are in all 8 pairs, 400 in two each and 1000 in one, with other true points each
+    time: the stated error is the scatter over 80 repetitions, whose std is known to 8%, or somewhat above.
+    """
     monkeypatch.setattr(quality, "MOST", 100)
     data = Moons()
-    draws = [data.draw(data.load(), jax.random.key(100 + i), count) for i in range(SETS)]
+    draws = [data.draw(data.load(), jax.random.key(1000 + i), count) for i in range(80)]
     found = [quality.figures(x, data, jax.random.key(i))["w2"] for i, x in enumerate(draws)]
-    covered(found)
-    covered([{"value": each["floor"], "error": each["floor_error"]} for each in found])
+    for name, error, limit in (("value", "error", most), ("floor", "floor_error", 1.4)):
+        scatter = np.std([each[name] for each in found], ddof=1)
+        assert 0.75 < np.sqrt(np.mean([each[error] ** 2 for each in found])) / scatter < limit, name
 
 
+@pytest.mark.slow
 def test_the_error_of_the_exact_posteriors_figures_covers() -> None:
     """40 problems of 24 measurements, 64 samples of each exact posterior: calibration about 1, the truth's misfit about 1."""
     data, k, each = Ring(components=3, radius=2.0), 24, 64
@@ -111,17 +122,15 @@ def test_the_error_of_the_exact_posteriors_figures_covers() -> None:
         covered([each[name] for each in found])
 
 
-def test_calibration_of_one_measurement_has_no_error() -> None:
-    """And that of many a wrong one: samples twice as wide as they should be are found out by many errors."""
-    data = CustomMixture(means=((0.0, 0.0),), stds=(1.0,))
-    moments = data.measure(data.load(), jax.random.key(0))
-    for k in (1, 100):
-        problem = pose(Linear(matrix=((1.0, 0.0),), noise=1.0), None, k, data, moments, jax.random.key(3))
-        centre = jnp.concatenate([problem.y / 2, jnp.zeros((k, 1))], axis=1)
-        wide = jax.random.normal(jax.random.key(4), (50, k, 2)) * jnp.array([2 * np.sqrt(0.5), 2.0])
-        figure = reconstruction_figures(problem, (centre + wide).reshape(-1, 2), data, jax.random.key(0))["calibration"]
-        assert ("error" in figure) == (k > 1)
-    assert figure["value"] == pytest.approx(2, abs=4 * figure["error"]) and figure["error"] < 0.2
+def test_calibration_of_spreads_twice_too_wide_is_2() -> None:
+    """Distances of chi-square with 2 degrees, spreads 4 times their mean: 2 within its error; of one measurement it has none."""
+    distances = np.random.default_rng(0).chisquare(2, 200)
+    figure = calibration(np.full(200, 8.0), distances)
+    assert abs(figure["value"] - 2) < 4 * figure["error"]
+    assert figure["error"] == pytest.approx(
+        2 * np.sqrt(1 / 200) / 2, rel=0.4
+    )  # half the relative error of the mean square
+    assert calibration(np.array([8.0]), np.array([2.0])) == {"value": 2.0}
 
 
 def test_shares_have_wilsons_interval() -> None:
@@ -205,9 +214,11 @@ def test_nothing_of_the_unguided_law_is_beside_guided_samples(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = GUIDED + (["plots=false"] if verb == "sample" else ["metrics=[distance]"])
-    for guidance in ("null", "2"):
-        assert main([verb, *words, f"guidance={guidance}", f"hydra.run.dir={guidance}"]) == 0
-    plain, guided = (json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("null", "2"))
+    for name, guidance in (("plain", "null"), ("guided", "2")):
+        assert main([verb, *words, f"guidance={guidance}", f"hydra.run.dir={name}"]) == 0
+    plain, guided = (
+        json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("plain", "guided")
+    )
     assert "exact" in plain["cross_entropy"] and "true" in plain["label_probability"]
     assert plain.keys() == guided.keys()
     assert all(figure.keys() <= {"value", "error"} for figure in guided.values())
@@ -234,3 +245,21 @@ def test_the_entropy_above_two_dimensions_is_shown(
     mixture = Mixture(np.array([[0.0] * 4, [1.0] * 4]), np.array([[1.0], [0.25]]), np.array([0.5, 0.5]))  # type: ignore[arg-type]
     assert figure["true"] == pytest.approx(mixtures.entropy(mixture).value, abs=1e-5)
     assert quality.off({"value": 3.0, "true": 5.0}) == 2.0
+
+
+@pytest.mark.parametrize(("solver", "steps"), [(Euler(), 40), (Heun(), 10), (Adaptive(rtol=1e-3, atol=1e-3), 1)])
+def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int) -> None:
+    """The exact field has the exact density: what its KL is off 0 is the solver's error, and the stated one covers it."""
+    mixture = Ring(components=3, radius=3.0)
+    field = OracleField(OT(), mixture.mixture(), (2,))
+    points = densities.test_points(mixture, 100, None, jax.random.key(0))
+    grid = settle_end(field, UniformGrid())
+    plan = densities.Plan(100, None, densities.Solving(solver, grid, steps, "exact"), 1)
+    found, told, log_p = densities.likelihood_figures(field, points, plan, jax.random.key(1))
+    off, alone = points.exact - log_p, np.std(points.exact - log_p, ddof=1) / 10
+    assert abs(found["kl"]["value"]) < 3 * found["kl"]["error"]
+    assert found["kl"]["error"] == pytest.approx(np.hypot(alone, told["change"]), rel=1e-6)
+    assert found["kl"]["value"] == pytest.approx(off.mean(), abs=1e-9)
+    assert abs(found["nll"]["value"] - mixtures.entropy(mixture.mixture()).value) < 4 * found["nll"]["error"]
+    if isinstance(solver, Euler):
+        assert abs(found["kl"]["value"]) > 5 * alone, "the scatter over points alone does not hold it"

@@ -68,7 +68,8 @@ def paired_error(distances: np.ndarray, sets: float) -> float | None:
     disjoint, the others being the same points again, and m independent ones of the data. None for m = 1.
 
     Where each side adds the same variance V, the pairs scatter by s^2 = V (1 + (1 - 1/sets) m/(m - 1)) about their mean, which
-    itself scatters by V (1/sets + 1/m): points that are used again count once.
+    itself scatters by V (1/sets + 1/m): points that are used again count once. That is on the safe side where the sides do not
+    add up: of 100 points of the moons in all 8 pairs the error is 1.7 times too large, of 800 in one each it is right.
     """
     m = len(distances)
     if m < 2:
