@@ -130,7 +130,8 @@ class Member:
         self.window += losses.tolist()
         if done % self.plan.log_every and done != self.plan.steps:
             return
-        loss = float(np.mean(np.asarray(self.window, np.float32)))
+        with np.errstate(over="ignore"):
+            loss = float(np.mean(np.asarray(self.window, np.float32)))
         self.window = []
         self._log(done, {"loss": loss}, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
         if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
@@ -295,7 +296,9 @@ def read_log(path: Path) -> list[dict[str, float]]:
     for text in path.read_text().splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(line, dict) or "step" not in line:
             break
         lines.append({key: math.nan if value is None else value for key, value in line.items()})
     return lines
