@@ -209,7 +209,7 @@ def run_job(config: Any) -> Any:
             outcome = act(chosen, place)
         elif isinstance(outcome, UserError):
             raise outcome
-        return outcome
+        return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
     except UserError as error:  # kept, not raised: Hydra would print a report of its own, and of the first failure only
         if in_sweep:  # on the disk, since this may be another process than the one that began the sweep
             if (out / "summary.json").exists():  # another run lies there: raised, and Hydra ends the sweep with it

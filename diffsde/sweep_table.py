@@ -76,7 +76,7 @@ def summarise(where: Path) -> list[str]:
     if figure := picture(done, swept):
         lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
     if done and (apart := unlike(done)):
-        lines.append(("compare by", remedy(done, apart, where)))
+        lines.append(("best", remedy(done, apart, where)))
     elif done and not math.isinf((best := min(done, key=Row.off)).off()):
         exact = "".join(f" ({name}: {best.known[name]:.4g})" for name in ("exact", "real") if name in best.known)
         said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
@@ -112,8 +112,8 @@ def remedy(rows: list[Row], apart: list[str], where: Path) -> str:
     """What to compare jobs by whose figures are not of one kind."""
     given = "= and ".join(apart) + "="
     if set(apart) & {"metric", *OF_SAMPLES}:
-        return f"no best: {given} differ, and a figure is better or worse only where they are the same"
-    why = f"no best: the loss means something else with each {given}"
+        return f"none: {given} differ, and a figure is better or worse only where they are the same"
+    why = f"none: the loss means something else with each {given}"
     if any(name_in(row.config, "objective") == "classifier" for row in rows):
         return f"{why}; compare the samples that they guide, by guide="
     kind = DATASETS.get(name_in(rows[0].config, "dataset"))

@@ -358,17 +358,17 @@ def test_no_best_loss_where_losses_are_of_different_things(here: Path, capsys: p
     words = ["train", "-m", "path=ot,vp", *TRAIN]
     assert main([*words, "hydra.sweep.dir=my sweep"]) == 0
     shown = capsys.readouterr().out
-    assert "no best: the loss means something else with each path=" in shown and "\n  best " not in shown
+    assert "none: the loss means something else with each path=" in shown and ", job " not in shown
     (advice,) = [line for line in shown.splitlines() if "compare by metric=" in line]
-    metric, command = advice.split("compare by ")[1].split(", or by ")
+    metric, command = advice.split("; compare by ")[1].split(", or by ")
     assert metric == "metric=cross_entropy_gap"
     assert main([*words, metric, "hydra.sweep.dir=by-metric"]) == 0
-    assert "  best " in capsys.readouterr().out
+    assert ", job " in capsys.readouterr().out
     assert main([*shlex.split(command)[1:], "metrics=[distance]", "n=50", "steps=4", "hydra.sweep.dir=evaluated"]) == 0
-    assert "  best " in capsys.readouterr().out
+    assert ", job " in capsys.readouterr().out
     assert [row["status"] for row in table(here / "evaluated")] == ["done", "done"]
     assert main(["train", "-m", "seed=0,1", *TRAIN, "hydra.sweep.dir=seeds"]) == 0
-    assert "  best " in capsys.readouterr().out
+    assert ", job " in capsys.readouterr().out
 
 
 def test_what_makes_figures_unlike(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ class Member:
         self.window += losses.tolist()
         if done % self.plan.log_every and done != self.plan.steps:
             return
-        loss = float(np.mean(np.asarray(self.window, np.float32)))
+        with np.errstate(over="ignore"):
+            loss = float(np.mean(np.asarray(self.window, np.float32)))
         self.window = []
         found = (
             {} if held_out is None else {"validation_loss": float(held_out[0]), "validation_error": float(held_out[1])}
@@ -314,7 +315,9 @@ def read_log(path: Path) -> list[dict[str, float]]:
     for text in path.read_text().splitlines():
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(line, dict) or "step" not in line:
             break
         lines.append({key: math.nan if value is None else value for key, value in line.items()})
     return lines
