@@ -24,6 +24,7 @@ from diffsde.runs.densities import Plan, Solving
 from diffsde.runs.judging import Job, Samples, finish
 from diffsde.runs.measures import Real
 from diffsde.runs.sample_setup import SampleConfig
+from diffsde.runs.starting import stds_of
 from diffsde.runs.train_setup import TrainConfig
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
@@ -207,6 +208,8 @@ def planned(
         return None
     if untouched(field, dataset):
         report.warn(f"likelihood: {RAW}")
+    if wrong := densities.solver_warning(plan.solving, field.path, stds_of(dataset)):
+        report.warn(wrong)
     return plan
 
 
