@@ -169,16 +169,28 @@ def likelihood_instability(
     path, operator = field.path, from_matrix(np.array([[field.operator.gain]]), (1,))
     prior = OracleField(path, Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), variance), jnp.ones(1)), (1,))
     line = dataclasses.replace(field, prior=prior, operator=operator, y=jnp.zeros(1))  # type: ignore[type-var]
-    factors = np.asarray(_growth(sampler, line, times))
-    wild = growing(factors, path, times, last, variance)
+
+    def steep(times: Array) -> tuple[np.ndarray, np.ndarray]:
+        factors = np.asarray(_growth(sampler, line, times))
+        return factors, growing(factors, path, times, last, variance)
+
+    factors, wild = steep(times)
     if not wild.size:
         return None
     worst = factors[wild][np.abs(factors[wild]).argmax()]
+    enough = next((more for more in (2, 4, 8, 16, 32) if not steep(refined(times, more))[1].size), None)
     return (
         f"the likelihood of a noise of {float(field.noise_std):.3g} is too steep for {wild.size} of {len(times) - 1} steps,"
         f" t={float(times[wild[0]]):.4g} to {float(times[wild[-1] + 1]):.4g}: what is off the measurement is multiplied by"
-        f" up to {worst:.3g} a step; take more steps, posterior=mmps, or a larger measurement.noise"
+        f" up to {worst:.3g} a step; take {f'{enough} times as many steps, ' if enough else ''}posterior=mmps, or a larger"
+        " measurement.noise"
     )
+
+
+def refined(times: Array, more: int) -> Array:
+    """Each step as so many equal ones."""
+    places = np.asarray(times)
+    return jnp.asarray(np.interp(np.arange(more * (len(places) - 1) + 1) / more, np.arange(len(places)), places))
 
 
 def mend(sampler: Sampler) -> str:

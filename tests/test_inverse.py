@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,13 @@ def test_a_likelihood_too_steep_is_said_and_is_so(noise: float, steps: int, stee
         x = simulate_compiled(Euler(), field, jnp.array([[3.0, 0.0]]), grid, jax.random.key(0)).x
         assert (said is not None) == warned
         assert (abs(float(x[0, 0]) - 0.5) > 100) == warned
+        if said is not None:  # as many steps as it says are enough, and half of them are not
+            enough = re.search(r"take (\d+) times as many steps", said)
+            assert enough
+            for more, too_few in ((int(enough[1]), False), (int(enough[1]) // 2, True)):
+                finer = times(UniformGrid(), more * steps, prior.path)
+                x = simulate_compiled(Euler(), field, jnp.array([[3.0, 0.0]]), finer, jax.random.key(0)).x
+                assert (abs(float(x[0, 0]) - 0.5) > 1) == too_few
 
 
 COMMAND = "sample run=oracle dataset=digits path=ot n=12 steps=12 measurements=3".split()

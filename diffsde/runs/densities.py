@@ -18,12 +18,14 @@ from diffsde.datasets.scaling import Scaling, log_volume, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.metrics.errors import Figure, mean_figure
+from diffsde.paths import GaussianPath
 from diffsde.runs import report, runtime
 from diffsde.runs.measures import Figures, of_labels, take
 from diffsde.samplers import Grid, Sampler, times
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array, Key
 
+TOLERATED = 0.03  # nats a coordinate that the solver may add to the mean of log p
 BATCHES = 10  # parts of the test points, for the progress that is shown
 
 
@@ -164,6 +166,29 @@ def coarse(how: Solving, grid: Grid, field: Field, at: Array) -> tuple[Sampler, 
     if how.steps == 1:
         return None
     return how.solver, likelihood.coarser(at, times(grid, how.steps // 2, field.path)), how.steps // 2
+
+
+def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
+    """One line where the solver alone changes E log p of Gaussian data of these stds by more than is tolerated, and what
+    mends it: more steps, or the adaptive one.
+    """
+
+    def off(how: Solving) -> tuple[float, float]:
+        found = likelihood.gaussian_error(how.solver, path, times(how.grid, how.steps, path), stds)
+        worst = int(np.abs(np.nan_to_num(found, nan=np.inf)).argmax())
+        return found[worst], stds[worst]
+
+    if not stds or abs((wrong := off(how))[0]) <= TOLERATED:
+        return None
+    tried = [(f"solver_steps={more * how.steps}", how._replace(steps=more * how.steps)) for more in (2, 4, 8, 16)]
+    adaptive = ("solver=adaptive", how._replace(solver=likelihood.SOLVERS["adaptive"](), steps=1))
+    kinds = [adaptive] if how.solver.adaptive else [*tried, adaptive]
+    words = next((words for words, other in kinds if abs(off(other)[0]) <= TOLERATED), None)
+    mend = f"{words} mends that" if words else "scale the data to a std of about 1"
+    return (
+        f"likelihood: the solver alone adds {wrong[0]:+.2g} nats a coordinate to log p of Gaussian data of std"
+        f" {wrong[1]:.3g}; {mend}"
+    )
 
 
 def density_figures(log_p: np.ndarray, points: Points, change: float = 0.0) -> Figures:

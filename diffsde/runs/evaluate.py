@@ -25,6 +25,7 @@ from diffsde.runs.densities import Plan, Solving
 from diffsde.runs.judging import Job, Samples, finish
 from diffsde.runs.measures import Real
 from diffsde.runs.sample_setup import SampleConfig
+from diffsde.runs.starting import stds_of
 from diffsde.runs.trained import read_train_config
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
@@ -208,6 +209,8 @@ def planned(
         return None
     if untouched(field, dataset):
         report.warn(f"likelihood: {RAW}")
+    if wrong := densities.solver_warning(plan.solving, field.path, stds_of(dataset)):
+        report.warn(wrong)
     return plan
 
 
