@@ -253,3 +253,16 @@ def test_ks_is_scipy_s_and_its_floor_is_what_true_sets_have() -> None:
     sets = [columns(random.exponential(size=(500, 1)), random.exponential(size=(800, 1)))[0] for _ in range(300)]
     values = np.array([each.ks for each in sets])
     assert abs(values.mean() - sets[0].ks_floor) < 3 * values.std() / np.sqrt(300) + 0.02 * sets[0].ks_floor
+
+
+def test_samples_are_drawn_where_the_data_is_no_longer(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its units all the same, which the run has kept; what cannot be compared with it is left out, and that is said."""
+    run(*TRAIN, "dataset.file=image.npy", "hydra.run.dir=runs/a")
+    words = ["sample", "run=runs/a", "n=30", "steps=5", "threads=1"]
+    run(*words, "hydra.run.dir=before")
+    (here / "image.npy").unlink()
+    capsys.readouterr()
+    run(*words, "hydra.run.dir=after")
+    np.testing.assert_array_equal(arrays("before")["x"], arrays("after")["x"])
+    assert "no figures, and no picture beside the data, which is not here" in capsys.readouterr().err
+    assert summary("after")["metrics"] == {}

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
-import zipfile
-import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +13,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde.datasets.array_files import (
+    CHANNELS,
+    as_numbers,
+    block_of,
+    check_shape,
+    is_array,
+    is_images,
+    is_table,
+    read_arrays,
+    rows_on_disk,
+    taken_rows,
+    unfit,
+    validated_labels,
+)
 from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
-from diffsde.datasets.scaling import LARGEST, Scaling, check_resolution, measured, to_model
+from diffsde.datasets.scaling import Scaling, check_resolution, measured, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
 from diffsde.types import Key, Moments, choice, is_number
 
 HELD_BYTES = 1 << 27  # of a file that is streamed, at most, for it to be read whole
-CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
 
 @choice
@@ -74,9 +84,9 @@ class ArrayFile(FiniteDataset):
     def _check_table(self) -> None:
         if self.header.lower() not in ("auto", "true", "false"):
             raise ValueError(f"header is '{self.header}'; it must be auto, true or false")
-        if _is_table(self.file):
+        if is_table(self.file):
             return
-        if self.labels and not _is_array(self.labels):
+        if self.labels and not is_array(self.labels):
             raise ValueError(
                 f"labels is '{self.labels}'; it must be a .npy file, or a column of a table in text (.csv)"
             )
@@ -102,6 +112,8 @@ class ArrayFile(FiniteDataset):
         return _held_out(self, self._stamps(), _float())
 
     def scaling(self, shape: tuple[int, ...]) -> Scaling | None:
+        if not self.standardise:
+            return None
         if self.mean is None or self.std is None:
             return _scaling(self, self._stamps(), _float())
         if len(self.mean) not in (math.prod(shape), *(shape[-1:] if len(shape) == 3 else ())):
@@ -112,7 +124,9 @@ class ArrayFile(FiniteDataset):
         mean, std = (np.array(numbers, np.float64).reshape(each) for numbers in (self.mean, self.std))
         return Scaling(mean, std)
 
-    def scaled_by(self, scaling: Scaling) -> ArrayFile:
+    def scaled_by(self, scaling: Scaling | None) -> ArrayFile:
+        if scaling is None:
+            return dataclasses.replace(self, standardise=False)
         mean, std = (tuple(each.ravel().tolist()) for each in scaling)
         return dataclasses.replace(self, mean=mean, std=std)
 
@@ -126,9 +140,9 @@ class ArrayFile(FiniteDataset):
 
     def table(self) -> Table | None:
         """The table that the file is, of which the names and the notes are told; None for arrays."""
-        if not _is_table(self.file):
+        if not is_table(self.file):
             return None
-        labels = "" if _is_array(self.labels) else self.labels
+        labels = "" if is_array(self.labels) else self.labels
         return _table(self.file, self.columns, labels, self.header.lower(), (), stamp([Path(self.file)]))
 
     def class_names(self) -> tuple[str, ...]:
@@ -141,17 +155,20 @@ class ArrayFile(FiniteDataset):
             return table.notes
         if Path(self.file).suffix.lower() != ".npz" or self.labels:
             return ()
-        values, labels = _read(Path(self.file), self.key)
-        unfit = None if labels is None else _unfit(labels, len(values))
-        return () if unfit is None else (f"its array y was left alone, as labels it does not fit: {unfit}",)
+        values, labels = read_arrays(Path(self.file), self.key)
+        reason = None if labels is None else unfit(labels, len(values))
+        return () if reason is None else (f"its array y was left alone, as labels it does not fit: {reason}",)
+
+    def column_names(self) -> tuple[str, ...]:
+        table = self.table()
+        return () if table is None else table.names
 
     def about(self, arrays: Examples) -> dict[str, Any]:
-        table = self.table()
-        names = {"columns": list(table.names)} if table and table.names else {}
+        names = {"columns": list(columns)} if (columns := self.column_names()) else {}
         return super().about(arrays) | {"from": self.file} | names
 
     def _stamps(self) -> tuple[Any, ...]:
-        labels = self.labels if _is_array(self.labels) else ""
+        labels = self.labels if is_array(self.labels) else ""
         named = {"file": self.file, "labels": labels, "test": "" if is_number(self.test) else self.test}
         files = {knob: Path(name) for knob, name in named.items() if name}
         for knob, path in files.items():
@@ -180,17 +197,17 @@ def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examp
     values, y = _opened(dataset)
     rows: Any = _split(dataset, len(values))[1]
     if not is_number(dataset.test):
-        shape, bytes_ = values.shape[1:], _is_images(values, dataset.file)
+        shape, bytes_ = values.shape[1:], is_images(values, dataset.file)
         values, y = _opened_for_tests(dataset)
         rows = slice(None)
-        if values.shape[1:] != shape or _is_images(values, dataset.test) != bytes_:
+        if values.shape[1:] != shape or is_images(values, dataset.test) != bytes_:
             raise UserError(
                 f"dataset.test: '{dataset.test}' has {values.dtype} of shape {values.shape}; its points must be like those"
                 f" of '{dataset.file}', of shape {shape}"
             )
     elif dataset.stream and len(rows) > PART_EXAMPLES:  # what is in memory is a part, as of the others
         rows = np.sort(np.random.default_rng(1).choice(rows, PART_EXAMPLES, replace=False))
-    taken = values[rows] if isinstance(rows, slice) else _taken(values, rows)
+    taken = values[rows] if isinstance(rows, slice) else taken_rows(values, rows)
     return jax.tree.map(jnp.asarray, _examples(dataset, taken, y, rows, _scaling(dataset, stamps, dtype)))
 
 
@@ -209,7 +226,7 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Source:
 
     def read(rows: np.ndarray) -> Examples:
         rows = rows if isinstance(kept, slice) else kept[rows]
-        taken = _rows(values, rows) if whole is None else whole[rows]
+        taken = rows_on_disk(values, rows) if whole is None else whole[rows]
         return _examples(dataset, taken, y, rows, scaling)
 
     return Source(size, 0 if y is None else int(y.max()) + 1, read)
@@ -219,7 +236,7 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Source:
 def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scaling | None:
     """The affine map of the rows that are trained on. Raises UserError for numbers that the types cannot tell apart."""
     values, _ = _opened(dataset)
-    if _is_images(values, dataset.file):
+    if is_images(values, dataset.file):
         return None
     shape = values.shape[1:]
     if dataset.mean is not None:
@@ -231,9 +248,10 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     where = f"dataset.file: '{dataset.file}'"
     if not dataset.standardise:
         mend = "say dataset.standardise=true" + ("" if dtype is np.float64 else ", or precision=float64")
-        check_resolution(found, dtype, where, mend)
+        check_resolution(found, dtype, where, mend, dataset.column_names())
         return None
-    check_resolution(found, np.float64, where, "take an offset off in the file itself, in whole numbers")
+    names = dataset.column_names()
+    check_resolution(found, np.float64, where, "take an offset off in the file itself, in whole numbers", names)
     return Scaling(np.where(found.most > found.least, found.mean, found.least), found.std)
 
 
@@ -245,16 +263,7 @@ def _blocks(values: np.ndarray, rows: Any, file: str) -> Iterator[np.ndarray]:
         block = slice(begin, begin + size)
         here = np.flatnonzero(kept[block])
         if len(here):
-            yield _points(_whole(values, block)[here], file, begin + here)
-
-
-def _whole(values: np.ndarray, block: slice) -> np.ndarray:
-    """Rows of an array; of a map by reading, since through it the pages would count as this process's memory."""
-    if not isinstance(values, np.memmap) or not values.flags.c_contiguous:
-        return values[block]
-    count = len(range(*block.indices(len(values)))) * math.prod(values.shape[1:])
-    offset = values.offset + block.start * values[0].nbytes
-    return np.fromfile(str(values.filename), values.dtype, count, offset=offset).reshape(-1, *values.shape[1:])
+            yield as_numbers(block_of(values, block)[here], file, begin + here)
 
 
 def _split(dataset: ArrayFile, count: int) -> tuple[Any, np.ndarray]:
@@ -275,26 +284,24 @@ def _examples(
     dataset: ArrayFile, values: np.ndarray, y: np.ndarray | None, rows: Any, scaling: Scaling | None
 ) -> Examples:
     """Rows of the file as they go to the device: bytes, or numbers in the model's units."""
-    x = _points(values, dataset.file, None if isinstance(rows, slice) else rows)
+    x = as_numbers(values, dataset.file, None if isinstance(rows, slice) else rows)
     return Examples(x if x.dtype == np.uint8 else to_model(scaling, x), None if y is None else y[rows])
-
-
-def _taken(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return _rows(values, rows) if isinstance(values, np.memmap) else values[rows]
 
 
 def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
     """The values, of a stream still on the disk, and the class (n,) of each; all but the values' numbers is checked."""
     table = dataset.table()
-    values, labels = _read(Path(dataset.file), dataset.key, dataset.stream) if table is None else (table.values, None)
-    _check_shape(values, dataset.file)
+    values, labels = (
+        read_arrays(Path(dataset.file), dataset.key, dataset.stream) if table is None else (table.values, None)
+    )
+    check_shape(values, dataset.file)
     y = None if table is None else table.y
-    if _is_array(dataset.labels):
-        labels, _ = _read(Path(dataset.labels), "", knob="labels")
-        y = _validated_labels(labels, len(values), dataset.labels, "labels")
-    elif labels is not None and (dataset.conditional or _unfit(labels, len(values)) is None):
-        y = _validated_labels(labels, len(values), dataset.file, "file")
-    images = _is_images(values, dataset.file)
+    if is_array(dataset.labels):
+        labels, _ = read_arrays(Path(dataset.labels), "", knob="labels")
+        y = validated_labels(labels, len(values), dataset.labels, "labels")
+    elif labels is not None and (dataset.conditional or unfit(labels, len(values)) is None):
+        y = validated_labels(labels, len(values), dataset.file, "file")
+    images = is_images(values, dataset.file)
     for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):
         if getattr(dataset, knob) and not images:
             raise UserError(
@@ -307,11 +314,11 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
 def _opened_for_tests(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
     """What `_opened` gives, of the file of test points: of a table the same columns, its classes by the same numbers."""
     table = dataset.table()
-    if table is None or not _is_table(dataset.test):
+    if table is None or not is_table(dataset.test):
         return _opened(
             dataclasses.replace(dataset, file=dataset.test, labels="", columns=(), header="auto", stream=False)
         )
-    labels = "" if _is_array(dataset.labels) else dataset.labels
+    labels = "" if is_array(dataset.labels) else dataset.labels
     test = _table(
         dataset.test, dataset.columns, labels, dataset.header.lower(), table.classes, stamp([Path(dataset.test)])
     )
@@ -320,71 +327,8 @@ def _opened_for_tests(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None
             f"dataset.test: '{dataset.test}' has columns {', '.join(test.names)}, '{dataset.file}' has"
             f" {', '.join(table.names)}; they must be the same in the same order"
         )
-    _check_shape(test.values, dataset.test)
+    check_shape(test.values, dataset.test)
     return test.values, test.y
-
-
-def _points(values: np.ndarray, file: str, rows: np.ndarray | None = None) -> np.ndarray:
-    """Images (k, H, W, C) in bytes, other numbers in float64, finite. rows: which of the file's these are, where not all."""
-    if not _is_images(values, file):
-        return _validated(values, file, rows)
-    return values if values.ndim == 4 else values[..., None]
-
-
-def _rows(values: np.memmap, rows: np.ndarray) -> np.ndarray:
-    """Rows from the disk, a call each; through the map, the system would fetch megabytes about each of them besides."""
-    taken = np.empty((len(rows), *values.shape[1:]), values.dtype)
-    with open(str(values.filename), "rb", buffering=0) as file:
-        for row, place in zip(rows, taken.reshape(len(rows), -1).view(np.uint8), strict=True):
-            if os.preadv(file.fileno(), [place.data], values.offset + int(row) * place.nbytes) < place.nbytes:
-                raise UserError(f"dataset.file: '{values.filename}' has become shorter: it ends before row {row}")
-    return taken
-
-
-def _read(path: Path, key: str, stream: bool = False, knob: str = "file") -> tuple[np.ndarray, np.ndarray | None]:
-    """The points, and `y` of an archive that has it. stream: leave those of a .npy on the disk."""
-    try:
-        match path.suffix.lower():
-            case ".npy" if stream:
-                return np.lib.format.open_memmap(path, mode="r"), None
-            case ".npy":
-                with open(path, "rb") as file:
-                    return np.lib.format.read_array(file, allow_pickle=False), None
-            case ".npz":
-                with zipfile.ZipFile(path):  # whose message for what is no archive is plain, where np.load's is not
-                    pass
-                with np.load(path, allow_pickle=False) as archive:
-                    name = _entry(path, archive.files, key)
-                    return archive[name], archive["y"] if name != "y" and "y" in archive.files else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "allow_pickle" in reason or "Object arrays" in reason or "Python objects" in reason:
-            reason = "it holds Python objects, not numbers; save a plain numeric array"
-        raise UserError(f"dataset.{knob}: '{path}' cannot be read: {reason}") from None
-    raise UserError(
-        f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz, {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
-    )
-
-
-def _entry(path: Path, names: list[str], key: str) -> str:
-    if key in names:
-        return key
-    if not key and len(names) == 1:
-        return names[0]
-    if not key and "x" in names:
-        return "x"
-    if not names:
-        raise UserError(f"dataset.file: '{path}' holds no array")
-    wanted = f"has no array '{key}'" if key else "holds several arrays"
-    raise UserError(f"dataset.key: '{path}' {wanted}; choose dataset.key from {', '.join(names)}")
-
-
-def _is_table(file: str) -> bool:
-    return Path(file).suffix.lower() in ENDINGS
-
-
-def _is_array(file: str) -> bool:
-    return Path(file).suffix.lower() == ".npy"
 
 
 @lru_cache(maxsize=2)
@@ -395,54 +339,3 @@ def _table(
         return read_table(Path(file), columns, labels, header, classes)
     except OSError as error:
         raise UserError(f"dataset.file: '{file}' cannot be read: {error}") from None
-
-
-def _check_shape(values: np.ndarray, file: str) -> None:
-    if values.dtype.kind not in "fiub":
-        raise UserError(f"dataset.file: '{file}' has dtype {values.dtype}; it must hold real numbers")
-    if values.ndim < 2:
-        raise UserError(
-            f"dataset.file: '{file}' has shape {values.shape}; it must be (n, ...): a point a row (1-D data is (n, 1))"
-        )
-    if len(values) < 2 or values[0].size == 0:
-        raise UserError(f"dataset.file: '{file}' has shape {values.shape}; it must hold at least 2 points")
-
-
-def _is_images(values: np.ndarray, file: str) -> bool:
-    """Whether these are images in bytes, (n, H, W) or (n, H, W, C)."""
-    if values.dtype != np.uint8 or values.ndim not in (3, 4):
-        return False
-    if values.ndim == 4 and values.shape[-1] > CHANNELS:
-        raise UserError(
-            f"dataset.file: '{file}' has uint8 of shape {values.shape}; images are (n, H, W, C) with at most {CHANNELS}"
-            " channels, the last axis (or save numbers as float32)"
-        )
-    return True
-
-
-def _validated_labels(labels: np.ndarray, count: int, file: str, knob: str) -> np.ndarray:
-    """(count,) int32, each in 0, ..., count - 1."""
-    if unfit := _unfit(labels, count):
-        other = ", or the array called otherwise" if knob == "file" and "whole numbers" in unfit else ""
-        raise UserError(f"dataset.{knob}: '{file}' has labels y {unfit}{other}")
-    return labels.astype(np.int32)
-
-
-def _unfit(labels: np.ndarray, count: int) -> str | None:
-    """Why these are no labels of `count` points, where they are not."""
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        return f"of {labels.dtype} and shape {labels.shape}; they must be whole numbers of shape ({count},)"
-    if labels.min() < 0 or len(np.unique(labels)) <= labels.max():
-        return f"from {labels.min()} to {labels.max()}; number the classes 0, 1, ..."
-    return None
-
-
-def _validated(values: np.ndarray, file: str, rows: np.ndarray | None) -> np.ndarray:
-    values = values.astype(np.float64)
-    bad = ~(np.abs(values.reshape(len(values), -1)) <= LARGEST).all(axis=1)
-    if bad.any():
-        first = bad.argmax() if rows is None else rows[bad].min()
-        raise UserError(
-            f"dataset.file: '{file}' has NaN, infinity or numbers beyond {LARGEST:g} in {bad.sum()} of {len(values)} rows, first in row {first}"
-        )
-    return values

@@ -53,9 +53,11 @@ class Dataset(abc.ABC):
         """The affine map to the user's own units, of points of this shape, where `load` gives them in others; else None."""
         return None
 
-    def scaled_by(self, scaling: Scaling) -> Dataset:
+    def scaled_by(self, scaling: Scaling | None) -> Dataset:
         """The same data under this map, that of the run which was trained on it, whatever the file's moments are by now."""
-        raise TypeError(f"{type(self).__name__} has no scaling")
+        if scaling is not None:
+            raise TypeError(f"{type(self).__name__} has no scaling")
+        return self
 
     def least_variance(self) -> float:
         """The least variance of the data about the set that it lies near; 0, the worst a sampler can meet, where unknown."""
@@ -64,6 +66,10 @@ class Dataset(abc.ABC):
     def classes(self, arrays: Any) -> int:
         """How many classes the labels tell apart: 0, 1, ..., classes - 1; 0 where there are no labels."""
         return 0
+
+    def column_names(self) -> tuple[str, ...]:
+        """The names of a point's coordinates, (d,), where the data has any; else none."""
+        return ()
 
     def class_names(self) -> tuple[str, ...]:
         """The names of the classes, in the order of their numbers, where the data's files have names for them; else ()."""

@@ -30,7 +30,9 @@ def column_figures(
     else:
         data = np.asarray(arrays.x)
     found = columns(to_own(scaling, x), to_own(scaling, data))
-    return dict(zip(map(str, range(len(found))), found, strict=True))
+    names = dataset.column_names()
+    names = names if len(set(names)) == len(found) else tuple(map(str, range(len(found))))
+    return dict(zip(names, found, strict=True))
 
 
 def column_rows(found: dict[str, Column]) -> list[tuple[str, str]]:

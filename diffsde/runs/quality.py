@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -58,8 +59,8 @@ def judged(summary: dict[str, Any]) -> tuple[str, dict[str, float]]:
 
     Of a run its `metric`, of samples the first of their figures.
     """
-    if "metric" not in summary:
-        return next(iter(summary["metrics"].items()))
+    if "metric" not in summary:  # of samples whose data is not here there are no figures
+        return next(iter(summary["metrics"].items()), ("", {"value": math.nan}))
     name = summary["metric"]["name"]
     return name, summary["loss"] if name == "loss" else {"value": summary["metric"]["value"]}
 

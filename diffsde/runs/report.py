@@ -53,13 +53,15 @@ def streamed(dataset: FiniteDataset, part: Examples) -> None:
         )
 
 
-def scaled(scaling: Scaling | None) -> None:
+def scaled(scaling: Scaling | None, names: tuple[str, ...] = ()) -> None:
     """Say once how the data's own units and the model's are tied, where they differ."""
     if scaling is None:
         return
     means, stds = scaling.mean.ravel(), scaling.std.ravel()
+    names = tuple(f"{name} " for name in names) if len(names) == len(means) else ("",) * len(means)
     shown = [
-        f"{mean:.6g} +- {std:.3g}" if std else f"{mean:.6g}, constant" for mean, std in zip(means, stds, strict=True)
+        f"{name}{mean:.6g} +- {std:.3g}" if std else f"{name}{mean:.6g}, constant"
+        for name, mean, std in zip(names, means, stds, strict=True)
     ]
     each = "; ".join(shown[:SHOWN]) + (f"; ... ({len(shown)} in all)" if len(shown) > SHOWN else "")
     say(f"data: inside the model each coordinate is (x - mean)/std (mean +- std: {each});")

@@ -21,12 +21,14 @@ from diffsde.errors import UserError
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
 from diffsde.layouts import Layout, member_layout, spread, spread_members
+from diffsde.metrics.columns import Column
+from diffsde.metrics.errors import Figure
 from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.data_report import say_data
 from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
-from diffsde.runs.pictures import Drawn, draw_pictures
+from diffsde.runs.pictures import Drawn, are_images, draw_pictures
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
 from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_of
@@ -57,6 +59,7 @@ class Job:
     key_true: Key
     problem: Problem | None
     scaling: Scaling | None
+    known: bool
     data: dict[str, Any]
 
     def inputs(self) -> tuple[Any, ...]:
@@ -106,7 +109,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
-    stds = stds_of(dataset)
+    known, stds = data_here(dataset), stds_of(dataset)
     placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
     grid = times(placed, steps, field.path)
     law = "guided" if chosen.guidance is not None else None
@@ -122,7 +125,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     keys = key_noise, key_true
     about = say_data(dataset) if chosen.run == "oracle" else {}
     drawn = origin, steps, placed, grid, chosen.last, x0, labels
-    job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, about)
+    job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     how = Steps(chosen.sampler, placed, steps, job.last)
     for warning in (
@@ -221,13 +224,10 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
 
 def finish(job: Job, found: Simulated, batch: Batch) -> float:
     """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
-    chosen, out, (x, trajectory, _) = job.chosen, job.out, found
+    chosen, out, x = job.chosen, job.out, found.x
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
-    if job.problem is None:
-        metrics = figures(x, job.dataset, job.key_true, job.labels, job.guided)
-    else:
-        metrics = reconstruction_figures(job.problem, job.problem.about_mean(x), job.dataset, job.key_true, job.plain)
-    by_column = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true) if job.problem is None else {}
+    written = write_samples(job, found)
+    metrics, by_column = figures_of(job, x)
     summary = {
         **how,
         "seconds": seconds,
@@ -239,12 +239,6 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "metrics": metrics,
         **column_summary(by_column),
     }
-    folder.write_config(out, "sample", job.config)
-    arrays = sample_arrays(job, x)
-    samples = folder.write(out / "samples.npz", lambda path: np.savez(path, **arrays))
-    if trajectory is not None:
-        kept_times, kept_x = np.asarray(trajectory.times), to_own(job.scaling, trajectory.x)
-        folder.write(out / "trajectory.npz", lambda path: np.savez(path, times=kept_times, x=kept_x))
     with report.working("drawing pictures"):
         pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
@@ -256,17 +250,50 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
             *report.figure_rows(metrics, job.guided),
             *column_rows(by_column),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
-            ("samples", report.shown(samples)),
-            *([("trajectory", report.shown(out / "trajectory.npz"))] if trajectory is not None else []),
+            *[(path.stem, report.shown(path)) for path in written],
             *[("picture", report.shown(path)) for path in pictures],
         ],
     )
     return off(judged(summary)[1])
 
 
+def write_samples(job: Job, found: Simulated) -> list[Path]:
+    """The samples, and their trajectory where one was asked for, on the disk before anything is made of them."""
+    folder.write_config(job.out, "sample", job.config)
+    arrays = sample_arrays(job, found.x)
+    written = [folder.write(job.out / "samples.npz", lambda path: np.savez(path, **arrays))]
+    if found.trajectory is not None:
+        kept = {"times": np.asarray(found.trajectory.times), "x": to_own(job.scaling, found.trajectory.x)}
+        written.append(folder.write(job.out / "trajectory.npz", lambda path: np.savez(path, **kept)))  # type: ignore[arg-type]
+    return written
+
+
+def figures_of(job: Job, x: Array) -> tuple[dict[str, Figure], dict[str, Column]]:
+    """The figures of the samples, and the columns of points of one's own; none where the data is not here."""
+    if job.problem is not None:
+        own = job.problem.about_mean(x)
+        return reconstruction_figures(job.problem, own, job.dataset, job.key_true, job.plain), {}
+    if not job.known:
+        return {}, {}
+    columns = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true)
+    return figures(x, job.dataset, job.key_true, job.labels, job.guided), columns
+
+
+def data_here(dataset: Dataset) -> bool:
+    """Whether what the samples are compared with can be read; said where it can not."""
+    try:
+        dataset.load()
+    except UserError as error:
+        report.warn(f"no figures, and no picture beside the data, which is not here ({error})")
+        return False
+    return True
+
+
 def pictures_of(job: Job, x: Array) -> list[Path]:
     """The pictures of the samples x, written."""
     chosen, plots = job.chosen, job.out / "plots"
+    if not job.known and not are_images(job.field.shape):
+        return []
     if job.problem is not None:
         return draw_reconstructions(
             job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.plain

@@ -109,7 +109,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
             f"run: the data have changed since '{out}' was begun, their mean or std is another (resume=false begins afresh)"
         )
     data = say_data(chosen.dataset)
-    report.scaled(scaling)
+    report.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)
     layout = layout_of(chosen)
     run = dataclasses.replace(spread(layout, run), layout=layout)

@@ -93,9 +93,7 @@ def restore_network(
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     """The choices of a run, its data under the scaling that it was trained with."""
     config = read(TrainConfig, folder.read_config(run_folder, knob))
-    if (scaling := folder.read_scaling(run_folder)) is not None:
-        config = dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling))
-    return config
+    return dataclasses.replace(config, dataset=config.dataset.scaled_by(folder.read_scaling(run_folder)))
 
 
 def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:
