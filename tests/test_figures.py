@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,9 @@ SHOWN = [
     ({"value": 0.9, "error": 0.0999}, "0.90 +- 0.10 nats"),
     ({"value": 1.0, "exact": 1.0}, "1.0000 nats  (exact: 1.0000)"),
     ({"value": 2.0, "error": 0.0}, "2.0000 +- 0 nats"),
+    ({"value": 0.99999968, "error": 1.6e-08}, "0.9999997 +- 1.6e-08 nats"),
+    ({"value": math.nan, "error": math.nan}, "nan +- nan nats"),
+    ({"value": math.inf}, "inf nats"),
 ]  # fmt: skip
 
 
