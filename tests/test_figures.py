@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,9 @@ SHOWN = [
     ({"value": 0.9, "error": 0.0999}, "0.90 +- 0.10 nats"),
     ({"value": 1.0, "exact": 1.0}, "1.0000 nats  (exact: 1.0000)"),
     ({"value": 2.0, "error": 0.0}, "2.0000 +- 0 nats"),
+    ({"value": 0.99999968, "error": 1.6e-08}, "0.9999997 +- 1.6e-08 nats"),
+    ({"value": math.nan, "error": math.nan}, "nan +- nan nats"),
+    ({"value": math.inf}, "inf nats"),
 ]  # fmt: skip
 
 
@@ -247,7 +251,12 @@ def test_the_entropy_above_two_dimensions_is_shown(
     assert quality.off({"value": 3.0, "true": 5.0}) == 2.0
 
 
-@pytest.mark.parametrize(("solver", "steps"), [(Euler(), 40), (Heun(), 10), (Adaptive(rtol=1e-3, atol=1e-3), 1)])
+ADAPTIVE = Adaptive(rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("solver", "steps"), [(Euler(), 40), (Heun(), 10), pytest.param(ADAPTIVE, 1, marks=pytest.mark.slow)]
+)
 def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int) -> None:
     """The exact field has the exact density: what its KL is off 0 is the solver's error, and the stated one covers it."""
     mixture = Ring(components=3, radius=3.0)
@@ -262,4 +271,4 @@ def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int
     assert found["kl"]["value"] == pytest.approx(off.mean(), abs=1e-9)
     assert abs(found["nll"]["value"] - mixtures.entropy(mixture.mixture()).value) < 4 * found["nll"]["error"]
     if isinstance(solver, Euler):
-        assert abs(found["kl"]["value"]) > 5 * alone, "the scatter over points alone does not hold it"
+        assert abs(found["kl"]["value"]) > 3 * alone, "the scatter over points alone does not hold it"

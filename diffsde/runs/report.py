@@ -172,6 +172,7 @@ UNITS = {
     **dict.fromkeys(("w2", "rmse_unmeasured", "rmse_measured"), LENGTH),
     "misfit": "stds of the noise",
 }
+DIGITS = 7  # of a number at most
 PLACES = 6  # decimals beyond which a number is shown with an exponent
 
 
@@ -189,9 +190,12 @@ def shown_figure(figure: dict[str, float], unit: str = "") -> str:
     error = figure.get("error")
     size = abs(figure["value"]) / 100 if abs(figure["value"]) < 0.1 else 1e-3
     places = decimals(error if error and math.isfinite(error) else size)
+    if 0.1 <= abs(figure["value"]) < math.inf:  # float32 has no more digits
+        places = min(places, max(0, DIGITS - 1 - math.floor(math.log10(abs(figure["value"])))))
     text = with_places(figure["value"], places)
     if error is not None:
-        text += f" +- {with_places(error, places) if error else 0}"
+        seen = not 0 < error < 0.5 * 10.0**-places
+        text += f" +- {(with_places(error, places) if seen else f'{error:.1e}') if error else 0}"
     text += f" {unit}" if unit else ""
     for name, what in BESIDE.items():
         if name in figure:
@@ -212,7 +216,7 @@ def decimals(error: float) -> int:
 
 def with_places(number: float, places: int) -> str:
     """A number to so many decimals, with an exponent where those are many: then with the digits that they leave."""
-    if places <= PLACES or not math.isfinite(number):
+    if places <= PLACES or abs(number) >= 0.1 or not math.isfinite(number):
         return f"{number:.{places}f}"
     rounded = round(number, places)
     if rounded == 0:
