@@ -21,10 +21,8 @@ from diffsde.nets import Auto, initialise, settle, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
-from diffsde.runs.quality import prior
-from diffsde.samplers import simulate_compiled, times
-from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.ode import Heun
+from diffsde.runs.quality import MEASURED_BY, prior, settled
+from diffsde.samplers import simulate_compiled
 from diffsde.time_laws import Uniform
 from diffsde.training import Run, start, train_steps
 
@@ -64,9 +62,9 @@ def samples(data: str, path: str, objective: str) -> np.ndarray:
         state, _ = train_steps(run, state, np.int32(CHUNK), chunk=CHUNK)
     kind = regression(asked).kind
     field = LearnedField(asked.path, member(state.ema, 0), asked.moments, asked.graph, kind, True)
-    grid = times(UniformGrid(), 100, field.path)
+    grid, last = settled(field)
     x0 = prior(field.path, grid[0], (2,), jax.random.key(5), SAMPLES)
-    return np.asarray(simulate_compiled(Heun(), field, x0, grid, jax.random.key(6), last="mean").x)
+    return np.asarray(simulate_compiled(MEASURED_BY, field, x0, grid, jax.random.key(6), last=last).x)
 
 
 def from_the_curves(x: np.ndarray) -> float:

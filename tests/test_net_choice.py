@@ -45,7 +45,7 @@ def test_the_net_is_said_once_and_kept_with_the_run(
     }  # fmt: skip
     assert kept["config"]["net"]["name"] == "auto"
     monkeypatch.setattr(auto, "fitting_mlp", lambda dimension, points: MLP((7,)))
-    assert main(["sample", "run=run", "n=10", "steps=2", "plots=false"]) == 0
+    assert main(["sample", "run=run", "n=10", "steps=2", "plots=false", "threads=1"]) == 0
     Path("run/summary.json").unlink()  # as if it had been stopped
     assert main(words) == 0
     assert "widths" not in capsys.readouterr().out
@@ -58,7 +58,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(here: Path, capsys: py
     del kept["net"]
     Path("run/config.json").write_text(json.dumps(kept | {"format": 3}))
     capsys.readouterr()
-    assert main(["sample", "run=run"]) == 2
+    assert main(["sample", "run=run", "threads=1"]) == 2
     assert "is not the config of a train run of this version" in one_line(capsys.readouterr().err)
 
 
@@ -110,13 +110,13 @@ def test_what_a_loss_says(loss: float, floor: float | None, linear: float | None
 
 def test_the_advice_for_a_loss_above_its_floor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Hardly trained, a tiny net says so; with the widths that it names and more steps it no longer does."""
-    small = ["train", *MIXTURE, "net.widths=[2]", "net.space_frequencies=0", "batch_size=256", "threads=1"]
-    assert main([*small, "steps=100", "hydra.run.dir=little"]) == 0
+    small = ["train", *MIXTURE, "net.widths=[32]", "batch_size=256", "threads=1"]
+    assert main([*small, "steps=20", "hydra.run.dir=little"]) == 0
     said = one_line("".join(capsys.readouterr()))
     assert "is above its floor" in said
     (widths,) = re.findall(r"net\.widths=\[[\d,]+\]", said)
-    assert widths == "net.widths=[4]"
-    assert main([*small, widths, "steps=3000", "hydra.run.dir=more"]) == 0
+    assert widths == "net.widths=[64]"
+    assert main([*small, widths, "steps=2000", "hydra.run.dir=more"]) == 0
     assert "above its floor" not in one_line("".join(capsys.readouterr()))
 
 

@@ -36,7 +36,7 @@ from diffsde.training import Run, loss_floor
 from diffsde.types import Moments, positive
 
 FLOOR_EXAMPLES = 262_144
-LINEAR_POINTS = 16_384  # whose covariance gives the loss of a linear predictor, and
+LINEAR_NUMBERS = 2**24  # in the points whose covariance gives the loss of a linear predictor, at most 65,536, and
 LINEAR_DIMENSION = 1024  # how many coordinates it may have
 UNLEARNT = 0.02  # of what there is to learn, which may be left at the end
 NOISE = 0.003  # of a loss: what its mean over the last tenth of the steps is known to
@@ -248,11 +248,11 @@ def linear_baseline(run: Run) -> float | None:
     size = moments.mean.size
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
+    most = min(65_536, LINEAR_NUMBERS // size)
     if isinstance(run.dataset, FiniteDataset):
-        x = run.arrays.x
-        points = as_points(np.asarray(x[:: -(-len(x) // LINEAR_POINTS)]).astype(x.dtype))
+        points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
     else:
-        points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), LINEAR_POINTS)
+        points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), most)
     rows = np.asarray(points, np.float64).reshape(len(points), size)
     return linear_loss(run.problem, np.linalg.eigvalsh(np.cov(rows.T).reshape(size, size)).clip(0))
 
