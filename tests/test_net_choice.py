@@ -137,7 +137,6 @@ def test_the_default_run_learns_many_dimensions(
     words = ["evaluate", "run=run", "metrics=[likelihood]", "probe=rademacher", "hydra.run.dir=judged"]
     assert main(words) == 0
     kl = json.loads(Path("judged/summary.json").read_text())["metrics"]["kl"]
-    print(kl, json.loads(Path("run/summary.json").read_text()))
     assert kl["value"] < most and kl["error"] < most / 2
 
 
@@ -164,7 +163,6 @@ def test_a_table_of_few_rows_is_not_learnt_by_heart(here: Path) -> None:
     def nearest(points: np.ndarray) -> float:
         return float(np.median([np.sqrt(np.min(((rows - point) ** 2).sum(1))) for point in points[:300]]))
 
-    print(away(x), away(others), nearest(x), nearest(others))
     assert away(x) < 1.5 * away(others)
     assert nearest(x) > 0.97 * nearest(others)
 
