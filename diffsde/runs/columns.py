@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -52,8 +53,11 @@ def column_rows(found: dict[str, Column]) -> list[tuple[str, str]]:
 
 
 def _said(column: Column) -> str:
+    """The means to a hundredth of the std, whatever they are offset by."""
+    places = max(0, 2 - math.floor(math.log10(column.data_std))) if column.data_std > 0 else 6
+    mean, true = (f"{each:.{min(places, 12)}f}" for each in (column.mean, column.data_mean))
     return (
-        f"mean {column.mean:.6g} (data {column.data_mean:.6g}), std {column.std:.4g} (data {column.data_std:.4g}),"
+        f"mean {mean} (data {true}), std {column.std:.4g} (data {column.data_std:.4g}),"
         f" KS {column.ks:.3f} (two true sets: {column.ks_floor:.3f})"
     )
 

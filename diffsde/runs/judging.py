@@ -88,13 +88,14 @@ def finish(job: Job) -> float:
             report.say(f"not measured: {name}: {error}")
     if not record.figures:
         raise UserError("metrics: nothing could be measured")
-    summary = record.summary | {"metrics": record.figures}
+    scaled = job.dataset.scaling(job.field.shape) is not None
+    summary = record.summary | {"metrics": record.figures, "units": report.units(record.figures, scaled)}
     folder.write_config(job.out, "evaluate", job.config)
     for name, arrays in record.arrays.items():
         folder.write(job.out / f"{name}.npz", partial(np.savez, **arrays))  # type: ignore[arg-type]
     folder.write_json(job.out / "summary.json", summary)
     guided = samples is not None and job.draws.guidance is not None
-    record.rows += report.figure_rows(record.figures, guided and "distance" in job.metrics)
+    record.rows += report.figure_rows(record.figures, guided and "distance" in job.metrics, scaled)
     report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
     return off(judged(summary)[1])
 

@@ -6,6 +6,7 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -165,6 +166,7 @@ BESIDE = {  # what a figure is shown beside, where its dict has it; with its own
     "truth": "the truth",
     "floor": "a true sample of this size",
 }
+STDS = "with each coordinate in units of its std"
 NATS, BITS, LENGTH = "nats", "bits a dimension", "in the data's units"
 UNITS = {
     **dict.fromkeys(("cross_entropy", "mode_weight_kl", "nll", "kl"), NATS),
@@ -176,9 +178,17 @@ DIGITS = 7  # of a number at most
 PLACES = 6  # decimals beyond which a number is shown with an exponent
 
 
-def figure_rows(figures: dict[str, dict[str, float]], guided: bool = False) -> list[tuple[str, str]]:
+def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
+    """The unit of each figure that has one; scaled: of points whose coordinates are divided by their stds."""
+    return {name: STDS if scaled and name == "w2" else UNITS[name] for name in figures if name in UNITS}
+
+
+def figure_rows(
+    figures: dict[str, dict[str, float]], guided: bool = False, scaled: bool = False
+) -> list[tuple[str, str]]:
     """The rows of a table that show figures, each with its unit; guided: beside samples of a guided field."""
-    rows = [(name.replace("_", " "), shown_figure(figure, UNITS.get(name, ""))) for name, figure in figures.items()]
+    of = units(figures, scaled)
+    rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
     note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
     return rows + ([("", note)] if guided else [])
 

@@ -237,6 +237,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "field": job.origin,
         **({"data": job.data} if job.data else {}),
         "metrics": metrics,
+        "units": report.units(metrics, job.scaling is not None and job.problem is None),
         **column_summary(by_column),
     }
     with report.working("drawing pictures"):
@@ -247,7 +248,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
             ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
-            *report.figure_rows(metrics, job.guided),
+            *report.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
             *column_rows(by_column),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             *[(path.stem, report.shown(path)) for path in written],
