@@ -54,6 +54,9 @@ class Row(NamedTuple):
         return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
 
 
+APART = ("columns", "data", "units")  # of a summary, what is no figure of a job: in its own summary.json
+
+
 def summarise(where: Path) -> list[str]:
     """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
     rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
@@ -77,6 +80,10 @@ def summarise(where: Path) -> list[str]:
         lines.append(("picture", report.shown(save_figure(where / "sweep.png", figure))))
     if done and (apart := unlike(done)):
         lines.append(("best", remedy(done, apart, where)))
+    elif done and any(row.name == "cross_entropy" and not {"exact", "true"} & row.known.keys() for row in done):
+        lines.append(
+            ("best", "none: guided samples follow another law than the data's, and the least entropy is no aim")
+        )
     elif done and not math.isinf((best := min(done, key=Row.off)).off()):
         exact = "".join(f" ({name}: {best.known[name]:.4g})" for name in ("exact", "real") if name in best.known)
         said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
@@ -155,7 +162,7 @@ def row_of(job: Path) -> Row | None:
         known = {key: value for key, value in figure.items() if key != "value"}
         content = folder.read_json(job / "config.json", neighbour=True)
         config = content.get("config") if isinstance(content, dict) else None
-        figures = dict(flat(summary))
+        figures = dict(flat({key: value for key, value in summary.items() if key not in APART}))
         return Row(job.name, overrides, "done", figures, name, figure["value"], known, config or {})
     content = folder.read_json(job / "error.json", neighbour=True)
     if isinstance(content, dict) and isinstance(content.get("error"), str):

@@ -408,3 +408,14 @@ def test_a_figure_that_is_no_number_is_never_the_best(here: Path, capsys: pytest
     sweep_table.summarise(here / "sweep")
     assert "w2 1, job 2" in capsys.readouterr().out
     assert "nan" not in (here / "sweep" / "sweep.csv").read_text()
+
+
+def test_guided_samples_are_not_ranked_by_their_entropy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The more guided, the more collapsed: the least cross-entropy is not the best, and there is no exact value to be near."""
+    for job, value in enumerate((4.0, 3.0)):
+        (here / "sweep" / str(job)).mkdir(parents=True)
+        (here / "sweep" / str(job) / "summary.json").write_text(
+            json.dumps({"metrics": {"cross_entropy": {"value": value, "error": 0.1}}})
+        )
+    sweep_table.summarise(here / "sweep")
+    assert "none: guided samples follow another law" in capsys.readouterr().out
