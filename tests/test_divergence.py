@@ -16,7 +16,7 @@ import pytest
 
 from diffsde import checkpoints
 from diffsde.cli import main
-from diffsde.runs import fitting, folder, trained
+from diffsde.runs import fitting, folder, member, trained
 from diffsde.training import TrainState
 
 SMALL = ["batch_size=32", "net.widths=[16]"]
@@ -229,8 +229,8 @@ def test_every_json_file_is_strict_and_read_back(tmp_path: Path) -> None:
         {"a": [1.5, None, [None]], "b": {"c": None, "d": "nan", "e": True, "f": 3}}
     ]
     log = tmp_path / "metrics.jsonl"
-    log.write_text("".join(map(fitting.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
+    log.write_text("".join(map(member.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
     strict_json(log)
-    lines = fitting.read_log(log)
-    assert math.isnan(lines[0]["score"]) and fitting.best_step(lines, [1, 2]) == 2
+    lines = member.read_log(log)
+    assert math.isnan(lines[0]["score"]) and member.best_step(lines, [1, 2]) == 2
     assert trained.which_step(tmp_path, "2", "run") == 2

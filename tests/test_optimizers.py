@@ -29,7 +29,7 @@ from diffsde.optimizers import (
     hidden,
     learning_rate,
 )
-from diffsde.runs.fitting import named, unnamed
+from diffsde.runs.member import named, unnamed
 from diffsde.training import TrainState
 
 HIDDEN = "layers/1/kernel"

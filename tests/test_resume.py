@@ -27,7 +27,7 @@ from diffsde import checkpoints
 from diffsde.cli import main
 from diffsde.errors import UserError
 from diffsde.loggers import NoLogger
-from diffsde.runs import fitting, folder
+from diffsde.runs import fitting, folder, member
 from diffsde.training import TrainState
 from diffsde.types import Moments
 
@@ -217,7 +217,7 @@ def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path) -
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
     assert set(scores) == {20, 40, 60} and all(map(math.isfinite, scores.values()))
-    assert fitting.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
+    assert member.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
 
 
 def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,8 +229,8 @@ def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: 
         counts.append(int(count))
         return state._replace(step=state.step + count), jnp.ones(20)
 
-    plan = fitting.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
-    one = fitting.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
+    plan = member.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
+    one = member.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
     one.recorder = NoLogger().open(here, {}, 0, pytest.fail)
     nothing: dict[str, Any] = {}
     fitting.fit(program, None, TrainState(jnp.asarray(0), nothing, nothing, ()), [one], plan, lambda i, state: 0.0)  # type: ignore[arg-type]

@@ -293,10 +293,8 @@ def _has_figures(content: Any) -> bool:
             and all(isinstance(figure, dict) and _is_figure(figure) for figure in (metric, content.get("loss")))
         )
     figures = content.get("metrics")
-    return (
-        isinstance(figures, dict)
-        and bool(figures)
-        and all(isinstance(figure, dict) and _is_figure(figure) for figure in figures.values())
+    return isinstance(figures, dict) and all(  # none at all where the data was not there
+        isinstance(figure, dict) and _is_figure(figure) for figure in figures.values()
     )
 
 

@@ -31,7 +31,8 @@ from diffsde.plots.loss import loss_curve
 from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
-from diffsde.runs.fitting import WILD, WILD_RARE, Member, Plan, fit
+from diffsde.runs.fitting import fit
+from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
 from diffsde.runs.more_steps import initial_params
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled

@@ -18,7 +18,7 @@ from diffsde.guidance import Classifier
 from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, report
-from diffsde.runs.fitting import best_step, read_log
+from diffsde.runs.member import best_step, read_log
 from diffsde.runs.train_setup import TrainConfig, field_of
 from diffsde.types import Moments
 
