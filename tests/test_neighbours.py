@@ -33,6 +33,8 @@ def huge(path: Path) -> None:
         opened.truncate(100 * 2**20)
 
 
+LEFT_OUT = "is left out"
+
 SORTS: dict[str, Callable[[Path], object]] = {
     "a folder": Path.mkdir,
     "deep": file("[" * 100_000 + "]" * 100_000),
@@ -69,10 +71,12 @@ def test_unreadable_configs_are_passed_over(here: Path, capsys: pytest.CaptureFi
     assert main(["sample", *DRAW, "hydra.run.dir=drawn"]) == 0
     said = capsys.readouterr()
     assert str(run.relative_to(here)) in said.out
-    told = sorted(line.split(r"\n[b]")[0].rpartition("/")[2] for line in said.err.splitlines())
+    told = sorted(line.split(r"\n[b]")[0].rpartition("/")[2] for line in said.err.splitlines() if LEFT_OUT in line)
     assert told == sorted(SORTS) and said.err.count(r"\n[b]True/config.json' is left out: ") == len(SORTS)
     assert main(["train", *QUICK, "seed=3"]) == 0
-    told = [line.split(r"\n[b]")[0].rpartition("/")[2] for line in capsys.readouterr().err.splitlines()]
+    told = [
+        line.split(r"\n[b]")[0].rpartition("/")[2] for line in capsys.readouterr().err.splitlines() if LEFT_OUT in line
+    ]
     linked = {"a link to nothing", "a link to itself"}  # which a glob may not find
     assert len(set(told)) == len(told) and set(SORTS) - linked <= set(told) <= set(SORTS)
     assert main(["train", "run=latest"]) == 0
@@ -105,7 +109,7 @@ def test_unreadable_sweeps_are_passed_over(here: Path, capsys: pytest.CaptureFix
         spoil(other / "sweep.json")
     assert main(["sample", "-m", "seed=0,1", "run=oracle", "dataset=gmm", "path=ot", *DRAW]) == 0
     error = capsys.readouterr().err
-    assert len(SORTS) - 2 <= error.count("is left out") == error.count("\n") <= len(SORTS)
+    assert len(SORTS) - 2 <= error.count(LEFT_OUT) <= len(SORTS)
     assert len(list((here / "outputs").rglob("sweep.csv"))) == 1
 
 
@@ -115,7 +119,6 @@ ODD_SUMMARIES = {
     "no value": '{"metric": {"name": "loss"}, "loss": {}}',
     "no loss": '{"metric": {"name": "loss", "value": 1.0}}',
     "words": '{"metrics": {"a": {"value": "x"}}}',
-    "no figures": '{"metrics": {}}',
     "a number": '{"metrics": {"a": 3}}',
     "deep": "[" * 100_000,
 }

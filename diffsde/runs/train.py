@@ -249,6 +249,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "devices": jax.device_count() if run.layout is None else run.layout.mesh.size,
         "device": jax.devices()[0].device_kind,
     }
+    little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
     curve = [value for value, _ in held_out]
     drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
@@ -279,14 +280,13 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
+            *([("still to learn", little)] if little else []),
             ("run", report.shown(job.out)),
             *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
             ("next", next_command(chosen, images, job.out)),
         ],
     )
-    if little := unlearnt(loss, floor and floor[0], linear_baseline(run), job.net):
-        report.warn(little)
     return metric
 
 
