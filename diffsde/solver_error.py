@@ -36,7 +36,7 @@ class Steps(NamedTuple):
     last: str
 
 
-class Spread(NamedTuple):
+class StdRatio(NamedTuple):
     """What becomes of data N(0, std^2): the samples' std over its own, and the standard error of that, 0 where it is exact."""
 
     std: float
@@ -86,7 +86,7 @@ def covariance(mixture: Mixture) -> np.ndarray:
     return between + np.einsum("k,kij,kj,klj->il", weights, axes, variances, axes)
 
 
-def spreads(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[Spread]:
+def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[StdRatio]:
     """The std of the samples of N(0, std^2) data over the data's own, each with the exact field of that data.
 
     They start where samples start, from p_t0 inside the path and else from N(0, beta(t0)^2), and should have the data's std,
@@ -101,7 +101,7 @@ def spreads(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[Spr
     padded = jnp.pad(at, (0, -len(at) % LENGTHS), mode="edge")
     found = (recursion if is_linear(how.sampler) else simulation)(how, path, scale, start, padded)
     aim = end if at[-1] < 1 else scale
-    return [Spread(std, *row) for std, row in zip(stds, (np.stack(found) / aim).T.tolist(), strict=True)]
+    return [StdRatio(std, *row) for std, row in zip(stds, (np.stack(found) / aim).T.tolist(), strict=True)]
 
 
 def is_linear(sampler: Sampler) -> bool:
@@ -177,7 +177,7 @@ def _squares(
     return jax.vmap(of)(stds, start)
 
 
-def worst(found: list[Spread]) -> Spread | None:
+def worst(found: list[StdRatio]) -> StdRatio | None:
     """The one that is furthest beyond what is tolerated; None where all are within."""
     wrong = [each for each in found if each.excess > TOLERATED]
     return max(wrong, key=lambda each: each.excess, default=None)

@@ -10,7 +10,7 @@ from diffsde.paths import GaussianPath
 from diffsde.samplers.exponential import DDIM
 from diffsde.samplers.grids import AutoGrid, CosineGrid, Grid, ListGrid, LogSNRGrid, QuadraticGrid, UniformGrid
 from diffsde.samplers.ode import RK4, Heun
-from diffsde.solver_error import TOLERATED, Steps, spreads, worst
+from diffsde.solver_error import TOLERATED, Steps, std_ratios, worst
 
 MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alpha std = beta at either end
 AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
@@ -60,7 +60,7 @@ def remedy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | Non
 def accuracy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> float:
     """How far the ratio of the worst std is from 1, its error besides; infinite where the grid's times do not increase."""
     try:
-        return max(abs(each.ratio - 1) if each.excess < math.inf else math.inf for each in spreads(how, path, stds))
+        return max(abs(each.ratio - 1) if each.excess < math.inf else math.inf for each in std_ratios(how, path, stds))
     except UserError:
         return math.inf
 
@@ -100,7 +100,7 @@ def other_grids(grid: Grid, stds: tuple[float, ...]) -> tuple[dict[str, Grid], d
 
 def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
     """One line where the sampler's own error changes a std of the data by more than is tolerated, and what mends it."""
-    wrong = worst(spreads(how, path, stds))
+    wrong = worst(std_ratios(how, path, stds))
     if wrong is None:
         return None
     mend = remedy(how, path, stds)

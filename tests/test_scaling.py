@@ -12,7 +12,7 @@ import scipy.stats
 
 from diffsde.cli import main
 from diffsde.datasets.arrays import ArrayFile
-from diffsde.datasets.scaling import Scaling, log_volume, measured, to_model, to_own
+from diffsde.datasets.scaling import Scaling, log_volume, sample_moments, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.metrics.columns import columns, ks
 
@@ -53,7 +53,7 @@ def test_moments_in_one_pass_keep_their_digits() -> None:
     """An offset of 10^12 stds, in blocks of any sizes: integers, whose moments are known without rounding."""
     steps = np.random.default_rng(0).integers(0, 100, (1000, 2))
     x = 2.0**40 + steps
-    found = measured(np.split(x, [1, 7, 400, 401]), per_channel=False)
+    found = sample_moments(np.split(x, [1, 7, 400, 401]), per_channel=False)
     np.testing.assert_allclose(found.mean - 2.0**40, steps.mean(0), rtol=1e-5)
     np.testing.assert_allclose(found.std, steps.std(0), rtol=1e-6)
     np.testing.assert_array_equal(found.least, x.min(0))

@@ -23,7 +23,7 @@ from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid, LogSNRGrid, UniformGrid
 from diffsde.samplers.ode import Heun
-from diffsde.solver_error import Steps, data_stds, of_std, spreads
+from diffsde.solver_error import Steps, data_stds, of_std, std_ratios
 from diffsde.solver_remedies import resolve_grid, solver_error
 
 OT = PATHS["ot"]()
@@ -41,7 +41,7 @@ def heun_on_ot(std: float, at: np.ndarray) -> float:
 def test_an_ode_is_its_linear_recursion(steps: int) -> None:
     stds = (0.001, 0.05, 1.0, 7.1414, 100.0, 1000.0)
     expected = [heun_on_ot(std, np.linspace(0, 1, steps + 1)) for std in stds]
-    found = spreads(Steps(Heun(), UniformGrid(), steps, "mean"), OT, stds)
+    found = std_ratios(Steps(Heun(), UniformGrid(), steps, "mean"), OT, stds)
     np.testing.assert_allclose([each.ratio for each in found], expected, rtol=2e-3)
     assert all(each.error == 0 for each in found)
     if steps == 250:
@@ -62,7 +62,7 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
     sampler, chosen, n = SAMPLERS[name](), PATHS[path](), 20_000
     grid = UniformGrid(start, 0.98)
     at = times(grid, 12, chosen)
-    for std, said in zip((0.3, 4.0), spreads(Steps(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True):
+    for std, said in zip((0.3, 4.0), std_ratios(Steps(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True):
         alpha, beta = (float(part(at[0])) for part in (chosen.alpha, chosen.beta))
         begin = np.hypot(alpha * std, beta) if start else beta
         x0 = begin * jax.random.normal(jax.random.key(1), (n, 1))
@@ -74,7 +74,7 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
 
 def test_a_standard_error_is_one() -> None:
     """A predictor-corrector draws more than one normal a step, so that it is simulated: 1/sqrt(2 * 16384) for a Gaussian."""
-    (said,) = spreads(Steps(SAMPLERS["pc"](), UniformGrid(0.1), 10, "mean"), OT, (1.0,))
+    (said,) = std_ratios(Steps(SAMPLERS["pc"](), UniformGrid(0.1), 10, "mean"), OT, (1.0,))
     assert said.error / said.ratio == pytest.approx(1 / np.sqrt(2 * 16384), rel=0.05)
 
 
@@ -113,7 +113,7 @@ def test_the_grid_follows_the_scale_of_the_data(path: str, std: float) -> None:
         pytest.skip("no grid of float32 times resolves it")
     grid = resolve_grid(AutoGrid(), PATHS[path](), (std,), "mean")
     assert isinstance(grid, LogSNRGrid)
-    (said,) = spreads(Steps(Heun(), grid, 250, "mean"), PATHS[path](), (std,))
+    (said,) = std_ratios(Steps(Heun(), grid, 250, "mean"), PATHS[path](), (std,))
     assert abs(said.ratio - 1) < 0.01
     if path == "ot":  # by the recursion in numpy too
         assert abs(heun_on_ot(std, np.asarray(times(grid, 250, OT), np.float64)) - 1) < 0.01

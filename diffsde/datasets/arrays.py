@@ -28,7 +28,7 @@ from diffsde.datasets.array_files import (
     validated_labels,
 )
 from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
-from diffsde.datasets.scaling import Scaling, check_resolution, measured, to_model
+from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
@@ -241,7 +241,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     shape = values.shape[1:]
     if dataset.mean is not None:
         return dataset.scaling(shape)
-    found = measured(
+    found = sample_moments(
         _blocks(values, _split(dataset, len(values))[0], dataset.file),
         per_channel=dataset.standardise and len(shape) == 3 and shape[-1] <= CHANNELS,
     )

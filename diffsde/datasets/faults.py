@@ -17,7 +17,7 @@ PLAIN = r"(?!(?i:true|false|null|nan|inf|infinity)$)[A-Za-z_]\w*|0|[1-9]\d*"  # 
 SHOWN, LONGEST = 6, 40  # cells of a line, and characters of a cell, in a message
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """How a table lies in its file, and what is taken of it.
 
     header: the record of the names. width: cells of a record, `kept` of which are columns, the others empty ends of lines.
@@ -62,13 +62,13 @@ def shown_cells(cells: list[str]) -> str:
     return ",".join(map(shown, cells[:SHOWN])) + (",..." if len(cells) > SHOWN else "")
 
 
-def title(layout: Layout, column: int) -> str:
+def title(layout: TableLayout, column: int) -> str:
     """column x; or its number where it has no name."""
     name = layout.names[column] if layout.names else ""
     return f"column {name}" if name else f"column {column} (from 0)"
 
 
-def uneven(sheet: Sheet, layout: Layout, record: Record) -> UserError:
+def uneven(sheet: Sheet, layout: TableLayout, record: Record) -> UserError:
     """The fault of a record of more or fewer cells than the others."""
     many = f"{len(record.cells)} value{'' if len(record.cells) == 1 else 's'}"
     reason = f"it has {many}, the others {layout.kept}"
@@ -83,7 +83,7 @@ def uneven(sheet: Sheet, layout: Layout, record: Record) -> UserError:
     return UserError(f"dataset.file: '{sheet.path}' line {record.line}: {reason}")
 
 
-def explain(sheet: Sheet, layout: Layout) -> UserError:
+def explain(sheet: Sheet, layout: TableLayout) -> UserError:
     """The first fault of the columns that are taken, with how many there are of its kind; all records are read for it."""
     wanted = {*layout.chosen, *([] if layout.label is None else [layout.label])}
     first: tuple[Record, int, str] | None = None
@@ -125,7 +125,7 @@ def _is_finite(cell: str, comma: bool) -> bool:
 
 def _reason(
     sheet: Sheet,
-    layout: Layout,
+    layout: TableLayout,
     first: tuple[Record, int, str],
     rows: int,
     count: int,
@@ -163,12 +163,12 @@ def _reason(
     return f"'{cell}' is not a number{take}{labels if take else ''}"
 
 
-def _first_line(sheet: Sheet, layout: Layout) -> int:
+def _first_line(sheet: Sheet, layout: TableLayout) -> int:
     """The line of the first record below the header."""
     return next(record.line for record in sheet.records() if not layout.header or record.line > layout.header.line)
 
 
-def words_for(layout: Layout, columns: Iterable[int]) -> list[str]:
+def words_for(layout: TableLayout, columns: Iterable[int]) -> list[str]:
     """How columns are called on the command line: by name where that needs no quotes in any of them, else by number."""
     columns = list(columns)
     names = [layout.names[i] if layout.names else "" for i in columns]

@@ -31,7 +31,7 @@ class Scaling(NamedTuple):
         return np.where(self.std > 0, self.std, 1.0)
 
 
-class Spread(NamedTuple):
+class SampleMoments(NamedTuple):
     """Of points (n, *shape), coordinate by coordinate and in float64: how many (n), mean, sum of squares about it, least, most."""
 
     n: int
@@ -51,24 +51,24 @@ class Spread(NamedTuple):
         return np.maximum(np.abs(self.least), np.abs(self.most))
 
 
-def measured(blocks: Iterable[np.ndarray], per_channel: bool) -> Spread:
-    """The spread of points in blocks (k, *shape), in one pass: each block's about its own mean, merged pairwise (Chan et al.
+def sample_moments(blocks: Iterable[np.ndarray], per_channel: bool) -> SampleMoments:
+    """The moments of points in blocks (k, *shape), in one pass: each block's about its own mean, merged pairwise (Chan et al.
     1979, eq. 2.1), so that an offset of a billion stds takes no digits. per_channel: of the last axis, all others together.
     """
-    whole: Spread | None = None
+    whole: SampleMoments | None = None
     for block in blocks:
         x = np.asarray(block, np.float64)
         x = x.reshape(-1, x.shape[-1]) if per_channel else x
         mean = x.mean(axis=0)
-        part = Spread(len(x), mean, ((x - mean) ** 2).sum(axis=0), x.min(axis=0), x.max(axis=0))
+        part = SampleMoments(len(x), mean, ((x - mean) ** 2).sum(axis=0), x.min(axis=0), x.max(axis=0))
         whole = part if whole is None else _merged(whole, part)
     assert whole is not None
     return whole
 
 
-def _merged(a: Spread, b: Spread) -> Spread:
+def _merged(a: SampleMoments, b: SampleMoments) -> SampleMoments:
     n, between = a.n + b.n, b.mean - a.mean
-    return Spread(
+    return SampleMoments(
         n,
         a.mean + between * (b.n / n),
         a.squares + b.squares + between**2 * (a.n * b.n / n),
@@ -77,18 +77,18 @@ def _merged(a: Spread, b: Spread) -> Spread:
     )
 
 
-def check_resolution(spread: Spread, dtype: Any, where: str, mend: str, names: tuple[str, ...] = ()) -> None:
+def check_resolution(found: SampleMoments, dtype: Any, where: str, mend: str, names: tuple[str, ...] = ()) -> None:
     """Raise UserError where the type does not reach as far as the points, or rounds a coordinate by over 0.01 of its std."""
-    if spread.size.max() > np.finfo(dtype).max:
-        raise UserError(f"{where}: it has numbers up to {spread.size.max():.3g}, beyond {np.dtype(dtype).name}; {mend}")
-    step = np.finfo(dtype).eps / 2 * spread.size
-    coarse = (spread.std > 0) & (step > COARSE * spread.std)
+    if found.size.max() > np.finfo(dtype).max:
+        raise UserError(f"{where}: it has numbers up to {found.size.max():.3g}, beyond {np.dtype(dtype).name}; {mend}")
+    step = np.finfo(dtype).eps / 2 * found.size
+    coarse = (found.std > 0) & (step > COARSE * found.std)
     if coarse.any():
-        worst = int(np.argmax(np.where(coarse, step / np.where(spread.std > 0, spread.std, 1), 0)))
-        at = names[worst] if len(names) == spread.mean.size else str(worst)
+        worst = int(np.argmax(np.where(coarse, step / np.where(found.std > 0, found.std, 1), 0)))
+        at = names[worst] if len(names) == found.mean.size else str(worst)
         raise UserError(
-            f"{where}: coordinate {at} has a std of {spread.std.flat[worst]:.3g} at values up to"
-            f" {spread.size.flat[worst]:.6g}, where {np.dtype(dtype).name} is rounded by {step.flat[worst]:.2g}; {mend}"
+            f"{where}: coordinate {at} has a std of {found.std.flat[worst]:.3g} at values up to"
+            f" {found.size.flat[worst]:.6g}, where {np.dtype(dtype).name} is rounded by {step.flat[worst]:.2g}; {mend}"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsde.datasets import delimited
 from diffsde.datasets.delimited import LOOKED_AT, Record, Sheet
-from diffsde.datasets.faults import Layout, explain, is_missing, number, shown_cells, title, uneven, words_for
+from diffsde.datasets.faults import TableLayout, explain, is_missing, number, shown_cells, title, uneven, words_for
 from diffsde.datasets.headers import index_kind, numbers_as_header
 from diffsde.datasets.natural_order import naturally
 from diffsde.errors import UserError, suggestion
@@ -63,7 +63,7 @@ def read_table(
     return table if label is None else _labelled(path, table, title(layout, label), words, classes)
 
 
-def _layout(sheet: Sheet, header: str) -> Layout:
+def _layout(sheet: Sheet, header: str) -> TableLayout:
     """What the first lines are, and how many columns the others have."""
     found = list(islice(sheet.records(), LOOKED_AT + 1))
     if not found:
@@ -95,7 +95,7 @@ def _layout(sheet: Sheet, header: str) -> Layout:
     counted = index_kind(names[0] if names else None, [row[0] for row in rows]) if width - empty > 1 else ""
     if counted == "index" and not names[0] and UNNAMED not in names:
         names = (UNNAMED, *names[1:])  # by which it can be asked for
-    return Layout(first if has_header else None, names, width, width - empty, comma, counted, notes)
+    return TableLayout(first if has_header else None, names, width, width - empty, comma, counted, notes)
 
 
 def _has_header(
@@ -162,7 +162,9 @@ def _decimal_comma(sheet: Sheet, rows: list[list[str]]) -> bool:
     return True
 
 
-def _chosen(layout: Layout, columns: tuple[str, ...], labels: str) -> tuple[list[int], int | None, tuple[str, ...]]:
+def _chosen(
+    layout: TableLayout, columns: tuple[str, ...], labels: str
+) -> tuple[list[int], int | None, tuple[str, ...]]:
     """The columns that are the coordinates, in order, the one of labels, and what is to be said of the index."""
     label = _column(layout, labels, "labels") if labels else None
     if columns:
@@ -184,7 +186,7 @@ def _chosen(layout: Layout, columns: tuple[str, ...], labels: str) -> tuple[list
     return every, label, ()
 
 
-def _column(layout: Layout, name: str, knob: str) -> int:
+def _column(layout: TableLayout, name: str, knob: str) -> int:
     """The column of this name, or of this number."""
     if layout.names.count(name) == 1:
         return layout.names.index(name)
@@ -203,7 +205,7 @@ def _column(layout: Layout, name: str, knob: str) -> int:
     )
 
 
-def _at_once(sheet: Sheet, layout: Layout) -> np.ndarray | None:
+def _at_once(sheet: Sheet, layout: TableLayout) -> np.ndarray | None:
     """The chosen columns, if the file is nothing but finite numbers below its header; else None."""
     skipped = layout.header.end if layout.header else 0
     if layout.comma or layout.width != layout.kept:
@@ -221,7 +223,7 @@ def _at_once(sheet: Sheet, layout: Layout) -> np.ndarray | None:
     return values if len(layout.chosen) == layout.width else values[:, list(layout.chosen)]
 
 
-def _one_by_one(sheet: Sheet, layout: Layout) -> tuple[np.ndarray, list[str]]:
+def _one_by_one(sheet: Sheet, layout: TableLayout) -> tuple[np.ndarray, list[str]]:
     """The chosen columns (n, d), and the cells of the labels. Raises UserError for the first fault."""
     numbers, words = array("d"), []
     rest = layout.width - layout.kept
