@@ -100,6 +100,8 @@ def test_what_float32_cannot_hold_is_refused(here: Path, x64: None) -> None:
     np.save("ns.npy", np.random.default_rng(0).integers(0, 5000, (500, 1)) + 1_700_000_000_000_000_000)
     with pytest.raises(UserError, match=r"float64 is rounded by 1.9e\+02.*take an offset off"):
         ArrayFile(file="ns.npy").load()
+    np.save("ns.npy", np.load("ns.npy") - 1_700_000_000_000_000_000)  # the advice
+    assert len(np.unique(ArrayFile(file="ns.npy").load().x)) == len(np.unique(np.load("ns.npy")))
     jax.config.update("jax_enable_x64", False)
     with pytest.raises(UserError, match=r"coordinate 0 has a std of 9.53.*standardise=true, or precision=float64"):
         ArrayFile(file=file, standardise=False).load()

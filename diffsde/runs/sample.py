@@ -248,6 +248,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
         [
             ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
+            *([("units", "x in the data's own; sigma in stds of each coordinate")] if job.scaling is not None else []),
             *report.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
             *column_rows(by_column),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
