@@ -241,17 +241,15 @@ def _going_on(
                 " (init= begins another run from its parameters)"
             )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
-        if "steps" in given:
-            from diffsde.runs import more_steps
-
-            folder.read_config(place)  # refused before anything is compared
-            own = more_steps.lengthen(place, config["steps"])
-        else:
-            own = folder.read_config(place)
+        own = folder.read_config(place)
+        if "steps" in given:  # said by run, which else goes on alone
+            own = own | {"steps": config["steps"], "run": str(place)}
         free = {key: config[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
-        return own | free | {"run": None, "resume": True}, place
+        return own | free | {"resume": True}, place
     if not config["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
         return config, out
+    if config["init"] == "latest":  # as the run that is looked for has it
+        config = config | {"init": str(folder.latest())}
     return config, folder.unfinished("train", config) or out
 
 

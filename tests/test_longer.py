@@ -57,6 +57,33 @@ def test_more_steps_are_those_of_a_longer_run(here: Path, schedule: str) -> None
     assert main(["train", "run=short", "threads=1"]) == 0  # finished: nothing to do, under the new number of steps
 
 
+def test_an_end_between_two_lines_of_the_log(here: Path) -> None:
+    """The first line after it is the mean of what came after it, which for equal losses is not less than any of them."""
+    words = [*TRAIN, "optimizer.schedule=constant", "log_every=10"]
+    assert main([*words, "steps=80", "hydra.run.dir=long"]) == 0
+    assert main([*words, "steps=45", "hydra.run.dir=short"]) == 0
+    assert main(["train", "run=short", "steps=80", "threads=1"]) == 0
+    np.testing.assert_array_equal(samples("short", "a"), samples("long", "b"))
+    short, long = ({line["step"]: line["loss"] for line in lines(run)} for run in ("short", "long"))
+    assert (5 * short[45] + 5 * short[50]) / 10 == pytest.approx(long[50], rel=1e-5)
+    assert [short[step] for step in (60, 70, 80)] == [long[step] for step in (60, 70, 80)]
+
+
+def test_a_finished_run_that_cannot_go_on_stays_as_it_was(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its data are away: refused before anything is written; back again, it gets its steps."""
+    assert main([*TRAIN, "optimizer.schedule=constant", "steps=20", "hydra.run.dir=run"]) == 0
+    before = {name: Path("run", name).read_text() for name in ("config.json", "summary.json", "metrics.jsonl")}
+    Path("points.npy").rename("away.npy")
+    capsys.readouterr()
+    assert main(["train", "run=run", "steps=40", "threads=1"]) == 2
+    assert "'points.npy' is not a file" in capsys.readouterr().err
+    assert {name: Path("run", name).read_text() for name in before} == before
+    Path("away.npy").rename("points.npy")
+    assert main(["train", "run=run", "steps=1e2", "threads=1"]) == 0
+    assert json.loads(Path("run/summary.json").read_text())["steps"] == 100
+    assert json.loads(Path("run/config.json").read_text())["config"]["run"] is None
+
+
 def test_a_schedule_that_has_run_down_is_refused_and_the_advice_works(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -231,7 +231,7 @@ def test_a_guide_of_other_units_is_refused(here: Path, capsys: pytest.CaptureFix
         (["dataset.mean=[1,2,3]", "dataset.std=[1,2,-3]"], "must be positive"),
         (["dataset.mean=[1,2,3]", "dataset.std=[1,2,3]", "dataset.standardise=false"], "leave out mean and std"),
         (["dataset.test=1.5"], "between 0 and 1"),
-        (["dataset.test=0.001"], "0.001 of 200 rows are 0"),
+        (["dataset.test=0.001"], "0.001 of 200 rows are 0, and 200 are left"),
         (["dataset.test=absent.npy"], "dataset.test: 'absent.npy' is not a file"),
         (["dataset.test=two.npy"], "dataset.test: 'two.npy' has float64 of shape (5, 2)"),
     ],
@@ -268,3 +268,66 @@ def test_samples_are_drawn_where_the_data_is_no_longer(here: Path, capsys: pytes
     np.testing.assert_array_equal(arrays("before")["x"], arrays("after")["x"])
     assert "no figures, and no picture beside the data, which is not here" in capsys.readouterr().err
     assert summary("after")["metrics"] == {}
+
+
+def test_test_points_have_the_classes_of_the_others(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the whole file are counted, also one that the test points alone have; a file of other classes is refused."""
+    x, y = np.random.default_rng(0).normal(size=(100, 2)), np.arange(100) % 2
+    apart = np.setdiff1d(np.arange(100), np.flatnonzero(np.isin(np.arange(100), _kept_rows(100, 0.2))))
+    y[apart[0]] = 2
+    np.savez("cls.npz", x=x, y=y)
+    data = ArrayFile(file="cls.npz", test="0.2", conditional=True)
+    assert data.classes(data.load()) == 3 and int(np.asarray(data.load().y).max()) == 1
+    np.savez("more.npz", x=x, y=y + (y == 2))
+    np.save("none.npy", x)
+    words = [*TRAIN, "dataset.file=cls.npz", "dataset.conditional=true"]
+    for file, said in (
+        ("more.npz", "has labels up to 3; those of 'cls.npz' are 0 to 2"),
+        ("none.npy", "has no labels"),
+    ):
+        y_file = np.where(y == 2, 3, y)
+        np.savez("more.npz", x=np.concatenate([x, x[:1]]), y=np.append(y_file, 2))
+        assert main([*words, f"dataset.test={file}"]) == 2
+        assert said in capsys.readouterr().err
+
+
+def _kept_rows(count: int, share: float) -> np.ndarray:
+    """The rows that are trained on, found from points that are their own numbers."""
+    np.save("rows.npy", np.arange(float(count))[:, None])
+    kept = ArrayFile(file="rows.npy", test=str(share), standardise=False).load().x
+    return np.asarray(kept)[:, 0].astype(int)
+
+
+def test_what_has_no_density_or_a_scale_already_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The likelihood of points with a constant column; a mean and std for images in bytes."""
+    x = np.random.default_rng(0).normal(size=(100, 1))
+    np.savetxt("c.csv", np.column_stack([x, np.full(100, 7.0)]), delimiter=",", header="a,b", comments="")
+    run(*TRAIN, "dataset.file=c.csv", "dataset.test=0.2", "hydra.run.dir=c")
+    capsys.readouterr()
+    assert main(["evaluate", "run=c", "metrics=[likelihood]", "threads=1"]) == 2
+    error = capsys.readouterr().err
+    assert "column" in error or "coordinate b is constant, and has no density" in error
+    run(*TRAIN, "dataset.file=c.csv", "dataset.test=0.2", "dataset.columns=[a]", "hydra.run.dir=a")  # the advice
+    run("evaluate", "run=a", "metrics=[likelihood]", "solver_steps=4", "threads=1")
+    np.save("bytes.npy", np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8))
+    assert main([*TRAIN, "dataset.file=bytes.npy", "dataset.mean=[10]", "dataset.std=[5]"]) == 2
+    assert "images in bytes have a scale of their own" in capsys.readouterr().err
+
+
+def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.05 stds of what is measured, whatever the units; a smaller one than the field is exact is said, and what mends it."""
+    for name, factor in (("small", 1.0), ("large", 100.0)):
+        np.save(f"{name}.npy", factor * np.load("plain.npy"))
+        np.save(f"{name}_truth.npy", factor * np.load("plain.npy")[:4])
+        words = ["measurement=linear", "measurement.matrix=[[3,0,4]]", f"truth={name}_truth.npy", "measurements=4"]
+        run("sample", *ORACLE, *words, f"dataset.file={name}.npy", f"hydra.run.dir={name}")
+        assert f"measurement.noise: {0.25 * factor * np.linalg.norm([0.6, 0.8]):.3g} in" in capsys.readouterr().out
+    misfits = [summary(name)["metrics"]["misfit"]["value"] for name in ("small", "large")]
+    assert misfits[0] == pytest.approx(misfits[1], rel=1e-3)
+    ask = ["sample", *ORACLE, *words, "dataset.file=large.npy"]
+    run(*ask, "measurement.noise=0.001")
+    assert "take a larger measurement.noise" in capsys.readouterr().err
+    run(*ask, "measurement.noise=100")
+    assert "measurement.noise" not in capsys.readouterr().err

@@ -111,6 +111,10 @@ class ArrayFile(FiniteDataset):
             raise UserError("dataset=array has no test split; say dataset.test=0.1 (the share of the rows) or =FILE")
         return _held_out(self, self._stamps(), _float())
 
+    def classes(self, arrays: Examples) -> int:
+        """Counted over the whole file: a class may be among the test points alone."""
+        return _classes(self, self._stamps())
+
     def scaling(self, shape: tuple[int, ...]) -> Scaling | None:
         if not self.standardise:
             return None
@@ -193,6 +197,12 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
 
 
 @lru_cache(maxsize=2)
+def _classes(dataset: ArrayFile, stamps: tuple[Any, ...]) -> int:
+    y = _opened(dataset)[1]
+    return 0 if y is None else int(y.max()) + 1
+
+
+@lru_cache(maxsize=2)
 def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     values, y = _opened(dataset)
     rows: Any = _split(dataset, len(values))[1]
@@ -205,10 +215,25 @@ def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examp
                 f"dataset.test: '{dataset.test}' has {values.dtype} of shape {values.shape}; its points must be like those"
                 f" of '{dataset.file}', of shape {shape}"
             )
+        _check_classes(dataset, y, _classes(dataset, stamps))
     elif dataset.stream and len(rows) > PART_EXAMPLES:  # what is in memory is a part, as of the others
         rows = np.sort(np.random.default_rng(1).choice(rows, PART_EXAMPLES, replace=False))
     taken = values[rows] if isinstance(rows, slice) else taken_rows(values, rows)
     return jax.tree.map(jnp.asarray, _examples(dataset, taken, y, rows, _scaling(dataset, stamps, dtype)))
+
+
+def _check_classes(dataset: ArrayFile, y: np.ndarray | None, classes: int) -> None:
+    """Raise UserError for a file of test points whose labels are not those of the points for training."""
+    if y is None and classes and dataset.conditional:
+        raise UserError(
+            f"dataset.test: '{dataset.test}' has no labels, which dataset.conditional=true needs; give a .npz with y beside x, a"
+            " table with the same column, or a share of the rows, e.g. dataset.test=0.1"
+        )
+    if y is not None and int(y.max()) >= classes:
+        raise UserError(
+            f"dataset.test: '{dataset.test}' has labels up to {int(y.max())}; those of '{dataset.file}' are"
+            + (f" 0 to {classes - 1}" if classes else " none")
+        )
 
 
 @lru_cache(maxsize=2)
@@ -237,6 +262,8 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     """The affine map of the rows that are trained on. Raises UserError for numbers that the types cannot tell apart."""
     values, _ = _opened(dataset)
     if is_images(values, dataset.file):
+        if dataset.mean is not None:
+            raise UserError("dataset.mean, dataset.std: images in bytes have a scale of their own; leave both out")
         return None
     shape = values.shape[1:]
     if dataset.mean is not None:
@@ -272,10 +299,10 @@ def _split(dataset: ArrayFile, count: int) -> tuple[Any, np.ndarray]:
         return slice(None), np.arange(0)
     order = np.random.default_rng(0).permutation(count)
     apart = round(float(dataset.test) * count)
-    if apart < 1 or count - apart < 2:
+    if apart < 2 or count - apart < 2:
         raise UserError(
             f"dataset.test: {dataset.test} of {count} rows are {apart}, and {count - apart} are left to train on; there"
-            " must be 1 and 2 at least"
+            " must be 2 of each at least"
         )
     return np.sort(order[apart:]), np.sort(order[:apart])
 

@@ -13,16 +13,20 @@ from diffsde.errors import UserError
 from diffsde.inverse.operators import BlockMean, Mask, Operator, from_matrix
 from diffsde.types import Array, Key, choice
 
+NOISE = 0.05  # std of a measurement's error
 HALVES = ("left", "right", "top", "bottom")
 
 
 class Measurement(abc.ABC):
-    """A linear measurement, and the std `noise` of its error in each number."""
+    """A linear measurement, and the std `noise` of its error in each number, in the data's own units.
 
-    noise: float
+    None: NOISE, of data that are scaled NOISE times what a measured number's std would be if the coordinates were independent.
+    """
+
+    noise: float | None
 
     def check(self) -> None:
-        if self.noise <= 0:
+        if self.noise is not None and self.noise <= 0:
             raise ValueError(f"noise is {self.noise}; the std of the measurement's error must be positive")
 
     @abc.abstractmethod
@@ -40,7 +44,7 @@ class Inpaint(Measurement):
 
     keep: str = "left"
     hide: tuple[int, ...] | None = None
-    noise: float = 0.05
+    noise: float | None = None
 
     def check(self) -> None:
         Measurement.check(self)
@@ -73,7 +77,7 @@ class Superresolution(Measurement):
     """superresolution: the means of blocks of factor x factor pixels are measured."""
 
     factor: int = 2
-    noise: float = 0.05
+    noise: float | None = None
 
     def check(self) -> None:
         Measurement.check(self)
@@ -95,7 +99,7 @@ class Linear(Measurement):
     """
 
     matrix: str | tuple[tuple[float, ...], ...] | None = None
-    noise: float = 0.05
+    noise: float | None = None
 
     def check(self) -> None:
         Measurement.check(self)

@@ -257,9 +257,16 @@ def lacking(field: Field, dataset: Dataset, labelled: bool) -> dict[str, str]:
         found["likelihood"] = "the exact field of finite data has no density"
     elif isinstance(dataset, FiniteDataset):
         try:
+            if labelled and dataset.held_out().y is None:
+                found["likelihood"] = "the test points have no labels that the field could be given"
             dataset.held_out()
         except UserError:
             found["likelihood"] = f"dataset={name_of(dataset)} has no test split, and its training points would flatter"
+        scaling = dataset.scaling(field.shape)
+        if scaling is not None and not scaling.std.all():
+            at = int(np.argmin(scaling.std.ravel()))
+            name = (dataset.column_names() or tuple(map(str, range(scaling.std.size))))[at]
+            found["likelihood"] = f"coordinate {name} is constant, and has no density; leave it out (dataset.columns=)"
     classes = dataset.classes(dataset.load())
     if labelled and not classes:
         found.setdefault("likelihood", "the points for tests have no labels that the field could be given")

@@ -18,6 +18,7 @@ import numpy as np
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.runs import processes, report
+from diffsde.types import is_number
 
 FORMAT = 4  # of a run folder
 
@@ -37,12 +38,19 @@ APART = {
 def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
     """Make the folder for this config, or find it there, begun or finished; True: finished.
 
+    A training that was named by run= may be of fewer steps than the config: it is not finished then.
     Raises UserError where it holds another run.
     """
     if (folder / "config.json").exists():
         there = _read(folder)
-        if there.get("verb") != verb or not same(verb, there.get("config"), config) or not config.get("resume", True):
+        theirs, mine = there.get("config"), config
+        if verb == "train" and config["run"] is not None and isinstance(theirs, dict):
+            mine = config | {"run": None, "steps": theirs.get("steps")}
+        if there.get("verb") != verb or not same(verb, theirs, mine) or not config.get("resume", True):
             raise UserError(f"'{folder}' already holds another run; nothing is overwritten, give another folder")
+        summary = read_json(folder / "summary.json")
+        if verb == "train" and isinstance(summary, dict):
+            return summary.get("steps") == _number(config["steps"])
         return (folder / "summary.json").exists()
     if processes.leads():
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +117,11 @@ def _left_alone(path: Path, why: str) -> bool:
 def same(verb: str, one: Any, other: Any) -> bool:
     """Whether two configs of a verb are of the same run, computed here or there."""
     return isinstance(one, dict) and isinstance(other, dict) and _essence(verb, one) == _essence(verb, other)
+
+
+def _number(word: Any) -> Any:
+    """A number as it stands in a config, where `1e4` is a word."""
+    return float(word) if isinstance(word, int | float) or is_number(str(word)) else word
 
 
 def _essence(verb: str, config: dict[str, Any]) -> dict[str, Any]:

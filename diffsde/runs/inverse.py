@@ -17,16 +17,18 @@ from diffsde.datasets.dataset import as_points
 from diffsde.datasets.scaling import Scaling, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.inverse import Measurement, Observed, Operator, measure
-from diffsde.inverse.measurements import read_array
+from diffsde.inverse.measurements import NOISE, read_array
 from diffsde.inverse.operators import Mask, dense
 from diffsde.metrics.distances import w2
 from diffsde.metrics.errors import Figure, mean_figure, prefixed, root_mean_figure, with_error
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.mixtures import Mixture
 from diffsde.plots import inverse as plots
+from diffsde.runs import report
 from diffsde.runs.pictures import on_screen, save_figure
 from diffsde.types import Array, Key, Moments
 
+DENSE = 1024  # coordinates of a point, up to which an operator is laid out as a matrix
 MEASUREMENTS = 8  # where the user does not say how many
 COLUMNS = 6  # samples of each that are drawn
 SHOWN = 8  # measurements that are drawn
@@ -108,10 +110,27 @@ def pose(
             raise UserError(f"{error}; or give truth=<file.npy>, the points to be measured") from None
     else:
         truth = draw_many(dataset, dataset.load(), key_truth, count)
-    posed = Problem(truth, truth, operator, measurement.noise, moments, scaling)
+    noise = measurement.noise or NOISE
+    if measurement.noise is None and scaling is not None:
+        noise = NOISE * typical_std(operator.scaled(scaling.std), shape)
+        report.say(f"measurement.noise: {noise:.3g} in the data's own units, {NOISE:g} stds of what is measured")
+    posed = Problem(truth, truth, operator, noise, moments, scaling)
     truth = posed.about_mean(truth)
-    y = measure(operator, measurement.noise, truth, key_noise)
+    y = measure(operator, noise, truth, key_noise)
     return posed._replace(truth=truth, y=y, moments=moments._replace(mean=posed.about_mean(moments.mean)))
+
+
+def typical_std(operator: Operator, shape: tuple[int, ...]) -> float:
+    """The root mean square over the measured numbers of their std, of independent coordinates of std 1: |A|_F/sqrt(rank).
+
+    Of more than DENSE coordinates |A|_F^2 = E |A eps|^2 by 256 draws of eps.
+    """
+    if int(np.prod(shape)) <= DENSE:
+        squares = jnp.sum(dense(operator, shape, jnp.result_type(float)) ** 2)
+    else:
+        eps = jax.random.normal(jax.random.key(0), (256, *shape))
+        squares = jnp.sum(_applied(operator, eps) ** 2) / len(eps)
+    return float(jnp.sqrt(squares / operator.rank))
 
 
 def read_points(file: str, shape: tuple[int, ...], scaling: Scaling | None) -> np.ndarray:

@@ -53,7 +53,7 @@ def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
     """Those of these labels alone. Raises UserError for a label that none has."""
     y = np.asarray(examples.y)
     if len(lacking := np.setdiff1d(labels, y)):
-        raise UserError(f"labels: of {lacking[0]} there is no image among {where}; leave it out")
+        raise UserError(f"labels: of {lacking[0]} there is none among {where}; leave it out")
     return take(examples, np.isin(y, labels))
 
 

@@ -82,7 +82,8 @@ class Member:
             if processes.leads():
                 checkpoints.set_aside(where, later, "damaged")
         self._cut(step)
-        self.window = np.asarray(tree["window"])[: step % self.plan.log_every].tolist()
+        held = int(tree.get("held", step % self.plan.log_every))  # of the last step there are none: they are in the log
+        self.window = np.asarray(tree["window"])[:held].tolist()
         self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:
             self.window = []
@@ -177,7 +178,8 @@ class Member:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
-        losses = {"window": jnp.asarray(window), "untrained": jnp.asarray(self.untrained, jnp.float32)}
+        held = jnp.asarray(len(self.window), jnp.int32)
+        losses = {"window": jnp.asarray(window), "held": held, "untrained": jnp.asarray(self.untrained, jnp.float32)}
         self.keeper.save(step, {"state": named(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import checkpoints
 from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.runs import folder
@@ -17,34 +16,27 @@ from diffsde.runs.train_setup import TrainConfig
 from diffsde.runs.trained import restore_network
 
 
-def lengthen(place: Path, asked: Any) -> dict[str, Any]:
-    """The config of the run in `place` with so many steps, kept there in the place of the one before; its end is undone.
+def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int) -> None:
+    """Keep the config, of more steps, in the place of the one that the run in `place` was begun with.
 
-    Only where every step so far had the learning rate that it has in the longer run: what comes out then is what a run of so
-    many steps would have been. Raises UserError where that is not so, and for fewer steps than there are.
+    Only where each of the `done` steps so far had the learning rate that it has in the longer run: what comes out then is
+    what a run of so many steps would have been. Raises UserError where that is not so, and for fewer steps than there were.
     """
-    config = folder.read_config(place)
-    begun, steps = read(TrainConfig, config), read(TrainConfig, config | {"steps": asked}).steps
-    if steps == begun.steps:
-        return config
-    if folder.is_held(place):
-        raise UserError(f"run: '{place}' is being written by another process; wait for it")
+    begun = read(TrainConfig, folder.read_config(place))
+    if chosen.steps == begun.steps:
+        return
     about, optimizer = f"steps: '{place}' was begun for {begun.steps} steps", begun.optimizer
-    done = max(checkpoints.steps(place / "checkpoints"), default=0)
-    if steps < begun.steps:
+    if chosen.steps < begun.steps:
         raise UserError(f"{about}; give more than these, or begin another run")
     at = jnp.arange(done)
-    before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, steps))
+    before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, chosen.steps))
     if not np.allclose(before, after, rtol=1e-6):
         first = int(np.argmax(~np.isclose(before, after, rtol=1e-6)))
         raise UserError(
             f"{about}, and optimizer.schedule={optimizer.schedule} has let the learning rate fall for them from step {first} on"
-            f" (constant would not have); begin another from its parameters with init={place} steps={steps - done}"
+            f" (constant would not have); begin another from its parameters with init={place} steps={chosen.steps - done}"
         )
-    longer = config | {"steps": steps}
-    (place / "summary.json").unlink(missing_ok=True)
-    folder.replace_config(place, longer)
-    return longer
+    folder.replace_config(place, config | {"run": None})
 
 
 def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:

@@ -31,12 +31,14 @@ from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, po
 from diffsde.runs.pictures import Drawn, are_images, draw_pictures
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
-from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_of
+from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_met
 from diffsde.samplers import Grid, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
 from diffsde.types import Array, Key
+
+MISSED = 3.0  # stds of a measurement's noise, from which on samples of the posterior are said to miss it
 
 
 @dataclasses.dataclass
@@ -109,7 +111,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
-    known, stds = data_here(dataset), stds_of(dataset)
+    known, stds = data_here(dataset), stds_met(field, dataset)
     placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
     grid = times(placed, steps, field.path)
     law = "guided" if chosen.guidance is not None else None
@@ -274,7 +276,13 @@ def figures_of(job: Job, x: Array) -> tuple[dict[str, Figure], dict[str, Column]
     """The figures of the samples, and the columns of points of one's own; none where the data is not here."""
     if job.problem is not None:
         own = job.problem.about_mean(x)
-        return reconstruction_figures(job.problem, own, job.dataset, job.key_true, job.plain), {}
+        found = reconstruction_figures(job.problem, own, job.dataset, job.key_true, job.plain)
+        if (misfit := found["misfit"]["value"]) > MISSED:
+            report.warn(
+                f"the samples miss what was measured by {misfit:.3g} stds of its noise, {job.problem.noise:.3g}: the field is not"
+                " as exact as that; take a larger measurement.noise"
+            )
+        return found, {}
     if not job.known:
         return {}, {}
     columns = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true)

@@ -152,7 +152,7 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     if not ensembles.equal(guide.path, field.path):
         raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
     theirs = folder.read_scaling(Path(chosen.guide))
-    if chosen.run != "oracle" and not same_scaling(theirs, folder.read_scaling(Path(chosen.run))):
+    if not same_scaling(theirs, dataset.scaling(field.shape)):
         raise UserError(f"guide: '{chosen.guide}' was trained on data of another mean and std than the field's")
     shown = report.shown(Path(chosen.guide))
     if chosen.guide_checkpoint != "last":

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import Field, NetworkField
 from diffsde.rails import finite_velocity
 from diffsde.runs import report
 from diffsde.samplers import Grid
@@ -29,6 +29,17 @@ def stds_of(dataset: Dataset) -> tuple[float, ...]:
         return data_stds(dataset, jax.random.key(0))
     except UserError:
         return ()
+
+
+def stds_met(field: Field, dataset: Dataset) -> tuple[float, ...]:
+    """stds_of the dataset; of a network that was trained on points in units of their stds what it was trained with, so that
+    its samples are the same when the file has other points by now.
+    """
+    while (inner := getattr(field, "field", None)) is not None:  # of a guided one
+        field = inner
+    if isinstance(field, NetworkField) and dataset.scaling(field.shape) is not None:
+        return (float(field.moments.std),)
+    return stds_of(dataset)
 
 
 def settle_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:

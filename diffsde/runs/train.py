@@ -33,7 +33,7 @@ from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
-from diffsde.runs.more_steps import initial_params
+from diffsde.runs.more_steps import initial_params, lengthen
 from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
 from diffsde.runs.starting import default_solver_error
@@ -126,6 +126,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
     member.validate = validation_of(chosen, run)
     state = member.resume(fresh, layout)
+    if chosen.run is not None:
+        lengthen(out, chosen, config, int(state.step))
     if step := int(state.step):
         report.say(f"going on with {report.shown(out)} from step {step} (resume=false begins afresh)")
     stream = None

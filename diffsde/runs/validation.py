@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Batch, FiniteDataset
+from diffsde.errors import UserError
 from diffsde.runs import processes
 from diffsde.runs.train_setup import TrainConfig, in_precision
 from diffsde.training import Run, held_out_loss
@@ -25,6 +26,10 @@ def validation_of(chosen: TrainConfig, run: Run) -> Callable[[Any], Any] | None:
     if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.several():
         return None
     held_out = in_precision(chosen.precision, chosen.dataset.held_out())
+    if run.classes and held_out.y is None:
+        raise UserError(
+            "dataset.test: the test points have no labels, and the loss is of labelled ones; give theirs too"
+        )
     key, key_rows = (jax.random.fold_in(run.key, 2**31 - 4 - i) for i in range(2))
     rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:EXAMPLES]
     batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
