@@ -592,7 +592,7 @@ def test_classes_are_in_natural_order_and_what_is_left_out_is_counted(tmp_path: 
     )
     about = data.about(found)
     assert (about["points"], about["shape"], about["classes"]) == (6, [3, 4, 1], 3) and about["images"]
-    assert described(about) == f"6 images of 4 x 3 in grey from {tmp_path}; 3 classes: 1, 2, 10"
+    assert described(about) == f"6 images of 4 x 3 in grey from {tmp_path}; 3 classes: 0 (1), 1 (2), 2 (10)"
     one = ImageFolder(folder=str(saved(tmp_path / "b" / "cat" / "1.png", grey()).parents[1]))
     saved(tmp_path / "b" / "cat" / "2.png", grey())
     assert one.notes() == ("there is one class alone, cat",)

@@ -94,7 +94,7 @@ def test_a_schedule_that_has_run_down_is_refused_and_the_advice_works(
     error = capsys.readouterr().err
     assert "schedule=cosine has let the learning rate fall" in error and error.count("\n") == 1
     assert Path("short/config.json").read_text() == before and Path("short/summary.json").exists()
-    advice = error[error.index("init=") :].split()
+    advice = error[error.index("init=") :].split()  # after "the same words"
     assert main([*TRAIN, *advice, "hydra.run.dir=more"]) == 0
     assert lines("more")[-1]["step"] == 20
     assert main(["train", "run=short", "steps=10", "threads=1"]) == 2

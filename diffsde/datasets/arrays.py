@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,8 @@ class ArrayFile(FiniteDataset):
     test: points that are kept from training, a file like `file`, or the share of its rows that is set apart at random.
     stream: the rows of a .npy stay on the disk, and training reads each step's when it comes to them.
     """
+
+    FILES: ClassVar[tuple[str, ...]] = ("file", "labels", "test")
 
     file: str = ""
     key: str = ""
@@ -128,6 +130,9 @@ class ArrayFile(FiniteDataset):
         mean, std = (np.array(numbers, np.float64).reshape(each) for numbers in (self.mean, self.std))
         return Scaling(mean, std)
 
+    def measured_scaling(self) -> Scaling | None:
+        return _scaling(dataclasses.replace(self, mean=None, std=None), self._stamps(), _float())
+
     def scaled_by(self, scaling: Scaling | None) -> ArrayFile:
         if scaling is None:
             return dataclasses.replace(self, standardise=False)
@@ -157,9 +162,11 @@ class ArrayFile(FiniteDataset):
         table = self.table()
         if table is not None:
             return table.notes
+        values, labels = read_arrays(Path(self.file), self.key, self.stream)
+        if values.ndim == 3 and values.dtype.kind == "f":
+            return ("each number is a coordinate of its own (grey images are (n, H, W, 1))",)
         if Path(self.file).suffix.lower() != ".npz" or self.labels:
             return ()
-        values, labels = read_arrays(Path(self.file), self.key)
         reason = None if labels is None else unfit(labels, len(values))
         return () if reason is None else (f"its array y was left alone, as labels it does not fit: {reason}",)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ class Dataset(abc.ABC):
     training reads those of each step when it comes to them (streaming.py); `load` then gives a random part of them.
     """
 
+    FILES: ClassVar[tuple[str, ...]] = ()
     conditional: bool = False
     stream: bool = False
 
@@ -49,8 +51,21 @@ class Dataset(abc.ABC):
             "dataset: this one has no test split; mnist, fashion_mnist and digits have one, array by dataset.test="
         )
 
+    def found_from(self, directory: Path) -> Dataset:
+        """The same data, its files named from this folder where they lie there: FILES says which fields name any."""
+        found = {}
+        for name in self.FILES:
+            path = directory / str(getattr(self, name))
+            if getattr(self, name) and directory != Path.cwd() and path.exists():
+                found[name] = str(path)
+        return dataclasses.replace(self, **found) if found else self  # type: ignore[type-var]  # every one is a dataclass
+
     def scaling(self, shape: tuple[int, ...]) -> Scaling | None:
         """The affine map to the user's own units, of points of this shape, where `load` gives them in others; else None."""
+        return None
+
+    def measured_scaling(self) -> Scaling | None:
+        """The affine map of the data as they are now, whatever map `scaled_by` gave; None where the user gave one."""
         return None
 
     def scaled_by(self, scaling: Scaling | None) -> Dataset:

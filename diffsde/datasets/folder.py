@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,8 @@ class ImageFolder(FiniteDataset):
     saved as grey, else colour. What is transparent is laid over white, and cameras' notes of what is up are heeded.
     stream: only the files' headers are read at first, and each image when training comes to it.
     """
+
+    FILES: ClassVar[tuple[str, ...]] = ("folder",)
 
     folder: str = ""
     size: int | None = None
@@ -202,4 +204,4 @@ def _open(file: Path, look: Any) -> Any:
             return look(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"dataset.folder: '{file}' cannot be read: {reason}") from None
+        raise UserError(f"dataset.folder: '{file}' cannot be read: {reason}; mend or remove the file") from None

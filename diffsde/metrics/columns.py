@@ -26,9 +26,14 @@ def columns(x: np.ndarray, data: np.ndarray) -> list[Column]:
     floor = EXPECTED * math.sqrt(1 / len(x) + 1 / len(data))
     found = []
     for mine, true in zip(x.astype(np.float64).T, data.astype(np.float64).T, strict=True):
-        mean, data_mean, std, data_std = map(float, (mine.mean(), true.mean(), mine.std(), true.std()))
+        (mean, std), (data_mean, data_std) = mean_and_std(mine), mean_and_std(true)
         found.append(Column(mean, data_mean, std, data_std, ks(mine, true), min(1.0, floor)))
     return found
+
+
+def mean_and_std(x: np.ndarray) -> tuple[float, float]:
+    """Of numbers (n,); of equal ones that number and 0, where rounding would say otherwise."""
+    return (float(x[0]), 0.0) if (x == x[0]).all() else (float(x.mean()), float(x.std()))
 
 
 def ks(x: np.ndarray, y: np.ndarray) -> float:

@@ -21,14 +21,14 @@ def marginals(times: list[float], clouds: list[np.ndarray], densities: list[Heat
     return figure
 
 
-def samples_1d(samples: np.ndarray, truth: np.ndarray) -> Figure:
+def samples_1d(samples: np.ndarray, truth: np.ndarray, name: str = "x") -> Figure:
     """Histograms of samples (n,) and of true data (m,)."""
     figure, axes = new_figure(6, 3.6)
     bins = np.histogram_bin_edges(np.concatenate([samples, truth]), bins=80)
     axes[0, 0].hist(truth, bins=bins.tolist(), density=True, color=DATA, alpha=0.45, label="data")
     axes[0, 0].hist(samples, bins=bins.tolist(), density=True, histtype="step", color=INK, lw=1.2, label="samples")
     axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    axes[0, 0].set(xlabel="x", title="samples against data")
+    axes[0, 0].set(xlabel=name, title="samples against data")
     return figure
 
 

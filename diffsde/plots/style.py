@@ -26,6 +26,7 @@ class Extent(NamedTuple):
     right: float
     bottom: float
     top: float
+    names: tuple[str, ...] = ("", "")  # of the two coordinates
 
 
 class HeatMap(NamedTuple):
@@ -65,7 +66,7 @@ def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha
     values = (density.values / max(density.values.max(), 1e-300)) ** power
     axis.imshow(
         values,
-        extent=density.extent,
+        extent=density.extent[:4],
         aspect="auto",
         origin="lower",
         cmap=cmap,
@@ -79,5 +80,5 @@ def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha
 def frame(axis: Axes, extent: Extent) -> None:
     """The window, its two units of one length where it is square, else as square a picture all the same."""
     ratio = (extent.right - extent.left) / (extent.top - extent.bottom)
-    axis.set(xlim=extent[:2], ylim=extent[2:], aspect=ratio)
+    axis.set(xlim=extent[:2], ylim=extent[2:4], aspect=ratio, xlabel=extent.names[0], ylabel=extent.names[1])
     axis.locator_params(axis="x", nbins=5)  # numbers of many digits would run into one another

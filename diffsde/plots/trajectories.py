@@ -26,13 +26,14 @@ def trajectories(panels: dict[str, np.ndarray], prior: HeatMap, data: HeatMap, e
     return figure
 
 
-def trajectories_1d(panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray) -> Figure:
+def trajectories_1d(panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray, name: str = "x") -> Figure:
     """A panel for each title: (times (m,), paths (m, k)) of one-dimensional data against t, true data at the right edge."""
     figure, axes = new_figure(5.6 * len(panels), 3.8, 1, len(panels), sharey=True)
     for axis, (title, (times, paths)) in zip(axes.flat, panels.items(), strict=True):
         axis.plot(times, paths, color=PATHLINE, lw=0.5, alpha=0.5)
         axis.set(title=title, xlabel="t", xlim=(times[0], times[-1] + 0.12 * (times[-1] - times[0])))
         _edge_histogram(axis, truth, times)
+    axes[0, 0].set_ylabel(name)
     return figure
 
 

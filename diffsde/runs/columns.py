@@ -36,14 +36,18 @@ def column_figures(
     return dict(zip(names, found, strict=True))
 
 
-def column_rows(found: dict[str, Column]) -> list[tuple[str, str]]:
-    """What a table says of the columns: all of a few, else the worst and how all of them are."""
+def column_rows(found: dict[str, Column], labelled: bool = False) -> list[tuple[str, str]]:
+    """What a table says of the columns: all of a few, else the worst and how all of them are. labelled: of samples given
+    labels, which are compared with data of the same labels in the same shares.
+    """
     if not found:
         return []
     names = list(found)
     if len(names) > SHOWN:
         names = sorted(names, key=lambda name: -found[name].ks)[:WORST]
     rows = [(f"column {name}", _said(found[name])) for name in names]
+    if labelled:
+        rows.insert(0, ("", "columns beside data of the same labels, as often as the samples have them"))
     if len(found) > SHOWN:
         ks = np.array([each.ks for each in found.values()])
         floor = next(iter(found.values())).ks_floor

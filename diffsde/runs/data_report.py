@@ -38,8 +38,13 @@ def described(found: dict[str, Any]) -> str:
     if "points" not in found:
         what += ", drawn anew for each step"
     if classes:
-        what += f"; {classes} class{'es' if classes > 1 else ''}" + (f": {_some(names)}" if names else "")
+        what += f"; {classes} class{'es' if classes > 1 else ''}" + (f": {_some(numbered(names))}" if names else "")
     return many + what
+
+
+def numbered(names: list[str]) -> list[str]:
+    """Classes as labels= asks for them, by number, each with its name."""
+    return [f"{i} ({name})" for i, name in enumerate(names)]
 
 
 def _colours(channels: int) -> str:

@@ -244,6 +244,7 @@ def write_config(
     as a config.
     """
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
+    content["directory"] = str(Path.cwd())  # which the names of files in it are relative to
     if scaling is not None:
         content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
     write_json(folder / "config.json", content if net is None else content | {"net": net})
@@ -266,6 +267,11 @@ def read_scaling(folder: Path) -> Scaling | None:
     if found.mean.ndim != 1 or found.mean.shape != found.std.shape or not np.isfinite(found).all():
         raise UserError(f"run: 'scaling' in '{folder / 'config.json'}' must be two lists of numbers, mean and std")
     return found
+
+
+def read_directory(folder: Path) -> Path:
+    """The folder that a run was begun in."""
+    return Path(str(_read(folder).get("directory", ".")))
 
 
 def read_net(folder: Path) -> Any:

@@ -146,7 +146,7 @@ def judge_distance(job: Job, record: Record, samples: Samples, key: Key) -> None
     scaling = job.dataset.scaling(job.field.shape)
     by_column = column_figures(jnp.asarray(samples.x), job.dataset, scaling, labels, key)
     record.summary |= column_summary(by_column)
-    record.rows += column_rows(by_column)
+    record.rows += column_rows(by_column, labels is not None)
 
 
 def seen(job: Job, record: Record, samples: Samples) -> Seen:

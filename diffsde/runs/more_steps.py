@@ -34,7 +34,7 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
         first = int(np.argmax(~np.isclose(before, after, rtol=1e-6)))
         raise UserError(
             f"{about}, and optimizer.schedule={optimizer.schedule} has let the learning rate fall for them from step {first} on"
-            f" (constant would not have); begin another from its parameters with init={place} steps={chosen.steps - done}"
+            f" (constant would not have); begin another from its parameters: the same words, with init={place} steps={chosen.steps - done}"
         )
     folder.replace_config(place, config | {"run": None})
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.build import read
-from diffsde.datasets import Dataset
-from diffsde.datasets.scaling import Scaling, to_own
+from diffsde.datasets import Dataset, point_shape
+from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
@@ -63,6 +63,9 @@ class Job:
     scaling: Scaling | None
     known: bool
     data: dict[str, Any]
+    warnings: list[str] = dataclasses.field(
+        default_factory=list
+    )  # said when the work begins, after all that is refused
 
     def inputs(self) -> tuple[Any, ...]:
         """What the compiled program takes."""
@@ -111,7 +114,8 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
-    known, stds = data_here(dataset), stds_met(field, dataset)
+    known = chosen.measurement is not None or data_here(dataset, chosen.run)
+    stds = stds_met(field, dataset)
     placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
     grid = times(placed, steps, field.path)
     law = "guided" if chosen.guidance is not None else None
@@ -130,12 +134,8 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
     job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     how = Steps(chosen.sampler, placed, steps, job.last)
-    for warning in (
-        instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance()),
-        solver_error(how, field.path, stds),
-    ):
-        if warning:
-            report.warn(warning)
+    unstable = instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance())
+    job.warnings = [line for line in (unstable, solver_error(how, field.path, stds)) if line]
     return job
 
 
@@ -157,6 +157,8 @@ def draw(group: list[Job]) -> list[jobs.Outcome]:
 
 def simulated(group: list[Job]) -> Batch:
     """The samples of jobs of one structure, by one program."""
+    for line in dict.fromkeys(line for job in group for line in job.warnings):
+        report.warn(line)
     compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
     mesh = runtime.mesh(group[0].chosen.devices)
     if many:
@@ -252,7 +254,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
             ("stretches" if chosen.sampler.adaptive else "steps", report.described_steps(how)),
             *([("units", "x in the data's own; sigma in stds of each coordinate")] if job.scaling is not None else []),
             *report.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
-            *column_rows(by_column),
+            *column_rows(by_column, job.labels is not None),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             *[(path.stem, report.shown(path)) for path in written],
             *[("picture", report.shown(path)) for path in pictures],
@@ -289,10 +291,16 @@ def figures_of(job: Job, x: Array) -> tuple[dict[str, Figure], dict[str, Column]
     return figures(x, job.dataset, job.key_true, job.labels, job.guided), columns
 
 
-def data_here(dataset: Dataset) -> bool:
-    """Whether what the samples are compared with can be read; said where it can not."""
+def data_here(dataset: Dataset, run: str) -> bool:
+    """Whether what the samples are compared with can be read; said where it can not, or is no longer what was trained on."""
     try:
-        dataset.load()
+        arrays = dataset.load()
+        shape = point_shape(dataset, arrays)
+        kept = dataset.scaling(shape)
+        if run != "oracle" and kept is not None and not same_scaling(kept, dataset.measured_scaling()):
+            report.warn(
+                "the data have changed since the run was trained on them: samples are compared with what is there now"
+            )
     except UserError as error:
         report.warn(f"no figures, and no picture beside the data, which is not here ({error})")
         return False

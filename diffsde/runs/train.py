@@ -107,7 +107,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
         params = initial_params(chosen, params, run.classes)
     if begun and not same_scaling(scaling, folder.read_scaling(out)):
         raise UserError(
-            f"run: the data have changed since '{out}' was begun, their mean or std is another (resume=false begins afresh)"
+            f"run: the data have changed since '{out}' was begun, their mean or std is another; begin another run, in"
+            " another folder or with resume=false"
         )
     data = say_data(chosen.dataset)
     report.scaled(scaling, chosen.dataset.column_names())
@@ -296,7 +297,7 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
     if isinstance(chosen.objective, Classification):
         return f"diffsde sample labels=all guidance=2 {report.word('guide', run)} run=<a field on the same path>"
-    labels = " labels=all guidance=2" if chosen.dataset.conditional else ""
+    labels = (" labels=all guidance=2" if images else " labels=all") if chosen.dataset.conditional else ""
     how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
     return f"diffsde sample {how}{labels} {report.word('run', run)}"
 

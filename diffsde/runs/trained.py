@@ -93,7 +93,8 @@ def restore_network(
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     """The choices of a run, its data under the scaling that it was trained with."""
     config = read(TrainConfig, folder.read_config(run_folder, knob))
-    return dataclasses.replace(config, dataset=config.dataset.scaled_by(folder.read_scaling(run_folder)))
+    dataset = config.dataset.found_from(folder.read_directory(run_folder))
+    return dataclasses.replace(config, dataset=dataset.scaled_by(folder.read_scaling(run_folder)))
 
 
 def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:

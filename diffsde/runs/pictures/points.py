@@ -73,11 +73,13 @@ def draw_points(drawn: Drawn, out: Path) -> list[Path]:
         panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in runs.items()}
         end = runs[next(reversed(runs))].x[-1, :, 0]
         return [
-            save_figure(out / "trajectories.png", lines.trajectories_1d(panels, truth[:, 0])),
-            save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0])),
+            save_figure(out / "trajectories.png", lines.trajectories_1d(panels, truth[:, 0], *dataset.column_names())),
+            save_figure(out / "samples.png", clouds.samples_1d(end, truth[:, 0], *dataset.column_names())),
         ]
     shown = list(runs)[-1] if sampler.stochastic else next(iter(runs))
-    return _planar(runs, shown, field.path, law, truth, out, square=drawn.scaling is None)
+    return _planar(
+        runs, shown, field.path, law, truth, out, square=drawn.scaling is None, names=dataset.column_names() or ("", "")
+    )
 
 
 def _planar(
@@ -88,11 +90,12 @@ def _planar(
     truth: np.ndarray,
     out: Path,
     square: bool,
+    names: tuple[str, ...],
 ) -> list[Path]:
     """square: whether both axes have the same units a millimetre."""
     run = runs[shown]
     spread = np.concatenate([truth, run.x[0], run.x[-1]])
-    extent = window(spread, square=square)
+    extent = window(spread, square=square)._replace(names=names)
     wanted = [float(run.times[0]), 1 / 3, 2 / 3, float(run.times[-1])]
     at = [int(np.abs(run.times - t).argmin()) for t in wanted]
     densities = None
@@ -125,5 +128,7 @@ def _density(mixture: Mixture, path: GaussianPath, extent: Extent, t: float) -> 
 def _histogram(points: np.ndarray, extent: Extent) -> HeatMap:
     """A density estimate where the law is not known: counts on pixels."""
     bins = PIXELS // 2
-    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=bins, range=[extent[2:], extent[:2]])
+    counts, _, _ = np.histogram2d(
+        points[:, 1], points[:, 0], bins=bins, range=[(extent.bottom, extent.top), (extent.left, extent.right)]
+    )
     return HeatMap(counts, extent)
