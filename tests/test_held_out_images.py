@@ -148,9 +148,10 @@ def damaged() -> None:
 
 
 def damaged_inside() -> None:
-    whole = Path("test/2/1.png").read_bytes()
-    Path("test/2/1.png").write_bytes(whole[: whole.index(b"IDAT") + 8])
-    with Image.open("test/2/1.png") as image:
+    save("test/2/9.jpg", 70)
+    whole = Path("test/2/9.jpg").read_bytes()
+    Path("test/2/9.jpg").write_bytes(whole[: whole.index(b"\xff\xda") + 10])
+    with Image.open("test/2/9.jpg") as image:
         assert image.size == (3, 4), "its header is as it was"
 
 
@@ -171,7 +172,7 @@ def one_image() -> None:
         (train_coloured, ["the images of 'test' are all grey, and 'train/2/1.png' is in colour", "both in colour"]),
         (linked, ["'test/2/link.png' is an image of 'train' too"]),
         (damaged, ["'test/2/1.png' cannot be read"]),
-        (damaged_inside, ["'test/2/1.png' cannot be read"]),
+        (damaged_inside, ["'test/2/9.jpg' cannot be read"]),
         (one_image, ["'test' must hold at least 2 images"]),
         (lambda: shutil.rmtree("test"), ["'test' is not a folder", "or the share of them"]),
     ],
