@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 REACH = 9.0  # standard deviations about a component within which it is integrated: what is left out is below 1e-18
 TOLERANCE = 1e-7  # nats, of the quadrature's own estimate of its error
@@ -213,7 +212,7 @@ def by_monte_carlo(law: Law) -> tuple[Estimate, np.ndarray, np.ndarray]:
     mean, variance, own, own_error = 0.0, 0.0, np.empty(k), np.empty(k)
     for each, (weight, n) in enumerate(zip(law.weights, counts, strict=True)):
         logs = law.log_densities(law.place(each, rng.standard_normal((n, d))), every)
-        logs -= logsumexp(logs, axis=1, keepdims=True)
+        logs -= np.logaddexp.reduce(logs, axis=1, keepdims=True)
         r = np.exp(logs)
         confusion = -np.einsum("nk,nk->n", r, np.maximum(logs, -745))  # r is 0 below
         mean += weight * confusion.mean()

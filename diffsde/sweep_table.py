@@ -28,12 +28,13 @@ from diffsde.types import is_number
 # What a training loss is the mean of: two losses under other ones are no better or worse than one another.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
 OF_SAMPLES = ("dataset", "measurement")  # ... and a figure of samples
+TARGETS = ("exact", "true", "real")  # what a figure is to be near: the exact value, that of the true law, of real data
 
 
 class Row(NamedTuple):
     """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
 
-    known: what is known of that figure: `exact`, `real`, `floor`, `error`. config: the job's, as a plain dict.
+    known: what is known of that figure: `exact`, `true`, `real`, `floor`, `error`. config: the job's, as a plain dict.
     """
 
     job: str
@@ -85,11 +86,18 @@ def summarise(where: Path) -> list[str]:
             ("best", "none: guided samples follow another law than the data's, and the least entropy is no aim")
         )
     elif done and not math.isinf((best := min(done, key=Row.off)).off()):
-        exact = "".join(f" ({name}: {best.known[name]:.4g})" for name in ("exact", "real") if name in best.known)
-        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{exact}, job {best.job}"
+        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{beside(best.known)}, job {best.job}"
         lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
     report.table(f"swept {len(done)} of {len(rows)} jobs", lines)
     return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
+
+
+def beside(known: dict[str, float]) -> str:
+    """The values that a figure is to be near, each with its error where that has one."""
+    errors = {name: known.get(f"{name}_error") for name in TARGETS if name in known}
+    return "".join(
+        f" ({name}: {known[name]:.4g}{'' if error is None else f' +- {error:.2g}'})" for name, error in errors.items()
+    )
 
 
 def unlike(rows: list[Row]) -> list[str]:
@@ -217,7 +225,7 @@ def picture(rows: list[Row], swept: list[str]) -> Figure | None:
     line = next(
         (
             (name, float(rows[0].known[name]))
-            for name in ("exact", "real", "floor")
+            for name in (*TARGETS, "floor")
             if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
         ),
         None,

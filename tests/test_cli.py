@@ -62,7 +62,10 @@ REFUSED = [
     ("train metric=w2", "metric is 'w2'; of this dataset there are loss, cross_entropy_gap"),
     ("train precision=float16", "precision is 'float16'; there are float32, bfloat16, float64"),
     ("train run=absent", "there is no folder 'absent'"),
-    ("train run=absent seed=3", "run= goes on with a run under its own config; for more steps= if need be; it takes no seed=3"),
+    (
+        "train run=absent seed=3",
+        "run= goes on with a run under its own config, for more steps= if need be; it takes no seed=3",
+    ),
     ("train processes=2", "need coordinator=host:port"),
     ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
     ("train coordinator=localhost", "needs host:port"),

@@ -410,6 +410,26 @@ def test_a_figure_that_is_no_number_is_never_the_best(here: Path, capsys: pytest
     assert "nan" not in (here / "sweep" / "sweep.csv").read_text()
 
 
+def test_the_value_of_the_true_law_is_beside_the_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its error, where it has one, in the line and as the line of the picture; one that is no number is no summary."""
+    true = {"true": 69.87314, "true_error": 0.0104}
+    for job, value in enumerate((69.2, 70.0, 71.0)):
+        (here / "sweep" / str(job)).mkdir(parents=True)
+        figure = {"value": value, "error": 0.07} | true
+        (here / "sweep" / str(job) / "summary.json").write_text(json.dumps({"metrics": {"cross_entropy": figure}}))
+    sweep_table.summarise(here / "sweep")
+    assert "cross entropy 70 (true: 69.87 +- 0.01), job 1" in capsys.readouterr().out
+    rows = [sweep_table.Row("", {"steps": n}, "done", {}, "cross_entropy", 70.0, true) for n in ("10", "20")]
+    figure = sweep_table.picture(rows, ["steps"])
+    assert figure is not None
+    (text,) = figure.axes[0].get_legend().get_texts()
+    assert text.get_text() == "true: 69.87"
+    for key in true:
+        wrong = {"metrics": {"cross_entropy": {"value": 70.0} | true | {key: "69"}}}
+        (here / "sweep" / "0" / "summary.json").write_text(json.dumps(wrong))
+        assert sweep_table.row_of(here / "sweep" / "0") is None
+
+
 def test_guided_samples_are_not_ranked_by_their_entropy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The more guided, the more collapsed: the least cross-entropy is not the best, and there is no exact value to be near."""
     for job, value in enumerate((4.0, 3.0)):

@@ -337,7 +337,10 @@ def test_training_says_and_records_what_the_data_are(
     quick = ["steps=2", "batch_size=8", "net.widths=[8]", "threads=1", "hydra.run.dir=run"]
     assert main(["train", *words, "dataset.conditional=true", *quick]) == 0
     said = capsys.readouterr().out
-    assert "data: 40 points of 2 coordinates (sepal length (cm), petal) from points.csv; 2 classes: 0 (set), 1 (vir)" in said
+    assert (
+        "data: 40 points of 2 coordinates (sepal length (cm), petal) from points.csv; 2 classes: 0 (set), 1 (vir)"
+        in said
+    )
     assert "data: its first column (index) has row numbers and was left out" in said
     data = json.loads(Path("run/summary.json").read_text())["data"]
     assert (data["points"], data["shape"], data["classes"], data["class_names"]) == (40, [2], 2, ["set", "vir"])

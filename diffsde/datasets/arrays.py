@@ -28,6 +28,7 @@ from diffsde.datasets.array_files import (
     validated_labels,
 )
 from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.held_out import split
 from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
@@ -199,7 +200,7 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     if dataset.stream:
         return part(_source(dataset, stamps, dtype))
     values, y = _opened(dataset)
-    rows = _split(dataset, len(values))[0]
+    rows = split(dataset.test, len(values))[0]
     return jax.tree.map(jnp.asarray, _examples(dataset, values[rows], y, rows, _scaling(dataset, stamps, dtype)))
 
 
@@ -212,9 +213,13 @@ def _classes(dataset: ArrayFile, stamps: tuple[Any, ...]) -> int:
 @lru_cache(maxsize=2)
 def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     values, y = _opened(dataset)
-    rows: Any = _split(dataset, len(values))[1]
+    rows: Any = split(dataset.test, len(values))[1]
     if not is_number(dataset.test):
         shape, bytes_ = values.shape[1:], is_images(values, dataset.file)
+        if Path(dataset.test).samefile(dataset.file):
+            raise UserError(
+                f"dataset.test: '{dataset.test}' is the file that is trained on; give another, or a share, e.g. 0.1"
+            )
         values, y = _opened_for_tests(dataset)
         rows = slice(None)
         if values.shape[1:] != shape or is_images(values, dataset.test) != bytes_:
@@ -252,7 +257,7 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Source:
             f"dataset.stream: '{dataset.file}' is in Fortran order, its rows are scattered; write it again with"
             " numpy.save(file, numpy.ascontiguousarray(x))"
         )
-    kept, scaling = _split(dataset, len(values))[0], _scaling(dataset, stamps, dtype)
+    kept, scaling = split(dataset.test, len(values))[0], _scaling(dataset, stamps, dtype)
     size = len(values) if isinstance(kept, slice) else len(kept)
     whole = np.array(values) if values.nbytes <= HELD_BYTES else None  # then no call a row
 
@@ -276,7 +281,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     if dataset.mean is not None:
         return dataset.scaling(shape)
     found = sample_moments(
-        _blocks(values, _split(dataset, len(values))[0], dataset.file),
+        _blocks(values, split(dataset.test, len(values))[0], dataset.file),
         per_channel=dataset.standardise and len(shape) == 3 and shape[-1] <= CHANNELS,
     )
     where = f"dataset.file: '{dataset.file}'"
@@ -298,20 +303,6 @@ def _blocks(values: np.ndarray, rows: Any, file: str) -> Iterator[np.ndarray]:
         here = np.flatnonzero(kept[block])
         if len(here):
             yield as_numbers(block_of(values, block)[here], file, begin + here)
-
-
-def _split(dataset: ArrayFile, count: int) -> tuple[Any, np.ndarray]:
-    """Rows of the file for training and for tests, each in their order; a slice for all. Raises UserError for too few."""
-    if not is_number(dataset.test):
-        return slice(None), np.arange(0)
-    order = np.random.default_rng(0).permutation(count)
-    apart = round(float(dataset.test) * count)
-    if apart < 2 or count - apart < 2:
-        raise UserError(
-            f"dataset.test: {dataset.test} of {count} rows are {apart}, and {count - apart} are left to train on; there"
-            " must be 2 of each at least"
-        )
-    return np.sort(order[apart:]), np.sort(order[:apart])
 
 
 def _examples(

@@ -48,7 +48,8 @@ class Dataset(abc.ABC):
     def held_out(self) -> Any:
         """The arrays of the points that are kept from training, as `load` gives the others. Raises UserError for none."""
         raise UserError(
-            "dataset: this one has no test split; mnist, fashion_mnist and digits have one, array by dataset.test="
+            "dataset: this one has no test split; mnist, fashion_mnist and digits have one, array and image_folder by"
+            " dataset.test="
         )
 
     def found_from(self, directory: Path) -> Dataset:

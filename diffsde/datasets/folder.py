@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -13,16 +13,15 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from diffsde.datasets.dataset import Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.held_out import split
+from diffsde.datasets.image_files import decode, look
 from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.streaming import gather, part
 from diffsde.errors import UserError
-from diffsde.types import choice
+from diffsde.types import choice, is_number
 
 ENDINGS = (".png", ".jpg", ".jpeg")
-GREY = ("1", "L", "LA")
 SHOWN = 5  # kinds of files that are left out
-DEEP = ("I", "F")  # the modes of more than 8 bits begin with these
-ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held: 1 upright, above 4 on its side
 
 
 @choice
@@ -32,13 +31,15 @@ class ImageFolder(FiniteDataset):
 
     size: cut to the square in the middle and scaled to size x size; None: as they are, all equal. Grey where every file is
     saved as grey, else colour. What is transparent is laid over white, and cameras' notes of what is up are heeded.
+    test: images that are kept from training, a folder of the same classes, or the share of them that is set apart at random.
     stream: only the files' headers are read at first, and each image when training comes to it.
     """
 
-    FILES: ClassVar[tuple[str, ...]] = ("folder",)
+    FILES: ClassVar[tuple[str, ...]] = ("folder", "test")
 
     folder: str = ""
     size: int | None = None
+    test: str = ""
     flip: bool = False
     dequantise: bool = False
     conditional: bool = False
@@ -49,27 +50,74 @@ class ImageFolder(FiniteDataset):
             raise ValueError("folder is not given; say dataset.folder=my_images")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size is {self.size}; it must be 1 or more")
+        if is_number(self.test) and not 0 < float(self.test) < 1:
+            raise ValueError(f"test is {self.test}; it must be a folder, or the share of the images, between 0 and 1")
 
     def load(self) -> Examples:
-        return _load(self, *self._found())
+        found = self._stamped()
+        if self.test:
+            _held_out(self, *found)  # an image that does not fit is said before anything is trained
+        return _load(self, *found)
 
     def source(self) -> Source:
-        return _source(self, *self._found())
+        return _sources(self, *self._stamped())[0]
+
+    @property
+    def has_test(self) -> bool:
+        return bool(self.test)
+
+    def held_out(self) -> Examples:
+        if not self.test:
+            raise UserError(
+                "dataset=image_folder has no test split; say dataset.test=0.1 (the share of the images) or =FOLDER"
+            )
+        return _held_out(self, *self._stamped())
+
+    def classes(self, arrays: Examples) -> int:
+        if is_number(self.test):  # every image of a class may be kept from training
+            return self.source().classes
+        return super().classes(arrays)
 
     def class_names(self) -> tuple[str, ...]:
-        return _files(Path(self.folder).expanduser()).classes
+        return _files(self.folder).classes
 
     def notes(self) -> tuple[str, ...]:
-        found = _files(Path(self.folder).expanduser())
+        found, *tests = self._found()
         alone = f"there is one class alone, {found.classes[0]}" if len(found.classes) == 1 else ""
-        return tuple(note for note in (_left_out(found.others), alone) if note)
+        said = [f"in '{self.test}' {note}" for each in tests if (note := _left_out(each.others))]
+        if found.labels is not None:
+            there = np.asarray(found.labels)[_split(self, len(found.images))[0]]
+            lost = [name for label, name in enumerate(found.classes) if label not in there]
+            said += [f"every image of the class {name} is kept from training" for name in lost]
+        return tuple(note for note in (_left_out(found.others), alone, *said) if note)
 
     def about(self, arrays: Examples) -> dict[str, Any]:
         return super().about(arrays) | {"from": self.folder}
 
-    def _found(self) -> tuple[tuple[Any, ...], tuple[int, ...] | None]:
-        found = _files(Path(self.folder).expanduser())
-        return stamp(found.images), found.labels
+    def _found(self) -> tuple[Found, ...]:
+        """What there is in the folder, and in that of the test images where they have one. Raises UserError for other classes."""
+        found = _files(self.folder)
+        if not self.test or is_number(self.test):
+            return (found,)
+        tests = _files(self.test, "test")
+        for name in [*tests.classes, *found.classes]:
+            if name not in found.classes or name not in tests.classes:
+                which = "no class" if name in found.classes else "a class"
+                raise UserError(
+                    f"dataset.test: '{self.test}' has {which} '{name}', unlike '{self.folder}'; their subfolders must have"
+                    " the same names"
+                )
+        return found, tests
+
+    def _stamped(self) -> tuple[Stamped, ...]:
+        return tuple(Stamped(stamp(found.images), found.labels) for found in self._found())
+
+
+class Stamped(NamedTuple):
+    """The images of a folder by their stamps, which are others when a file has changed, and the class of each."""
+
+    stamps: tuple[tuple[Any, ...], ...]
+    labels: tuple[int, ...] | None
 
 
 class Found(NamedTuple):
@@ -81,10 +129,12 @@ class Found(NamedTuple):
     others: list[Path]
 
 
-def _files(folder: Path) -> Found:
+def _files(name: str, knob: str = "folder") -> Found:
     """What there is in a folder. Raises UserError where it is not images alone or classes alone."""
+    folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise UserError(f"dataset.folder: '{folder}' is not a folder; give the path of a folder of images")
+        share = ", or the share of them that is set apart, e.g. 0.1" if knob == "test" else ""
+        raise UserError(f"dataset.{knob}: '{folder}' is not a folder; give the path of a folder of images{share}")
     here, others = _images(folder.iterdir())
     named = {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
     within = [named[name] for name in naturally(named)]
@@ -95,16 +145,16 @@ def _files(folder: Path) -> Found:
         others += rest
     if here and any(groups):
         raise UserError(
-            f"dataset.folder: '{folder}' has images both beside its subfolders ('{here[0].name}') and in them; subfolders"
+            f"dataset.{knob}: '{folder}' has images both beside its subfolders ('{here[0].name}') and in them; subfolders"
             " are classes, so put every image in one, or none"
         )
     if len(here) + sum(map(len, groups)) < 2:
-        raise UserError(f"dataset.folder: '{folder}' must hold at least 2 images ({', '.join(ENDINGS)})")
+        raise UserError(f"dataset.{knob}: '{folder}' must hold at least 2 images ({', '.join(ENDINGS)})")
     if here:
         return Found(here, None, (), others)
     for path, group in zip(within, groups, strict=True):
         if not group:
-            raise UserError(f"dataset.folder: '{path}' is a class without an image ({', '.join(ENDINGS)}); remove it")
+            raise UserError(f"dataset.{knob}: '{path}' is a class without an image ({', '.join(ENDINGS)}); remove it")
     labels = tuple(label for label, group in enumerate(groups) for _ in group)
     return Found(list(chain(*groups)), labels, tuple(path.name for path in within), others)
 
@@ -112,8 +162,10 @@ def _files(folder: Path) -> Found:
 def _images(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     """The images among these, sorted, and the files that are none: of other kinds, or hidden."""
     files = sorted(path for path in paths if path.is_file())
-    images = [path for path in files if path.suffix.lower() in ENDINGS and not path.name.startswith(".")]
-    return images, [path for path in files if path not in set(images)]
+    kinds: tuple[list[Path], list[Path]] = [], []
+    for path in files:
+        kinds[path.suffix.lower() not in ENDINGS or path.name.startswith(".")].append(path)
+    return kinds
 
 
 def _left_out(others: list[Path]) -> str:
@@ -134,74 +186,85 @@ def _count(count: int) -> str:
     return f"{count:,} file{'s were' if count > 1 else ' was'}"
 
 
+def _split(dataset: ImageFolder, count: int) -> tuple[Any, np.ndarray]:
+    return split(dataset.test, count, "images")
+
+
 @lru_cache(maxsize=2)
-def _load(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Examples:
-    source = _source(dataset, stamps, labels)
+def _load(dataset: ImageFolder, *found: Stamped) -> Examples:
+    return _in_memory(dataset, _sources(dataset, *found)[0])
+
+
+@lru_cache(maxsize=2)
+def _held_out(dataset: ImageFolder, *found: Stamped) -> Examples:
+    return _in_memory(dataset, _sources(dataset, *found)[1])
+
+
+def _in_memory(dataset: ImageFolder, source: Source) -> Examples:
     return part(source) if dataset.stream else gather(source, np.arange(source.size))
 
 
 @lru_cache(maxsize=2)
-def _source(dataset: ImageFolder, stamps: tuple[tuple[Any, ...], ...], labels: tuple[int, ...] | None) -> Source:
-    files = [Path(name) for name, *_ in stamps]
+def _sources(dataset: ImageFolder, *found: Stamped) -> tuple[Source, Source]:
+    """The images that are trained on and those that are kept from it, none where there is no test split."""
+    whole = _seen(dataset, found[0])
+    if len(found) == 1:
+        kept, apart = _split(dataset, len(whole.files))
+        return _source(whole, kept), _source(whole, apart)
+    tests = _seen(dataset, found[1], whole)
+    there = {each[1:] for each in found[0].stamps}  # also by another name, of a link
+    for name, *same in found[1].stamps:
+        if tuple(same) in there:
+            raise UserError(
+                f"dataset.test: '{name}' is an image of '{dataset.folder}' too, that is trained on; take it out"
+            )
+    if (whole.colour is None) != (tests.colour is None):
+        grey, colour = (dataset.folder, tests.colour) if whole.colour is None else (dataset.test, whole.colour)
+        raise UserError(
+            f"dataset.test: the images of '{grey}' are all grey, and '{colour}' is in colour; save those of both folders"
+            " in grey, or those of both in colour"
+        )
+    return _source(whole), _source(tests)
+
+
+class Seen(NamedTuple):
+    """The images of a folder after a look at their headers: the (width, height) that they are to have, the first that is in
+    colour, the class of each, and the knob that names the folder.
+    """
+
+    files: list[Path]
+    shape: tuple[int, int]
+    colour: Path | None
+    y: np.ndarray | None
+    knob: str
+
+
+def _seen(dataset: ImageFolder, found: Stamped, like: Seen | None = None) -> Seen:
+    """like: the images that are trained on, where these are another folder's, which must be of their size."""
+    files, knob = [Path(name) for name, *_ in found.stamps], "folder" if like is None else "test"
     with ThreadPoolExecutor() as pool:
-        seen = list(pool.map(_look, files))
-    if dataset.size is None:
-        for file, (shape, _) in zip(files, seen, strict=True):
-            if shape != seen[0][0]:
+        seen = list(pool.map(partial(look, knob=knob), files))
+    shape, first = (seen[0][0], files[0]) if like is None else (like.shape, like.files[0])
+    if dataset.size is not None:
+        shape = dataset.size, dataset.size
+    else:
+        for file, (own, _) in zip(files, seen, strict=True):
+            if own != shape:
                 raise UserError(
-                    f"dataset.folder: '{file}' is {shape[0]} x {shape[1]}, but '{files[0]}' is {seen[0][0][0]} x"
-                    f" {seen[0][0][1]}; give dataset.size= to make them squares of one size"
+                    f"dataset.{knob}: '{file}' is {own[0]} x {own[1]}, but '{first}' is {shape[0]} x {shape[1]}; give"
+                    " dataset.size= to make them squares of one size"
                 )
-    mode = "L" if all(grey for _, grey in seen) else "RGB"
-    shape = seen[0][0] if dataset.size is None else (dataset.size, dataset.size)
-    y = None if labels is None else np.asarray(labels, np.int32)
+    colour = next((file for file, (_, grey) in zip(files, seen, strict=True) if not grey), None)
+    return Seen(files, shape, colour, None if found.labels is None else np.asarray(found.labels, np.int32), knob)
+
+
+def _source(seen: Seen, kept: Any = slice(None)) -> Source:
+    """These of the images; the classes are counted over all."""
+    mode, places = "L" if seen.colour is None else "RGB", np.arange(len(seen.files))[kept]
 
     def read(rows: np.ndarray) -> Examples:
-        x = np.stack([_decode(files[row], mode, shape) for row in rows])
-        return Examples(x, None if y is None else y[rows])
+        rows = places[rows]
+        x = np.stack([decode(seen.files[row], mode, seen.shape, seen.knob) for row in rows])
+        return Examples(x, None if seen.y is None else seen.y[rows])
 
-    return Source(len(files), 0 if y is None else int(y.max()) + 1, read)
-
-
-def _look(file: Path) -> tuple[tuple[int, int], bool]:
-    """Width and height when upright, and whether it is grey, from its header."""
-
-    def header(image: Any) -> tuple[tuple[int, int], bool]:
-        on_its_side = image.getexif().get(ORIENTATION, 1) > 4
-        return image.size[::-1] if on_its_side else image.size, image.mode in GREY
-
-    return _open(file, header)
-
-
-def _decode(file: Path, mode: str, shape: tuple[int, int]) -> np.ndarray:
-    """(height, width, 1 or 3) uint8, of this (width, height)."""
-
-    def pixels(image: Any) -> np.ndarray:
-        from PIL import Image, ImageOps
-
-        image = ImageOps.exif_transpose(image)
-        if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert(mode)
-        if image.size != shape:
-            image = ImageOps.fit(image, shape, Image.Resampling.LANCZOS)
-        return np.asarray(image).reshape(shape[1], shape[0], len(mode))
-
-    return _open(file, pixels)
-
-
-def _open(file: Path, look: Any) -> Any:
-    """What `look` makes of the image. Raises UserError for what is no image."""
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            if image.mode.startswith(DEEP):
-                raise UserError(
-                    f"dataset.folder: '{file}' has more than 8 bits a pixel (mode {image.mode}); save it with 8"
-                )
-            return look(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"dataset.folder: '{file}' cannot be read: {reason}; mend or remove the file") from None
+    return Source(len(places), 0 if seen.y is None else int(seen.y.max()) + 1, read)

@@ -21,6 +21,8 @@ from diffsde.runs import processes, report
 from diffsde.types import is_number
 
 FORMAT = 4  # of a run folder
+# Of a figure, what other commands count with.
+NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error", "floor")
 
 LOCK = ".lock"
 OUTPUTS = Path("outputs")
@@ -318,7 +320,7 @@ def _has_figures(content: Any) -> bool:
 
 
 def _is_figure(figure: dict[str, Any]) -> bool:
-    known = [value for key, value in figure.items() if key in ("value", "exact", "real", "floor", "error")]
+    known = [value for key, value in figure.items() if key in NUMBERS]
     return "value" in figure and all(value is None or isinstance(value, int | float) for value in known)
 
 
