@@ -48,7 +48,7 @@ def test_the_net_is_said_once_and_kept_with_the_run(
     assert main(["sample", "run=run", "n=10", "steps=2", "plots=false", "threads=1"]) == 0
     Path("run/summary.json").unlink()  # as if it had been stopped
     assert main(words) == 0
-    assert "widths" not in capsys.readouterr().out
+    assert "net: mlp" not in capsys.readouterr().out
 
 
 def test_a_run_of_an_older_version_is_refused_in_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

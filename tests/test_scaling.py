@@ -326,7 +326,7 @@ def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
         assert f"measurement.noise: {0.25 * factor * np.linalg.norm([0.6, 0.8]):.3g} in" in capsys.readouterr().out
     misfits = [summary(name)["metrics"]["misfit"]["value"] for name in ("small", "large")]
     assert misfits[0] == pytest.approx(misfits[1], rel=1e-3)
-    ask = ["sample", *ORACLE, *words, "dataset.file=large.npy"]
+    ask = ["sample", *ORACLE, *words, "dataset.file=large.npy", "posterior=exact"]
     run(*ask, "measurement.noise=0.001")
     assert "take a larger measurement.noise" in capsys.readouterr().err
     run(*ask, "measurement.noise=100")
