@@ -254,7 +254,7 @@ def test_the_best_checkpoint_stays(here: Path, capsys: pytest.CaptureFixture[str
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
     assert set(scores) == {100, 200, 300, 400}
-    best = min(scores, key=lambda step: scores[step])
+    best = min(scores, key=lambda step: math.inf if scores[step] is None else scores[step])  # null: no number
     assert checkpoints.steps(here / "run" / "checkpoints") == sorted({best, 400})
     assert json.loads((here / "run" / "summary.json").read_text())["metric"]["value"] == scores[400]
     few = ["sample", "run=run", "n=50", "steps=2", "plots=false", "threads=1"]

@@ -89,8 +89,9 @@ def test_the_stds_of_data(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     columns = random.normal(size=(500, 3)) * [1e-3, 0, 1e3]
     np.save(tmp_path / "points.npy", columns)
-    found = data_stds(ArrayFile(str(tmp_path / "points.npy")), KEY)
+    found = data_stds(ArrayFile(str(tmp_path / "points.npy"), standardise=False), KEY)
     np.testing.assert_allclose(found, columns.std(axis=0)[[0, 2]], rtol=1e-4)
+    np.testing.assert_allclose(data_stds(ArrayFile(str(tmp_path / "points.npy")), KEY), 1, rtol=1e-6)
     images = random.integers(0, 256, (50, 4, 4, 1), np.uint8)
     images[:, 0, 0] = 0
     images[0, 0, 0] = 1  # a pixel of std 0.001
