@@ -47,7 +47,7 @@ def test_inside_it_is_p_t(path: str) -> None:
 
 def points(folder: Path) -> ArrayFile:
     np.savez(folder / "points.npz", x=np.arange(12.0).reshape(6, 2), y=np.array([0, 1, 2, 0, 1, 0]))
-    return ArrayFile(str(folder / "points.npz"))
+    return ArrayFile(standardise=False, file=str(folder / "points.npz"))
 
 
 def test_a_point_depends_on_its_own_index_and_label_alone(tmp_path: Path) -> None:
