@@ -205,7 +205,7 @@ def test_shares_that_cannot_be_are_refused(here: Path) -> None:
     """Fewer than 2 on either side; the same folder for both; none at all."""
     make("all", 0)
     for test, word in (
-        ("0.05", "0.05 of 15 images are 1, and 14 are left to train on; there must be 2 and 2 at least"),
+        ("0.05", "0.05 of 15 images are 1, and 14 are left to train on; there must be 2 of each at least"),
         ("0.95", "0.95 of 15 images are 14, and 1 are left"),
         ("all", "'all/1/0.png' is an image of 'all' too"),
     ):

@@ -40,7 +40,7 @@ def lines(run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("schedule", ["constant", "wsd"])
+@pytest.mark.parametrize("schedule", ["constant", pytest.param("wsd", marks=pytest.mark.slow)])
 def test_more_steps_are_those_of_a_longer_run(here: Path, schedule: str) -> None:
     """To the bit, where the rate of the steps so far is that of the longer run: of wsd before its last fifth."""
     words = [*TRAIN, f"optimizer.schedule={schedule}", "log_every=10", "checkpoint_every=30", "keep=9"]

@@ -83,7 +83,9 @@ def test_unreadable_configs_are_passed_over(here: Path, capsys: pytest.CaptureFi
     assert "finished before" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("sort", ["a folder", "a pipe", "a link to itself"])
+@pytest.mark.parametrize(
+    "sort", ["a folder", *(pytest.param(sort, marks=pytest.mark.slow) for sort in ("a pipe", "a link to itself"))]
+)
 def test_an_odd_lock_is_left_alone(sort: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a folder that would be gone on with; given as one's own it is refused."""
     assert main(["train", *QUICK]) == 0

@@ -92,6 +92,7 @@ def test_sampling_that_starts_inside_the_path_is_exact(
     assert found.mode_weight_kl < 30 / 20_000
 
 
+@pytest.mark.slow
 def test_a_guided_start_inside_the_path_is_said_to_be_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

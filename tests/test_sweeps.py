@@ -87,7 +87,9 @@ def overrides(job: Path) -> list[str]:
     return [str(word) for word in yaml.safe_load((job / ".hydra" / "overrides.yaml").read_text())]
 
 
-@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=batch", "hydra.launcher.together=vmap"]])
+@pytest.mark.parametrize(
+    "launcher", [[], pytest.param(["hydra/launcher=batch", "hydra.launcher.together=vmap"], marks=pytest.mark.slow)]
+)
 def test_a_sweep_over_sigma_compiles_once(launcher: list[str], here: Path, compiled: list[str]) -> None:
     """Six values, one program of the steps, whatever the launcher; the table has the six cross-entropies."""
     runtime._programs.clear()
@@ -353,6 +355,7 @@ def test_a_missing_extra_is_named(here: Path, capsys: pytest.CaptureFixture[str]
     assert "needs pip install 'diffsde[optuna]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_best_loss_where_losses_are_of_different_things(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Across paths the lowest loss says nothing; the metric and the evaluation that are advised do."""
     words = ["train", "-m", "path=ot,vp", *TRAIN]

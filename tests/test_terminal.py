@@ -32,7 +32,7 @@ BROKEN = {
 }
 
 
-OFTEN = ("the reader of both leaves", "a full disk", "all closed")
+OFTEN = ("the reader of both leaves",)
 
 
 @pytest.mark.parametrize("how", [how if how in OFTEN else pytest.param(how, marks=pytest.mark.slow) for how in BROKEN])
