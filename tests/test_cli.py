@@ -325,7 +325,7 @@ def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.Ca
         "run=oracle dataset=gmm path=vp labels=[1] guide=both guidance=2": "another path than the field",
         "run=oracle dataset=mixture dataset.means=[[-1.0],[2.0]] dataset.stds=[0.3,0.5] path=ot labels=[1] guide=both"
         " guidance=2": "is of points of shape (2,), the field of (1,)",
-        "run=oracle dataset=array dataset.file=points.npy dataset.labels=y.npy path=ot labels=[4] guidance=2"
+        "run=oracle dataset=array dataset.file=points.npy dataset.labels=y.npy dataset.standardise=false path=ot labels=[4] guidance=2"
         " guide=outputs/train/a/classifier": "knows 11 labels, the field 2",
         "run=both labels=[11]": "they are 0 to 10",
         "run=both guidance=2": "say which",

@@ -138,7 +138,7 @@ def test_real_images_have_the_samples_labels() -> None:
     with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
         measures.beside(measures.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
     assert len(able) == max(able) < 99
-    with pytest.raises(UserError, match="of 11 there is no image among those for training"):
+    with pytest.raises(UserError, match="of 11 there is none among those for training"):
         measures.split(data, np.array([3, 11]))
 
 
