@@ -121,6 +121,7 @@ def overwrite(run: Path, step: int, value: float) -> None:
     keeper.wait()
 
 
+@pytest.mark.slow
 def test_an_old_checkpoint_of_no_numbers_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", *SMALL, "steps=60", "log_every=30", "checkpoint_every=20", "keep=3"]
     assert main([*words, "hydra.run.dir=run"]) == 0
@@ -206,6 +207,7 @@ def test_what_an_untrained_network_scored_survives_a_stop(here: Path) -> None:
     assert float(tree["untrained"]) == pytest.approx(first, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
