@@ -331,3 +331,23 @@ def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
     assert "take a larger measurement.noise" in capsys.readouterr().err
     run(*ask, "measurement.noise=100")
     assert "measurement.noise" not in capsys.readouterr().err
+
+
+def test_data_are_looked_for_where_the_run_was_begun(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From another folder, where another file of that name lies; data that have changed are said to have."""
+    run(*TRAIN, "dataset.file=image.npy", "hydra.run.dir=runs/a")
+    words = ["sample", "n=30", "steps=5", "plots=false", "threads=1"]
+    run(*words, "run=runs/a", "hydra.run.dir=here")
+    (here / "other").mkdir()
+    np.save(here / "other" / "image.npy", np.zeros((5, 3)))
+    monkeypatch.chdir(here / "other")
+    run(*words, "run=../runs/a", "hydra.run.dir=there")
+    assert summary("there")["columns"] == summary("../here")["columns"]
+    (here / "runs/a/summary.json").unlink()
+    run("train", "run=../runs/a", "threads=1")
+    assert "have changed" not in capsys.readouterr().err
+    np.save(here / "image.npy", 2 * np.load(here / "image.npy"))
+    run(*words, "run=../runs/a")
+    assert "the data have changed since the run was trained on them" in capsys.readouterr().err

@@ -101,6 +101,8 @@ def plan_of(chosen: TrainConfig) -> Plan:
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     begun = (out / "config.json").exists()
+    if begun:
+        chosen = dataclasses.replace(chosen, dataset=chosen.dataset.found_from(folder.read_directory(out)))
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
