@@ -160,6 +160,9 @@ def _memory_given_back() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_forgotten() -> Iterator[None]:
-    """Compiled programs that are kept for the next job of a sweep, after each file of tests."""
+    """All compiled programs, after each file of tests: each takes some of the 65,530 memory maps that Linux allows a process,
+    and what is compiled, or read from the cache, beyond them ends in a segmentation fault.
+    """
     yield
     runtime._programs.clear()
+    jax.clear_caches()
