@@ -351,3 +351,10 @@ def test_data_are_looked_for_where_the_run_was_begun(
     np.save(here / "image.npy", 2 * np.load(here / "image.npy"))
     run(*words, "run=../runs/a")
     assert "the data have changed since the run was trained on them" in capsys.readouterr().err
+
+
+def test_a_mean_and_std_of_ones_own_are_no_change_of_the_data(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["dataset.mean=[1000000,0,0]", "dataset.std=[0.01,1000000,3]"]
+    run(*TRAIN, "dataset.file=image.npy", *own, "hydra.run.dir=runs/a")
+    run("sample", "run=runs/a", "n=30", "steps=5", "plots=false", "threads=1")
+    assert "have changed" not in capsys.readouterr().err

@@ -163,7 +163,7 @@ class ArrayFile(FiniteDataset):
         table = self.table()
         if table is not None:
             return table.notes
-        values, labels = read_arrays(Path(self.file), self.key, self.stream)
+        values, labels = read_arrays(Path(self.file), self.key, is_array(self.file))  # a map: its numbers are not read
         if values.ndim == 3 and values.dtype.kind == "f":
             return ("each number is a coordinate of its own (grey images are (n, H, W, 1))",)
         if Path(self.file).suffix.lower() != ".npz" or self.labels:
@@ -206,7 +206,7 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
 
 @lru_cache(maxsize=2)
 def _classes(dataset: ArrayFile, stamps: tuple[Any, ...]) -> int:
-    y = _opened(dataset)[1]
+    y = _opened(dataclasses.replace(dataset, stream=is_array(dataset.file)))[1]  # a map: its numbers are not read
     return 0 if y is None else int(y.max()) + 1
 
 

@@ -66,7 +66,7 @@ class Dataset(abc.ABC):
         return None
 
     def measured_scaling(self) -> Scaling | None:
-        """The affine map of the data as they are now, whatever map `scaled_by` gave; None where the user gave one."""
+        """The affine map of the data as they are now, whatever map `scaled_by` gave; None where there is none."""
         return None
 
     def scaled_by(self, scaling: Scaling | None) -> Dataset:

@@ -297,7 +297,8 @@ def data_here(dataset: Dataset, run: str) -> bool:
         arrays = dataset.load()
         shape = point_shape(dataset, arrays)
         kept = dataset.scaling(shape)
-        if run != "oracle" and kept is not None and not same_scaling(kept, dataset.measured_scaling()):
+        measured = run != "oracle" and kept is not None and folder.read_config(Path(run))["dataset"].get("mean") is None
+        if measured and not same_scaling(kept, dataset.measured_scaling()):
             report.warn(
                 "the data have changed since the run was trained on them: samples are compared with what is there now"
             )
