@@ -59,6 +59,13 @@ def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which the test is in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def x64() -> Iterator[None]:
     """float64 for one test; arrays that it uses have to be made inside it."""
     with double_precision():

@@ -17,12 +17,6 @@ QUICK = ["steps=2", "batch_size=32", "net.widths=[8]"]
 DRAW = ["n=9", "steps=2", "plots=false"]
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def file(text: str) -> Callable[[Path], object]:
     return lambda path: path.write_text(text)
 

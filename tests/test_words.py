@@ -20,12 +20,6 @@ QUICK = ["steps=2", "batch_size=32", "net.widths=[8]"]
 DRAW = ["n=9", "steps=2", "plots=false"]
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def meant(word: str, sweeping: bool, verb: str = "train") -> list[object]:
     """What Hydra reads of a word once it is spelled for it: a value, or the choices of a sweep."""
     override = OverridesParser.create().parse_override(spelling.quoted(config_folder(), verb, word, sweeping))

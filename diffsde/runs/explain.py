@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import read, valid_last
+from diffsde.build import as_config, read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
@@ -20,7 +20,7 @@ from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_w
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
-from diffsde.runs.starting import described_grid, settle_grid, stds_of
+from diffsde.runs.starting import settle_grid, stds_of
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
@@ -168,7 +168,7 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
     report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")
-    report.say(f"  {report.described_grid(described_grid(grid))}")
+    report.say(f"  {report.described_grid(as_config(grid))}")
     report.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
     found = (
         instability(sampler, chosen.path, at, last, chosen.dataset.least_variance()),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.build import read
+from diffsde.build import as_config, read
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
@@ -31,7 +31,7 @@ from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, po
 from diffsde.runs.pictures import Drawn, are_images, draw_pictures
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
-from diffsde.runs.starting import described_grid, settle_grid, starting_points, stds_met
+from diffsde.runs.starting import settle_grid, starting_points, stds_met
 from diffsde.samplers import Grid, simulate, simulate_compiled, times
 from diffsde.samplers.sampler import Simulated
 from diffsde.solver_error import Steps
@@ -213,7 +213,7 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
     ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
-    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends, "grid": described_grid(job.placed)}
+    return {"n": chosen.n, **nfe, "steps": job.steps, "last": job.last, **ends, "grid": as_config(job.placed)}
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
@@ -54,11 +50,6 @@ def default_solver_error(field: Field, dataset: Dataset) -> str | None:
     stds, last = stds_of(dataset), "mean" if finite_velocity(field, 1.0) else "denoise"
     grid = resolve_grid(AutoGrid(), field.path, stds, last)
     return solver_error(Steps(Heun(), grid, Heun.default_steps, last), field.path, stds)
-
-
-def described_grid(grid: Grid) -> dict[str, Any]:
-    """A grid as it stands in a config, for a summary."""
-    return {"name": name_of(grid), **dataclasses.asdict(grid)}  # type: ignore[call-overload]  # every grid is a dataclass
 
 
 def starting_points(
