@@ -11,40 +11,68 @@ import types
 import typing
 from typing import Any, TypeVar
 
+from diffsde import knobs
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.errors import UserError, suggestion
 from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
 from diffsde.loggers import LOGGERS, Logger
-from diffsde.nets import NETS, Net
+from diffsde.nets import Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
-from diffsde.samplers import DIFFUSIONS, GRIDS, LAST_STEPS, SAMPLERS, Diffusion, Grid, Sampler
+from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_laws import TIME_LAWS, TimeLaw
 
 T = TypeVar("T")
 
-GROUPS: dict[type, tuple[str, dict[str, Any]]] = {
-    Dataset: ("dataset", DATASETS),
-    GaussianPath: ("path", PATHS),
-    Objective: ("objective", OBJECTIVES),
-    TimeLaw: ("time", TIME_LAWS),
-    Net: ("net", NETS),
-    Optimizer: ("optimizer", OPTIMIZERS),
-    Logger: ("logger", LOGGERS),
-    Sampler: ("sampler", SAMPLERS),
-    Diffusion: ("diffusion", DIFFUSIONS),
-    Grid: ("grid", GRIDS),
-    Measurement: ("measurement", MEASUREMENTS),
-    Posterior: ("posterior", POSTERIORS),
+GROUPS: dict[type, str] = {
+    Dataset: "dataset",
+    GaussianPath: "path",
+    Objective: "objective",
+    TimeLaw: "time",
+    Optimizer: "optimizer",
+    Logger: "logger",
+    Sampler: "sampler",
+    Diffusion: "diffusion",
+    Grid: "grid",
+    Measurement: "measurement",
+    Posterior: "posterior",
+    Net: "net",
+}
+TABLES: dict[type, dict[str, Any]] = {
+    Dataset: DATASETS,
+    GaussianPath: PATHS,
+    Objective: OBJECTIVES,
+    TimeLaw: TIME_LAWS,
+    Optimizer: OPTIMIZERS,
+    Logger: LOGGERS,
+    Sampler: SAMPLERS,
+    Diffusion: DIFFUSIONS,
+    Grid: GRIDS,
+    Measurement: MEASUREMENTS,
+    Posterior: POSTERIORS,
 }
 
 
+def table(kind: type) -> dict[str, Any]:
+    """The choices of a group by their names; those of a net are imported here, and flax with them, only when asked for."""
+    if kind is Net:
+        from diffsde.nets import NETS
+
+        return NETS
+    return TABLES[kind]
+
+
 def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
-    """A dataclass from a dict: every key a field, every field without a default given, every value of its type.
+    """A dataclass from a dict: every key a field, every field without a default given, every value of its type and range.
 
     Fields whose type is an abstract choice are built from its table, by their `name`. Raises UserError.
     """
+    knobs.check(config, where)
+    return _read(cls, config, where)
+
+
+def _read(cls: type[T], config: dict[str, Any], where: str) -> T:
     prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -68,6 +96,8 @@ def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
 
 def choose(kind: type[T], value: Any, where: str) -> T:
     """The entry of a group's table that a config {name: ..., field: ...} stands for. Raises UserError."""
+    if isinstance(value, dict):
+        knobs.check(value, where)
     return typing.cast("T", _choose(kind, value, where))
 
 
@@ -77,13 +107,13 @@ def as_config(choice: Any) -> dict[str, Any]:
 
 
 def _choose(kind: type, value: Any, where: str) -> Any:
-    group, table = GROUPS[kind]
+    group, choices = GROUPS[kind], table(kind)
     if not isinstance(value, dict) or "name" not in value:
-        raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(table)}")
+        raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(choices)}")
     name = value["name"]
-    if name not in table:
-        raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), table)}")
-    return read(table[name], {key: item for key, item in value.items() if key != "name"}, where)
+    if name not in choices:
+        raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), choices)}")
+    return _read(choices[name], {key: item for key, item in value.items() if key != "name"}, where)
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -131,18 +161,6 @@ def _number(hint: type, value: Any, where: str) -> float | int:
     return float(value)
 
 
-def valid_seed(seed: int) -> None:
-    """Raise ValueError for a seed that JAX's keys would wrap around."""
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed is {seed}; it must be in [0, 2^31)")
-
-
-def valid_last(last: str) -> None:
-    """Raise ValueError for a policy of the last step that does not exist."""
-    if last != "auto" and last not in LAST_STEPS:
-        raise ValueError(f"last is '{last}'; there are auto, {', '.join(LAST_STEPS)}")
-
-
 def name_of(choice: object) -> str:
     """The name that a choice has in its group's table."""
-    return next(name for _, table in GROUPS.values() for name, kind in table.items() if kind is type(choice))
+    return next(name for kind in GROUPS for name, each in table(kind).items() if each is type(choice))

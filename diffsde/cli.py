@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffsde import __version__, help_text, memory, spelling, terminal
+from diffsde import __version__, help_text, knobs, memory, spelling, terminal
 from diffsde.errors import Stopped, UserError, suggestion
 
 HYDRA_FLAGS = (
@@ -196,6 +196,7 @@ def run_job(config: Any) -> Any:
             chosen = plain(config)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+        knobs.check(chosen)  # before the verb, with which all that is heavy is imported
         if verb == "train":
             if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")

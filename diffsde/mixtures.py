@@ -175,6 +175,7 @@ def place(mixture: Mixture, k: Array, eps: Array) -> Array:
     return mixture.means[k] + noise
 
 
+@jax.jit
 def moments(mixture: Mixture) -> Moments:
     """Exact mean (d,) and root-mean-square coordinate standard deviation ()."""
     mean = mixture.weights @ mixture.means

@@ -48,10 +48,6 @@ class Regression(Objective):
     @abc.abstractmethod
     def __init__(self, weight: str) -> None: ...
 
-    def check(self) -> None:
-        if self.weight not in WEIGHTS:
-            raise ValueError(f"weight is '{self.weight}'; there are {', '.join(WEIGHTS)}")
-
 
 @choice
 class VelocityMatching(Regression):
@@ -235,9 +231,8 @@ def linear_loss(problem: Problem, variances: Array | np.ndarray) -> float:
     E[weight(t) (alpha b - beta a)^2 mean_i l_i/(alpha^2 l_i + beta^2)] at the quantiles of `spread`: y = (a - b alpha/beta) z
     + const given x, as in `irreducible`. No Gaussian data can be predicted better, and all else by a network alone.
     """
-    return float(
-        jnp.mean(_linear(problem, jnp.asarray((np.arange(QUANTILES) + 0.5) / QUANTILES), jnp.asarray(variances)))
-    )
+    u = (np.arange(QUANTILES) + 0.5) / QUANTILES
+    return float(np.mean(_linear(problem, jnp.asarray(u), jnp.asarray(variances))))
 
 
 @jax.jit

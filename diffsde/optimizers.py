@@ -68,33 +68,8 @@ class Optimizer(abc.ABC):
 
     @final
     def check(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and field.name in RANGES:
-                inside, words = RANGES[field.name]
-                if not inside(value):
-                    raise ValueError(f"{field.name} is {value}; it must be {words}")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule is '{self.schedule}'; there are {', '.join(SCHEDULES)}")
         if self.decay is not None and self.schedule not in DECAYING:
             raise ValueError(f"decay is {self.decay}; schedule={self.schedule} has none, take wsd or leave it null")
-
-
-POSITIVE = (lambda value: value > 0, "positive")
-NOT_NEGATIVE = (lambda value: value >= 0, "0 or more")
-MEMORY = (lambda value: 0 <= value < 1, "in [0, 1)")
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    "lr": POSITIVE,
-    "warmup": NOT_NEGATIVE,
-    "decay": (lambda value: 0 < value <= 1, "in (0, 1]"),
-    "clip": POSITIVE,
-    "b1": MEMORY,
-    "b2": MEMORY,
-    "eps": POSITIVE,
-    "momentum": MEMORY,
-    "rms": POSITIVE,
-    "weight_decay": NOT_NEGATIVE,
-}
 
 
 def is_kernel(name: str) -> bool:

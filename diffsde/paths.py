@@ -120,10 +120,6 @@ class Cosine(GaussianPath):
 
     offset: float = 0.008
 
-    def check(self) -> None:
-        if self.offset < 0:
-            raise ValueError(f"offset is {self.offset}; it must be 0 or more")
-
     def alpha(self, t: Scalar) -> Scalar:
         rate = jnp.pi / 2 / (1 + self.offset)
         return jnp.sin(rate * t) / jnp.cos(self.offset * rate)
@@ -144,8 +140,8 @@ def _integrated_rate(rate_min: Scalar, rate_max: Scalar, t: Scalar) -> Scalar:
 
 
 def _check_rates(rate_min: float, rate_max: float) -> None:
-    if not 0 < rate_min <= rate_max:
-        raise ValueError(f"rate_min={rate_min} and rate_max={rate_max}; they must satisfy 0 < rate_min <= rate_max")
+    if not rate_min <= rate_max:
+        raise ValueError(f"rate_min={rate_min} and rate_max={rate_max}; they must satisfy rate_min <= rate_max")
 
 
 @choice
@@ -196,10 +192,8 @@ class SubVP(GaussianPath):
 
 
 def _check_noise_levels(noise_min: float, noise_max: float) -> None:
-    if not 0 < noise_min < noise_max:
-        raise ValueError(
-            f"noise_min={noise_min} and noise_max={noise_max}; they must satisfy 0 < noise_min < noise_max"
-        )
+    if not noise_min < noise_max:
+        raise ValueError(f"noise_min={noise_min} and noise_max={noise_max}; they must satisfy noise_min < noise_max")
 
 
 @choice
@@ -239,8 +233,6 @@ class EDM(GaussianPath):
 
     def check(self) -> None:
         _check_noise_levels(self.noise_min, self.noise_max)
-        if self.rho <= 0:
-            raise ValueError(f"rho is {self.rho}; it must be positive")
 
     def alpha(self, t: Scalar) -> Scalar:
         return jnp.ones_like(t)

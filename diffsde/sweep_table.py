@@ -19,11 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffsde.datasets import DATASETS, MixtureDataset
 from diffsde.errors import UserError
+from diffsde.knobs import is_number
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import folder, report
 from diffsde.runs.pictures import save_figure
 from diffsde.runs.quality import judged, off
-from diffsde.types import is_number
 
 # What a training loss is the mean of: two losses under other ones are no better or worse than one another.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")

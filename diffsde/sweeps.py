@@ -22,7 +22,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from diffsde import cli, sweep_table
+from diffsde import cli
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import folder
 
@@ -146,4 +146,6 @@ def unfinished(verb: str, words: list[str]) -> Path | None:
 
 def finish() -> list[str]:
     """Write sweep.csv and sweep.png of the sweep that ran: a line for each job that was refused."""
+    from diffsde import sweep_table  # here: with the pictures it is a second that other commands need not wait for
+
     return [line for where in _entered for line in sweep_table.summarise(where)]

@@ -55,8 +55,6 @@ class LogitNormal(TimeLaw):
     stratified: bool = True
 
     def check(self) -> None:
-        if self.std <= 0:
-            raise ValueError(f"std is {self.std}; it must be positive")
         if abs(self.mean) + 5.5 * self.std > 16:  # beyond, the sigmoid of a float32 normal rounds to 0 or 1
             raise ValueError(
                 f"mean={self.mean}, std={self.std} put t on 0 or 1 in float32; keep |mean| + 5.5 std <= 16"
@@ -77,10 +75,6 @@ class LogNormal(TimeLaw):
     mean: float = -0.507
     std: float = 1.2
     stratified: bool = True
-
-    def check(self) -> None:
-        if self.std <= 0:
-            raise ValueError(f"std is {self.std}; it must be positive")
 
     def quantile(self, u: Scalar, path: GaussianPath, moments: Moments) -> Scalar:
         level = self.mean + self.std * jax.scipy.stats.norm.ppf(u)

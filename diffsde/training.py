@@ -56,6 +56,7 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
+@jax.jit
 def start(run: Run, params: Any) -> TrainState:
     """The state before the first step; the EMA begins at the initial parameters, which its warm-up forgets."""
     opt_state = run.optimizer.transform(run.steps).init(params)

@@ -98,20 +98,3 @@ def _is_leaf(hint: Any) -> bool:
     if type(None) in members:
         return any(_is_leaf(member) for member in members if member is not type(None))
     return isinstance(hint, type) and hint not in (int, str, bool, tuple, list)
-
-
-def positive(config: Any, *names: str) -> None:
-    """Raise ValueError for the first of these fields that is given and below 1."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; it must be 1 or more")
-
-
-def is_number(word: str) -> bool:
-    """Whether a word of a file or of the command line is a number."""
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

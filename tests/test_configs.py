@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from diffsde.build import GROUPS, read
+from diffsde.build import GROUPS, read, table
 from diffsde.errors import UserError
 from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
 from diffsde.runs.explain import ExplainConfig
@@ -15,7 +15,7 @@ from diffsde.runs.sample_setup import SampleConfig
 from diffsde.runs.train_setup import TrainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-TABLES = {group: (kind, table) for kind, (group, table) in GROUPS.items()}
+TABLES = {group: (kind, table(kind)) for kind, group in GROUPS.items()}
 CHOICES = [(group, path.stem) for group in TABLES for path in sorted((CONFIGS / group).glob("*.yaml"))]
 
 

@@ -75,7 +75,7 @@ def test_every_text_of_every_verb_is_known_as_one() -> None:
     """Against the types in the code: of each field that holds text the spelling knows that it may be text."""
     import typing
 
-    from diffsde.build import GROUPS
+    from diffsde.build import GROUPS, table
     from diffsde.runs.evaluate import EvaluateConfig
     from diffsde.runs.sample_setup import SampleConfig
     from diffsde.runs.train_setup import TrainConfig
@@ -93,9 +93,9 @@ def test_every_text_of_every_verb_is_known_as_one() -> None:
         keys = spelling._kinds((config_folder() / f"{verb}.yaml").read_text()).keys()
         apart = {"truth"} if verb == "evaluate" else set()
         assert set().union(*(texts(cls, "") for cls in classes)) - apart <= keys
-        for group, table in GROUPS.values():
+        for kind, group in GROUPS.items():
             if any(key.startswith(f"{group}.") for key in known):
-                assert set().union(*(texts(cls, f"{group}.") for cls in table.values())) <= known.keys()
+                assert set().union(*(texts(cls, f"{group}.") for cls in table(kind).values())) <= known.keys()
 
 
 def test_the_published_path_as_it_is_typed(here: Path) -> None:

@@ -33,7 +33,8 @@ from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, 
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
-from diffsde.types import Key, Moments, choice, is_number
+from diffsde.knobs import is_number
+from diffsde.types import Key, Moments, choice
 
 HELD_BYTES = 1 << 27  # of a file that is streamed, at most, for it to be read whole
 
@@ -79,8 +80,6 @@ class ArrayFile(FiniteDataset):
             raise ValueError("mean and std go together, a number for each coordinate, e.g. mean=[5,0] std=[1,0.1]")
         if self.mean is not None and not self.standardise:
             raise ValueError("standardise=false takes nothing off and divides by nothing; leave out mean and std")
-        if self.std is not None and min(self.std, default=0) < 0:
-            raise ValueError(f"std is {list(self.std)}; it must be positive, or 0 where a coordinate is constant")
         if is_number(self.test) and not 0 < float(self.test) < 1:
             raise ValueError(f"test is {self.test}; it must be a file, or the share of the rows, between 0 and 1")
 

@@ -18,7 +18,8 @@ from diffsde.datasets.image_files import decode, look
 from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.streaming import gather, part
 from diffsde.errors import UserError
-from diffsde.types import choice, is_number
+from diffsde.knobs import is_number
+from diffsde.types import choice
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 SHOWN = 5  # kinds of files that are left out
@@ -48,8 +49,6 @@ class ImageFolder(FiniteDataset):
     def check(self) -> None:
         if not self.folder:
             raise ValueError("folder is not given; say dataset.folder=my_images")
-        if self.size is not None and self.size < 1:
-            raise ValueError(f"size is {self.size}; it must be 1 or more")
         if is_number(self.test) and not 0 < float(self.test) < 1:
             raise ValueError(f"test is {self.test}; it must be a folder, or the share of the images, between 0 and 1")
 

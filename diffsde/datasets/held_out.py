@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffsde.errors import UserError
-from diffsde.types import is_number
+from diffsde.knobs import is_number
 
 
 def split(test: str, count: int, what: str = "rows") -> tuple[Any, np.ndarray]:

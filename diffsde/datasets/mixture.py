@@ -12,8 +12,9 @@ from diffsde.types import choice
 
 def _ring(components: int, radius: float, std: float) -> Mixture:
     angles = 2 * np.pi * np.arange(components) / components
-    means = radius * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=-1)
-    return Mixture(means, jnp.full((components, 1), std**2), jnp.full(components, 1 / components))
+    means = radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    equal = np.full((components, 1), std**2), np.full(components, 1 / components)
+    return Mixture(*(jnp.asarray(each, float) for each in (means, *equal)))
 
 
 @choice
@@ -24,12 +25,6 @@ class Ring(MixtureDataset):
     radius: float = 10.0
     std: float = 1.0
     conditional: bool = False
-
-    def check(self) -> None:
-        if self.components < 1:
-            raise ValueError(f"components is {self.components}; it must be 1 or more")
-        if self.std <= 0 or self.radius < 0:
-            raise ValueError(f"std={self.std}, radius={self.radius}; std must be positive and radius 0 or more")
 
     def mixture(self) -> Mixture:
         return _ring(self.components, self.radius, self.std)
@@ -42,10 +37,6 @@ class EightGaussians(MixtureDataset):
     radius: float = 5.0
     std: float = 0.1**0.25
     conditional: bool = False
-
-    def check(self) -> None:
-        if self.std <= 0 or self.radius < 0:
-            raise ValueError(f"std={self.std}, radius={self.radius}; std must be positive and radius 0 or more")
 
     def mixture(self) -> Mixture:
         return _ring(8, self.radius, self.std)

@@ -9,11 +9,6 @@ from diffsde.datasets.dataset import Dataset
 from diffsde.types import Array, Key, choice
 
 
-def _check_noise(noise: float) -> None:
-    if noise < 0:
-        raise ValueError(f"noise is {noise}; it must be 0 or more")
-
-
 @choice
 class Moons(Dataset):
     """moons as scikit-learn's make_moons: (cos a, sin a) and (1 - cos a, 1/2 - sin a), a uniform on [0, pi], plus noise.
@@ -22,9 +17,6 @@ class Moons(Dataset):
     """
 
     noise: float = 0.05
-
-    def check(self) -> None:
-        _check_noise(self.noise)
 
     def least_variance(self) -> float:
         return self.noise**2
@@ -47,9 +39,6 @@ class SCurve(Dataset):
 
     noise: float = 0.05
 
-    def check(self) -> None:
-        _check_noise(self.noise)
-
     def least_variance(self) -> float:
         return self.noise**2
 
@@ -68,10 +57,6 @@ class Checkerboard(Dataset):
     """checkerboard as FFJORD's toy data (1810.01367): the eight dark unit squares of a 4 x 4 board, times `scale` = 2."""
 
     scale: float = 2.0
-
-    def check(self) -> None:
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}; it must be positive")
 
     def least_variance(self) -> float:
         return self.scale**2 / 12  # of a uniform square

@@ -172,11 +172,6 @@ class Posterior(abc.ABC):
         """The field of p(z | y)."""
 
 
-def check_begin(begin: float) -> None:
-    if not 0 < begin < 1:
-        raise ValueError(f"begin is {begin}; it must be between 0 and 1, e.g. 0.001")
-
-
 @choice
 class MMPS(Posterior):
     """mmps: moment-matching posterior sampling: p(y | x_t) with the covariance of z given x_t, by Tweedie's formula.
@@ -187,11 +182,6 @@ class MMPS(Posterior):
 
     iterations: int = 5
     begin: float = 0.001
-
-    def check(self) -> None:
-        check_begin(self.begin)
-        if self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}; it must be 1 or more")
 
     def field(self, prior: Field, operator: Operator, noise_std: float, y: Array) -> PosteriorField:
         return MomentMatching(prior, operator, noise_std, y, self.begin, self.iterations)
@@ -207,11 +197,6 @@ class DPS(Posterior):
 
     scale: float = 1.0
     begin: float = 0.001
-
-    def check(self) -> None:
-        check_begin(self.begin)
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}; it must be positive")
 
     def field(self, prior: Field, operator: Operator, noise_std: float, y: Array) -> PosteriorField:
         return PointEstimate(prior, operator, noise_std, y, self.begin, self.scale)

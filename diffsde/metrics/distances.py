@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 MOST = 512  # points a side: the exact assignment costs n^3
 
@@ -14,6 +12,9 @@ def w2(x: np.ndarray, y: np.ndarray) -> float:
 
     scipy's linear_sum_assignment, because it equals dedicated optimal-transport libraries here and jax brings it.
     """
+    from scipy.optimize import linear_sum_assignment  # here: half a second that other commands need not wait for
+    from scipy.spatial.distance import cdist
+
     n = min(len(x), len(y), MOST)
     costs = cdist(x[:n].reshape(n, -1), y[:n].reshape(n, -1), "sqeuclidean")
     return float(np.sqrt(costs[linear_sum_assignment(costs)].mean()))

@@ -1,36 +1,39 @@
-"""Networks, split once into a static graph and a pytree of parameters; the only files that import flax."""
+"""Networks, split once into a static graph and a pytree of parameters; the only files that import flax.
+
+The choices themselves come from `table` when they are first asked for: an exact field has no need of flax, whose import takes
+as long as that of jax.
+"""
 
 from __future__ import annotations
 
+import importlib
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-from flax import nnx
 
-from diffsde.nets.auto import Auto, settle
-from diffsde.nets.classifier import Classifier
-from diffsde.nets.dit import DiT
-from diffsde.nets.mixer import Mixer
-from diffsde.nets.mlp import MLP
 from diffsde.nets.net import Net
-from diffsde.nets.unet import UNet
 from diffsde.types import Array, Key, Scalar
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from diffsde.nets.table import MLP, NETS, Auto, Classifier, DiT, Mixer, UNet, settle
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
-
-
-NETS: dict[str, type[Net]] = {"auto": Auto, "mlp": MLP, "mixer": Mixer, "dit": DiT, "unet": UNet}
 
 __all__ = [
     "MLP",
     "NETS",
     "Auto",
     "Classifier",
+    "DiT",
     "Graph",
+    "Mixer",
     "Net",
     "Params",
+    "UNet",
     "apply",
     "count",
     "initialise",
@@ -39,8 +42,17 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> Any:
+    table = importlib.import_module("diffsde.nets.table")
+    if name not in table.__all__:
+        raise AttributeError(f"module 'diffsde.nets' has no attribute '{name}'")
+    return getattr(table, name)
+
+
 def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0) -> tuple[Graph, Any]:
     """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
+    from flax import nnx
+
     graphs: list[Graph] = []
 
     def split(key: Key) -> Any:
@@ -55,6 +67,8 @@ def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classe
 @partial(jax.jit, static_argnames=("net", "shape", "classes"))
 def initialise(net: Net, shape: tuple[int, ...], key: Key, classes: int = 0) -> Any:
     """Fresh float32 parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
+    from flax import nnx
+
     return _named(nnx.state(net.make(shape, nnx.Rngs(key), "float32", classes), nnx.Param))
 
 
@@ -63,6 +77,8 @@ def apply(graph: Graph, params: Any, x: Array, t: Scalar, label: Scalar | None =
 
     label (): 0..classes, where `classes` is "no label", and so is None; a network made for 0 classes reads none.
     """
+    from flax import nnx
+
     state = nnx.traversals.unflatten_mapping({_path(name): value for name, value in params.items()})
     return nnx.merge(graph, state)(x, t, label)
 
@@ -74,6 +90,8 @@ def count(params: Any) -> int:
 
 def _named(params: nnx.State) -> Params:
     """Parameters by name ("layers/0/kernel"): a flat dict with string keys, the same before and after a checkpoint."""
+    from flax import nnx
+
     return {
         "/".join(map(str, path)): value
         for path, value in nnx.traversals.flatten_mapping(nnx.to_pure_dict(params)).items()

@@ -6,9 +6,9 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import attend, check_frequencies, dense
+from diffsde.nets.layers import attend, dense
 from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
-from diffsde.types import Array, choice, positive
+from diffsde.types import Array, choice
 
 POSITIONS = {
     "waves": "fixed sines and cosines of row and column (2212.09748)",
@@ -36,15 +36,11 @@ class DiT:
     time_frequencies: int = 16
 
     def check(self) -> None:
-        positive(self, "patch", "width", "depth", "heads", "expand")
         check_overlap(self.patch, self.overlap)
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide width={self.width}")
-        if self.positions not in POSITIONS:
-            raise ValueError(f"positions is '{self.positions}'; there are {', '.join(POSITIONS)}")
         if self.positions == "waves" and self.width % 4:
             raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
-        check_frequencies(self.time_frequencies)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         tiles = tiling(image("dit", shape), self.patch, self.overlap)

@@ -119,12 +119,6 @@ class Conditioned(nnx.Module):
         return silu(c)
 
 
-def check_frequencies(count: int) -> None:
-    """Raise ValueError for a number of time_frequencies that there is not."""
-    if count < 0:
-        raise ValueError(f"time_frequencies is {count}; it must be 0 (t itself) or more")
-
-
 def time_features(t: Scalar, frequencies: int, dtype: Any) -> Array:
     """cos(pi k t), sin(pi k t) for k = 1..frequencies, (2 frequencies,); (t,) itself for 0."""
     time = jnp.asarray(t, dtype)[None]

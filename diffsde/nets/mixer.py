@@ -6,9 +6,9 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import check_frequencies, dense, gelu
+from diffsde.nets.layers import dense, gelu
 from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
-from diffsde.types import Array, choice, positive
+from diffsde.types import Array, choice
 
 
 @choice
@@ -29,9 +29,7 @@ class Mixer:
     time_frequencies: int = 16
 
     def check(self) -> None:
-        positive(self, "patch", "width", "depth", "mix", "expand")
         check_overlap(self.patch, self.overlap)
-        check_frequencies(self.time_frequencies)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         tiles = tiling(image("mixer", shape), self.patch, self.overlap)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from flax import nnx
+if TYPE_CHECKING:
+    from flax import nnx
 
 
 class Net(Protocol):

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffsde.errors import UserError
-from diffsde.nets.layers import Conditioned, attend, check_frequencies, dense, normalise, silu, zeros
+from diffsde.nets.layers import Conditioned, attend, dense, normalise, silu, zeros
 from diffsde.nets.patches import image
-from diffsde.types import Array, Scalar, choice, positive
+from diffsde.types import Array, Scalar, choice
 
 GROUPS = 8  # of channels with a common mean and variance; fewer where that leaves less than 4 to a group
 
@@ -30,12 +30,10 @@ class UNet:
     time_frequencies: int = 16
 
     def check(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"channels is {list(self.channels)}; give one positive number a level, e.g. [32,64,64]")
-        positive(self, "depth", "heads")
+        if not self.channels:
+            raise ValueError("channels is []; give one number per level, e.g. [32,64,64]")
         if self.channels[-1] % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide the last level's {self.channels[-1]} channels")
-        check_frequencies(self.time_frequencies)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         height, width, _ = size = image("unet", shape)

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
+from diffsde.knobs import is_number
 from diffsde.plots.style import DATA, GREY, INK, NOISE, new_figure
-from diffsde.types import is_number
 
 LEGEND = 12  # series, at most, that a legend names
 WIDE = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic

@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import as_config, read, valid_last
+from diffsde.build import as_config, read
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
-from diffsde.runs import report
+from diffsde.runs import report, runtime
 from diffsde.runs.starting import settle_grid, stds_of
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
 from diffsde.time_laws import TimeLaw
-from diffsde.types import Kind, positive
+from diffsde.types import Array, Kind
 
+COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROWS: dict[Kind, str] = {
     "velocity": "y = dalpha z + dbeta eps",
@@ -53,21 +53,21 @@ class ExplainConfig:
     precondition: bool
 
     def check(self) -> None:
-        positive(self, "steps")
-        valid_last(self.last)
         takes_sigma(self.sampler, self.sigma)
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
     """Print the reasoning; nothing is run and nothing is written."""
+    runtime.keep_programs(True, None)
     chosen = read(ExplainConfig, config)
     alpha, beta = written(chosen.path)
     report.say(f"path={config['path']['name']}")
     say_about(chosen.path)
     report.say(f"  x_t = ({alpha}) z + ({beta}) eps\n")
-    for line in table(chosen):
+    columns = along(chosen)
+    for line in table(columns):
         report.say(f"  {line}")
-    for line in ends(chosen.path):
+    for line in ends(columns):
         report.say(f"  {line}")
 
     report.say(f"\nobjective={config['objective']['name']} time={config['time']['name']}")
@@ -100,39 +100,55 @@ def say_about(choice: Any) -> None:
         report.say(f"  {line}")
 
 
-def table(chosen: ExplainConfig) -> list[str]:
-    """alpha, beta, their derivatives, log(alpha/beta) and sigma_t along t."""
-    at = jnp.array(SHOWN)
-    c = jax.vmap(lambda t: coefficients(chosen.path, t))(at)
-    columns: dict[str, Any] = {"t": at, "alpha": c.alpha, "beta": c.beta, "dalpha": c.dalpha, "dbeta": c.dbeta}
-    columns["log(alpha/beta)"] = jax.vmap(lambda t: log_snr(chosen.path, t))(at)
-    if diffusion := getattr(chosen.sampler, "diffusion", None):
-        columns["sigma_t"] = jax.vmap(lambda t: diffusion.sigma(t, coefficients(chosen.path, t)))(at)
+def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
+    """alpha, beta, their derivatives, log(alpha/beta) and, of an SDE sampler, sigma_t at SHOWN, by one program."""
+    diffusion = getattr(chosen.sampler, "diffusion", None)
+    found = _along(chosen.path, diffusion, np.asarray(SHOWN))
+    return {name: np.asarray(column) for name, column in zip(COLUMNS, found, strict=True) if column is not None}
+
+
+@jax.jit
+def _along(path: GaussianPath, diffusion: Any, times: Array) -> tuple[Any, ...]:
+    def at(t: Array) -> tuple[Any, ...]:
+        c = coefficients(path, t)
+        sigma = None if diffusion is None else diffusion.sigma(t, c)
+        return (
+            t,
+            *jax.tree.map(lambda value: value + 0 * t, (c.alpha, c.beta, c.dalpha, c.dbeta)),
+            log_snr(path, t),
+            sigma,
+        )
+
+    return jax.vmap(at)(times)
+
+
+def table(columns: dict[str, np.ndarray]) -> list[str]:
+    """The columns as lines."""
     cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
     return [
         "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
     ]
 
 
-def ends(path: GaussianPath) -> list[str]:
+def ends(columns: dict[str, np.ndarray]) -> list[str]:
     """What the limits at both ends mean for what can be known there."""
-    begin, end = (coefficients(path, t) for t in (0.0, 1.0))
+    alpha, beta, dbeta = (columns[name] for name in ("alpha", "beta", "dbeta"))
     found = []
-    if float(begin.alpha) == 0:
+    if alpha[0] == 0:
         found.append("at t=0, alpha = 0: x_t is all noise, and a prediction of noise or score says nothing of the data")
     else:
-        signal = float(begin.alpha / begin.beta)
+        signal = float(alpha[0] / beta[0])
         found.append(
             f"at t=0, alpha/beta = {signal:.3g}, not 0: the prior N(0, beta^2) leaves out that much of the data"
         )
-    if float(end.beta) == 0:
+    if beta[-1] == 0:
         found.append(
             "at t=1, beta = 0: x_t is data, a prediction of data says nothing of the noise, the score of a network"
         )
         found.append("is -noise/beta there, 0/0, and the score of data on a thin set is infinite")
     else:
-        found.append(f"at t=1, beta = {float(end.beta):.3g}, not 0: samples keep noise of that std")
-    if not math.isfinite(float(end.dbeta)):
+        found.append(f"at t=1, beta = {beta[-1]:.3g}, not 0: samples keep noise of that std")
+    if not math.isfinite(dbeta[-1]):
         found.append("at t=1, dbeta is infinite, beta dbeta is not: the velocity of a network is infinite there")
     return found
 

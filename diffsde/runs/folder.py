@@ -10,15 +10,16 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
+from diffsde.knobs import is_number
 from diffsde.runs import processes, report
-from diffsde.types import is_number
+
+if TYPE_CHECKING:
+    from diffsde.datasets.scaling import Scaling
 
 FORMAT = 4  # of a run folder
 # Of a figure, what other commands count with.
@@ -245,6 +246,8 @@ def write_config(
     """config.json, with the kind of device; of a training, the scaling of its data, and net, the one that net=auto stood for,
     as a config.
     """
+    import jax
+
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
     content["directory"] = str(Path.cwd())  # which the names of files in it are relative to
     if scaling is not None:
@@ -262,6 +265,8 @@ def read_scaling(folder: Path) -> Scaling | None:
     kept = _read(folder).get("scaling")
     if kept is None:
         return None
+    from diffsde.datasets.scaling import Scaling
+
     try:
         found = Scaling(*(np.array(kept[name], np.float64) for name in Scaling._fields))
     except (TypeError, KeyError, ValueError):

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 
 from diffsde.errors import UserError
@@ -51,6 +50,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
 
 def _initialize(**options: object) -> None:
     global _rank
+    import jax
+
     try:
         jax.distributed.initialize(initialization_timeout=WAIT, **options)  # type: ignore[arg-type]
     except (RuntimeError, ValueError, KeyError) as error:
@@ -67,12 +68,20 @@ def leads() -> bool:
 
 def several() -> bool:
     """Whether the run has more than one process."""
-    return bool(_joined) and _joined[0][0] is not None and jax.process_count() > 1
+    if not _joined or _joined[0][0] is None:
+        return False
+    import jax
+
+    return jax.process_count() > 1
 
 
 def in_turn(tree: T) -> T:
     """The same, once it is there: of several processes, two programs on CPU that run at once would mix up messages."""
-    return jax.block_until_ready(tree) if several() else tree
+    if not several():
+        return tree
+    import jax
+
+    return jax.block_until_ready(tree)
 
 
 def agree(*values: int) -> tuple[int, ...]:
@@ -88,6 +97,7 @@ def gathered(tree: T) -> T:
     """The arrays that are spread over several processes, whole and on each of them; the others as they are."""
     if not several():
         return tree
+    import jax
     from jax.experimental import multihost_utils
 
     def whole(leaf: Any) -> Any:

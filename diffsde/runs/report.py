@@ -10,17 +10,14 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from diffsde import terminal
-from diffsde.datasets import Examples, FiniteDataset
-from diffsde.datasets.scaling import Scaling
 from diffsde.runs import processes
+
+if TYPE_CHECKING:
+    from diffsde.datasets import Examples, FiniteDataset
+    from diffsde.datasets.scaling import Scaling
 
 LINES = 10  # progress lines off a terminal
 SHOWN = 6  # coordinates whose scaling is said
@@ -77,7 +74,12 @@ def on_terminal() -> bool:
 
 def working(what: str) -> AbstractContextManager[Any]:
     """On a terminal a line that moves, while something works that has no steps to count."""
-    return Console().status(Text(what)) if on_terminal() else nullcontext()
+    if not on_terminal():
+        return nullcontext()
+    from rich.console import Console
+    from rich.text import Text
+
+    return Console().status(Text(what))
 
 
 class Steps:
@@ -88,9 +90,7 @@ class Steps:
     def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps") -> None:
         self.total, self.verb, self.first, self.unit = total, verb, first, unit
         self.begin, self.done, self.printed = time.perf_counter(), first, first
-        note = TextColumn("{task.fields[note]}", markup=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), note)
-        self.bar = Progress(*columns, TimeRemainingColumn(), transient=True) if on_terminal() else None
+        self.bar = bar() if on_terminal() else None
 
     def __enter__(self) -> Steps:
         if self.bar:
@@ -115,9 +115,22 @@ class Steps:
             say(f"{self.verb} {done}/{self.total}  {note}  {left:.0f} s left")
 
 
+def bar() -> Any:
+    """A bar of rich's that counts steps, with a note beside it and the time that is left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    note = TextColumn("{task.fields[note]}", markup=False)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), note)
+    return Progress(*columns, TimeRemainingColumn(), transient=True)
+
+
 def table(title: str, rows: list[tuple[str, str]]) -> None:
     """A short two-column table."""
     if on_terminal():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         # as Text: in a string rich would take the [a] of a path for markup, and :a: for a picture
         grid = Table(title=Text(title, "table.title"), show_header=False, title_justify="left")
         grid.add_column(no_wrap=True)

@@ -17,7 +17,6 @@ from jax.sharding import Mesh
 from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.runs import processes
-from diffsde.types import positive
 
 PRECISIONS = {
     "float32": "everything in float32",
@@ -40,11 +39,6 @@ class Machine:
     process: int | None
     cache: bool
     cache_dir: str | None
-
-    def check(self) -> None:
-        positive(self, "threads", "devices", "processes")
-        if self.precision is not None and self.precision not in PRECISIONS:
-            raise ValueError(f"precision is '{self.precision}'; there are {', '.join(PRECISIONS)}")
 
 
 def begin(config: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import empirical, ensembles
-from diffsde.build import valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
@@ -20,10 +19,8 @@ from diffsde.inverse import Measurement, Posterior
 from diffsde.paths import GaussianPath
 from diffsde.rails import takes_sigma
 from diffsde.runs import folder, report
-from diffsde.runs.train_setup import named
-from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler
-from diffsde.types import Array, positive
+from diffsde.types import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +63,6 @@ class SampleConfig:
     posterior: Posterior | None = None
 
     def check(self) -> None:
-        positive(self, "n", "steps", "measurements", "save_every", "keep")
-        valid_seed(self.seed)
-        valid_last(self.last)
-        if self.sigma is not None and self.sigma < 0:
-            raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
         takes_sigma(self.sampler, self.sigma)
         self._check_guidance()
         if self.coupled and not self.sampler.coupled:
@@ -100,7 +92,7 @@ class SampleConfig:
         if self.labels == ():
             raise ValueError("labels is empty; give a list, e.g. labels=[0,1,2], or all")
         interval = self.guidance_interval
-        if len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+        if len(interval) != 2 or not interval[0] <= interval[1]:
             raise ValueError(f"guidance_interval is {list(interval)}; it must be [t0,t1] with 0 <= t0 <= t1 <= 1")
         if self.guidance is None:
             if self.guide is not None:
@@ -145,6 +137,8 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         if not field.classes:
             raise UserError("guidance needs a conditional field" + unlabelled(chosen))
         return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
+    from diffsde.runs.trained import restore_guide
+
     guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision, chosen.labels is not None)
     shape = guide.moments.mean.shape
     if shape != field.shape:
@@ -180,6 +174,9 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         assert isinstance(chosen.dataset, MixtureDataset)
         mixture = chosen.dataset.mixture()
         return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
+    from diffsde.runs.train_setup import named  # with these two flax and optax are imported
+    from diffsde.runs.trained import restore
+
     where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
     if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:

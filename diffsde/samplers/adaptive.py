@@ -42,12 +42,6 @@ class Adaptive(Sampler):
     rtol: float = 1e-4
     atol: float = 1e-4
 
-    def check(self) -> None:
-        if self.pair not in PAIRS:
-            raise ValueError(f"pair is '{self.pair}'; there are {', '.join(PAIRS)}")
-        if self.rtol < 0 or self.atol <= 0:
-            raise ValueError(f"rtol={self.rtol}, atol={self.atol}; rtol must be 0 or more and atol positive")
-
     def start(self, x: Array) -> Stretch:
         return Stretch(x, jnp.zeros((), jnp.int32))
 

@@ -43,12 +43,8 @@ class PredictorCorrector(Sampler):
     norm: str = "dimension"
 
     def check(self) -> None:
-        if self.corrections < 1 or self.snr <= 0:
-            raise ValueError(f"corrections={self.corrections}, snr={self.snr}; both must be positive")
         if type(self.predictor).start is not Sampler.start:
             raise ValueError("the predictor must be a method without memory, e.g. reverse_diffusion, em or heun")
-        if self.norm not in NORMS:
-            raise ValueError(f"norm is '{self.norm}'; there are {', '.join(NORMS)}")
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]  # of the predictor and the corrections together
@@ -84,10 +80,6 @@ class AnnealedLangevin(Sampler):
     corrections: int = 10
     step_size: float = 0.1
 
-    def check(self) -> None:
-        if self.corrections < 1 or self.step_size <= 0:
-            raise ValueError(f"corrections={self.corrections}, step_size={self.step_size}; both must be positive")
-
     @property
     def evaluations(self) -> int:  # type: ignore[override]
         return self.corrections
@@ -114,10 +106,6 @@ class Langevin(Sampler):
 
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
     freeze: float = 0.9
-
-    def check(self) -> None:
-        if not 0 < self.freeze < 1:
-            raise ValueError(f"freeze is {self.freeze}; it must lie between 0 and 1")
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         at = jnp.minimum(t, self.freeze)

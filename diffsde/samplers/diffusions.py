@@ -21,10 +21,6 @@ class Diffusion(abc.ABC):
 
     scale: float
 
-    def check(self) -> None:
-        if not self.scale >= 0:
-            raise ValueError(f"scale (sigma) is {self.scale}; it must be 0 or more")
-
     @abc.abstractmethod
     def sigma(self, t: Scalar, c: Coefficients) -> Scalar: ...
 
@@ -95,7 +91,6 @@ class ExpressionDiffusion(Diffusion):
     sigma_t: str = "beta"
 
     def check(self) -> None:
-        Diffusion.check(self)
         half = jnp.asarray(0.5)
         self.sigma(half, Coefficients(half, half, half, half, half))
 

@@ -33,10 +33,6 @@ class EDMHeun(Sampler):
     s_max: float = 1e9
     s_noise: float = 1.0
 
-    def check(self) -> None:
-        if not 0 <= self.churn <= 2**0.5 - 1:
-            raise ValueError(f"churn is {self.churn}; it must be between 0 and sqrt(2) - 1 = 0.4142")
-
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
         nu, nu_end = c.beta / c.alpha, end.beta / end.alpha

@@ -1,0 +1,194 @@
+"""The kind and the range of every number and word of the configs: what can be refused before anything heavy is imported.
+
+`build.read` and the command line hold a value against the same entry of KNOBS, so that a range stands once; what is between
+two knobs (start below end) stays with the choice that has both, in its `check`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from diffsde.errors import UserError
+
+
+class Number(NamedTuple):
+    """A number, or each of a list of them: from `low` to `high`, the ends themselves included where `closed` says so."""
+
+    whole: bool = False
+    low: float = -math.inf
+    high: float = math.inf
+    closed: tuple[bool, bool] = (True, True)
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        wanted = "a whole number" if self.whole else "a number"
+        number = as_number(value)
+        if number is None or not math.isfinite(number):
+            return f"it must be {wanted}"
+        if self.whole and number != int(number):
+            return f"it must be {wanted}"
+        above = self.low <= number if self.closed[0] else self.low < number
+        below = number <= self.high if self.closed[1] else number < self.high
+        return None if above and below else f"it must be {self.range()}"
+
+    def range(self) -> str:
+        """The range in words."""
+        if self.high == math.inf:
+            return f"{self.low:g} or more" if self.closed[0] else "positive" if self.low == 0 else f"above {self.low:g}"
+        left, right = "[" if self.closed[0] else "(", "]" if self.closed[1] else ")"
+        high = "2^31" if self.high == 2**31 else f"{self.high:.5g}"
+        return f"in {left}{self.low:g}, {high}{right}"
+
+
+class Word(NamedTuple):
+    """One of some words."""
+
+    choices: tuple[str, ...]
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        if isinstance(value, dict) or str(value) in self.choices:
+            return None
+        return f"there are {', '.join(self.choices)}"
+
+
+class Switch(NamedTuple):
+    """true or false."""
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        return None if isinstance(value, bool) else "it must be true or false"
+
+
+Knob = Number | Word | Switch
+
+ANY = Number()
+COUNT = Number(whole=True, low=1)
+NATURAL = Number(whole=True, low=0)
+POSITIVE = Number(low=0, closed=(False, True))
+NOT_NEGATIVE = Number(low=0)
+UNIT = Number(low=0, high=1)
+INSIDE = Number(low=0, high=1, closed=(False, False))
+MEMORY = Number(low=0, high=1, closed=(True, False))
+SWITCH = Switch()
+
+# By the knob's name; where one name means several things, by the group's, or the choice's, and its own.
+KNOBS: dict[str, Knob] = {
+    # what is computed
+    **dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"), COUNT),
+    **dict.fromkeys(("n", "measurements", "save_every", "n_test", "solver_steps", "dequantisations"), COUNT),
+    "seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
+    "lr": POSITIVE,
+    **dict.fromkeys(("ema", "label_dropout"), MEMORY),
+    "sigma": NOT_NEGATIVE,
+    "guidance": ANY,
+    "guidance_interval": UNIT,
+    "tolerance": POSITIVE,
+    "last": Word(("auto", "step", "mean", "denoise")),
+    "metric": Word(("loss", "cross_entropy_gap", "mode_weight_kl", "w2")),
+    "solver": Word(("euler", "midpoint", "heun", "rk4", "adaptive")),
+    "solver_grid": Word(("uniform", "quadratic", "cosine")),
+    "probe": Word(("auto", "exact", "rademacher", "gaussian")),
+    **dict.fromkeys(("precondition", "best", "resume", "plots", "coupled"), SWITCH),
+    # how it is computed
+    **dict.fromkeys(("threads", "devices", "processes"), COUNT),
+    "process": NATURAL,
+    "precision": Word(("float32", "bfloat16", "float64")),
+    **dict.fromkeys(("cache", "shard"), SWITCH),
+    # data
+    **dict.fromkeys(("components", "size"), COUNT),
+    "radius": NOT_NEGATIVE,
+    "dataset.std": POSITIVE,
+    "dataset.noise": NOT_NEGATIVE,
+    "dataset.scale": POSITIVE,
+    "array.mean": ANY,
+    "array.std": NOT_NEGATIVE,
+    **dict.fromkeys(("flip", "dequantise", "conditional", "stream", "standardise"), SWITCH),
+    # paths, objectives and times
+    **dict.fromkeys(("rate_min", "rate_max", "noise_min", "noise_max", "rho"), POSITIVE),
+    "offset": NOT_NEGATIVE,
+    "weight": Word(("unit", "beta2", "balanced", "auto")),
+    "time.mean": ANY,
+    "time.std": POSITIVE,
+    "stratified": SWITCH,
+    # networks
+    **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
+    **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap"), NATURAL),
+    "activation": Word(("silu", "gelu", "relu", "selu", "tanh", "softplus")),
+    "positions": Word(("waves", "learned", "none")),
+    # optimizers
+    **dict.fromkeys(("warmup", "weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("clip", "eps"), POSITIVE),
+    **dict.fromkeys(("b1", "b2", "momentum", "rms"), MEMORY),
+    "decay": Number(low=0, high=1, closed=(False, True)),
+    "schedule": Word(("constant", "cosine", "wsd", "wsd_linear")),
+    # samplers, diffusions and grids
+    "diffusion.scale": NOT_NEGATIVE,
+    "churn": Number(low=0, high=2**0.5 - 1),
+    **dict.fromkeys(("s_min", "s_max", "s_noise"), NOT_NEGATIVE),
+    "corrections": COUNT,
+    **dict.fromkeys(("snr", "step_size"), POSITIVE),
+    "freeze": INSIDE,
+    "norm": Word(("sample", "dimension")),
+    "pair": Word(("bosh3", "tsit5", "dopri5", "dopri8")),
+    "rtol": NOT_NEGATIVE,
+    "atol": POSITIVE,
+    **dict.fromkeys(("start", "end", "times"), UNIT),
+    "shift": POSITIVE,
+    **dict.fromkeys(("low", "high"), ANY),
+    # inverse problems
+    "measurement.noise": POSITIVE,
+    "factor": Number(whole=True, low=2),
+    "hide": NATURAL,
+    "posterior.scale": POSITIVE,
+    "begin": INSIDE,
+    "iterations": COUNT,
+}
+
+
+def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
+    """The entry of KNOBS for a key of a choice of a group; None where there is none."""
+    for name in (f"{choice}.{key}", f"{group}.{key}", key):
+        if name in KNOBS:
+            return KNOBS[name]
+    return None
+
+
+def check(config: dict[str, Any], where: str = "") -> None:
+    """Hold every value of a config, and of the choices in it, against its knob. Raises UserError for the first that is none.
+
+    where: the key under which the config stands. None is left alone: whether a knob may be null, its dataclass knows.
+    """
+    for key, value in sorted(config.items(), key=lambda item: isinstance(item[1], dict)):  # the user's own words first
+        place = f"{where}.{key}" if where else key
+        if isinstance(value, dict):
+            check(value, place)
+        elif found := knob(key, where.rpartition(".")[2], str(config.get("name", ""))):
+            for said, each in entries(value):
+                if each is not None and (wanted := found.refusal(each)):
+                    raise UserError(f"{place}{said} is {each!r}; {wanted}")
+
+
+def entries(value: Any) -> Iterator[tuple[str, Any]]:
+    """A value, or those of a list with their places, [0] and so on."""
+    if isinstance(value, list | tuple):
+        yield from ((f"[{i}]", each) for i, each in enumerate(value))
+    else:
+        yield "", value
+
+
+def as_number(value: Any) -> float | None:
+    """A number, or a word that is one, as a float; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_number(word: str) -> bool:
+    """Whether a word of a file or of the command line is a number."""
+    return as_number(word) is not None
