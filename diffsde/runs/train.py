@@ -27,14 +27,12 @@ from diffsde.objectives import (
     Regression,
     has_finite_loss,
 )
-from diffsde.plots.loss import loss_curve
 from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
 from diffsde.runs.more_steps import initial_params, lengthen
-from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
 from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_setup import (
@@ -230,6 +228,9 @@ def final_loss(losses: list[float]) -> float:
 
 def finish(job: Job, state: TrainState, compiling: float, members: int) -> float:
     """Write the summary and the picture of a trained run, say what came out, and return its metric."""
+    from diffsde.plots.loss import loss_curve  # with these matplotlib is imported, once there is something to draw
+    from diffsde.runs.pictures import are_images, learned, save_figure
+
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
     objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()

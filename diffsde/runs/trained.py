@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde import checkpoints, nets
 from diffsde.build import choose, read
-from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
@@ -138,10 +138,9 @@ def which_step(run_folder: Path, which: str, knob: str) -> int | None:
 
 def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
     """One of the saved parameter averages, or the parameters themselves."""
-    if ema is None:
-        return member(state["ema"], 0)
-    if ema in config.decays:
-        return member(state["ema"], config.decays.index(ema))
+    if ema is None or ema in config.decays:
+        i = 0 if ema is None else config.decays.index(ema)
+        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), state["ema"])  # no program for each shape
     if ema == 0:
         return state["params"]
     kept = ", ".join(f"{decay:g}" for decay in config.decays)
