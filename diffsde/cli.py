@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffsde import __version__, help_text, knobs, memory, spelling, terminal
+from diffsde import __version__, completion, help_text, knobs, memory, spelling, terminal
 from diffsde.errors import Stopped, UserError, suggestion
 
 HYDRA_FLAGS = (
@@ -41,8 +41,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    if "COMP_LINE" in os.environ:  # Hydra's tab completion: it must see the line without the verb
-        return _complete(words)
+    if line := os.environ.get("COMP_LINE"):  # the shell asks, at the press of the tab key
+        print("\n".join(completion.candidates(config_folder(), VERBS, HYDRA_FLAGS, line)))
+        return 0
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text.overview(VERBS))
         return 0
@@ -51,6 +52,9 @@ def _main(words: list[str]) -> int:
         return 0
     verb, rest = words[0], words[1:]
     try:
+        if verb == "-sc":
+            print(completion.script(rest[0] if rest else ""))
+            return 0
         if verb not in VERBS:
             raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
         if "-h" in rest or "--help" in rest:
@@ -291,21 +295,3 @@ def remove_empty(folder: Path) -> None:
             return
         if place.name == "outputs":
             return
-
-
-def _complete(words: list[str]) -> int:
-    """Answer the shell: the verb itself, or Hydra's completion of what follows it."""
-    line = os.environ["COMP_LINE"]
-    typed = line.split()
-    if len(typed) < 2 or (len(typed) == 2 and not line.endswith(" ")):
-        start = typed[1] if len(typed) == 2 else ""
-        print("\n".join(verb for verb in VERBS if verb.startswith(start)))
-        return 0
-    verb = typed[1]
-    if verb not in VERBS:
-        return 0
-    stripped = line.replace(f" {verb}", "", 1)
-    os.environ["COMP_POINT"] = str(max(0, int(os.environ.get("COMP_POINT", len(line))) - (len(line) - len(stripped))))
-    os.environ["COMP_LINE"] = stripped
-    _run_hydra(verb, words or ["-sc", "query=bash"])
-    return 0

@@ -23,6 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from diffsde import cli
+from diffsde.composing import GridSweeper
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import folder
 
@@ -91,6 +92,9 @@ class BatchLauncher(Launcher):
         cli.prepared.update({str(out): outcome for out, outcome in zip(outs, outcomes, strict=True)})
 
 
+PLUGINS = (BatchLauncher, GridSweeper)
+
+
 class Ledger(Callback):
     """Notes a sweep's words when it begins, so that the same command finds it, and where it writes, for its table."""
 
@@ -108,7 +112,7 @@ class Ledger(Callback):
 
 
 def register() -> None:
-    """Make the launcher known to Hydra, under the one package that it takes plugins from."""
+    """Make launcher and sweeper known to Hydra, under the one package that it takes plugins from."""
     if MODULE not in sys.modules:
         package, _, name = MODULE.partition(".")
         if importlib.util.find_spec(package) is None:  # there where another launcher is installed
@@ -116,10 +120,12 @@ def register() -> None:
             sys.modules[package].__path__ = []
         module = ModuleType(MODULE)
         setattr(importlib.import_module(package), name, module)
-        module.BatchLauncher = BatchLauncher  # type: ignore[attr-defined]
+        for plugin in PLUGINS:
+            setattr(module, plugin.__name__, plugin)
+            plugin.__module__ = MODULE
         sys.modules[MODULE] = module
-        BatchLauncher.__module__ = MODULE
-    Plugins.instance().register(BatchLauncher)
+    for plugin in PLUGINS:
+        Plugins.instance().register(plugin)
 
 
 def leave(begun: bool) -> None:

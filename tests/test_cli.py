@@ -1,6 +1,7 @@
 """The command line as a user types it: what it refuses, in one line with exit status 2 and nothing left behind."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -274,18 +275,63 @@ def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str
             assert path.read_text().startswith(f"# diffsde {verb} experiment={path.stem}")
 
 
-def test_tab_completion_knows_verbs_and_groups(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    env = {"COMP_LINE": "diffsde tr", "COMP_POINT": "10"}
-    words = [sys.executable, "-m", "diffsde"]
-    import os
+def completed(line: str) -> list[str]:
+    """What bash offers where the line ends, by the script that diffsde gives it."""
+    words = line.split() + ([""] if line.endswith(" ") else [])
+    typed = " ".join(f"'{word}'" for word in words)
+    text = f"""diffsde() {{ '{sys.executable}' -m diffsde "$@"; }}
+    eval "$(diffsde -sc install=bash)"
+    COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD={len(words) - 1}
+    COMP_WORDS=({typed})
+    _diffsde_complete
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    shown = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
+    assert not shown.stderr
+    return shown.stdout.splitlines()
 
-    shown = subprocess.run(words, env=os.environ | env, capture_output=True, text=True, check=True).stdout
-    assert shown.split() == ["train"]
-    env = {"COMP_LINE": "diffsde train path=s", "COMP_POINT": "20"}
-    shown = subprocess.run(
-        [*words, "-sc", "query=bash"], env=os.environ | env, capture_output=True, text=True, check=True
-    ).stdout
-    assert {"path=sqrt", "path=subvp"} <= set(shown.split())
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("diffsde tr", ["train "]),
+        ("diffsde train path=s", ["path=sqrt", "path=subvp"]),
+        ("diffsde train -m path=ot,s", ["path=ot,sqrt", "path=ot,subvp"]),
+        ("diffsde train optimizer.sch", ["optimizer.schedule="]),
+        ("diffsde train optimizer.schedule=w", ["optimizer.schedule=wsd", "optimizer.schedule=wsd_linear"]),
+        ("diffsde train dataset=array dataset.file=po", ["dataset.file=points.npy"]),
+        ("diffsde train --mul", ["--multirun "]),
+        ("diffsde sample run=o", ["run=oracle", "run=outputs/train/2026-01-01/12-00-00"]),
+        ("diffsde sample coupled=", ["coupled=true", "coupled=false"]),
+    ],
+)
+def test_tab_completion(here: Path, line: str, offered: list[str]) -> None:
+    (here / "points.npy").touch()
+    (here / "outputs/train/2026-01-01/12-00-00").mkdir(parents=True)
+    (here / "outputs/train/2026-01-01/12-00-00/config.json").touch()
+    assert completed(line) == offered
+
+
+def test_completion_and_cheap_refusals_wait_for_no_import(here: Path) -> None:
+    """The shell asks at every press of a key: neither hydra nor jax; a wrong word, or a number out of its range: no jax."""
+
+    def imported(*words: str, **env: str) -> set[str]:
+        text = "import sys; from diffsde.cli import main; main(sys.argv[1:]); print('modules', *sys.modules)"
+        found = subprocess.run(
+            [sys.executable, "-c", text, *words], env=os.environ | env, capture_output=True, text=True, check=True
+        )
+        return set(found.stdout.splitlines()[-1].split())
+
+    assert not imported(COMP_LINE="diffsde train path=s") & {"hydra", "jax", "numpy"}
+    for words in (
+        ["train", "lr=-1"],
+        ["train", "optimizer.schedule=cosin"],
+        ["sample", "steps=few"],
+        ["train", "pth=ot"],
+    ):
+        assert "jax" not in imported(*words)
+    late = {"matplotlib", "orbax", "flax", "scipy.optimize", "PIL", "rich"}
+    assert not imported("explain", "sampler=em") & late
 
 
 def test_an_image_run_whose_samples_cannot_be_drawn_is_still_whole(

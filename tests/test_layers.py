@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "diffsde"
 LAYERS = [
     ["__main__"],
     ["cli", "sweeps"],
-    ["help_text", "spelling", "sweep_table"],
+    ["composing"],
+    ["completion", "help_text", "spelling", "sweep_table"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "rails", "solver_error", "solver_remedies", "likelihood"],
@@ -21,11 +22,12 @@ LAYERS = [
     ["time_laws", "mixtures", "empirical", "predictions"],
     ["paths"],
     ["expressions", "types", "ensembles", "layouts", "overlap"],
+    ["knobs"],
     ["errors", "memory", "terminal", "__init__"],
 ]
 DOORS = {
-    "hydra": {"cli.py", "sweeps.py", "spelling.py"},
-    "omegaconf": {"cli.py", "sweeps.py", "sweep_table.py"},
+    "hydra": {"cli.py", "sweeps.py", "composing.py", "spelling.py"},
+    "omegaconf": {"cli.py", "sweeps.py", "composing.py", "sweep_table.py"},
     "orbax": {"checkpoints.py"},
     "flax": {"nets"},
     "diffrax": {"samplers"},

@@ -1,0 +1,100 @@
+"""The configs of a sweep's jobs: what Hydra composes anew for each job, composed once for jobs that differ in values alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.core_plugins import basic_sweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+BASES = 64  # compositions that are kept
+
+
+class Composer:
+    """Hydra's config loader, with its `load_sweep_config` remembering what the choices of groups were composed to.
+
+    A composition takes 0.1 CPU seconds, values set in a copy of one 0.01. Everything else is the loader's own.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.bases: dict[tuple[str, ...], DictConfig] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # not there yet, while it is unpickled in another process
+            raise AttributeError(name)
+        return getattr(self.loader, name)
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
+        """The config of one job, as the loader's own method composes it."""
+        words = list(sweep_overrides)
+        parsed = OverridesParser.create().parse_overrides(words)
+        plain = [override for override in parsed if self.is_plain(override)]
+        choices = tuple(word for word, override in zip(words, parsed, strict=True) if not self.is_plain(override))
+        if choices not in self.bases:
+            if len(self.bases) >= BASES:
+                self.bases.clear()
+            self.bases[choices] = self.loader.load_sweep_config(master_config, list(choices))
+        config = copy.deepcopy(self.bases[choices])
+        try:
+            for override in plain:
+                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+        except (OmegaConfBaseException, AttributeError, TypeError, ValueError):  # the loader says what is wrong with it
+            return self.loader.load_sweep_config(master_config, words)
+        config.hydra.overrides.task = [word for word, override in zip(words, parsed, strict=True) if is_own(override)]
+        names = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            overrides=[override for override in parsed if is_own(override)],
+            kv_sep=names.kv_sep,
+            item_sep=names.item_sep,
+            exclude_keys=names.exclude_keys,
+        )
+        OmegaConf.copy_cache(from_config=master_config, to_config=config)
+        return config
+
+    def is_plain(self, override: Override) -> bool:
+        """Whether an override sets a value of the job's own config, and chooses, adds and deletes nothing."""
+        simple = not (override.is_add() or override.is_force_add() or override.is_delete())
+        return simple and is_own(override) and not self.loader.repository.group_exists(override.key_or_group)
+
+
+def is_own(override: Override) -> bool:
+    """Whether an override is of the job's own config and not of Hydra's."""
+    return not override.is_hydra_override()
+
+
+class GridSweeper(Sweeper):
+    """hydra/sweeper=grid: every combination, by Hydra's basic sweeper, each choice of groups composed once before the first job."""
+
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
+        self.basic = basic_sweeper.BasicSweeper(max_batch_size, params)  # looked up late: Hydra loads that module twice
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.composer, self.config = Composer(hydra_context.config_loader), config
+        shared: Any = self.composer
+        context = HydraContext(config_loader=shared, callbacks=hydra_context.callbacks)
+        self.basic.validate_batch_is_legal = self.validate  # type: ignore[method-assign]
+        self.basic.setup(hydra_context=context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        return self.basic.sweep(arguments)
+
+    def validate(self, batch: Sequence[Sequence[str]]) -> None:
+        """Compose one job of each choice of groups. Raises what Hydra raises for one that cannot be composed."""
+        parser, seen = OverridesParser.create(), set()
+        for words in batch:
+            kind = tuple(
+                override.key_or_group if self.composer.is_plain(override) else str(override.input_line)
+                for override in parser.parse_overrides(list(words))
+            )
+            if kind not in seen:
+                seen.add(kind)
+                self.composer.load_sweep_config(self.config, words)
