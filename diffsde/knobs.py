@@ -51,7 +51,7 @@ class Word(NamedTuple):
         """What a value must be instead; None where it is that."""
         if isinstance(value, dict) or str(value) in self.choices:
             return None
-        return f"there are {', '.join(self.choices)}"
+        return f"choose one of {', '.join(self.choices)}"
 
 
 class Switch(NamedTuple):
@@ -62,7 +62,15 @@ class Switch(NamedTuple):
         return None if isinstance(value, bool) else "it must be true or false"
 
 
-Knob = Number | Word | Switch
+class Text(NamedTuple):
+    """Text of any kind, under a name that is a number elsewhere."""
+
+    def refusal(self, value: Any) -> str | None:
+        """None: what the text may be, its dataclass knows."""
+        return None
+
+
+Knob = Number | Word | Switch | Text
 
 ANY = Number()
 COUNT = Number(whole=True, low=1)
@@ -140,6 +148,7 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("low", "high"), ANY),
     # inverse problems
     "measurement.noise": POSITIVE,
+    "measurement.keep": Text(),
     "factor": Number(whole=True, low=2),
     "hide": NATURAL,
     "posterior.scale": POSITIVE,
@@ -165,7 +174,7 @@ def check(config: dict[str, Any], where: str = "") -> None:
         place = f"{where}.{key}" if where else key
         if isinstance(value, dict):
             check(value, place)
-        elif found := knob(key, where.rpartition(".")[2], str(config.get("name", ""))):
+        elif (found := knob(key, where.rpartition(".")[2], str(config.get("name", "")))) is not None:
             for said, each in entries(value):
                 if each is not None and (wanted := found.refusal(each)):
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")

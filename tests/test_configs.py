@@ -2,17 +2,32 @@
 
 import dataclasses
 import re
+import typing
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from diffsde import knobs
 from diffsde.build import GROUPS, read, table
 from diffsde.errors import UserError
+from diffsde.likelihood import GRIDS as SOLVER_GRIDS
+from diffsde.likelihood import PROBES, SOLVERS
+from diffsde.nets.dit import POSITIONS
+from diffsde.nets.layers import ACTIVATIONS
+from diffsde.objectives import WEIGHTS
+from diffsde.optimizers import SCHEDULES
 from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
 from diffsde.runs.explain import ExplainConfig
+from diffsde.runs.quality import METRICS
+from diffsde.runs.runtime import PRECISIONS, Machine
 from diffsde.runs.sample_setup import SampleConfig
 from diffsde.runs.train_setup import TrainConfig
+from diffsde.samplers.adaptive import PAIRS
+from diffsde.samplers.corrector import NORMS
+from diffsde.samplers.sampler import LAST_STEPS
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TABLES = {group: (kind, table(kind)) for kind, group in GROUPS.items()}
@@ -61,6 +76,96 @@ def test_files_say_the_classes_defaults(group: str, choice: str) -> None:
                 else default
             )
             assert content[field.name] == as_lists, field.name
+
+
+def scalars(hint: Any) -> set[type]:
+    """The kinds of number, word or switch in a hint, those of a list's entries too; of nested lists none."""
+    members = [member for member in typing.get_args(hint) if member not in (type(None), Ellipsis)]
+    if typing.get_origin(hint) is tuple and any(typing.get_origin(member) is tuple for member in members):
+        return set()
+    return set().union(*map(scalars, members)) if members else {hint} & {int, float, bool, str}
+
+
+FREE_NUMBERS = {"means", "stds", "covariances", "weights", "matrix", "labels"}  # nested lists, numbers or other words
+
+
+def test_every_number_and_switch_has_a_knob_of_its_kind() -> None:
+    """What the command line refuses before the classes are imported is what the classes' own types say."""
+    used = set()
+    for group, (_, choices) in TABLES.items():
+        for choice, cls in choices.items():
+            for name, hint in typing.get_type_hints(cls).items():
+                if name not in {field.name for field in dataclasses.fields(cls)} or name in FREE_NUMBERS:
+                    continue
+                used.add(check_kind(hint, name, group, choice))
+    for cls in (TrainConfig, SampleConfig, EvaluateConfig, ExplainConfig, Machine):
+        for name, hint in typing.get_type_hints(cls).items():
+            if name not in FREE_NUMBERS:
+                used.add(check_kind(hint, name, "", ""))
+    assert knobs.KNOBS.keys() <= used
+
+
+def check_kind(hint: Any, name: str, group: str, choice: str) -> str:
+    """The key of KNOBS that holds for a field, of which kind it must be; '' where the field is text."""
+    kinds, knob = scalars(hint), knobs.knob(name, group, choice)
+    key = next((key for key in (f"{choice}.{name}", f"{group}.{name}", name) if key in knobs.KNOBS), "")
+    if isinstance(knob, knobs.Number):
+        assert kinds == {int if knob.whole else float}, (group, choice, name)
+    elif isinstance(knob, knobs.Switch):
+        assert kinds == {bool}, (group, choice, name)
+    elif isinstance(knob, knobs.Word | knobs.Text):
+        assert kinds == {str}, (group, choice, name)
+    else:
+        assert not kinds & {int, float, bool}, (group, choice, name)
+    return key
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("schedule", SCHEDULES),
+        ("activation", ACTIVATIONS),
+        ("weight", WEIGHTS),
+        ("metric", METRICS),
+        ("precision", PRECISIONS),
+        ("positions", POSITIONS),
+        ("norm", NORMS),
+        ("pair", PAIRS),
+        ("solver", SOLVERS),
+        ("solver_grid", SOLVER_GRIDS),
+        ("probe", ("auto", *PROBES)),
+        ("last", ("auto", *LAST_STEPS)),
+    ],
+)
+def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
+    knob = knobs.KNOBS[name]
+    assert isinstance(knob, knobs.Word) and set(knob.choices) == set(choices)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"steps": 0}, "steps is 0; it must be 1 or more"),
+        ({"steps": "many"}, "steps is 'many'; it must be a whole number"),
+        ({"steps": 1.5}, "steps is 1.5; it must be a whole number"),
+        ({"seed": 2**31}, r"seed is 2147483648; it must be in \[0, 2\^31\)"),
+        ({"ema": [0.9, 1.0]}, r"ema\[1\] is 1.0; it must be in \[0, 1\)"),
+        ({"lr": float("nan")}, "lr is nan; it must be a number"),
+        ({"cache": "yes"}, "cache is 'yes'; it must be true or false"),
+        ({"net": {"name": "mlp", "widths": [64, 0]}}, r"net.widths\[1\] is 0; it must be 1 or more"),
+        ({"dataset": {"name": "array", "std": [-1.0]}}, r"dataset.std\[0\] is -1.0; it must be 0 or more"),
+        ({"dataset": {"name": "gmm", "std": 0}}, "dataset.std is 0; it must be positive"),
+        (
+            {"sampler": {"name": "em", "diffusion": {"name": "constant", "scale": -1}}},
+            "sampler.diffusion.scale is -1; it must be 0 or more",
+        ),
+        ({"optimizer": {"name": "adam", "schedule": "cosin"}}, "optimizer.schedule is 'cosin'; choose one of constant"),
+    ],
+    ids=str,
+)
+def test_a_value_beyond_its_knob_is_refused(config: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        knobs.check(config)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ as long as that of jax.
 from __future__ import annotations
 
 import importlib
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -49,6 +49,7 @@ def __getattr__(name: str) -> Any:
     return getattr(table, name)
 
 
+@lru_cache(maxsize=16)
 def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0) -> tuple[Graph, Any]:
     """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
     from flax import nnx

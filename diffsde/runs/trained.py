@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, nets
 from diffsde.build import choose, read
+from diffsde.datasets.dataset import stamp
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
@@ -72,7 +74,23 @@ def restore_guide(
 def restore_network(
     run_folder: Path, ema: float | None, which: str, precision: str | None, knob: str = "run"
 ) -> Trained:
-    """What `restore` reads; knob: the word that named the folder."""
+    """What `restore` reads; knob: the word that named the folder. The jobs of a sweep over one run read it once."""
+    files = [run_folder / "config.json", *sorted((run_folder / "checkpoints").rglob("*"))]
+    found = stamp(path for path in files if path.exists())
+    return _restored(found, bool(jax.config.read("jax_enable_x64")), run_folder, ema, which, precision, knob)
+
+
+@lru_cache(maxsize=4)
+def _restored(
+    files: tuple[tuple[str, int, int, int], ...],
+    x64: bool,
+    run_folder: Path,
+    ema: float | None,
+    which: str,
+    precision: str | None,
+    knob: str,
+) -> Trained:
+    """`restore_network` of a run whose files have this stamp, in a process whose widest numbers are these."""
     config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, report.warn, step=which_step(run_folder, which, knob))
