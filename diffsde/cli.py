@@ -12,6 +12,7 @@ from typing import Any
 
 from diffsde import __version__, completion, help_text, knobs, memory, spelling, terminal
 from diffsde.errors import Stopped, UserError, suggestion
+from diffsde.runs import clock
 
 HYDRA_FLAGS = (
     "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
@@ -34,6 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 where
     all went well but for a reader of what was printed, who left.
     """
+    clock.begin()
     with terminal.guarded() as outputs:
         status = _main(list(sys.argv[1:] if argv is None else argv))
     left = any(isinstance(output.error, BrokenPipeError) for output in outputs)
@@ -190,6 +192,8 @@ def run_job(config: Any) -> Any:
     about = HydraConfig.get()
     verb, out = str(about.job.config_name), Path(about.runtime.output_dir)
     in_sweep = about.mode == RunMode.MULTIRUN
+    if _started:  # this job's wait begins where that for the one before ended
+        clock.begin()
     _started.append(str(out))
     words = [str(word) for word in about.overrides.task]
     place = out

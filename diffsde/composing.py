@@ -78,7 +78,7 @@ class GridSweeper(Sweeper):
         self.basic = basic_sweeper.BasicSweeper(max_batch_size, params)  # looked up late: Hydra loads that module twice
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.composer, self.config = Composer(hydra_context.config_loader), config
+        self.composer, self.master = Composer(hydra_context.config_loader), config
         shared: Any = self.composer
         context = HydraContext(config_loader=shared, callbacks=hydra_context.callbacks)
         self.basic.validate_batch_is_legal = self.validate  # type: ignore[method-assign]
@@ -97,4 +97,4 @@ class GridSweeper(Sweeper):
             )
             if kind not in seen:
                 seen.add(kind)
-                self.composer.load_sweep_config(self.config, words)
+                self.composer.load_sweep_config(self.master, words)

@@ -14,4 +14,6 @@ class Net(Protocol):
     compute: the type of its products. classes: how many labels there are, 0 for a network without any.
     """
 
+    def __hash__(self) -> int: ...
+
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module: ...

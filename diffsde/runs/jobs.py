@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from diffsde import ensembles
 from diffsde.errors import UserError
-from diffsde.runs import folder, processes, report, runtime
+from diffsde.runs import clock, folder, processes, report, runtime
 from diffsde.runs.quality import judged, off
 
 Config = dict[str, Any]
@@ -59,6 +59,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
                     begun[i] = verb.prepare(chosen, config, out, held)
             except UserError as error:
                 outcomes[i] = error
+        clock.lap("starting")
         for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
             runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
             outcomes |= zip(indices, verb.work([begun[i] for i in indices]), strict=True)

@@ -73,8 +73,9 @@ def on_terminal() -> bool:
 
 
 def working(what: str) -> AbstractContextManager[Any]:
-    """On a terminal a line that moves, while something works that has no steps to count."""
+    """A line that says what works while it has no steps to count; on a terminal it moves, and goes when that is done."""
     if not on_terminal():
+        say(f"{what} ...")
         return nullcontext()
     from rich.console import Console
     from rich.text import Text

@@ -28,7 +28,7 @@ from diffsde.objectives import (
     has_finite_loss,
 )
 from diffsde.rails import UntrainedField
-from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs import clock, folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
@@ -193,6 +193,7 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
 
     try:
         state = fit(program, run, state, [job.member for job in group], plan, score, stream)
+        clock.lap("training", compiling=compiler.seconds)
     except UserError as error:
         if not all(job.member.failed for job in group):  # each of which says why
             return [job.member.failed or error for job in group]
@@ -257,6 +258,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     }
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
+    clock.lap("figures")
     curve = [value for value, _ in held_out]
     drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
     pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
@@ -275,6 +277,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         report.warn(diverged)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
     others = f" for {members} runs at once" if members > 1 else ""
+    clock.lap("drawing")
     report.table(
         f"trained {names}",
         [
@@ -285,7 +288,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ),
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
-            ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
+            ("time", f"{clock.said()}; {chosen.steps / seconds:.0f} steps/s{others}"),
             *([("still to learn", little)] if little else []),
             ("run", report.shown(job.out)),
             *[("picture", report.shown(picture)) for picture in pictures],
