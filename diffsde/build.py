@@ -101,6 +101,12 @@ def choose(kind: type[T], value: Any, where: str) -> T:
     return typing.cast("T", _choose(kind, value, where))
 
 
+def check(choice: T) -> T:
+    """A choice that was made in Python, once its numbers and words are held against their ranges. Raises UserError."""
+    kind = next(kind for kind in GROUPS if type(choice) in table(kind).values())
+    return typing.cast("T", choose(kind, as_config(choice), GROUPS[kind]))
+
+
 def as_config(choice: Any) -> dict[str, Any]:
     """The config {name: ..., field: ...} that `choose` makes the choice from."""
     return {"name": name_of(choice)} | dataclasses.asdict(choice)

@@ -43,8 +43,8 @@ REFUSED = [
     ("train steps=1.5", "steps is 1.5; it must be a whole number"),
     ("train steps=0", "steps is 0; it must be 1 or more"),
     ("train batch_size=0", "batch_size is 0; it must be 1 or more"),
-    ("train lr=-1", "lr is -1.0; it must be positive"),
-    ("train ema=1", "ema is 1.0; it must be in [0, 1)"),
+    ("train lr=-1", "lr is -1; it must be positive"),
+    ("train ema=1", "ema is 1; it must be in [0, 1)"),
     ("train net.activation=sulu", "activation is 'sulu'"),
     ("train objective.weight=unti", "weight is 'unti'"),
     ("train path=expression path.beta_t=1+", "'1+' is not an expression"),
@@ -59,9 +59,9 @@ REFUSED = [
     ("trian", "'trian' is not a verb (did you mean 'train'?)"),
     ("train accumulate=3", "accumulate is 3; it must divide batch_size=1000"),
     ("train ema=[0.9,0.9]", "ema is [0.9, 0.9]; it has the same decay twice"),
-    ("train metric=fid", "metric is 'fid'; of this dataset there are loss, cross_entropy_gap"),
+    ("train metric=fid", "metric is 'fid'; choose one of loss, cross_entropy_gap"),
     ("train metric=w2", "metric is 'w2'; of this dataset there are loss, cross_entropy_gap"),
-    ("train precision=float16", "precision is 'float16'; there are float32, bfloat16, float64"),
+    ("train precision=float16", "precision is 'float16'; choose one of float32, bfloat16, float64"),
     ("train run=absent", "there is no folder 'absent'"),
     (
         "train run=absent seed=3",
@@ -81,7 +81,7 @@ REFUSED = [
     ("sample run=oracle", "run=oracle needs a dataset= and a path="),
     ("sample run=oracle dataset=moons path=ot", "knows the exact field of mixtures"),
     ("sample run=oracle dataset=gmm path=ot sampler=hune", "did you mean 'heun'?"),
-    ("sample run=oracle dataset=gmm path=ot sampler=em sigma=-1", "scale (sigma) is -1.0; it must be 0 or more"),
+    ("sample run=oracle dataset=gmm path=ot sampler=em sigma=-1", "sigma is -1; it must be 0 or more"),
     ("sample run=oracle dataset=gmm path=ot sampler=heun sigma=0.5", "take sampler=em"),
     ("sample run=oracle dataset=gmm path=ot sampler=heun diffusion=bump", "take sampler=em"),
     ("sample run=oracle dataset=gmm path=ot sampler=ald sigma=0", "the noise of this sampler is not set by it"),
@@ -95,7 +95,7 @@ REFUSED = [
     ("sample run=oracle dataset=gmm path=ot steps=0", "steps is 0; it must be 1 or more"),
     ("sample run=oracle dataset=gmm path=ot keep=3", "save_every"),
     ("sample run=oracle dataset=gmm path=ot last=maen", "last is 'maen'"),
-    ("sample run=oracle dataset=gmm path=ot grid.start=1", "0 <= start < end <= 1"),
+    ("sample run=oracle dataset=gmm path=ot grid.start=1", "start must be below end"),
 ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from diffsde import mixtures
+from diffsde.build import check
 from diffsde.datasets import (
     DATASETS,
     ArrayFile,
@@ -83,8 +84,8 @@ def test_noise_is_added_in_its_size(make: Callable[..., Dataset]) -> None:
     curve, noisy = (make(noise=noise) for noise in (0.0, 0.3))
     shift = points(noisy) - points(curve)
     assert stats.kstest(shift.ravel() / 0.3, "norm").pvalue > 1e-3
-    with pytest.raises(ValueError, match=r"noise is -0\.1"):
-        make(noise=-0.1).check()  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"noise is -0\.1"):
+        check(make(noise=-0.1))
 
 
 @pytest.mark.parametrize("scale", [2.0, 0.5])
@@ -99,8 +100,8 @@ def test_checkerboard_fills_the_squares_of_one_colour(scale: float) -> None:
     inside = x - square
     assert stats.kstest(inside[:, 0], "uniform").pvalue > 1e-3 and stats.kstest(inside[:, 1], "uniform").pvalue > 1e-3
     assert abs(stats.pearsonr(*inside.T).statistic) < 4 / np.sqrt(len(x))
-    with pytest.raises(ValueError, match=r"scale is 0\.0"):
-        Checkerboard(scale=0.0).check()
+    with pytest.raises(UserError, match=r"scale is 0\.0"):
+        check(Checkerboard(scale=0.0))
 
 
 # Mixtures ------------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ def test_a_mixture_of_your_own() -> None:
     assert float(law.mean[0]) == pytest.approx(1.0)
     assert float(law.std) ** 2 == pytest.approx(0.75 * 0.25 + 0.25 * 4 + 0.75 * 1 + 0.25 * 9)
     long = CustomMixture(means=((1.0, 2.0, 3.0),), stds=((1.0, 2.0, 0.5),))
-    long.check()
+    check(long)
     x = points(long)
     assert np.all(np.abs(x.std(0) / [1.0, 2.0, 0.5] - 1) < 4 / np.sqrt(2 * len(x)))
     np.testing.assert_allclose(CustomMixture().mixture().weights, 0.5)
@@ -149,9 +150,9 @@ def test_a_mixture_of_your_own() -> None:
     ("dataset", "message"),
     [
         (Ring(components=0), "components is 0"),
-        (Ring(std=0.0), "std=0.0"),
-        (Ring(radius=-1.0), "radius=-1.0"),
-        (EightGaussians(std=-1.0), "std=-1.0"),
+        (Ring(std=0.0), "std is 0.0"),
+        (Ring(radius=-1.0), "radius is -1.0"),
+        (EightGaussians(std=-1.0), "std is -1.0"),
         (CustomMixture(means=()), "means must be"),
         (CustomMixture(means=((), ())), "means must be"),
         (CustomMixture(means=((0.0,), (1.0, 2.0))), "means must be"),
@@ -168,8 +169,8 @@ def test_a_mixture_of_your_own() -> None:
 )
 def test_mixtures_that_cannot_be_are_refused(dataset: Any, message: str) -> None:
     """Bad numbers are refused with a line about themselves."""
-    with pytest.raises(ValueError, match=message):
-        dataset.check()
+    with pytest.raises(UserError, match=message):
+        check(dataset)
 
 
 # Your own arrays -----------------------------------------------------------------------------------------------------
@@ -272,8 +273,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
     (tmp_path / "folder.npy").mkdir()
     refuses(ArrayFile(file=str(tmp_path / "folder.npy")), "is not a file")
     refuses(written(tmp_path, "x.dat", "1,2\n3,4\n"), "'.dat'", ".npy, .npz, .csv, .tsv or .txt")
-    with pytest.raises(ValueError, match=r"dataset\.file="):
-        ArrayFile().check()
+    with pytest.raises(UserError, match=r"dataset\.file="):
+        check(ArrayFile())
 
 
 def test_rows_with_nan_are_counted_and_named(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from diffsde import empirical
+from diffsde.build import check
 from diffsde.datasets.mixture import CustomMixture
+from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, OracleField, divergence
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
@@ -75,7 +77,7 @@ def test_full_covariances_are_those_given(x64: None) -> None:
     """dataset=mixture with covariances: the law's second moments are the matrices, by its log density's curvature."""
     covariance = [[2.0, 0.6], [0.6, 0.5]]
     choice = CustomMixture(means=((1.0, -1.0),), stds=None, covariances=(tuple(map(tuple, covariance)),))
-    choice.check()
+    check(choice)
     field = OracleField(PATHS["ot"](), choice.mixture(), (2,))
     curvature = jax.hessian(lambda x: field.log_prob(x, 1.0))(jnp.array([0.3, 0.2]))
     np.testing.assert_allclose(-np.linalg.inv(curvature), covariance, rtol=1e-6)
@@ -84,7 +86,7 @@ def test_full_covariances_are_those_given(x64: None) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (CustomMixture(covariances=((1.0,),)), "the other null"),
+        (CustomMixture(covariances=(((1.0, 0.0), (0.0, 1.0)),) * 2), "the other null"),
         (CustomMixture(stds=None), "the other null"),
         (CustomMixture(stds=None, covariances=(((1.0, 0.0), (0.0, 1.0)),)), "1 entries for 2 means"),
         (CustomMixture(stds=None, covariances=(((1.0, 2.0), (2.0, 1.0)),) * 2), r"covariances\[0\].*positive definite"),
@@ -93,8 +95,8 @@ def test_full_covariances_are_those_given(x64: None) -> None:
     ],
 )
 def test_covariances_that_are_none_are_refused(choice: CustomMixture, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        choice.check()
+    with pytest.raises(UserError, match=message):
+        check(choice)
 
 
 @pytest.mark.parametrize("path", ["ot", "vp"])

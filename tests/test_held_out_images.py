@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffsde.build import check
 from diffsde.cli import main
 from diffsde.datasets import ArrayFile, Examples
 from diffsde.datasets.folder import ImageFolder
@@ -215,8 +216,8 @@ def test_shares_that_cannot_be_are_refused(here: Path) -> None:
     assert len(ImageFolder(folder="all", test="0.13").held_out().x) == 2
     assert len(ImageFolder(folder="all", test="0.87").load().x) == 2
     for share in ("0", "1", "-0.1", "nan", "3"):
-        with pytest.raises(ValueError, match=f"test is {share}; it must be a folder, or the share"):
-            ImageFolder(folder="all", test=share).check()
+        with pytest.raises(UserError, match=f"test is {share}; it must be a folder, or the share"):
+            check(ImageFolder(folder="all", test=share))
     with pytest.raises(UserError, match=r"no test split; say dataset\.test=0\.1"):
         ImageFolder(folder="all").held_out()
 

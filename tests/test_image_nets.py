@@ -14,6 +14,7 @@ import pytest
 from flax import nnx
 
 from diffsde import nets
+from diffsde.build import check
 from diffsde.errors import UserError
 from diffsde.nets import MLP, NETS, Auto, count, initialise, settle, structure
 from diffsde.nets.dit import DiT
@@ -292,20 +293,20 @@ def test_images_that_do_not_fit_are_refused(net: Any, shape: tuple[int, ...], sa
         (DiT(overlap=-1), "overlap is -1"),
         (DiT(heads=3), "heads is 3; it must divide width=256"),
         (DiT(width=6, heads=1), "width is 6; positions=waves need a multiple of 4"),
-        (DiT(positions="rope"), "positions is 'rope'; there are waves, learned, none"),
+        (DiT(positions="rope"), "positions is 'rope'; choose one of waves, learned, none"),
         (Mixer(time_frequencies=-1), "time_frequencies is -1"),
         (UNet(channels=()), "channels is"),
         (UNet(heads=3), "heads is 3; it must divide the last level's 64 channels"),
     ],
 )
 def test_checks_refuse_bad_numbers(net: Any, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
-        net.check()
+    with pytest.raises(UserError, match=says):
+        check(net)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_defaults_pass_their_check(name: str) -> None:
-    NETS[name]().check()  # type: ignore[attr-defined]
+    check(NETS[name]())
 
 
 def test_auto_is_settled_by_points_and_machine() -> None:
@@ -338,5 +339,5 @@ def test_auto_keeps_what_it_is_given() -> None:
     assert settle(Auto(widths=(16,), space_frequencies=0), (2,), None, "cpu") == MLP((16,), space_frequencies=0)
     assert settle(Auto(gated_skip=0), (50,), None, "cpu") == MLP((128, 128), space_frequencies=0)
     assert settle(Auto(widths=(16,)), (8, 8, 1), None, "cpu") == MLP((16,), space_frequencies=0, gated_skip=64)
-    with pytest.raises(ValueError, match="activation is 'sulu'"):
-        Auto(activation="sulu").check()
+    with pytest.raises(UserError, match="activation is 'sulu'"):
+        check(Auto(activation="sulu"))

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
+from diffsde.build import check
 from diffsde.cli import main
 from diffsde.datasets import DATASETS, ArrayFile, Dataset, Examples, dataset, digits, draw_many, mnist, point_shape
 from diffsde.datasets.digits import Digits
@@ -678,10 +679,10 @@ def test_folders_that_cannot_be_are_refused(tmp_path: Path) -> None:
     (tmp_path / "one.png").rename(tmp_path / "cat" / "one.png")
     (tmp_path / "dog").mkdir()
     refused(ImageFolder(folder=str(tmp_path)).load, f"'{tmp_path / 'dog'}' is a class without an image")
-    with pytest.raises(ValueError, match=r"dataset\.folder="):
-        ImageFolder().check()
-    with pytest.raises(ValueError, match="size is 0"):
-        ImageFolder(folder="x", size=0).check()
+    with pytest.raises(UserError, match=r"dataset\.folder="):
+        check(ImageFolder())
+    with pytest.raises(UserError, match="size is 0"):
+        check(ImageFolder(folder="x", size=0))
 
 
 def test_damaged_images_are_named(tmp_path: Path) -> None:

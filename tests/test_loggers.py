@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffsde.build import check
 from diffsde.errors import UserError
 from diffsde.loggers import LOGGERS, Line, Logger, MLflow, NoLogger, Recorder, Session, TensorBoard, Wandb, figures
 from diffsde.loggers import logger as loggers
@@ -487,9 +488,9 @@ def test_figures_are_the_numbers_of_a_summary() -> None:
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    Wandb(mode="offline").check()
-    with pytest.raises(ValueError, match=r"mode is 'ofline' \(did you mean 'offline'\?\)"):
-        Wandb(mode="ofline").check()
+    check(Wandb(mode="offline"))
+    with pytest.raises(UserError, match=r"mode is 'ofline' \(did you mean 'offline'\?\)"):
+        check(Wandb(mode="ofline"))
 
 
 def test_train_logs_what_metrics_jsonl_says(here: Path) -> None:

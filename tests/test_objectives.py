@@ -15,7 +15,9 @@ from conftest import known, samples
 from scipy import stats
 
 from diffsde import mixtures, objectives, predictions
+from diffsde.build import check
 from diffsde.datasets import Ring
+from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
 from diffsde.objectives import (
     OBJECTIVES,
@@ -321,9 +323,9 @@ def test_examples_are_the_datasets_and_their_times_are_stratified() -> None:
 def test_checks(name: str) -> None:
     """Every weight of the table is accepted, another refused with the list of those there are."""
     for weight in WEIGHTS:
-        OBJECTIVES[name](weight).check()
-    with pytest.raises(ValueError, match=r"weight is 'snr'.*unit, beta2, balanced, auto"):
-        OBJECTIVES[name]("snr").check()
+        check(OBJECTIVES[name](weight))
+    with pytest.raises(UserError, match=r"weight is 'snr'.*unit, beta2, balanced, auto"):
+        check(OBJECTIVES[name]("snr"))
 
 
 def test_an_unresolved_weight_is_an_error() -> None:

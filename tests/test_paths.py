@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import double_precision, known
 
+from diffsde.build import check
 from diffsde.errors import UserError
 from diffsde.paths import (
     EDM,
@@ -147,7 +148,7 @@ TWINS = {
 def test_expressions_equal_their_built_in_twins(x64: None, name: str) -> None:
     """An expression path has its twin's values and derivatives, and passes its own check."""
     built_in, expression = TWINS[name]
-    expression.check()
+    check(expression)
     for ours, theirs in zip(known(expression, INSIDE)[0], known(built_in, INSIDE)[0], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
 
@@ -165,11 +166,11 @@ def test_checks_accept_every_path(path: GaussianPath) -> None:
 
 REFUSED = {
     "cosine offset": (Cosine(offset=-0.01), "offset is -0.01"),
-    "vp zero": (VP(rate_min=0.0), "rate_min=0.0"),
-    "vp negative": (VP(rate_min=-1.0), "rate_min=-1.0"),
+    "vp zero": (VP(rate_min=0.0), "rate_min is 0.0"),
+    "vp negative": (VP(rate_min=-1.0), "rate_min is -1.0"),
     "vp order": (VP(rate_min=2.0, rate_max=1.0), "rate_max=1.0"),
     "subvp order": (SubVP(rate_min=2.0, rate_max=1.0), "rate_max=1.0"),
-    "ve zero": (VE(noise_min=0.0), "noise_min=0.0"),
+    "ve zero": (VE(noise_min=0.0), "noise_min is 0.0"),
     "ve equal": (VE(noise_min=1.0, noise_max=1.0), "noise_max=1.0"),
     "edm order": (EDM(noise_min=2.0, noise_max=1.0), "noise_max=1.0"),
     "edm rho": (EDM(rho=0.0), "rho is 0.0"),
@@ -190,14 +191,14 @@ REFUSED = {
 def test_checks_refuse_bad_numbers(name: str) -> None:
     """A path that cannot be is refused, with its own number in the message."""
     path, message = REFUSED[name]
-    with pytest.raises(ValueError, match=message):
-        path.check()  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=message):
+        check(path)
 
 
 def test_checks_refuse_what_is_no_expression() -> None:
     """An expression that cannot be read is the user's to mend."""
     with pytest.raises(UserError, match="u"):
-        Expression(alpha_t="u", beta_t="1-t").check()
+        check(Expression(alpha_t="u", beta_t="1-t"))
 
 
 @pytest.mark.parametrize(
@@ -205,4 +206,4 @@ def test_checks_refuse_what_is_no_expression() -> None:
 )
 def test_checks_accept_a_beta_that_vanishes_fast(alpha_t: str, beta_t: str) -> None:
     """alpha/beta increases however fast beta vanishes or slowly it begins: the check may not lose it to rounding."""
-    Expression(alpha_t=alpha_t, beta_t=beta_t).check()
+    check(Expression(alpha_t=alpha_t, beta_t=beta_t))

@@ -343,7 +343,7 @@ def test_launchers_and_sweepers_of_the_extras(extra: str, here: Path) -> None:
         assert len(rows) == 3
     else:
         assert done.returncode == 2, done.stderr
-        assert "job 1" in done.stderr and "lr is -1.0; it must be positive" in done.stderr
+        assert "job 1" in done.stderr and "lr is -1; it must be positive" in done.stderr
         assert [row["status"] == "done" for row in rows] == [True, False]
     assert len(list((here / "sweep" / "0" / "checkpoints").iterdir())) == 1
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffsde.build import read
+from diffsde.build import check, read
 from diffsde.cli import composed, main
 from diffsde.datasets import tables
 from diffsde.datasets.arrays import ArrayFile
@@ -376,8 +376,8 @@ def test_knobs_of_tables_are_of_tables(tmp_path: Path) -> None:
         ({"file": "x.csv", "header": "perhaps"}, "auto, true or false"),
         ({"file": "x.npy", "labels": "kind"}, "a .npy file, or a column of a table"),
     ):
-        with pytest.raises(ValueError, match=said):
-            ArrayFile(**words).check()  # type: ignore[arg-type]
+        with pytest.raises(UserError, match=said):
+            check(ArrayFile(**words))
 
 
 def test_test_points_of_a_table_have_its_classes_and_columns(tmp_path: Path) -> None:

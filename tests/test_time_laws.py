@@ -11,6 +11,8 @@ import pytest
 from conftest import known
 from scipy import special, stats
 
+from diffsde.build import check
+from diffsde.errors import UserError
 from diffsde.paths import PATHS, GaussianPath
 from diffsde.time_laws import TIME_LAWS, LogitNormal, LogNormal, TimeLaw, Uniform, draw_uniforms, invert_log_snr
 from diffsde.types import Array, Moments, Scalar
@@ -184,5 +186,5 @@ def test_times_stay_inside_in_float32(law: TimeLaw) -> None:
 )
 def test_checks_refuse_bad_numbers(law: LogitNormal | LogNormal, message: str) -> None:
     """A law that cannot be, or that float32 cannot hold, is refused with its own number in the message."""
-    with pytest.raises(ValueError, match=message):
-        law.check()
+    with pytest.raises(UserError, match=message):
+        check(law)
