@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ INK = "#1b1f2a"
 GREY = "#8a90a0"
 NOISE = "#2f6fb7"
 DATA = "#c8452f"
+LETTERS = 17  # of the small line over a picture that fit an inch
+OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture's window
 PATHLINE = "#2b2f3a"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#f7d9b8", "#eb9a6b", "#c8452f", "#7c1d2b"])
 PRIOR = LinearSegmentedColormap.from_list("prior", ["#ffffff", "#cfe0f2", "#7fadd8", "#2f6fb7"])
@@ -26,7 +30,7 @@ class Extent(NamedTuple):
     right: float
     bottom: float
     top: float
-    names: tuple[str, ...] = ("", "")  # of the two coordinates
+    names: tuple[str, ...] = ("$x_1$", "$x_2$")  # of the two coordinates
 
 
 class HeatMap(NamedTuple):
@@ -36,12 +40,26 @@ class HeatMap(NamedTuple):
     extent: Extent
 
 
-def new_figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any
-) -> tuple[Figure, np.ndarray]:
-    """A figure in inches and its axes (rows, columns)."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+def blank_figure(width: float, height: float, dpi: float) -> Figure:
+    """A figure in pixels with nothing on it."""
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def plain(text: str) -> str:
+    """Text that is no formula, whatever is in it."""
+    return text.replace("$", r"\$")
+
+
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, about: str = "", dpi: float = 120, **kwargs: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure in inches and its axes (rows, columns); about: what all of it is of, in a line over it."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    if about:
+        figure.suptitle(textwrap.fill(plain(about), int(LETTERS * width)), fontsize=8, color=GREY)
     axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
@@ -52,9 +70,12 @@ def new_figure(
     return figure, axes
 
 
-def window(points: np.ndarray, margin: float = 0.12, square: bool = True) -> Extent:
-    """A window about points (n, 2), robust to a few that are far away; square: as wide as it is high, in their units."""
-    low, high = np.quantile(points.astype(np.float64), [0.001, 0.999], axis=0)
+def window(sets: Iterable[np.ndarray], margin: float = 0.04, square: bool = True) -> Extent:
+    """A window that holds all but a thousandth of each set of points (n, 2); square: as wide as it is high, in their units."""
+    tail = OUTSIDE / 4  # at each of four sides
+    whole = [points.astype(np.float64) for points in sets]
+    low = np.min([np.quantile(points, tail, axis=0, method="lower") for points in whole], axis=0)
+    high = np.max([np.quantile(points, 1 - tail, axis=0, method="higher") for points in whole], axis=0)
     sides = np.where(high > low, high - low, np.maximum(np.abs(low), 1) * 1e-6)
     centre, half = (low + high) / 2, (sides.max() if square else sides) / 2 * (1 + 2 * margin)
     (left, bottom), (right, top) = centre - half, centre + half

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.build import as_config, read
-from diffsde.datasets import Dataset, point_shape
+from diffsde.build import as_config, name_of, read
+from diffsde.datasets import Dataset, are_images, point_shape
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
@@ -27,12 +27,12 @@ from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.data_report import say_data
-from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
-from diffsde.runs.pictures import Drawn, are_images, draw_pictures
+from diffsde.runs.inverse import MEASUREMENTS, Problem, pose, reconstruction_figures
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
 from diffsde.runs.starting import settle_grid, starting_points, stds_met
 from diffsde.samplers import Grid, simulate, simulate_compiled, times
+from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.sampler import Simulated
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
@@ -111,6 +111,10 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
+    if isinstance(chosen.drawn, tuple):  # a name that is none is said before anything is computed
+        from diffsde.runs.pictures import chosen_pictures
+
+        chosen_pictures(chosen.drawn, field.shape, chosen.measurement is not None)
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
@@ -227,7 +231,7 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
 
 
 def finish(job: Job, found: Simulated, batch: Batch) -> float:
-    """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
+    """Write the samples and their figures, say what came out, then draw pictures; how far the first figure is off."""
     chosen, out, x = job.chosen, job.out, found.x
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
     written = write_samples(job, found)
@@ -244,8 +248,6 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "units": report.units(metrics, job.scaling is not None and job.problem is None),
         **column_summary(by_column),
     }
-    with report.working("drawing pictures"):
-        pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -257,9 +259,10 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
             *column_rows(by_column, job.labels is not None),
             ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             *[(path.stem, report.shown(path)) for path in written],
-            *[("picture", report.shown(path)) for path in pictures],
         ],
     )
+    if processes.leads() and chosen.drawn != "none":
+        draw_samples(job, x)
     return off(judged(summary)[1])
 
 
@@ -308,17 +311,44 @@ def data_here(dataset: Dataset, run: str) -> bool:
     return True
 
 
-def pictures_of(job: Job, x: Array) -> list[Path]:
-    """The pictures of the samples x, written."""
-    chosen, plots = job.chosen, job.out / "plots"
-    if not job.known and not are_images(job.field.shape):
-        return []
+def draw_samples(job: Job, x: Array) -> None:
+    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides."""
+    from diffsde.runs.pictures import Drawn, Posterior, chosen_pictures, draw_pictures, others  # which takes a second
+
+    chosen, shape, measured = job.chosen, job.field.shape, job.problem is not None
+    pictures = chosen_pictures(chosen.drawn, shape, measured)
+    if not pictures or not (job.known or are_images(shape)):
+        return
+    subject: Drawn | Posterior
     if job.problem is not None:
-        return draw_reconstructions(
-            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.plain
-        )
-    how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
-    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, job.scaling), plots)
+        x = job.problem.about_mean(x)
+        subject = Posterior(job.problem, x, job.dataset, job.key_true, job.plain, about(job))
+    else:
+        how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
+        known = job.scaling, about(job), job.known
+        subject = Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, *known)
+    with report.working(f"drawing {', '.join(pictures)}"):
+        for path in draw_pictures(subject, pictures, job.out / "plots"):
+            report.say(f"  picture  {report.shown(path)}")
+    if more := others(pictures, shape, measured):
+        report.say(f"more pictures: pictures=all, or some of [{','.join(more)}]")
+
+
+def about(job: Job) -> str:
+    """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
+    from diffsde.runs.pictures import described
+
+    chosen, sampler = job.chosen, job.chosen.sampler
+    steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
+    words = [described(sampler), steps, f"path {name_of(job.field.path)}"]
+    if chosen.guidance is not None:
+        words.append(f"guidance {chosen.guidance:g}")
+    if chosen.measurement is not None:
+        words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
+    run = (
+        f"exact field of {name_of(job.dataset)}" if chosen.run == "oracle" else f"from {report.shown(Path(chosen.run))}"
+    )
+    return ", ".join([*words, run])
 
 
 VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

@@ -25,6 +25,8 @@ from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler
 from diffsde.types import Array, positive
 
+PICTURES = ("default", "all", "none")  # words for sets of pictures
+
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
@@ -50,7 +52,8 @@ class SampleConfig:
     measurements: int | None
     save_every: int | None
     keep: int | None
-    plots: bool
+    pictures: str | tuple[str, ...]
+    plots: bool | None
     resume: bool
     precision: str | None
     devices: int | None
@@ -73,6 +76,7 @@ class SampleConfig:
             raise ValueError(f"sigma is {self.sigma}; it must be 0 or more")
         takes_sigma(self.sampler, self.sigma)
         self._check_guidance()
+        self._check_pictures()
         if self.coupled and not self.sampler.coupled:
             able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
@@ -93,6 +97,20 @@ class SampleConfig:
                 )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
+
+    @property
+    def drawn(self) -> str | tuple[str, ...]:
+        """Which pictures: default, all, none, or their names."""
+        if isinstance(self.pictures, str) and self.pictures not in PICTURES:
+            return (self.pictures,)
+        return "none" if self.plots is False else self.pictures
+
+    def _check_pictures(self) -> None:
+        if not self.pictures:
+            raise ValueError("pictures is empty; name some, e.g. 'pictures=[film]', or say pictures=none")
+        named = self.pictures if isinstance(self.pictures, str) else f"[{','.join(self.pictures)}]"
+        if named not in ("default", "none") if self.plots is False else self.plots and named == "none":
+            raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
 
     def _check_guidance(self) -> None:
         if isinstance(self.labels, str) and self.labels != "all":

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, read
-from diffsde.datasets import Examples, FiniteDataset, streaming
+from diffsde.datasets import Examples, FiniteDataset, are_images, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -27,14 +27,12 @@ from diffsde.objectives import (
     Regression,
     has_finite_loss,
 )
-from diffsde.plots.loss import loss_curve
 from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
 from diffsde.runs.more_steps import initial_params, lengthen
-from diffsde.runs.pictures import are_images, learned, save_figure
 from diffsde.runs.quality import measured, settled
 from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_setup import (
@@ -257,6 +255,9 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
     curve = [value for value, _ in held_out]
+    from diffsde.plots.loss import loss_curve
+    from diffsde.runs.pictures import learned, save_figure
+
     drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
     pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
     images = are_images(run.problem.moments.mean.shape)
