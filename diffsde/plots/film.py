@@ -14,8 +14,10 @@ from diffsde.plots.style import INK, blank_figure
 
 PAUSE = 62  # milliseconds a frame
 HOLD = 12  # frames for which a film holds still at its end
-COLOURS = 256  # of a palette: more than a GIF does not have
-BACKGROUND = 64  # colours of a background on which ink lies
+COLOURS = 255  # of a palette: a GIF has 256, of which the last, CLEAR, leaves a pixel as it was
+CLEAR = COLOURS
+GREYS = 16  # of them, those of the words beside what is shaded,
+SHADES = 160  # ... of the shades on which ink lies; what are left are shades under ink
 LEVELS = 16  # of ink over one of them, none included
 DISC = 1.0  # pixels: the radius of a point
 COVER = 0.55  # of what is under a point that it hides
@@ -34,10 +36,13 @@ class Film(NamedTuple):
         return image
 
     def save(self, file: Any) -> None:
-        """Write it as a GIF that begins again for ever."""
-        first, *rest = [self.image(i) for i in range(len(self.frames))]
+        """Write it as a GIF that begins again for ever; of each frame the pixels that are another's than in the one before."""
+        same = self.frames[1:] == self.frames[:-1]
+        changes = np.concatenate([self.frames[:1], np.where(same, np.uint8(CLEAR), self.frames[1:])])
+        first, *rest = [self._replace(frames=changes).image(i) for i in range(len(changes))]
         pauses = [PAUSE] * len(rest) + [PAUSE * (1 + HOLD)]
-        first.save(file, "GIF", save_all=True, append_images=rest, duration=pauses, loop=0, optimize=False)
+        how = {"duration": pauses, "loop": 0, "disposal": 1, "transparency": CLEAR, "optimize": False}
+        first.save(file, "GIF", save_all=True, append_images=rest, **how)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -92,12 +97,21 @@ class Inked(NamedTuple):
         return found
 
 
-def inked(background: np.ndarray) -> Inked:
-    """A background (height, width, 3) uint8 for frames that are drawn on it in ink."""
-    index, colours = with_palette(background, background[0, 0], BACKGROUND)
-    share = np.linspace(0, 1, LEVELS)[:, None, None]
-    mixed = (1 - share) * colours.astype(float) + share * 255 * np.array(to_rgb(INK))
-    return Inked(index, *with_palette(np.rint(mixed).astype(np.uint8), background[0, 0]))
+def inked(background: np.ndarray, inside: np.ndarray) -> Inked:
+    """A background (height, width, 3) uint8 for frames that are drawn on it in ink; inside: (height, width) where it is shaded,
+    what lies outside being words, whose few greys the many colours of the shades would displace.
+    """
+    white = background[0, 0]
+    ground = np.empty(inside.shape, np.uint8)
+    words, greys = with_palette(background[~inside][:, None], white, GREYS)
+    shaded, shades = with_palette(background[inside][:, None], white, SHADES)
+    ground[~inside], ground[inside] = words[:, 0], GREYS + shaded[:, 0]
+    colours = np.concatenate([greys, shades])
+    share = np.linspace(0, 1, LEVELS)[1:, None, None]
+    mixed = np.rint((1 - share) * colours.astype(float) + share * 255 * np.array(to_rgb(INK))).astype(np.uint8)
+    under, dark = with_palette(mixed, white, COLOURS - len(colours))
+    bare = np.arange(len(colours), dtype=np.uint8)[None]
+    return Inked(ground, np.concatenate([bare, len(colours) + under]), np.concatenate([colours, dark]))
 
 
 def with_palette(pixels: np.ndarray, ground: np.ndarray, colours: int = COLOURS) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,13 @@ def reconstructions(
     shown: the samples (columns, H, W, C) to draw of each row; samples: all of them, for the mean and the std.
     """
     columns = len(shown[0])
-    titles = ["truth", "measured", *[f"sample {i + 1}" for i in range(columns)], f"mean of {len(samples[0])}", "std"]
+    titles = [
+        "truth",
+        "measured",
+        *[f"sample {i + 1}" for i in range(columns)],
+        f"mean of {len(samples[0])}",
+        "std, 0 to 1",
+    ]
     figure, axes = new_figure(0.95 * len(titles), 0.95 * len(truth) + 0.5, len(truth), len(titles), about)
     for row, line in enumerate(axes):
         pictures = [truth[row], measured[row], *shown[row], samples[row].mean(axis=0)]
@@ -59,7 +65,7 @@ def clouds(
 ) -> Figure:
     """A panel for each of the first truths (k, 2): data (m, 2), draws of the exact posterior where known, and samples."""
     columns = min(most, len(truth))
-    figure, axes = new_figure(3.5 * columns, 4.1, 1, columns, about)
+    figure, axes = new_figure(3.3 * columns, 4.3, 1, columns, about)
     clouds = [data, truth[:columns], *samples[:columns], *[each for each in exact[:columns] if each is not None]]
     extent = window(clouds, square=square)._replace(names=names)
     for i, axis in enumerate(axes.flat):
@@ -72,5 +78,11 @@ def clouds(
         frame(axis, extent)
         axis.label_outer()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK, markerscale=2
+    )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    figure.get_layout_engine().set(h_pad=0.06)  # type: ignore[union-attr, call-arg]
     return figure

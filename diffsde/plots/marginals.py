@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffsde.plots.film import Film, discs, inked, pixels, strips
-from diffsde.plots.style import DATA, DENSITY, INK, Extent, HeatMap, frame, heat, new_figure, plain
+from diffsde.plots.style import DATA, DENSITY, INK, Extent, HeatMap, frame, heat, new_figure
 
 FILM_DPI = 90
 STAMP = 9.0  # points of the letters that say a film's time
@@ -40,7 +40,7 @@ def samples_1d(samples: np.ndarray, truth: np.ndarray, name: str = "$x$", about:
     axes[0, 0].hist(truth, bins=bins.tolist(), density=True, color=DATA, alpha=0.45, label="data")
     axes[0, 0].hist(samples, bins=bins.tolist(), density=True, histtype="step", color=INK, lw=1.2, label="samples")
     axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    axes[0, 0].set(xlabel=plain(name), ylabel="density", title="samples against data")
+    axes[0, 0].set(xlabel=name, ylabel="density", title="samples against data")
     return figure
 
 
@@ -52,7 +52,8 @@ def film(panels: dict[str, np.ndarray], times: np.ndarray, data: HeatMap, extent
         axis.set_title(title)
         frame(axis, extent)
     drawn = pixels(figure)
-    background, shape = inked(drawn), drawn.shape[:2]
+    shape = drawn.shape[:2]
+    background = inked(drawn, np.any([within(axis, shape) for axis in axes.flat], axis=0))
     places = np.concatenate(
         [placed(axis, paths, shape[0]) for axis, paths in zip(axes.flat, panels.values(), strict=True)], axis=1
     )
@@ -68,6 +69,13 @@ def film(panels: dict[str, np.ndarray], times: np.ndarray, data: HeatMap, extent
         ink[corner] += stamp
         frames.append(background.frame(ink))
     return Film(np.stack(frames), background.palette)
+
+
+def within(axis: Axes, shape: tuple[int, int]) -> np.ndarray:
+    """Which pixels of a picture of this shape (height, width) lie in the axes."""
+    left, low, right, top = axis.get_window_extent().extents
+    rows, columns = np.arange(shape[0])[:, None] + 0.5, np.arange(shape[1]) + 0.5
+    return (shape[0] - rows > low) & (shape[0] - rows < top) & (columns > left) & (columns < right)
 
 
 def placed(axis: Axes, paths: np.ndarray, height: int) -> np.ndarray:

@@ -19,7 +19,6 @@ from diffsde.plots.style import (
     frame,
     heat,
     new_figure,
-    plain,
 )
 
 
@@ -62,7 +61,7 @@ def trajectories_1d(
         axis.plot(times, paths, color=PATHLINE, lw=0.5, alpha=0.5)
         axis.set(title=title, xlabel="t", xlim=(times[0], times[-1] + 0.12 * (times[-1] - times[0])))
         _edge_histogram(axis, truth, times)
-    axes[0, 0].set_ylabel(plain(name))
+    axes[0, 0].set_ylabel(name)
     return figure
 
 

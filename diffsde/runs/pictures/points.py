@@ -71,7 +71,7 @@ class Points:
         stable = widest < 4 * drawn.dataset.least_variance() / sigma.scale**2  # Euler-Maruyama at the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
-        for title, sampler in beside(drawn.sampler, sigma if stable else Vanishing()).items():
+        for title, sampler in beside(drawn.sampler, sigma if stable else Vanishing(sigma.scale)).items():
             way = simulated(drawn, sampler, x0, np.arange(len(x0)), times, every).trajectory
             assert way is not None
             found[title] = States(np.asarray(way.times), drawn.own(way.x))
@@ -89,14 +89,15 @@ class Points:
         wanted = np.linspace(times[0], times[-1], SHOWN)
         return sorted({int(np.abs(times - t).argmin()) for t in wanted})
 
+    def true_at(self, times: np.ndarray, n: int) -> np.ndarray:
+        """x_t = alpha z + beta eps (m, n, d) of n points z of the data, at these times (m,)."""
+        key, path = jax.random.fold_in(self.drawn.key, 2), self.drawn.field.path
+        return self.drawn.own(_interpolated(path, self.truth[:n], key, times))
+
     @cached_property
     def true(self) -> list[np.ndarray]:
-        """x_t = alpha z + beta eps of as many points z of the data, at the times that are drawn."""
-        key = jax.random.fold_in(self.drawn.key, 2)
-        times = self.samples.times[self.shown]
-        return list(
-            self.drawn.own(_interpolated(self.drawn.field.path, self.truth[: len(self.drawn.x)][:CLOUD], key, times))
-        )
+        """x_t of as many points of the data as there are of samples, at the times that are drawn."""
+        return list(self.true_at(self.samples.times[self.shown], min(CLOUD, len(self.drawn.x))))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -125,7 +126,7 @@ class Points:
         if self.law is not None:
             start, end = self.densities(np.array([times[0], 1.0], times.dtype))
             return start, end
-        return counted(self.samples.x[0], self.extent), counted(self.drawn.own(self.truth), self.extent)
+        return counted(self.true_at(times[:1], TRUE)[0], self.extent), counted(self.drawn.own(self.truth), self.extent)
 
 
 def trajectories(points: Points) -> Figure:
@@ -160,11 +161,14 @@ def samples_1d(points: Points) -> Figure:
 
 
 def counted(points: np.ndarray, extent: Extent) -> HeatMap:
-    """A density estimate where the law is not known: counts on pixels."""
+    """A density estimate where the law is not known: counts on pixels, smoothed by a Gaussian of one."""
     bins = PIXELS // 2
     counts, _, _ = np.histogram2d(
         points[:, 1], points[:, 0], bins=bins, range=[(extent.bottom, extent.top), (extent.left, extent.right)]
     )
+    weights = np.exp(-(np.arange(-3, 4) ** 2) / 2)
+    for axis in (0, 1):
+        counts = np.apply_along_axis(np.convolve, axis, counts, weights / weights.sum(), "same")
     return HeatMap(counts, extent)
 
 
