@@ -137,6 +137,18 @@ def valid_seed(seed: int) -> None:
         raise ValueError(f"seed is {seed}; it must be in [0, 2^31)")
 
 
+def as_words(pictures: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The words of `pictures=`, of which one may stand without brackets; none for pictures=none. Raises ValueError for a list
+    without any; which names there are depends on the data.
+    """
+    words = (pictures,) if isinstance(pictures, str) else pictures
+    if not words:
+        raise ValueError("pictures is empty; name some, e.g. pictures=[film], or say pictures=none")
+    if "none" in words and len(set(words)) > 1:
+        raise ValueError(f"pictures is [{','.join(words)}]; none stands alone")
+    return () if "none" in words else words
+
+
 def valid_last(last: str) -> None:
     """Raise ValueError for a policy of the last step that does not exist."""
     if last != "auto" and last not in LAST_STEPS:

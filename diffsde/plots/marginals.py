@@ -21,7 +21,7 @@ def marginals(
     about: str = "",
 ) -> Figure:
     """A row of clouds (n, 2), one at each time, for each title; over the exact p_t where it is known."""
-    figure, axes = new_figure(3.2 * len(times), 3.4 * len(rows) + 0.3, len(rows), len(times), about)
+    figure, axes = new_figure(3.2 * len(times), 3.4 * len(rows) + 0.3, len(rows), len(times), about, 100)
     for line, (title, clouds) in zip(axes, rows.items(), strict=True):
         for i, (axis, t, cloud) in enumerate(zip(line, times, clouds, strict=True)):
             if densities is not None:

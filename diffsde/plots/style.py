@@ -71,15 +71,22 @@ def new_figure(
 
 
 def window(sets: Iterable[np.ndarray], margin: float = 0.04, square: bool = True) -> Extent:
-    """A window that holds all but a thousandth of each set of points (n, 2); square: as wide as it is high, in their units."""
-    tail = OUTSIDE / 4  # at each of four sides
-    whole = [points.astype(np.float64) for points in sets]
-    low = np.min([np.quantile(points, tail, axis=0, method="lower") for points in whole], axis=0)
-    high = np.max([np.quantile(points, 1 - tail, axis=0, method="higher") for points in whole], axis=0)
+    """A window that holds all but a thousandth of each set of points (n, 2), or of each of many sets (..., n, 2); square: as
+    wide as it is high, in their units.
+    """
+    limits = np.concatenate([_limits(points.astype(np.float64)).reshape(2, -1, 2) for points in sets], axis=1)
+    low, high = limits[0].min(axis=0), limits[1].max(axis=0)
     sides = np.where(high > low, high - low, np.maximum(np.abs(low), 1) * 1e-6)
     centre, half = (low + high) / 2, (sides.max() if square else sides) / 2 * (1 + 2 * margin)
     (left, bottom), (right, top) = centre - half, centre + half
     return Extent(left, right, bottom, top)
+
+
+def _limits(points: np.ndarray) -> np.ndarray:
+    """The lower and upper limits (2, ..., 2) of points (..., n, 2), a quarter of OUTSIDE beyond each of four sides."""
+    out = int(OUTSIDE / 4 * points.shape[-2])
+    ordered = np.partition(points, (out, -1 - out), axis=-2)
+    return np.stack([ordered[..., out, :], ordered[..., -1 - out, :]])
 
 
 def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha: float = 1.0) -> None:

@@ -111,10 +111,10 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
-    if isinstance(chosen.drawn, tuple):  # a name that is none is said before anything is computed
-        from diffsde.runs.pictures import chosen_pictures
+    if {*chosen.drawn} - {"default", "all"}:  # a name that is none is said before anything is computed
+        from diffsde.runs.pictures import chosen_pictures, kind_of
 
-        chosen_pictures(chosen.drawn, field.shape, chosen.measurement is not None)
+        chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
@@ -261,7 +261,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
             *[(path.stem, report.shown(path)) for path in written],
         ],
     )
-    if processes.leads() and chosen.drawn != "none":
+    if processes.leads() and chosen.drawn:
         draw_samples(job, x)
     return off(judged(summary)[1])
 
@@ -313,25 +313,27 @@ def data_here(dataset: Dataset, run: str) -> bool:
 
 def draw_samples(job: Job, x: Array) -> None:
     """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides."""
-    from diffsde.runs.pictures import Drawn, Posterior, chosen_pictures, draw_pictures, others  # which takes a second
+    from diffsde.runs import pictures  # which takes a while
 
-    chosen, shape, measured = job.chosen, job.field.shape, job.problem is not None
-    pictures = chosen_pictures(chosen.drawn, shape, measured)
-    if not pictures or not (job.known or are_images(shape)):
+    chosen, shape = job.chosen, job.field.shape
+    kind = pictures.kind_of(shape, job.problem is not None)
+    wanted = pictures.chosen_pictures(chosen.drawn, kind)
+    if not wanted or not (job.known or are_images(shape)):
         return
-    subject: Drawn | Posterior
+    scene: Any
     if job.problem is not None:
-        x = job.problem.about_mean(x)
-        subject = Posterior(job.problem, x, job.dataset, job.key_true, job.plain, about(job))
+        own = job.problem.about_mean(x)
+        scene = pictures.Posterior(job.problem, own, job.dataset, job.key_true, job.plain, about(job))
     else:
-        how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
-        known = job.scaling, about(job), job.known
-        subject = Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, *known)
-    with report.working(f"drawing {', '.join(pictures)}"):
-        for path in draw_pictures(subject, pictures, job.out / "plots"):
-            report.say(f"  picture  {report.shown(path)}")
-    if more := others(pictures, shape, measured):
-        report.say(f"more pictures: pictures=all, or some of [{','.join(more)}]")
+        key, last, coupled = job.key_noise, job.last, chosen.coupled
+        drawn = pictures.Drawn(
+            chosen.sampler, job.field, job.dataset, job.x0, x, job.grid, key, last, coupled, job.labels
+        )
+        drawn = drawn._replace(scaling=job.scaling, about=about(job), known=job.known)
+        scene = pictures.scene_of(drawn, wanted)
+    pictures.draw_pictures(scene, wanted, job.out / "plots")
+    if more := pictures.more_pictures(wanted, kind):
+        report.say(more)
 
 
 def about(job: Job) -> str:

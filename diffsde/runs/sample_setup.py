@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import empirical, ensembles
-from diffsde.build import valid_last, valid_seed
+from diffsde.build import as_words, valid_last, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
@@ -24,8 +24,6 @@ from diffsde.runs.train_setup import named
 from diffsde.runs.trained import restore, restore_guide
 from diffsde.samplers import SAMPLERS, Grid, Sampler
 from diffsde.types import Array, positive
-
-PICTURES = ("default", "all", "none")  # words for sets of pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +97,14 @@ class SampleConfig:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
 
     @property
-    def drawn(self) -> str | tuple[str, ...]:
-        """Which pictures: default, all, none, or their names."""
-        if isinstance(self.pictures, str) and self.pictures not in PICTURES:
-            return (self.pictures,)
-        return "none" if self.plots is False else self.pictures
+    def drawn(self) -> tuple[str, ...]:
+        """Which pictures: default, all, their names."""
+        return () if self.plots is False else as_words(self.pictures)
 
     def _check_pictures(self) -> None:
-        if not self.pictures:
-            raise ValueError("pictures is empty; name some, e.g. 'pictures=[film]', or say pictures=none")
-        named = self.pictures if isinstance(self.pictures, str) else f"[{','.join(self.pictures)}]"
-        if named not in ("default", "none") if self.plots is False else self.plots and named == "none":
+        words = as_words(self.pictures)
+        if words not in ((), ("default",)) if self.plots is False else self.plots and not words:
+            named = f"[{','.join(words)}]" if words else "none"
             raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
 
     def _check_guidance(self) -> None:

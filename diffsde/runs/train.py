@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffsde import checkpoints, ensembles
-from diffsde.build import as_config, read
+from diffsde.build import as_config, as_words, read
 from diffsde.datasets import Examples, FiniteDataset, are_images, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
@@ -110,6 +110,10 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
             f"run: the data have changed since '{out}' was begun, their mean or std is another; begin another run, in"
             " another folder or with resume=false"
         )
+    if {*as_words(chosen.pictures)} - {"default", "all"}:  # a name that is none is said before anything is trained
+        from diffsde.runs.pictures import chosen_pictures
+
+        chosen_pictures(as_words(chosen.pictures), pictured(run))
     data = say_data(chosen.dataset)
     report.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)
@@ -254,23 +258,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     }
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
-    curve = [value for value, _ in held_out]
-    from diffsde.plots.loss import loss_curve
-    from diffsde.runs.pictures import learned, save_figure
-
-    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
-    pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
-    images = are_images(run.problem.moments.mean.shape)
-    if images and isinstance(objective, Regression):
-        field = processes.gathered(averaged(job, state))
-        if processes.leads():
-            try:
-                samples = learned(field, chosen.dataset, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
-                pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
-            except UserError as error:  # the run itself is whole
-                report.warn(f"no samples.png: {error}")
     folder.write_json(job.out / "summary.json", summary)
-    job.member.recorder.finish(summary, pictures)
     if diverged and not job.member.warned:
         report.warn(diverged)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
@@ -288,12 +276,43 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),
             *([("still to learn", little)] if little else []),
             ("run", report.shown(job.out)),
-            *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, images, job.out)),
+            ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
         ],
     )
+    job.member.recorder.finish(summary, draw_run(job, state))
     return metric
+
+
+def draw_run(job: Job, state: TrainState) -> list[Path]:
+    """Draw the pictures of a trained run that were asked for, and say which there are besides; their paths."""
+    chosen = job.chosen
+    words = as_words(chosen.pictures)
+    if not words:
+        return []
+    from diffsde.runs import pictures  # which takes a while
+
+    kind = pictured(job.run)
+    wanted = pictures.chosen_pictures(words, kind)
+    field = processes.gathered(averaged(job, state)) if "samples" in wanted else None
+    if not processes.leads():
+        return []
+    held_out = [value for value, _ in job.member.validation()]
+    curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], named(chosen)
+    key = jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3)
+    scene = pictures.TrainedRun(*curve, held_out, field, chosen.dataset, key)
+    paths = pictures.draw_pictures(scene, wanted, job.out / "plots")
+    if more := pictures.more_pictures(wanted, kind):
+        report.say(more)
+    return paths
+
+
+def pictured(run: Run) -> str:
+    """The kind of pictures that a run has."""
+    from diffsde.runs import pictures
+
+    images = are_images(run.problem.moments.mean.shape) and isinstance(run.problem.objective, Regression)
+    return pictures.RUN_ON_IMAGES if images else pictures.RUN
 
 
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import name_of, valid_seed
+from diffsde.build import as_words, name_of, valid_seed
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many, point_shape
 from diffsde.datasets.dataset import as_points
 from diffsde.errors import UserError
@@ -79,6 +79,7 @@ class TrainConfig:
     cache_dir: str | None
     threads: int | None
     logger: Logger = dataclasses.field(default_factory=NoLogger)
+    pictures: str | tuple[str, ...] = "default"
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -97,6 +98,7 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         valid_seed(self.seed)
+        as_words(self.pictures)
         self._check_labels()
         check_metric(self.metric, self.dataset)
 

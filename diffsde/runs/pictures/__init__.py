@@ -3,8 +3,30 @@
 from __future__ import annotations
 
 from diffsde.runs.pictures.drawn import Drawn, described
-from diffsde.runs.pictures.images import learned
 from diffsde.runs.pictures.posterior import Posterior
-from diffsde.runs.pictures.table import chosen_pictures, draw_pictures, others, save_figure
+from diffsde.runs.pictures.table import (
+    RUN,
+    RUN_ON_IMAGES,
+    chosen_pictures,
+    draw_pictures,
+    kind_of,
+    more_pictures,
+    save_figure,
+    scene_of,
+)
+from diffsde.runs.pictures.training import TrainedRun
 
-__all__ = ["Drawn", "Posterior", "chosen_pictures", "described", "draw_pictures", "learned", "others", "save_figure"]
+__all__ = [
+    "RUN",
+    "RUN_ON_IMAGES",
+    "Drawn",
+    "Posterior",
+    "TrainedRun",
+    "chosen_pictures",
+    "described",
+    "draw_pictures",
+    "kind_of",
+    "more_pictures",
+    "save_figure",
+    "scene_of",
+]

@@ -8,29 +8,19 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from diffsde.build import name_of
 from diffsde.datasets import Dataset, Examples, FiniteDataset
 from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
 from diffsde.datasets.scaling import Scaling
-from diffsde.ensembles import member
 from diffsde.errors import UserError
-from diffsde.fields import Field, bound
 from diffsde.guidance import Guided
 from diffsde.metrics.neighbours import nearest
 from diffsde.plots import images as plots
 from diffsde.plots.film import Film
-from diffsde.rails import settle_last
 from diffsde.runs.pictures.companions import DEGREES, Companions, Way, companions
-from diffsde.runs.pictures.drawn import Drawn, described, labels_of, on_screen
-from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
-from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.starts import prior
-from diffsde.types import Key
+from diffsde.runs.pictures.drawn import Drawn, labels_of, on_screen
 
 SIDE = 10  # images along a side of the samples' grid
 CLASSES = 20  # rows of it, at most, where each row is a class
@@ -38,7 +28,6 @@ COMPARED = 6  # images along a side of two grids beside one another
 FILMED = 4  # ... of the film's
 STRIPS = 5  # samples whose way is shown
 TIMES = 10  # ... at so many times
-LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
 SEEN = 1000  # images whose numbers say what is black and what is white, where they are no bytes
 NEIGHBOURS = 6  # samples beside so many training images
 
@@ -158,21 +147,6 @@ def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.n
     if scaling is None or not isinstance(dataset, FiniteDataset):
         return np.asarray
     return on_screen(scaling, np.asarray(dataset.load().x)[:SEEN])
-
-
-def learned(field: Field, dataset: Dataset, key: Key) -> Figure:
-    """Samples of a trained field by DPM-Solver++ (2M) in 25 steps, as many of each label: what it has learnt, cheaply."""
-    sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
-    kinds = min(field.classes, CLASSES)
-    n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
-    given = jnp.arange(n) % kinds if kinds else None
-    grid = times(UniformGrid(), LEARNED_STEPS, field.path)
-    last = settle_last(sampler, bound(field, member(given, 0)), grid, "auto")
-    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
-    x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
-    shown = screen_of(dataset, dataset.scaling(field.shape))(x)
-    about = f"{described(sampler)}, {LEARNED_STEPS} steps, path {name_of(field.path)}"
-    return overview({"": shown}, None if given is None else np.asarray(given), about)
 
 
 def square(images: np.ndarray) -> int:

@@ -108,12 +108,14 @@ class Points:
     @cached_property
     def extent(self) -> Extent:
         """A window that holds the data, the samples and what they were, at every time that is drawn."""
-        moving = [states for run in self.runs.values() for states in run.x]
+        moving = [run.x for run in self.runs.values()]
         square = self.drawn.scaling is None  # both axes have the same units a millimetre
         return window([self.drawn.own(self.truth), *self.true, *moving], square=square)._replace(names=self.names)
 
-    def densities(self, times: np.ndarray) -> list[HeatMap]:
-        """The exact p_t on a grid of pixels, where the law is known."""
+    @cached_property
+    def densities(self) -> list[HeatMap]:
+        """The exact p_t on a grid of pixels at the times that are drawn, and p_data, where the law is known."""
+        times = np.append(self.samples.times[self.shown], 1).astype(self.truth.dtype)
         left, right, bottom, top = self.extent[:4]
         grid = np.stack(np.meshgrid(np.linspace(left, right, PIXELS), np.linspace(bottom, top, PIXELS)), axis=-1)
         found = np.asarray(_density(self.law, self.drawn.field.path, grid.astype(self.truth.dtype), times))
@@ -124,8 +126,7 @@ class Points:
         """The density where samples start, and of the data: exact, or counts where the law is not known."""
         times = self.samples.times
         if self.law is not None:
-            start, end = self.densities(np.array([times[0], 1.0], times.dtype))
-            return start, end
+            return self.densities[0], self.densities[-1]
         return counted(self.true_at(times[:1], TRUE)[0], self.extent), counted(self.drawn.own(self.truth), self.extent)
 
 
@@ -139,7 +140,7 @@ def trajectories(points: Points) -> Figure:
 
 def marginals(points: Points) -> Figure:
     times = points.samples.times[points.shown]
-    densities = None if points.law is None else points.densities(times)
+    densities = None if points.law is None else points.densities[:-1]
     title = "data $x_t$, not guided" if isinstance(points.drawn.field, Guided) else "data $x_t$"
     rows = {title: points.true, "samples": [points.samples.x[i] for i in points.shown]}
     return clouds.marginals(times.tolist(), rows, densities, points.extent, points.drawn.about)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsde.datasets import are_images
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import folder, report
-from diffsde.runs.pictures import images, points, posterior
+from diffsde.runs.pictures import images, points, posterior, training
 from diffsde.runs.pictures.drawn import Drawn
 
 # What a picture may meet that is no error in its code: it is said, and the others are drawn all the same.
@@ -25,7 +25,9 @@ class Picture(NamedTuple):
     unasked: bool = False
 
 
+SETS = ("default", "all", "none")  # words for several
 LINE, PLANE, IMAGES = "points on a line", "points in the plane", "images"
+RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PICTURES: dict[str, dict[str, Picture]] = {
     LINE: {
@@ -49,57 +51,65 @@ PICTURES: dict[str, dict[str, Picture]] = {
     },
     MEASURED_PLANE: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.points, True)},
     MEASURED_IMAGES: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.images, True)},
+    RUN: {"loss": Picture("loss.png", "the loss along training", training.loss, True)},
+    RUN_ON_IMAGES: {
+        "loss": Picture("loss.png", "the loss along training", training.loss, True),
+        "samples": Picture("samples.png", "samples of the trained field", training.samples, True),
+    },
+    NO_PICTURES: {},
 }
 
 
-def kind_of(shape: tuple[int, ...], measured: bool = False) -> str | None:
-    """The key of PICTURES that points of this shape have; None for those that have no pictures."""
+def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
+    """Which of PICTURES samples of this shape have; measured: samples of posteriors. Some have none."""
     if are_images(shape):
-        return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else None
+        return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
     if measured:
-        return MEASURED_PLANE if shape == (2,) else None
-    return {1: LINE, 2: PLANE}.get(shape[0]) if len(shape) == 1 else None
+        return MEASURED_PLANE if shape == (2,) else NO_PICTURES
+    return {1: LINE, 2: PLANE}.get(shape[0], NO_PICTURES) if len(shape) == 1 else NO_PICTURES
 
 
-def chosen_pictures(asked: str | tuple[str, ...], shape: tuple[int, ...], measured: bool = False) -> dict[str, Picture]:
-    """The pictures that `pictures=` asks for of points of this shape: default, all, none, or these. Raises UserError for one
-    that they do not have.
+def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
+    """The pictures of this kind that the words of `pictures=` ask for: default, all, names. Raises UserError for a name that
+    is none.
     """
-    kind = kind_of(shape, measured)
-    able = PICTURES[kind] if kind else {}
-    if isinstance(asked, str):
-        return {name: each for name, each in able.items() if asked == "all" or (asked == "default" and each.unasked)}
-    for name in asked:
-        if kind is None:
-            raise UserError(f"pictures: there are none of points of shape {shape}; leave it out, or say pictures=none")
-        if name not in able:
-            raise UserError(
-                f"pictures: '{name}' is not a picture of {kind}{suggestion(name, able)}; or say default, all or none"
-            )
-    return {name: able[name] for name in able if name in asked}
+    able = PICTURES[kind]
+    for name in words:
+        if name in able or name in SETS:
+            continue
+        if not able:
+            raise UserError(f"pictures: there are none of {kind}; leave it out, or say pictures=none")
+        raise UserError(f"pictures: '{name}' is not a picture of {kind}{suggestion(name, [*able, *SETS])}")
+    whole, usual = "all" in words, "default" in words
+    return {name: each for name, each in able.items() if whole or name in words or (usual and each.unasked)}
 
 
-def others(chosen: dict[str, Picture], shape: tuple[int, ...], measured: bool = False) -> list[str]:
-    """The names of those that points of this shape have besides."""
-    kind = kind_of(shape, measured)
-    return [name for name in (PICTURES[kind] if kind else {}) if name not in chosen]
+def more_pictures(chosen: dict[str, Picture], kind: str) -> str:
+    """The line that says which others of this kind there are; empty where there are none."""
+    more = [name for name in PICTURES[kind] if name not in chosen]
+    return f"more pictures: pictures=all, or some of [{','.join(more)}]" if more else ""
 
 
-def draw_pictures(subject: Drawn | posterior.Posterior, chosen: dict[str, Picture], out: Path) -> Iterator[Path]:
-    """Draw these of samples, or of samples of posteriors, and write each into the folder `out`; its path when it is there.
+def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.Images | points.Points:
+    """What these pictures of samples need."""
+    return images.Images(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.Points(drawn)
+
+
+def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Path]:
+    """Draw pictures of a scene, write each into the folder `out`, and say where it is; their paths.
 
     What cannot be drawn is said, and takes nothing else with it.
     """
-    if isinstance(subject, Drawn):
-        image = kind_of(subject.field.shape) == IMAGES
-        scene: Any = images.Images(subject, tuple(chosen)) if image else points.Points(subject)
-    else:
-        scene = subject
-    for picture in chosen.values():
-        try:
-            yield save_figure(out / picture.file, picture.draw(scene))
-        except MISHAPS as error:
-            report.warn(f"no {picture.file}: {' '.join(str(error).split()) or type(error).__name__}")
+    paths = []
+    with report.working(f"drawing {', '.join(chosen)}"):
+        for picture in chosen.values():
+            try:
+                paths.append(save_figure(out / picture.file, picture.draw(scene)))
+            except MISHAPS as error:
+                report.warn(f"no {picture.file}: {' '.join(str(error).split()) or type(error).__name__}")
+            else:
+                report.say(f"  picture  {report.shown(paths[-1])}")
+    return paths
 
 
 def save_figure(path: Path, drawing: Any) -> Path:
