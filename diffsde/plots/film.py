@@ -76,7 +76,8 @@ def discs(points: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     inside = ((columns >= 0) & (columns < shape[1]))[:, None, :] & ((rows >= 0) & (rows < shape[0]))[:, :, None]
     used = inside & (hidden > 0)
     where = (rows[:, :, None] * shape[1] + columns[:, None, :])[used]
-    return np.bincount(where, -np.log1p(-hidden[used]), shape[0] * shape[1]).reshape(shape)
+    ink = np.bincount(where, -np.log1p(-hidden[used]), shape[0] * shape[1])
+    return ink.astype(float).reshape(shape)  # of no points at all numpy makes whole numbers
 
 
 class Inked(NamedTuple):
