@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.build import as_config, name_of, read
-from diffsde.datasets import Dataset, are_images, point_shape
+from diffsde.build import as_config, read
+from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
@@ -32,7 +32,6 @@ from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
 from diffsde.runs.starting import settle_grid, starting_points, stds_met
 from diffsde.samplers import Grid, simulate, simulate_compiled, times
-from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.sampler import Simulated
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
@@ -262,6 +261,8 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         ],
     )
     if processes.leads() and chosen.drawn:
+        from diffsde.runs.pictures.sampled import draw_samples  # here: matplotlib takes a while
+
         draw_samples(job, x)
     return off(judged(summary)[1])
 
@@ -309,48 +310,6 @@ def data_here(dataset: Dataset, run: str) -> bool:
         report.warn(f"no figures, and no picture beside the data, which is not here ({error})")
         return False
     return True
-
-
-def draw_samples(job: Job, x: Array) -> None:
-    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides."""
-    from diffsde.runs import pictures  # which takes a while
-
-    chosen, shape = job.chosen, job.field.shape
-    kind = pictures.kind_of(shape, job.problem is not None)
-    wanted = pictures.chosen_pictures(chosen.drawn, kind)
-    if not wanted or not (job.known or are_images(shape)):
-        return
-    scene: Any
-    if job.problem is not None:
-        own = job.problem.about_mean(x)
-        scene = pictures.Posterior(job.problem, own, job.dataset, job.key_true, job.plain, about(job))
-    else:
-        key, last, coupled = job.key_noise, job.last, chosen.coupled
-        drawn = pictures.Drawn(
-            chosen.sampler, job.field, job.dataset, job.x0, x, job.grid, key, last, coupled, job.labels
-        )
-        drawn = drawn._replace(scaling=job.scaling, about=about(job), known=job.known)
-        scene = pictures.scene_of(drawn, wanted)
-    pictures.draw_pictures(scene, wanted, job.out / "plots")
-    if more := pictures.more_pictures(wanted, kind):
-        report.say(more)
-
-
-def about(job: Job) -> str:
-    """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
-    from diffsde.runs.pictures import described
-
-    chosen, sampler = job.chosen, job.chosen.sampler
-    steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
-    words = [described(sampler), steps, f"path {name_of(job.field.path)}"]
-    if chosen.guidance is not None:
-        words.append(f"guidance {chosen.guidance:g}")
-    if chosen.measurement is not None:
-        words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
-    run = (
-        f"exact field of {name_of(job.dataset)}" if chosen.run == "oracle" else f"from {report.shown(Path(chosen.run))}"
-    )
-    return ", ".join([*words, run])
 
 
 VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)
