@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffsde.plots.film import Film, discs, inked, pixels, strips
-from diffsde.plots.style import DATA, DENSITY, INK, Extent, HeatMap, frame, heat, new_figure
+from diffsde.plots.style import DATA, DENSITY, INK, Extent, HeatMap, frame, heat, new_figure, new_panels
 
 FILM_DPI = 90
 STAMP = 9.0  # points of the letters that say a film's time
@@ -21,7 +21,7 @@ def marginals(
     about: str = "",
 ) -> Figure:
     """A row of clouds (n, 2), one at each time, for each title; over the exact p_t where it is known."""
-    figure, axes = new_figure(3.2 * len(times), 3.4 * len(rows) + 0.3, len(rows), len(times), about, 100)
+    figure, axes = new_panels(2.9, len(rows), len(times), about, 100)
     for line, (title, clouds) in zip(axes, rows.items(), strict=True):
         for i, (axis, t, cloud) in enumerate(zip(line, times, clouds, strict=True)):
             if densities is not None:
@@ -46,11 +46,12 @@ def samples_1d(samples: np.ndarray, truth: np.ndarray, name: str = "$x$", about:
 
 def film(panels: dict[str, np.ndarray], times: np.ndarray, data: HeatMap, extent: Extent, about: str = "") -> Film:
     """The clouds (m, n, 2) moving through `times` (m,), a panel each, over p_data."""
-    figure, axes = new_figure(3.9 * len(panels), 4.4, 1, len(panels), about, FILM_DPI)
+    figure, axes = new_panels(3.3, 1, len(panels), about, FILM_DPI)
     for axis, title in zip(axes.flat, panels, strict=True):
         heat(axis, data, DENSITY, alpha=0.75)
         axis.set_title(title)
         frame(axis, extent)
+        axis.label_outer()
     drawn = pixels(figure)
     shape = drawn.shape[:2]
     background = inked(drawn, np.any([within(axis, shape) for axis in axes.flat], axis=0))

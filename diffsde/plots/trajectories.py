@@ -19,6 +19,7 @@ from diffsde.plots.style import (
     frame,
     heat,
     new_figure,
+    new_panels,
 )
 
 
@@ -33,7 +34,7 @@ def trajectories(
     """A panel for each title, paths (m, k, 2) of k samples from one end in time to the other, over p_init (blue) and p_data
     (red).
     """
-    figure, axes = new_figure(5.2 * len(panels), 5.6, 1, len(panels), about, 100)
+    figure, axes = new_panels(4.8, 1, len(panels), about, 100)
     for axis, (title, paths) in zip(axes.flat, panels.items(), strict=True):
         heat(axis, data, DENSITY, alpha=0.9)
         heat(axis, prior, _fading(PRIOR), alpha=0.9)
