@@ -201,3 +201,15 @@ def as_number(value: Any) -> float | None:
 def is_number(word: str) -> bool:
     """Whether a word of a file or of the command line is a number."""
     return as_number(word) is not None
+
+
+def as_words(pictures: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The words of `pictures=`, of which one may stand without brackets; none for pictures=none. Raises ValueError for a list
+    without any; which names there are depends on the data.
+    """
+    words = (pictures,) if isinstance(pictures, str) else pictures
+    if not words:
+        raise ValueError("pictures is empty; name some, e.g. pictures=[film], or say pictures=none")
+    if "none" in words and len(set(words)) > 1:
+        raise ValueError(f"pictures is [{','.join(words)}]; none stands alone")
+    return () if "none" in words else words

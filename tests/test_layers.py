@@ -39,7 +39,7 @@ DOORS = {
     "mlflow": {"loggers"},
     "sklearn": {"datasets"},
     "grain": {"datasets"},
-    "PIL": {"datasets", "loggers", "inverse"},
+    "PIL": {"datasets", "loggers", "inverse", "plots"},
     "scipy": {"metrics"},  # what is below would have every command wait for its import
 }
 

@@ -15,14 +15,14 @@ from matplotlib.image import imread
 from diffsde import empirical
 from diffsde.cli import main
 from diffsde.datasets import ArrayFile, Examples, Ring
-from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.paths import OT, PATHS, VE, GaussianPath
 from diffsde.plots import images as plots
-from diffsde.runs.pictures import Drawn
+from diffsde.runs.pictures import Drawn, draw_pictures, scene_of
 from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
-from diffsde.runs.pictures.images import learnt_from, overview, prediction, with_data
+from diffsde.runs.pictures.images import Images, learnt_from, overview, prediction
+from diffsde.runs.pictures.table import IMAGES, PICTURES
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
@@ -84,11 +84,14 @@ def test_what_is_transparent_is_white() -> None:
     assert (plots.rgb(np.array([[[1.0, -1.0, -1.0, 0.2]]])) == [[[255, 102, 102]]]).all()
 
 
+ABOUT = "em, constant sigma = 0.5, 250 steps, path ot, guidance 2, from outputs/train/2026-11-26/12-34-56-789012"
 FIGURES: dict[str, Figure] = {
     "grid": plots.grids({"": pictures(5)}, 3),
     "one": plots.grids({"a title much wider than the one image that it has": pictures(1), "b": pictures(1)}, 1),
-    "classes": plots.by_class({"0": pictures(4), "a class with a long name": pictures(2)}),
-    "denoising": plots.denoising(np.linspace(0, 1, 6), pictures(6)[:, None], pictures(6)[:, None], "$D(x_t)$"),
+    "classes": plots.by_class(
+        {each: {"0": pictures(4), "a class with a long name": pictures(2)} for each in ("data", "samples")}, ABOUT
+    ),
+    "denoising": plots.denoising(np.linspace(0, 1, 6), pictures(6)[:, None], pictures(6)[:, None], "$D(x_t)$", ABOUT),
     "interpolations": plots.interpolations(pictures(30).reshape(3, 10, 4, 4, 1), DEGREES, ["7", "", "1"]),
     "neighbours": plots.neighbours(pictures(2), pictures(4).reshape(2, 2, 4, 4, 1), np.array([[0.0, 1.5], [123.4, 9]])),
 }
@@ -116,24 +119,16 @@ def test_no_pixel_is_resampled_and_no_word_cut_off_or_covered(name: str) -> None
 
 def test_a_row_for_each_label() -> None:
     x, labels = pictures(11), np.arange(11) % 4
-    for label, row in enumerate(shown(overview(x, labels))):
-        assert (row == plots.mosaic(x[label::4], 3 if label < 3 else 2)).all()
+    both = overview({"data": -x, "samples": x}, labels)
+    for j, row in enumerate(shown(both)):
+        expected = (-x if j < 4 else x)[j % 4 :: 4]
+        assert (row == plots.mosaic(expected, len(expected))).all()
 
 
 def test_wide_images_have_fewer_columns() -> None:
     assert plots.fitting((28, 28, 1), 10) == 10
     assert plots.fitting((256, 256, 3), 10) * (256 + plots.GAP) <= plots.WIDTH < 6 * 256
     assert plots.fitting((4000, 4000, 3), 10) == 1
-
-
-def test_a_film_shows_every_state_and_holds_the_last() -> None:
-    states = {"x": pictures(12).reshape(3, 4, 4, 4, 1), "z": pictures(12, seed=1).reshape(3, 4, 4, 4, 1)}
-    film = plots.film(states, np.array([0.0, 0.25, 1.0]), 2)
-    for frame, state in ((0, 0), (1, 1), (2, 2), (9, 2)):
-        film._func(frame)  # type: ignore[attr-defined]
-        for tile, images in zip(shown(film._fig), states.values(), strict=True):  # type: ignore[attr-defined]
-            assert (tile == plots.mosaic(images[state], 2)).all()
-    film._draw_was_started = True  # type: ignore[attr-defined]  # it was, frame by frame: no warning that it was not
 
 
 # What is simulated beside the samples
@@ -198,7 +193,7 @@ def test_ode_and_sde_begin_at_the_same_noise(made: tuple[Drawn, np.ndarray, Comp
 def test_interpolations_end_at_the_odes_samples(made: tuple[Drawn, np.ndarray, Companions]) -> None:
     drawn, _, (_, panels, found) = made
     assert found.x.shape == (BETWEEN, len(DEGREES), 4, 4, 1)
-    ode = panels["ODE"]
+    ode = next(iter(panels.values()))
     for (i, j), images in zip(found.ends, found.x, strict=True):
         for place, end in ((i, images[0]), (j, images[-1])):
             if place < len(ode):
@@ -294,14 +289,15 @@ def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, C
 
 
 def test_data_that_is_not_here_is_said(
-    made: tuple[Drawn, np.ndarray, Companions], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: tuple[Drawn, np.ndarray, Companions], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def absent(self: ArrayFile) -> Examples:
-        raise UserError("dataset.file: 'none.npy' is not a file")
-
-    monkeypatch.setattr(ArrayFile, "load", absent)
-    assert with_data(made[0], np.asarray(made[0].x), np.asarray) == {}
-    assert "no neighbours.png: dataset.file: 'none.npy'" in capsys.readouterr().out
+    """And takes no other picture with it: samples.png has the samples alone."""
+    chosen = {name: PICTURES[IMAGES][name] for name in ("neighbours", "samples")}
+    drawn = made[0]._replace(known=False)
+    assert draw_pictures(scene_of(drawn, chosen), chosen, tmp_path) == [tmp_path / "samples.png"]
+    assert "no neighbours.png: dataset.file: 'none.npy' is not a file" in capsys.readouterr().err
+    (found,) = shown(chosen["samples"].draw(Images(drawn, ())))
+    assert (found == plots.mosaic(np.asarray(drawn.x), 5)).all()
 
 
 # The commands
@@ -318,17 +314,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside as many images of the data; and of the other pictures there are those that were named."""
     words = "sample run=oracle dataset=array dataset.file=colour.npz path=ot n=20 steps=12 hydra.run.dir=a".split()
-    assert main(words) == 0
-    drawn = {path.name for path in (here / "a" / "plots").iterdir()}
-    figures = "samples denoising ode_or_sde interpolations beside_data neighbours".split()
-    assert drawn == {f"{name}.png" for name in figures} | {"forming.gif"}
-    assert all(f"plots/{name}" in capsys_text for capsys_text in [capsys.readouterr().out] for name in drawn)
+    assert main([*words, "pictures=[default,interpolations]"]) == 0
+    drawn = {path.stem for path in (here / "a" / "plots").iterdir()}
+    assert drawn == {"samples", "denoising", "interpolations"}
+    said = capsys.readouterr().out
+    assert all(f"picture  a/plots/{name}.png" in said for name in drawn)
+    assert "or some of [film,comparison,neighbours]" in said.splitlines()[-1]
+    assert said.index("samples.npz") < said.index("samples.png")
     with np.load(here / "a" / "samples.npz") as archive:
         x = archive["x"]
     found = np.rint(imread(here / "a" / "plots" / "samples.png")[..., :3] * 255).astype(np.uint8)
     expected = plots.mosaic(x, 5)
-    assert (found[plots.SPACE : -plots.SPACE, plots.SPACE : -plots.SPACE] == expected).all()
+    (height, width, _), edge = expected.shape, plots.SPACE
+    assert (found[-height - edge : -edge, -width - edge : -edge] == expected).all()
+    data = np.load(here / "colour.npz")["x"]
+    for i in range(20):
+        top, left = i // 5 * CELL[0] - height - edge, edge + i % 5 * CELL[1]
+        tile = found[found.shape[0] + top :, left:][: CELL[0] - plots.GAP, : CELL[1] - plots.GAP]
+        assert any((tile == plots.arranged(image[None], 1, 255)).all() for image in data)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +365,8 @@ def test_training_on_images_ends_with_samples(here: Path) -> None:
     """A row of ten for each of the two labels."""
     trained("run")
     picture = imread(here / "run" / "plots" / "samples.png")
-    assert picture.shape[0] == 2 * CELL[0] - plots.GAP + 2 * plots.SPACE
+    about = picture.shape[0] - (2 * CELL[0] - plots.GAP + 2 * plots.SPACE)  # over the images
+    assert 0 < about < 3 * plots.LINE
     assert 0 < picture.shape[1] - (10 * CELL[1] - plots.GAP + 2 * plots.SPACE) < 40  # and the labels' names
 
 
@@ -375,7 +381,6 @@ def test_what_training_proposes_next(here: Path, capsys: pytest.CaptureFixture[s
         x, y = archive["x"], archive["y"]
     found = np.rint(imread(here / "b" / "plots" / "samples.png")[..., :3] * 255).astype(np.uint8)
     for label in (0, 1):
-        top = plots.SPACE + label * CELL[0]
+        bottom = found.shape[0] - plots.SPACE - (1 - label) * CELL[0]
         row = plots.mosaic(x[y == label], 3)
-        assert (found[top : top + row.shape[0], -plots.SPACE - row.shape[1] : -plots.SPACE] == row).all()
-    assert (here / "b" / "plots" / "interpolations.png").exists()
+        assert (found[bottom - row.shape[0] : bottom, -plots.SPACE - row.shape[1] : -plots.SPACE] == row).all()

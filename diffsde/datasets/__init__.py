@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffsde.datasets.array_files import are_images
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import (
     Batch,
@@ -41,6 +42,7 @@ __all__ = [
     "Examples",
     "FiniteDataset",
     "MixtureDataset",
+    "are_images",
     "draw_many",
     "point_shape",
 ]

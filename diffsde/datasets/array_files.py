@@ -17,6 +17,11 @@ from diffsde.errors import UserError
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
 
+def are_images(shape: tuple[int, ...]) -> bool:
+    """Whether points of this shape are images (H, W, C)."""
+    return len(shape) == 3 and shape[-1] <= CHANNELS
+
+
 def block_of(values: np.ndarray, block: slice) -> np.ndarray:
     """Rows of an array; of a map by reading, since through it the pages would count as this process's memory."""
     if not isinstance(values, np.memmap) or not values.flags.c_contiguous:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets.array_files import (
-    CHANNELS,
+    are_images,
     as_numbers,
     block_of,
     check_shape,
@@ -281,7 +281,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
         return dataset.scaling(shape)
     found = sample_moments(
         _blocks(values, split(dataset.test, len(values))[0], dataset.file),
-        per_channel=dataset.standardise and len(shape) == 3 and shape[-1] <= CHANNELS,
+        per_channel=dataset.standardise and are_images(shape),
     )
     where = f"dataset.file: '{dataset.file}'"
     if not dataset.standardise:

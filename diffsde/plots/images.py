@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.animation import FuncAnimation
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from diffsde.plots.style import GREY, INK
+from diffsde.plots.film import Film, pixels, strips, with_palette
+from diffsde.plots.style import GREY, INK, blank_figure, plain
 
 DPI = 120
 TILE = 64  # pixels of the screen, at most, that a side of a smaller image is drawn with
@@ -19,7 +20,8 @@ GAP = 2  # ... between images,
 SPACE = 12  # ... between what belongs together less, and at the edge
 LINE = 19  # ... and for a line of text
 WIDTH = 1300  # ... of a picture
-HOLD = 12  # frames for which a film holds still at its end
+LEAST = 400  # ... of the lines over it
+SMALL = 7.0  # points of the letters of what stands over a picture, and of a film's time
 
 
 class Tiles(NamedTuple):
@@ -68,11 +70,17 @@ def fitting(shape: tuple[int, ...], most: int, panels: int = 1) -> int:
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """Images (n, H, W, C), image i at row i // columns and column i % columns, as pixels (h, w, 3) of the screen."""
-    scale = scale_of(images.shape[1:])
-    tiles = rgb(images).repeat(scale, axis=1).repeat(scale, axis=2)
-    n, height, width, _ = tiles.shape
+    return arranged(rgb(images), columns, 255)
+
+
+def arranged(tiles: np.ndarray, columns: int, blank: int) -> np.ndarray:
+    """Tiles (n, H, W, ...), bytes, enlarged and set in rows of so many columns, `blank` between them: (h, w, ...)."""
+    scale = scale_of(tiles.shape[1:])
+    tiles = tiles.repeat(scale, axis=1).repeat(scale, axis=2)
+    n, height, width = tiles.shape[:3]
     rows = math.ceil(n / columns)
-    pixels = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 255, np.uint8)
+    shape = rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, *tiles.shape[3:]
+    pixels = np.full(shape, blank, np.uint8)
     for i, tile in enumerate(tiles):
         top, left = i // columns * (height + GAP), i % columns * (width + GAP)
         pixels[top : top + height, left : left + width] = tile
@@ -84,8 +92,12 @@ def width_of(text: str, size: float) -> float:
     return TextPath((0, 0), text, size=size).get_extents().width * DPI / 72 if text else 0.0
 
 
-def sheet(tiles: list[Tiles], words: list[Words]) -> Figure:
-    """Tiles and words on a figure that is as large as they are: no pixel is resampled, no word cut off."""
+def sheet(tiles: list[Tiles], words: list[Words], about: str = "") -> Figure:
+    """Tiles and words on a figure that is as large as they are: no pixel is resampled, no word cut off. about: what all of
+    it is of, over it.
+    """
+    if about:
+        words = [*words, *over(tiles, words, about)]
     spans = [each.span() for each in words]
     left = min([each.left for each in tiles] + [begin for begin, _ in spans])
     right = max([each.left + each.pixels.shape[1] for each in tiles] + [end for _, end in spans])
@@ -93,8 +105,7 @@ def sheet(tiles: list[Tiles], words: list[Words]) -> Figure:
     bottom = max([each.top + each.pixels.shape[0] for each in tiles] + [each.y + LINE / 2 for each in words])
     left, top = math.floor(left) - SPACE, math.floor(top) - SPACE
     width, height = math.ceil(right) - left + SPACE, math.ceil(bottom) - top + SPACE
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-    FigureCanvasAgg(figure)
+    figure = blank_figure(width, height, DPI)
     for each in tiles:
         low = height - (each.top - top) - each.pixels.shape[0]
         figure.figimage(each.pixels, each.left - left, low, origin="upper")
@@ -104,10 +115,20 @@ def sheet(tiles: list[Tiles], words: list[Words]) -> Figure:
     return figure
 
 
-def grids(panels: dict[str, np.ndarray], columns: int) -> Figure:
+def over(tiles: list[Tiles], words: list[Words], about: str) -> list[Words]:
+    """`about` in lines no wider than the tiles, over all that there is."""
+    top = min([each.top for each in tiles] + [each.y - LINE / 2 for each in words])
+    width = max(LEAST, max(each.left + each.pixels.shape[1] for each in tiles))
+    letters = int(len(about) * width / width_of(plain(about), SMALL))
+    lines = textwrap.wrap(about, max(1, letters - 1))
+    return [
+        Words(0, top - (len(lines) - i - 0.5) * LINE, plain(line), "left", GREY, SMALL) for i, line in enumerate(lines)
+    ]
+
+
+def grids(panels: dict[str, np.ndarray], columns: int, about: str = "") -> Figure:
     """A grid of images (n, H, W, C) for each title, side by side."""
-    tiles, words = _panels(panels, columns)
-    return sheet(tiles, words)
+    return sheet(*_panels(panels, columns), about)
 
 
 def _panels(panels: dict[str, np.ndarray], columns: int) -> tuple[list[Tiles], list[Words]]:
@@ -124,7 +145,9 @@ def _panels(panels: dict[str, np.ndarray], columns: int) -> tuple[list[Tiles], l
     return tiles, words
 
 
-def lines(rows: list[np.ndarray], labels: list[str], headings: list[str], gaps: list[int] | None = None) -> Figure:
+def lines(
+    rows: list[np.ndarray], labels: list[str], headings: list[str], gaps: list[int] | None = None, about: str = ""
+) -> Figure:
     """A row of images (m, H, W, C) for each label, which stands at its left; a heading over each column.
 
     gaps: the space under each row; none between the rows of one grid.
@@ -139,7 +162,7 @@ def lines(rows: list[np.ndarray], labels: list[str], headings: list[str], gaps: 
         top += pixels.shape[0] + (gaps[i] if gaps else GAP)
     across = _across(rows[0])
     words += [Words((j + 0.5) * across, -LINE / 2, text, colour=GREY) for j, text in enumerate(headings)]
-    return sheet(tiles, [word for word in words if word.text])
+    return sheet(tiles, [word for word in words if word.text], about)
 
 
 def _across(images: np.ndarray) -> int:
@@ -147,18 +170,32 @@ def _across(images: np.ndarray) -> int:
     return images.shape[2] * scale_of(images.shape[1:]) + GAP
 
 
-def by_class(groups: dict[str, np.ndarray]) -> Figure:
-    """A row of images (m, H, W, C) for each class, its name at the left."""
-    return lines(list(groups.values()), list(groups), [])
+def by_class(panels: dict[str, dict[str, np.ndarray]], about: str = "") -> Figure:
+    """For each title a row of images (m, H, W, C) for each class, side by side, the classes' names at the left."""
+    tiles: list[Tiles] = []
+    words: list[Words] = []
+    left = 0
+    for title, groups in panels.items():
+        for i, (name, images) in enumerate(groups.items()):
+            row = mosaic(images, len(images))
+            top = i * (row.shape[0] + GAP)
+            tiles.append(Tiles(left, top, row))
+            if not left:
+                words.append(Words(-SPACE * 0.8, top + row.shape[0] / 2, plain(name), "right"))
+        width = max(len(images) for images in groups.values()) * _across(next(iter(groups.values()))) - GAP
+        if title:
+            words.append(Words(left + width / 2, -LINE / 2 - 3, title, size=10))
+        left += width + 2 * SPACE
+    return sheet(tiles, words, about)
 
 
-def denoising(times: np.ndarray, states: np.ndarray, data: np.ndarray, name: str) -> Figure:
+def denoising(times: np.ndarray, states: np.ndarray, data: np.ndarray, name: str, about: str = "") -> Figure:
     """x_t over the prediction of the data, its name beside it, both (m, k, H, W, C), along the times (m,): two lines for
     each of k samples.
     """
     rows = [each[:, i] for i in range(states.shape[1]) for each in (states, data)]
     labels = ["$x_t$", name] * states.shape[1]
-    return lines(rows, labels, stamps(times), [GAP, SPACE] * states.shape[1])
+    return lines(rows, labels, stamps(times), [GAP, SPACE] * states.shape[1], about)
 
 
 def stamps(times: np.ndarray) -> list[str]:
@@ -166,12 +203,12 @@ def stamps(times: np.ndarray) -> list[str]:
     return [f"t = {t:.3g}" if j == 0 else f"{t:.3g}" for j, t in enumerate(times)]
 
 
-def interpolations(images: np.ndarray, degrees: np.ndarray, labels: list[str]) -> Figure:
+def interpolations(images: np.ndarray, degrees: np.ndarray, labels: list[str], about: str = "") -> Figure:
     """Images (k, m, H, W, C), a line for each of k interpolations, at m angles in degrees."""
-    return lines(list(images), labels, [f"{angle:g}°" for angle in degrees])
+    return lines(list(images), labels, [f"{angle:g}°" for angle in degrees], about=about)
 
 
-def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) -> Figure:
+def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray, about: str = "") -> Figure:
     """Each sample (n, H, W, C), and at its right the images nearest to it (n, k, H, W, C) over their distances (n, k)."""
     tiles: list[Tiles] = []
     words: list[Words] = []
@@ -186,21 +223,28 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray) 
         for j, distance in enumerate(far):
             at = begin + (j + 0.5) * across
             words.append(Words(at, (i + 1) * down - GAP - LINE / 2, f"{distance:.2f}", colour=GREY, size=7))
-    return sheet(tiles, words)
+    return sheet(tiles, words, about)
 
 
-def film(panels: dict[str, np.ndarray], times: np.ndarray, columns: int) -> FuncAnimation:
-    """Grids of images (m, n, H, W, C), one for each title, along the times (m,); holds still at the end."""
+def film(panels: dict[str, np.ndarray], times: np.ndarray, columns: int, about: str = "") -> Film:
+    """Grids of images (m, n, H, W, C), one for each title, along the times (m,)."""
     tiles, words = _panels({title: images[-1] for title, images in panels.items()}, columns)
+    stamps = strips([f"t = {t:.2f}" for t in times], SMALL, DPI)
+    shades = np.rint(255 - stamps[..., None] * (255 - 255 * np.array(to_rgb(GREY)))).astype(np.uint8)
     bottom = max(each.top + each.pixels.shape[0] for each in tiles)
-    figure = sheet(tiles, [*words, Words(0, bottom + LINE / 2 + 3, "t = 0.999", "left", colour=GREY)])
-    label = figure.texts[-1]
-
-    def show(i: int) -> list:
-        i = min(i, len(times) - 1)
-        for grid, images in zip(figure.images, panels.values(), strict=True):
-            grid.set_data(mosaic(images[i], columns))
-        label.set_text(f"t = {times[i]:.2f}")
-        return [*figure.images, label]
-
-    return FuncAnimation(figure, show, frames=len(times) + HOLD, interval=60)
+    blank = Tiles(0, bottom + GAP, np.full_like(shades[0], 255))  # where the time stands
+    figure = sheet([*tiles, blank], words, about)
+    background = pixels(figure)
+    parts = [background, shades, *map(rgb, panels.values())]
+    index, palette = with_palette(np.concatenate([part.reshape(-1, 1, 3) for part in parts]), background[0, 0])
+    cuts = np.cumsum([part.size // 3 for part in parts])[:-1]
+    drawn, stamped, *moving = (
+        each.reshape(part.shape[:-1]) for each, part in zip(np.split(index, cuts), parts, strict=True)
+    )
+    frames = np.repeat(drawn[None], len(times), axis=0)
+    for i, frame in enumerate(frames):
+        grids = [arranged(images[i], columns, drawn[0, 0]) for images in moving]
+        for place, grid in zip(figure.images, [*grids, stamped[i]], strict=True):
+            top, left = len(frame) - int(place.oy) - len(grid), int(place.ox)  # type: ignore[attr-defined]
+            frame[top : top + grid.shape[0], left : left + grid.shape[1]] = grid
+    return Film(frames, palette)

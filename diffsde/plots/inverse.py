@@ -12,15 +12,26 @@ UNKNOWN = (0.93, 0.86, 0.80)  # the colour of what was not measured
 
 
 def reconstructions(
-    truth: np.ndarray, measured: np.ndarray, known: np.ndarray, shown: list[np.ndarray], samples: list[np.ndarray]
+    truth: np.ndarray,
+    measured: np.ndarray,
+    known: np.ndarray,
+    shown: list[np.ndarray],
+    samples: list[np.ndarray],
+    about: str = "",
 ) -> Figure:
     """A row for each truth (k, H, W, C) in [-1, 1]: it, what was measured where `known` (H, W, C), samples, mean and std.
 
     shown: the samples (columns, H, W, C) to draw of each row; samples: all of them, for the mean and the std.
     """
     columns = len(shown[0])
-    titles = ["truth", "measured", *[f"sample {i + 1}" for i in range(columns)], f"mean of {len(samples[0])}", "std"]
-    figure, axes = new_figure(0.95 * len(titles), 0.95 * len(truth) + 0.3, len(truth), len(titles))
+    titles = [
+        "truth",
+        "measured",
+        *[f"sample {i + 1}" for i in range(columns)],
+        f"mean of {len(samples[0])}",
+        "std, 0 to 1",
+    ]
+    figure, axes = new_figure(0.95 * len(titles), 0.95 * len(truth) + 0.5, len(truth), len(titles), about)
     for row, line in enumerate(axes):
         pictures = [truth[row], measured[row], *shown[row], samples[row].mean(axis=0)]
         for axis, picture in zip(line, pictures, strict=False):
@@ -49,11 +60,14 @@ def clouds(
     exact: list[np.ndarray | None],
     most: int = 4,
     square: bool = True,
+    names: tuple[str, ...] = ("$x_1$", "$x_2$"),
+    about: str = "",
 ) -> Figure:
     """A panel for each of the first truths (k, 2): data (m, 2), draws of the exact posterior where known, and samples."""
     columns = min(most, len(truth))
-    figure, axes = new_figure(3.5 * columns, 3.9, 1, columns)
-    extent = window(data, square=square)
+    figure, axes = new_figure(3.3 * columns, 4.3, 1, columns, about)
+    clouds = [data, truth[:columns], *samples[:columns], *[each for each in exact[:columns] if each is not None]]
+    extent = window(clouds, square=square)._replace(names=names)
     for i, axis in enumerate(axes.flat):
         axis.scatter(*data.T, s=1.5, color=GREY, alpha=0.2, linewidth=0, label="data")
         drawn = exact[i]
@@ -62,6 +76,13 @@ def clouds(
         axis.scatter(*samples[i][:1000].T, s=5, color=INK, alpha=0.8, linewidth=0, label="samples")
         axis.plot(*truth[i], "+", color=NOISE, ms=11, mew=2, label="truth")
         frame(axis, extent)
+        axis.label_outer()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8, labelcolor=INK)
+    legend = figure.legend(
+        handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8, labelcolor=INK, markerscale=2
+    )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
+    figure.get_layout_engine().set(h_pad=0.06)  # type: ignore[union-attr, call-arg]
     return figure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,8 @@ INK = "#1b1f2a"
 GREY = "#8a90a0"
 NOISE = "#2f6fb7"
 DATA = "#c8452f"
+LETTERS = 17  # of the small line over a picture that fit an inch
+OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture's window
 PATHLINE = "#2b2f3a"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#f7d9b8", "#eb9a6b", "#c8452f", "#7c1d2b"])
 PRIOR = LinearSegmentedColormap.from_list("prior", ["#ffffff", "#cfe0f2", "#7fadd8", "#2f6fb7"])
@@ -26,7 +30,7 @@ class Extent(NamedTuple):
     right: float
     bottom: float
     top: float
-    names: tuple[str, ...] = ("", "")  # of the two coordinates
+    names: tuple[str, ...] = ("$x_1$", "$x_2$")  # of the two coordinates
 
 
 class HeatMap(NamedTuple):
@@ -36,29 +40,75 @@ class HeatMap(NamedTuple):
     extent: Extent
 
 
-def new_figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, **kwargs: Any
-) -> tuple[Figure, np.ndarray]:
-    """A figure in inches and its axes (rows, columns)."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+def blank_figure(width: float, height: float, dpi: float) -> Figure:
+    """A figure in pixels with nothing on it."""
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, **kwargs)
+    return figure
+
+
+def plain(text: str) -> str:
+    """Text that is no formula, whatever is in it."""
+    return text.replace("$", r"\$")
+
+
+def new_figure(
+    width: float, height: float, rows: int = 1, columns: int = 1, about: str = "", dpi: float = 120, **kwargs: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure in inches and its axes (rows, columns); about: what all of it is of, in a line over it."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)
+    if about:
+        figure.suptitle(textwrap.fill(plain(about), int(LETTERS * width)), fontsize=8, color=GREY)
+    return figure, _plain_axes(figure.subplots(rows, columns, squeeze=False, **kwargs))
+
+
+def new_panels(side: float, rows: int, columns: int, about: str, dpi: float) -> tuple[Figure, np.ndarray]:
+    """A figure of square panels, their sides in inches, and its axes (rows, columns); laid out by known margins, which takes
+    no time, where a layout that measures all words takes as long as drawing them. about: as of new_figure.
+    """
+    left, right, bottom, title, beside = 0.85, 0.1, 0.55, 0.3, 0.15  # inches; numbers have up to seven digits
+    width = left + columns * side + (columns - 1) * beside + right
+    lines = textwrap.wrap(plain(about), int(LETTERS * width))
+    top = title + 0.1 + 0.16 * len(lines)
+    height = bottom + rows * side + (rows - 1) * title + top
+    figure = Figure(figsize=(width, height), dpi=dpi)
+    FigureCanvasAgg(figure)
+    if lines:
+        figure.suptitle("\n".join(lines), y=1 - 0.06 / height, va="top", fontsize=8, color=GREY)
+    places = {"left": left / width, "right": 1 - right / width, "bottom": bottom / height, "top": 1 - top / height}
+    axes = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(**places, wspace=beside / side, hspace=title / side)
+    return figure, _plain_axes(axes)
+
+
+def _plain_axes(axes: np.ndarray) -> np.ndarray:
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(GREY)
         axis.tick_params(colors=GREY, labelsize=8)
         axis.title.set_fontsize(10)
         axis.title.set_color(INK)
-    return figure, axes
+    return axes
 
 
-def window(points: np.ndarray, margin: float = 0.12, square: bool = True) -> Extent:
-    """A window about points (n, 2), robust to a few that are far away; square: as wide as it is high, in their units."""
-    low, high = np.quantile(points.astype(np.float64), [0.001, 0.999], axis=0)
+def window(sets: Iterable[np.ndarray], margin: float = 0.04, square: bool = True) -> Extent:
+    """A window that holds all but a thousandth of each set of points (n, 2), or of each of many sets (..., n, 2); square: as
+    wide as it is high, in their units.
+    """
+    limits = np.concatenate([_limits(points.astype(np.float64)).reshape(2, -1, 2) for points in sets], axis=1)
+    low, high = limits[0].min(axis=0), limits[1].max(axis=0)
     sides = np.where(high > low, high - low, np.maximum(np.abs(low), 1) * 1e-6)
     centre, half = (low + high) / 2, (sides.max() if square else sides) / 2 * (1 + 2 * margin)
     (left, bottom), (right, top) = centre - half, centre + half
     return Extent(left, right, bottom, top)
+
+
+def _limits(points: np.ndarray) -> np.ndarray:
+    """The lower and upper limits (2, ..., 2) of points (..., n, 2), a quarter of OUTSIDE beyond each of four sides."""
+    out = int(OUTSIDE / 4 * points.shape[-2])
+    ordered = np.partition(points, (out, -1 - out), axis=-2)
+    return np.stack([ordered[..., out, :], ordered[..., -1 - out, :]])
 
 
 def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha: float = 1.0) -> None:

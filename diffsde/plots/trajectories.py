@@ -7,28 +7,57 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
-from diffsde.plots.style import DATA, DENSITY, INK, NOISE, PATHLINE, PRIOR, Extent, HeatMap, frame, heat, new_figure
+from diffsde.plots.style import (
+    DATA,
+    DENSITY,
+    INK,
+    NOISE,
+    PATHLINE,
+    PRIOR,
+    Extent,
+    HeatMap,
+    frame,
+    heat,
+    new_figure,
+    new_panels,
+)
 
 
-def trajectories(panels: dict[str, np.ndarray], prior: HeatMap, data: HeatMap, extent: Extent) -> Figure:
-    """A panel for each title, paths (m, k, 2) of k samples, over p_init (blue) and p_data (red)."""
-    figure, axes = new_figure(5.2 * len(panels), 5.4, 1, len(panels))
+def trajectories(
+    panels: dict[str, np.ndarray],
+    ends: tuple[float, float],
+    prior: HeatMap,
+    data: HeatMap,
+    extent: Extent,
+    about: str = "",
+) -> Figure:
+    """A panel for each title, paths (m, k, 2) of k samples from one end in time to the other, over p_init (blue) and p_data
+    (red).
+    """
+    figure, axes = new_panels(4.8, 1, len(panels), about, 100)
     for axis, (title, paths) in zip(axes.flat, panels.items(), strict=True):
         heat(axis, data, DENSITY, alpha=0.9)
         heat(axis, prior, _fading(PRIOR), alpha=0.9)
         for k in range(paths.shape[1]):
             axis.plot(paths[:, k, 0], paths[:, k, 1], color=PATHLINE, lw=0.55, alpha=0.55)
-        axis.scatter(*paths[0].T, s=9, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label="t = 0")
-        axis.scatter(*paths[-1].T, s=11, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label="t = 1")
+        axis.scatter(
+            *paths[0].T, s=9, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label=f"t = {ends[0]:.3g}"
+        )
+        axis.scatter(
+            *paths[-1].T, s=11, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label=f"t = {ends[1]:.3g}"
+        )
         axis.set_title(title)
         frame(axis, extent)
+        axis.label_outer()
     axes.flat[0].legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
     return figure
 
 
-def trajectories_1d(panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray, name: str = "x") -> Figure:
+def trajectories_1d(
+    panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray, name: str = "$x$", about: str = ""
+) -> Figure:
     """A panel for each title: (times (m,), paths (m, k)) of one-dimensional data against t, true data at the right edge."""
-    figure, axes = new_figure(5.6 * len(panels), 3.8, 1, len(panels), sharey=True)
+    figure, axes = new_figure(5.6 * len(panels), 4.0, 1, len(panels), about, sharey=True)
     for axis, (title, (times, paths)) in zip(axes.flat, panels.items(), strict=True):
         axis.plot(times, paths, color=PATHLINE, lw=0.5, alpha=0.5)
         axis.set(title=title, xlabel="t", xlim=(times[0], times[-1] + 0.12 * (times[-1] - times[0])))

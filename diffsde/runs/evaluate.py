@@ -44,7 +44,15 @@ OF_FEATURES = {"frechet", "balls", "labels"}
 OF_IMAGES = OF_FEATURES | {"neighbours"}
 
 # sample's knobs and groups that evaluate does not have
-APART = {"coupled": False, "save_every": None, "keep": None, "plots": False, "truth": None, "measurements": None}
+APART = {
+    "coupled": False,
+    "save_every": None,
+    "keep": None,
+    "pictures": "none",
+    "plots": None,
+    "truth": None,
+    "measurements": None,
+}
 PARTS = ("measurement", "posterior")
 IMAGES = 2000  # samples of images unless another number is asked for, or fewer where there are fewer for tests
 POINTS = 10_000  # of other points

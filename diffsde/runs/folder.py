@@ -32,7 +32,7 @@ LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
 # Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
 APART = {
-    "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger"),
+    "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
     "sample": (*MACHINE, "resume"),  # whose `keep` is of a trajectory's samples
     "evaluate": (*MACHINE, "resume"),
 }

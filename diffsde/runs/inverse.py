@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -23,15 +21,11 @@ from diffsde.metrics.distances import w2
 from diffsde.metrics.errors import Figure, mean_figure, prefixed, root_mean_figure, with_error
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.mixtures import Mixture
-from diffsde.plots import inverse as plots
 from diffsde.runs import report
-from diffsde.runs.pictures import on_screen, save_figure
 from diffsde.types import Array, Key, Moments
 
 DENSE = 1024  # coordinates of a point, up to which an operator is laid out as a matrix
 MEASUREMENTS = 8  # where the user does not say how many
-COLUMNS = 6  # samples of each that are drawn
-SHOWN = 8  # measurements that are drawn
 
 
 class Problem(NamedTuple):
@@ -247,47 +241,3 @@ def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, F
         "w2": distance | prefixed("floor", floor) | {"points": min(len(x[0]), 512)},
         "mode_weight_kl": kl | prefixed("floor", true),
     }
-
-
-def screen_of(problem: Problem) -> Callable[[np.ndarray], np.ndarray]:
-    """From images as the truths are held to [-1, 1], black to white (pictures.on_screen)."""
-    if problem.scaling is None:
-        return np.asarray
-    divisor, shown = problem.scaling.divisor, on_screen(problem.scaling, problem.model_truth)
-    return lambda z: shown(z / divisor)
-
-
-def draw_reconstructions(
-    problem: Problem, x: Array, dataset: Dataset, key: Key, out: Path, exact: bool = True
-) -> list[Path]:
-    """posterior.png: images beside what was measured, or points in the plane; of other shapes none.
-
-    exact: beside the exact posterior where it is known, which is not that of samples that were told labels.
-    """
-    k = min(SHOWN, len(problem.truth))
-    truth = np.asarray(problem.truth[:k])
-    mine = [np.asarray(x[i :: len(problem.truth)]) for i in range(k)]
-    if truth.ndim == 4 and truth.shape[-1] in (1, 3):
-        operator = problem.operator
-        measured = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y[:k]))
-        known = np.asarray(operator.pseudo_inverse(operator.apply(jnp.ones(truth.shape[1:]))))
-        count = min(COLUMNS, min(map(len, mine)))
-        shown = screen_of(problem)
-        mine = [shown(part) for part in mine]
-        picture = plots.reconstructions(
-            shown(truth), shown(measured), known > 0.5, [part[:count] for part in mine], mine
-        )
-        return [save_figure(out / "posterior.png", picture)]
-    if truth.shape[1:] == (2,):
-        laws = [law(problem, dataset, i) if exact else None for i in range(k)]
-        true = [
-            None if each is None else np.asarray(mixtures.sample(each, jax.random.fold_in(key, i), 2000))
-            for i, each in enumerate(laws)
-        ]
-        data = to_own(problem.scaling, draw_many(dataset, dataset.load(), key, 4000))
-        if problem.scaling is not None:
-            truth, mine = truth + problem.scaling.mean, [part + problem.scaling.mean for part in mine]
-        return [
-            save_figure(out / "posterior.png", plots.clouds(data, truth, mine, true, square=problem.scaling is None))
-        ]
-    return []

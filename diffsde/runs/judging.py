@@ -16,7 +16,7 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset, FiniteDataset
 from diffsde.errors import UserError
 from diffsde.fields import Field
-from diffsde.runs import densities, folder, measures, report, runtime, sample
+from diffsde.runs import clock, densities, folder, measures, report, runtime, sample
 from diffsde.runs.classifiers import judge
 from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.densities import Plan
@@ -74,6 +74,7 @@ def finish(job: Job) -> float:
     """Measure, write the folder and say what came out; how far the first figure is off is returned. Raises UserError."""
     record = Record({}, {"field": job.origin}, [], {})
     samples = get_samples(job, record)
+    clock.lap("sampling", compiling=record.summary.get("seconds_compile", 0.0))
     keys = jax.random.split(jax.random.fold_in(jax.random.key(job.draws.seed), 1))
     for name in job.metrics:
         try:
@@ -86,6 +87,7 @@ def finish(job: Job) -> float:
             if job.named:
                 raise
             report.say(f"not measured: {name}: {error}")
+        clock.lap(name)
     if not record.figures:
         raise UserError("metrics: nothing could be measured")
     scaled = job.dataset.scaling(job.field.shape) is not None
@@ -97,6 +99,7 @@ def finish(job: Job) -> float:
     guided = samples is not None and job.draws.guidance is not None
     record.rows += report.figure_rows(record.figures, guided and "distance" in job.metrics, scaled)
     report.table(f"judged {job.origin}", [*record.rows, ("written to", report.shown(job.out))])
+    report.say(f"time: {clock.said()}")
     return off(judged(summary)[1])
 
 
@@ -108,8 +111,7 @@ def get_samples(job: Job, record: Record) -> Samples | None:
         record.summary["n"] = len(job.samples.x)
         record.rows.append(("samples", f"{len(job.samples.x):,} of {report.shown(Path(str(job.config['samples'])))}"))
         return job.samples
-    with report.working("sampling"):
-        drawn = sample.simulated([job.samples])
+    drawn = sample.simulated([job.samples])
     how = sample.how_drawn(job.samples, drawn.found[0])
     record.summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
     record.rows.append(("samples", f"{how['n']:,} with {describe(job.config)}"))

@@ -24,11 +24,10 @@ from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.metrics.columns import Column
 from diffsde.metrics.errors import Figure
 from diffsde.rails import instability, likelihood_instability, settle_last
-from diffsde.runs import folder, jobs, processes, report, runtime
+from diffsde.runs import clock, folder, jobs, processes, report, runtime
 from diffsde.runs.columns import column_figures, column_rows, column_summary
 from diffsde.runs.data_report import say_data
-from diffsde.runs.inverse import MEASUREMENTS, Problem, draw_reconstructions, pose, reconstruction_figures
-from diffsde.runs.pictures import Drawn, are_images, draw_pictures
+from diffsde.runs.inverse import MEASUREMENTS, Problem, pose, reconstruction_figures
 from diffsde.runs.quality import figures, judged, off
 from diffsde.runs.sample_setup import SampleConfig, describe, labels_of, load_field, settle
 from diffsde.runs.starting import settle_grid, starting_points, stds_met
@@ -111,6 +110,10 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
+    if {*chosen.drawn} - {"default", "all"}:  # a name that is none is said before anything is computed
+        from diffsde.runs.pictures import chosen_pictures, kind_of
+
+        chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
     steps = chosen.grid.steps(chosen.steps, chosen.sampler.default_steps)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
@@ -150,8 +153,8 @@ class Batch(NamedTuple):
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:
     """Simulate jobs of one structure by one program, and finish each."""
-    with report.working("sampling"):
-        batch = simulated(group)
+    batch = simulated(group)
+    clock.lap("sampling", compiling=batch.compiling)
     return [jobs.outcome(finish, job, found, batch) for job, found in zip(group, batch.found, strict=True)]
 
 
@@ -227,7 +230,7 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
 
 
 def finish(job: Job, found: Simulated, batch: Batch) -> float:
-    """Write the samples, their figures and their pictures, say what came out, and return how far the first figure is off."""
+    """Write the samples and their figures, say what came out, then draw pictures; how far the first figure is off."""
     chosen, out, x = job.chosen, job.out, found.x
     how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
     written = write_samples(job, found)
@@ -244,8 +247,6 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         "units": report.units(metrics, job.scaling is not None and job.problem is None),
         **column_summary(by_column),
     }
-    with report.working("drawing pictures"):
-        pictures = pictures_of(job, x) if chosen.plots and processes.leads() else []
     folder.write_json(out / "summary.json", summary)
     others = f" for {members} jobs at once" if members > 1 else ""
     report.table(
@@ -255,11 +256,16 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
             *([("units", "x in the data's own; sigma in stds of each coordinate")] if job.scaling is not None else []),
             *report.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
             *column_rows(by_column, job.labels is not None),
-            ("time", f"{seconds:.2f} s + {compiling:.1f} s to compile{others}"),
             *[(path.stem, report.shown(path)) for path in written],
-            *[("picture", report.shown(path)) for path in pictures],
         ],
     )
+    clock.lap("figures")
+    if processes.leads() and chosen.drawn:
+        from diffsde.runs.pictures.sampled import draw_samples  # here: matplotlib takes a while
+
+        draw_samples(job, x)
+        clock.lap("drawing")
+    report.say(f"time: {clock.said()}{others}")
     return off(judged(summary)[1])
 
 
@@ -306,19 +312,6 @@ def data_here(dataset: Dataset, run: str) -> bool:
         report.warn(f"no figures, and no picture beside the data, which is not here ({error})")
         return False
     return True
-
-
-def pictures_of(job: Job, x: Array) -> list[Path]:
-    """The pictures of the samples x, written."""
-    chosen, plots = job.chosen, job.out / "plots"
-    if not job.known and not are_images(job.field.shape):
-        return []
-    if job.problem is not None:
-        return draw_reconstructions(
-            job.problem, job.problem.about_mean(x), job.dataset, job.key_true, plots, exact=job.plain
-        )
-    how = job.grid, job.key_noise, job.last, chosen.coupled, job.labels
-    return draw_pictures(Drawn(chosen.sampler, job.field, job.dataset, job.x0, x, *how, job.scaling), plots)
 
 
 VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

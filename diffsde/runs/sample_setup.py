@@ -16,6 +16,7 @@ from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
 from diffsde.inverse import Measurement, Posterior
+from diffsde.knobs import as_words
 from diffsde.paths import GaussianPath
 from diffsde.rails import takes_sigma
 from diffsde.runs import folder, report
@@ -47,7 +48,8 @@ class SampleConfig:
     measurements: int | None
     save_every: int | None
     keep: int | None
-    plots: bool
+    pictures: str | tuple[str, ...]
+    plots: bool | None
     resume: bool
     precision: str | None
     devices: int | None
@@ -65,6 +67,7 @@ class SampleConfig:
     def check(self) -> None:
         takes_sigma(self.sampler, self.sigma)
         self._check_guidance()
+        self._check_pictures()
         if self.coupled and not self.sampler.coupled:
             able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
@@ -85,6 +88,17 @@ class SampleConfig:
                 )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Which pictures: default, all, their names."""
+        return () if self.plots is False else as_words(self.pictures)
+
+    def _check_pictures(self) -> None:
+        words = as_words(self.pictures)
+        if words not in ((), ("default",)) if self.plots is False else self.plots and not words:
+            named = f"[{','.join(words)}]" if words else "none"
+            raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
 
     def _check_guidance(self) -> None:
         if isinstance(self.labels, str) and self.labels != "all":

@@ -13,12 +13,13 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, read
-from diffsde.datasets import Examples, FiniteDataset, streaming
+from diffsde.datasets import Examples, FiniteDataset, are_images, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
+from diffsde.knobs import as_words
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
 from diffsde.nets import Net, count
@@ -110,6 +111,10 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
             f"run: the data have changed since '{out}' was begun, their mean or std is another; begin another run, in"
             " another folder or with resume=false"
         )
+    if {*as_words(chosen.pictures)} - {"default", "all"}:  # a name that is none is said before anything is trained
+        from diffsde.runs.pictures import chosen_pictures
+
+        chosen_pictures(as_words(chosen.pictures), pictured(run))
     data = say_data(chosen.dataset)
     report.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)
@@ -228,10 +233,7 @@ def final_loss(losses: list[float]) -> float:
 
 
 def finish(job: Job, state: TrainState, compiling: float, members: int) -> float:
-    """Write the summary and the picture of a trained run, say what came out, and return its metric."""
-    from diffsde.plots.loss import loss_curve  # with these matplotlib is imported, once there is something to draw
-    from diffsde.runs.pictures import are_images, learned, save_figure
-
+    """Write the summary of a trained run, say what came out, then draw its pictures; its metric is returned."""
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
     objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()
@@ -258,26 +260,11 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     }
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
-    clock.lap("figures")
-    curve = [value for value, _ in held_out]
-    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
-    pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
-    images = are_images(run.problem.moments.mean.shape)
-    if images and isinstance(objective, Regression):
-        field = processes.gathered(averaged(job, state))
-        if processes.leads():
-            try:
-                samples = learned(field, chosen.dataset, jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3))
-                pictures.append(save_figure(job.out / "plots" / "samples.png", samples))
-            except UserError as error:  # the run itself is whole
-                report.warn(f"no samples.png: {error}")
     folder.write_json(job.out / "summary.json", summary)
-    job.member.recorder.finish(summary, pictures)
     if diverged and not job.member.warned:
         report.warn(diverged)
     shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
     others = f" for {members} runs at once" if members > 1 else ""
-    clock.lap("drawing")
     report.table(
         f"trained {names}",
         [
@@ -288,15 +275,50 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ),
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
-            ("time", f"{clock.said()}; {chosen.steps / seconds:.0f} steps/s{others}"),
+            ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
             *([("still to learn", little)] if little else []),
             ("run", report.shown(job.out)),
-            *[("picture", report.shown(picture)) for picture in pictures],
             *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, images, job.out)),
+            ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
         ],
     )
+    clock.lap("figures")
+    pictures = draw_run(job, state)
+    clock.lap("drawing")
+    job.member.recorder.finish(summary, pictures)
+    report.say(f"time: {clock.said()}{others}")
     return metric
+
+
+def draw_run(job: Job, state: TrainState) -> list[Path]:
+    """Draw the pictures of a trained run that were asked for, and say which there are besides; their paths."""
+    chosen = job.chosen
+    words = as_words(chosen.pictures)
+    if not words:
+        return []
+    from diffsde.runs import pictures  # which takes a while
+
+    kind = pictured(job.run)
+    wanted = pictures.chosen_pictures(words, kind)
+    field = processes.gathered(averaged(job, state)) if "samples" in wanted else None
+    if not processes.leads():
+        return []
+    held_out = [value for value, _ in job.member.validation()]
+    curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], named(chosen)
+    key = jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3)
+    scene = pictures.TrainedRun(*curve, held_out, field, chosen.dataset, key)
+    paths = pictures.draw_pictures(scene, wanted, job.out / "plots")
+    if more := pictures.more_pictures(wanted, kind):
+        report.say(more)
+    return paths
+
+
+def pictured(run: Run) -> str:
+    """The kind of pictures that a run has."""
+    from diffsde.runs import pictures
+
+    images = are_images(run.problem.moments.mean.shape) and isinstance(run.problem.objective, Regression)
+    return pictures.RUN_ON_IMAGES if images else pictures.RUN
 
 
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:

@@ -14,6 +14,7 @@ from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many, 
 from diffsde.datasets.dataset import as_points
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
+from diffsde.knobs import as_words
 from diffsde.loggers import Logger, NoLogger
 from diffsde.nets import MLP, Classifier, Graph, Net, initialise, settle, structure
 from diffsde.objectives import (
@@ -79,6 +80,7 @@ class TrainConfig:
     cache_dir: str | None
     threads: int | None
     logger: Logger = dataclasses.field(default_factory=NoLogger)
+    pictures: str | tuple[str, ...] = "default"
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -92,6 +94,7 @@ class TrainConfig:
             raise ValueError(f"ema is {list(self.decays)}; it has the same decay twice")
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
+        as_words(self.pictures)
         self._check_labels()
         check_metric(self.metric, self.dataset)
 

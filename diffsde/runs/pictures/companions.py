@@ -11,8 +11,8 @@ import numpy as np
 from diffsde.ensembles import member
 from diffsde.fields import Field, bound
 from diffsde.paths import coefficients
-from diffsde.runs.pictures.drawn import Drawn, beside
-from diffsde.samplers import Sampler, simulate_compiled
+from diffsde.runs.pictures.drawn import Drawn, beside, simulated
+from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.sampler import Simulated, Trajectory
 from diffsde.types import Array, Scalar
@@ -40,56 +40,56 @@ class Arcs(NamedTuple):
 
 
 class Companions(NamedTuple):
-    """The ways of the first samples, the ODE and the SDE from the same noise, by title, and what lies between samples."""
+    """The ways of the first samples, the ODE and the SDE from the same noise, by title, and what lies between samples; None
+    for what was not asked for.
+    """
 
-    way: Way
+    way: Way | None
     panels: dict[str, np.ndarray]
-    arcs: Arcs
+    arcs: Arcs | None
 
 
-def companions(drawn: Drawn, followed: int, compared: int) -> Companions:
-    """The ways of `followed` samples, and `compared` of the chosen sampler's beside another's.
+def companions(drawn: Drawn, followed: int, compared: int, between: bool = True) -> Companions:
+    """The ways of `followed` samples, and `compared` of the chosen sampler's beside another's, 0 for none; between: and the
+    interpolations.
 
     A sample's noise depends on its own index alone, so that the chosen sampler's are the samples themselves. Whichever
     of the two solves the ODE takes the interpolations along.
     """
     sampler, ends = drawn.sampler, pairs(drawn.given, len(drawn.x))
-    if signal(drawn) > MIXED:  # points of p_t, of which arcs are not
+    if signal(drawn) > MIXED or not between:  # points of p_t, of which arcs are not
         ends = ends[:0]
     titles = beside(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
-    other = next(each for each in titles.values() if each is not sampler)
-    noise = arcs(drawn.x0[ends[:, 0]], drawn.x0[ends[:, 1]])
+    ode, sde = titles.values()
+    other = sde if sampler is ode else ode
+    x0 = np.asarray(drawn.x0)
+    noise = arcs(x0[ends[:, 0]], x0[ends[:, 1]])
     which = np.repeat(ends[:, 0], len(DEGREES))
+    times = drawn.times_kept(FRAMES)
 
-    def run(sampler: Sampler, count: int, save_every: int | None = None) -> Simulated:
-        rows, x = np.arange(count), drawn.x0[:count]
-        if not sampler.stochastic:
-            rows, x = np.concatenate([rows, which]), jnp.concatenate([x, noise.reshape(-1, *x.shape[1:])])
-        return simulate_compiled(
-            sampler,
-            drawn.field,
-            x,
-            times,
-            drawn.key,
-            member(drawn.given, rows),
-            last=drawn.last,
-            save_every=save_every,
-            keep=count,
-            coupled=drawn.coupled and sampler.coupled,
-        )
+    def run(sampler: Sampler, count: int, save_every: int | None = None) -> Simulated | None:
+        rows, x = np.arange(count), x0[:count]
+        if sampler is ode:
+            rows, x = np.concatenate([rows, which]), np.concatenate([x, noise.reshape(-1, *x.shape[1:])])
+        return simulated(drawn, sampler, x, rows, times, save_every, count) if len(rows) else None
 
-    times = drawn.times
-    if sampler.adaptive:  # its own steps are not the grid's, and one of them is no way
-        times = jnp.linspace(times[0], times[-1], 2 * FRAMES + 1)
-    mine = run(sampler, followed, max(1, (len(times) - 1) // FRAMES))
-    theirs = run(other, compared)
-    assert mine.trajectory is not None
-    states = Trajectory(*map(jnp.asarray, mine.trajectory))
-    shown, data = denoised(drawn.field, states, member(drawn.given, slice(followed)))
-    way = Way(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
-    panels = {title: np.asarray(theirs.x if each is other else drawn.x)[:compared] for title, each in titles.items()}
-    ode = np.asarray((theirs if sampler.stochastic else mine).x)
-    return Companions(way, panels, Arcs(ends, ode[len(ode) - len(which) :].reshape(noise.shape)))
+    mine = run(sampler, followed, max(1, (len(times) - 1) // FRAMES) if followed else None)
+    theirs, way, panels = run(other, compared), None, {}
+    if followed:
+        assert mine is not None and mine.trajectory is not None
+        states = Trajectory(*map(jnp.asarray, mine.trajectory))
+        shown, data = denoised(drawn.field, states, member(drawn.given, slice(followed)))
+        way = Way(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
+    if compared:
+        assert theirs is not None
+        panels = {
+            title: np.asarray(theirs.x if each is other else drawn.x)[:compared] for title, each in titles.items()
+        }
+    if not between:
+        return Companions(way, panels, None)
+    solved = mine if sampler is ode else theirs
+    found = noise if solved is None else np.asarray(solved.x)[len(solved.x) - len(which) :].reshape(noise.shape)
+    return Companions(way, panels, Arcs(ends, found))
 
 
 def signal(drawn: Drawn) -> float:
@@ -115,7 +115,7 @@ def pairs(given: Any, n: int) -> np.ndarray:
     return np.array(sorted(found)[:BETWEEN], int).reshape(-1, 2)
 
 
-def arcs(a: Array, b: Array) -> Array:
+def arcs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """cos(phi) a + sin(phi) b from phi = 0 to 90 degrees, (k, *shape) twice to (k, len(DEGREES), *shape).
 
     Of independent a, b ~ N(0, v) every point is ~ N(0, v) itself, as one of a straight line is not. In many dimensions,
@@ -123,7 +123,7 @@ def arcs(a: Array, b: Array) -> Array:
     """
     angles = np.deg2rad(DEGREES)
     along = (1, len(DEGREES)) + (1,) * (a.ndim - 1)
-    cosine, sine = (jnp.asarray(each.reshape(along), a.dtype) for each in (np.cos(angles), np.sin(angles)))
+    cosine, sine = (each.reshape(along).astype(a.dtype) for each in (np.cos(angles), np.sin(angles)))
     return cosine * a[:, None] + sine * b[:, None]
 
 

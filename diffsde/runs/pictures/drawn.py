@@ -1,28 +1,32 @@
-"""What pictures are drawn of, and beside what."""
+"""What pictures are drawn of: samples, how they came about, and simulations beside them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling, to_own
+from diffsde.ensembles import member
 from diffsde.fields import Field
-from diffsde.runs import folder
-from diffsde.samplers import Sampler
+from diffsde.samplers import Sampler, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
 from diffsde.samplers.ode import Euler
+from diffsde.samplers.sampler import Simulated
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
 
 
 class Drawn(NamedTuple):
-    """Samples x (n, *shape) from x0 (n, *shape), and how they were drawn: the arguments of `simulate`."""
+    """Samples x (n, *shape) from x0 (n, *shape), and how they were drawn: the arguments of `simulate`.
+
+    about: that in a line, for the pictures' titles. known: whether the data are here.
+    """
 
     sampler: Sampler
     field: Field
@@ -35,10 +39,46 @@ class Drawn(NamedTuple):
     coupled: bool = False
     given: Any = None
     scaling: Scaling | None = None
+    about: str = ""
+    known: bool = True
 
     def own(self, x: Any) -> np.ndarray:
         """Points (..., *shape) in the data's own units."""
         return to_own(self.scaling, x)
+
+    def times_kept(self, frames: int) -> np.ndarray:
+        """The times of a simulation of which at least so many states are kept: those of the samples, but an adaptive
+        sampler's own steps are not the grid's, and one of them is no way.
+        """
+        times = np.asarray(self.times)
+        return np.linspace(times[0], times[-1], 2 * frames + 1, dtype=times.dtype) if self.sampler.adaptive else times
+
+
+def simulated(
+    drawn: Drawn,
+    sampler: Sampler,
+    x0: np.ndarray,
+    rows: np.ndarray,
+    times: np.ndarray,
+    save_every: int | None = None,
+    keep: int | None = None,
+) -> Simulated:
+    """Where a sampler takes x0 (n, *shape) over these times, sample i being conditioned on what sample rows[i] was; the one
+    place in which pictures simulate.
+    """
+    given = jax.tree.map(np.asarray, drawn.given)
+    return simulate_compiled(
+        sampler,
+        drawn.field,
+        x0,
+        times,
+        drawn.key,
+        member(given, rows),
+        last=drawn.last,
+        save_every=save_every,
+        keep=keep,
+        coupled=drawn.coupled and sampler.coupled,
+    )
 
 
 def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.ndarray]:
@@ -59,16 +99,18 @@ def labels_of(drawn: Drawn) -> np.ndarray | None:
     return np.asarray(given)
 
 
-def save_figure(path: Path, figure: Figure) -> Path:
-    return folder.write(path, lambda partial: figure.savefig(partial))
+def described(sampler: Sampler) -> str:
+    """A sampler's name, and its sigma_t where it has one."""
+    diffusion = getattr(sampler, "diffusion", None)
+    return name_of(sampler) + (f", {name_of(diffusion)} sigma = {float(diffusion.scale):g}" if diffusion else "")
 
 
 def beside(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
     """The ODE and the SDE to show side by side, the chosen sampler being one of them; `diffusion` is for the other."""
     if not sampler.stochastic:
-        about = f"{name_of(diffusion)} sigma = {float(diffusion.scale):g}"
-        return {"ODE": sampler, f"SDE, {about}": EulerMaruyama(diffusion)}
-    about = name_of(sampler)
-    if chosen := getattr(sampler, "diffusion", None):
-        about += f", {name_of(chosen)} sigma = {float(chosen.scale):g}"
-    return {"ODE": Euler(), f"SDE: {about}": sampler}
+        sde = EulerMaruyama(diffusion)
+        return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described(sde)}": sde}
+    ode: Sampler = Euler()
+    if isinstance(sampler, EulerMaruyama):  # which is Euler without its sigma, by the program that there is
+        ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, scale=0.0))  # type: ignore[type-var]
+    return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described(sampler)}": sampler}

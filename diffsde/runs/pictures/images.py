@@ -2,81 +2,137 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from matplotlib.animation import PillowWriter
 from matplotlib.figure import Figure
 
-from diffsde.datasets import Dataset, FiniteDataset
+from diffsde.datasets import Dataset, Examples, FiniteDataset
 from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
 from diffsde.datasets.scaling import Scaling
-from diffsde.ensembles import member
 from diffsde.errors import UserError
-from diffsde.fields import Field, bound
 from diffsde.guidance import Guided
 from diffsde.metrics.neighbours import nearest
 from diffsde.plots import images as plots
-from diffsde.rails import settle_last
-from diffsde.runs import folder, report
-from diffsde.runs.pictures.companions import DEGREES, companions
-from diffsde.runs.pictures.drawn import Drawn, labels_of, on_screen, save_figure
-from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
-from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.starts import prior
-from diffsde.types import Key
+from diffsde.plots.film import Film
+from diffsde.runs.pictures.companions import DEGREES, Companions, Way, companions
+from diffsde.runs.pictures.drawn import Drawn, labels_of, on_screen
 
-CHANNELS = 4  # at most
 SIDE = 10  # images along a side of the samples' grid
 CLASSES = 20  # rows of it, at most, where each row is a class
 COMPARED = 6  # images along a side of two grids beside one another
 FILMED = 4  # ... of the film's
 STRIPS = 5  # samples whose way is shown
 TIMES = 10  # ... at so many times
-LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
 SEEN = 1000  # images whose numbers say what is black and what is white, where they are no bytes
 NEIGHBOURS = 6  # samples beside so many training images
 
 
-def are_images(shape: tuple[int, ...]) -> bool:
-    """Whether points of this shape are images (H, W, C)."""
-    return len(shape) == 3 and shape[-1] <= CHANNELS
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What pictures of images need, each made when the first of them asks for it. names: the pictures that are drawn."""
+
+    drawn: Drawn
+    names: tuple[str, ...]
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The samples (n, H, W, C)."""
+        return np.asarray(self.drawn.x)
+
+    @cached_property
+    def shown(self) -> Callable[[Any], np.ndarray]:
+        """From images in the model's units to [-1, 1]."""
+        return screen_of(self.drawn.dataset, self.drawn.scaling)
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        return labels_of(self.drawn)
+
+    @cached_property
+    def beside(self) -> Companions:
+        """The simulations that the pictures need, all at once."""
+        shape, n = self.drawn.field.shape, len(self.x)
+        followed = min(n, plots.fitting(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
+        compared = min(n, plots.fitting(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
+        return companions(self.drawn, followed, compared, "interpolations" in self.names)
+
+    @cached_property
+    def way(self) -> Way:
+        assert self.beside.way is not None
+        return self.beside.way
+
+    @cached_property
+    def examples(self) -> Examples | None:
+        """The data, where it has an end and is here."""
+        dataset = self.drawn.dataset
+        return dataset.load() if isinstance(dataset, FiniteDataset) and self.drawn.known else None
 
 
-def draw_images(drawn: Drawn, out: Path) -> list[Path]:
-    """samples.png, denoising.png, ode_or_sde.png and forming.gif; interpolations.png where two samples are given the
-    same; beside_data.png and neighbours.png of finite data that is here.
-    """
-    shape, x = drawn.field.shape, np.asarray(drawn.x)
-    shown = screen_of(drawn.dataset, drawn.scaling)
-    side, filmed = plots.fitting(shape, COMPARED, 2), plots.fitting(shape, FILMED, 2)
-    others = companions(drawn, min(len(x), filmed**2), min(len(x), side**2))
-    way, labels = others.way, labels_of(drawn)
+def samples(images: Images) -> Figure:
+    """Data and the first samples side by side, of labelled ones a row for each label; samples alone without data."""
+    drawn, examples, labels = images.drawn, images.examples, images.labels
+    rows = first_of(labels) if labels is not None else np.arange(min(len(images.x), SIDE**2))
+    told = None if labels is None else labels[rows]
+    panels = {"samples": images.shown(images.x[rows])}
+    if examples is not None:
+        assert isinstance(drawn.dataset, FiniteDataset)
+        panels = {"data": images.shown(drawn.dataset.draw_given(examples, told, drawn.key, len(rows)))} | panels
+    return overview(panels, told, drawn.about)
+
+
+def first_of(labels: np.ndarray) -> np.ndarray:
+    """The first samples of each label (n,), as many as a row has images, in their order."""
+    each = [np.flatnonzero(labels == label)[:SIDE] for label in np.unique(labels)[:CLASSES]]
+    return np.sort(np.concatenate(each))
+
+
+def denoising(images: Images) -> Figure:
+    way, shown = images.way, images.shown
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
-    figures = {
-        "samples.png": overview(shown(x), labels),
-        "denoising.png": plots.denoising(
-            way.times[at], shown(way.x[at, :STRIPS]), shown(way.data[at, :STRIPS]), prediction(drawn)
-        ),
-        "ode_or_sde.png": plots.grids(
-            {title: shown(each) for title, each in others.panels.items()}, square(next(iter(others.panels.values())))
-        ),
-    }
-    if len(others.arcs.ends):
-        names = [""] * len(others.arcs.ends) if labels is None else [str(labels[i]) for i in others.arcs.ends[:, 0]]
-        figures["interpolations.png"] = plots.interpolations(shown(others.arcs.x), DEGREES, names)
-    figures |= with_data(drawn, x[: side**2], shown)
-    titles = {"$x_t$": shown(way.x), prediction(drawn): shown(way.data)}
-    film = plots.film(titles, way.times, square(way.x[0]))
-    save_film = partial(film.save, writer=PillowWriter(fps=16))
-    pictures = [save_figure(out / name, figure) for name, figure in figures.items()]
-    return [*pictures, folder.write(out / "forming.gif", save_film)]
+    return plots.denoising(
+        way.times[at],
+        shown(way.x[at, :STRIPS]),
+        shown(way.data[at, :STRIPS]),
+        prediction(images.drawn),
+        images.drawn.about,
+    )
+
+
+def film(images: Images) -> Film:
+    way, shown = images.way, images.shown
+    titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
+    return plots.film(titles, way.times, square(way.x[0]), images.drawn.about)
+
+
+def comparison(images: Images) -> Figure:
+    panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
+    return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
+
+
+def interpolations(images: Images) -> Figure:
+    found, labels = images.beside.arcs, images.labels
+    assert found is not None
+    if not len(found.ends):
+        raise UserError("there are no two samples from noise that are given the same")
+    names = [""] * len(found.ends) if labels is None else [str(labels[i]) for i in found.ends[:, 0]]
+    return plots.interpolations(images.shown(found.x), DEGREES, names, images.drawn.about)
+
+
+def neighbours(images: Images) -> Figure:
+    """The nearest training images of the first few samples. Raises UserError where they are not all here."""
+    dataset = images.drawn.dataset
+    if not isinstance(dataset, FiniteDataset):
+        raise UserError("the data have no end")
+    if dataset.stream:
+        raise UserError("they are of all data, of which dataset.stream=true holds only a part")
+    few = images.x[:NEIGHBOURS]
+    near, distances = learnt_from(few, np.asarray(dataset.load().x), dataset.flip)
+    return plots.neighbours(images.shown(few), images.shown(near), distances, images.drawn.about)
 
 
 def prediction(drawn: Drawn) -> str:
@@ -93,57 +149,22 @@ def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.n
     return on_screen(scaling, np.asarray(dataset.load().x)[:SEEN])
 
 
-def learned(field: Field, dataset: Dataset, key: Key) -> Figure:
-    """Samples of a trained field by DPM-Solver++ (2M) in 25 steps, as many of each label: what it has learnt, cheaply."""
-    sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(key)
-    kinds = min(field.classes, CLASSES)
-    n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
-    given = jnp.arange(n) % kinds if kinds else None
-    grid = times(UniformGrid(), LEARNED_STEPS, field.path)
-    last = settle_last(sampler, bound(field, member(given, 0)), grid, "auto")
-    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
-    x = simulate_compiled(sampler, field, x0, grid, key_noise, given, last=last).x
-    return overview(screen_of(dataset, dataset.scaling(field.shape))(x), None if given is None else np.asarray(given))
-
-
 def square(images: np.ndarray) -> int:
     """The columns of a grid that is as good as square."""
     return math.isqrt(len(images) - 1) + 1
 
 
-def overview(x: np.ndarray, labels: np.ndarray | None) -> Figure:
-    """The first samples (n, H, W, C) in a square; of labelled ones a row for each label (n,)."""
-    columns = plots.fitting(x.shape[1:], SIDE)
+def overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
+    """The first images (n, H, W, C) of each panel in a square; of labelled ones a row for each label (n,)."""
+    shape = next(iter(panels.values())).shape[1:]
+    columns = plots.fitting(shape, SIDE, len(panels))
     if labels is None:
-        shown = x[: columns**2]
-        return plots.grids({"": shown}, square(shown))
-    return plots.by_class({str(label): x[labels == label][:columns] for label in np.unique(labels)[:CLASSES]})
-
-
-def with_data(drawn: Drawn, x: np.ndarray, shown: Callable[[Any], np.ndarray]) -> dict[str, Figure]:
-    """Samples x (n, H, W, C) beside data, of the same labels where they have any, and the nearest training images of the
-    first few. None where the data has no end, or is not here.
-    """
-    dataset = drawn.dataset
-    if not isinstance(dataset, FiniteDataset):
-        return {}
-    try:
-        if dataset.stream:
-            raise UserError("they are of all data, of which dataset.stream=true holds only a part")
-        examples = dataset.load()
-    except UserError as error:
-        report.say(f"no beside_data.png, no neighbours.png: {error}")
-        return {}
-    few = x[:NEIGHBOURS]
-    near, distances = learnt_from(few, np.asarray(examples.x), dataset.flip)
-    panels = {
-        "data": shown(dataset.draw_given(examples, labels_of(drawn), drawn.key, len(x))),
-        "samples": shown(x),
-    }
-    return {
-        "beside_data.png": plots.grids(panels, square(x)),
-        "neighbours.png": plots.neighbours(shown(few), shown(near), distances),
-    }
+        few = {title: x[: columns**2] for title, x in panels.items()}
+        return plots.grids(few, square(next(iter(few.values()))), about)
+    kinds = np.unique(labels)[:CLASSES]
+    return plots.by_class(
+        {title: {str(kind): x[labels == kind][:columns] for kind in kinds} for title, x in panels.items()}, about
+    )
 
 
 def learnt_from(x: np.ndarray, data: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,264 @@
+"""Pictures of points, and films: every dot in its place, nothing cut off, and the truth beside what was sampled."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from diffsde.cli import main
+from diffsde.datasets import DATASETS
+from diffsde.datasets.mixture import CustomMixture
+from diffsde.fields import OracleField
+from diffsde.paths import PATHS, VE
+from diffsde.plots import film, images, marginals
+from diffsde.plots.style import HeatMap, window
+from diffsde.runs.pictures import Drawn, chosen_pictures
+from diffsde.runs.pictures.points import Points
+from diffsde.runs.pictures.table import IMAGES, PICTURES, PLANE, SETS
+from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
+from diffsde.samplers.ode import Euler
+from diffsde.samplers.starts import prior
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+RANDOM = np.random.default_rng(0)
+
+# Discs of ink
+
+
+def test_a_disc_hides_its_area_about_its_centre() -> None:
+    """pi r^2 and the centre of mass, of an edge that a pixel's width softens, wherever in a pixel the centre lies."""
+    for x, y in RANDOM.uniform(8, 12, (20, 2)):
+        hidden = -np.expm1(-film.discs(np.array([[x, y]]), (20, 24))) / film.COVER
+        assert hidden.sum() == pytest.approx(np.pi * (film.DISC**2 + 1 / 12), rel=0.08)
+        columns, rows = np.meshgrid(np.arange(24) + 0.5, np.arange(20) + 0.5)
+        assert (hidden * columns).sum() / hidden.sum() == pytest.approx(x, abs=0.06)
+        assert (hidden * rows).sum() / hidden.sum() == pytest.approx(y, abs=0.06)
+
+
+def test_one_disc_over_another_lets_the_product_through() -> None:
+    points = RANDOM.uniform(0, 9, (7, 2))
+    each = np.prod([np.exp(-film.discs(point[None], (9, 9))) for point in points], axis=0)
+    np.testing.assert_allclose(np.exp(-film.discs(points, (9, 9))), each, rtol=1e-12)
+    assert not film.discs(np.array([[-5.0, 3.0], [30.0, 3.0], [3.0, 1e9]]), (9, 9)).any()
+
+
+# Films
+
+
+def decoded(film: film.Film) -> tuple[list[np.ndarray], list[int]]:
+    """The frames that a reader of the GIF sees, and how long it sees each."""
+    file = BytesIO()
+    film.save(file)
+    read, frames, pauses = Image.open(file), [], []
+    for i in range(read.n_frames):  # type: ignore[attr-defined]
+        read.seek(i)
+        frames.append(np.asarray(read.convert("RGB")))
+        pauses.append(read.info["duration"])
+    assert read.info["loop"] == 0
+    return frames, pauses
+
+
+def test_a_film_shows_every_state_and_holds_the_last() -> None:
+    """Of grey images: each pixel is there, to the few shades that words take of the palette, over every other frame's."""
+    moving = {each: RANDOM.uniform(-1, 1, (4, 4, 5, 5, 1)).astype(np.float32) for each in ("x", "z")}
+    frames, pauses = decoded(images.film(moving, np.array([0.0, 0.25, 0.5, 1.0]), 2, "about"))
+    assert len(frames) == 4 and pauses == [60] * 3 + [pauses[-1]]
+    assert pauses[-1] == pytest.approx((1 + film.HOLD) * film.PAUSE, abs=10)
+    side = 2 * images.scale_of((5, 5)) * 5 + images.GAP
+    for i, frame in enumerate(frames):
+        top = next(
+            row
+            for row in range(len(frame))
+            if (frame[row, images.SPACE : images.SPACE + side] < 255).all(axis=1).sum() > 99
+        )
+        for j, each in enumerate(moving.values()):
+            left = images.SPACE + j * (side + 2 * images.SPACE)
+            off = frame[top : top + side, left : left + side].astype(int) - images.mosaic(each[i], 2)
+            assert np.abs(off).max() <= 6
+
+
+def test_dots_of_a_film_lie_where_their_axes_say() -> None:
+    """One dot, known by the pixels that differ from a frame without any; and none on the border of what lies outside."""
+    times = np.linspace(0, 1, 3)
+    extent = window([np.array([[-3.0, -1.0], [1.0, 3.0]])])
+    flat = HeatMap(np.ones((4, 4)), extent)
+    places = np.array([[-2.0, 2.5], [0.5, -0.5], [50.0, 0.0]])
+    one = marginals.film({"a": places[:, None], "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
+    none = marginals.film({"a": np.full((3, 1, 2), 99.0), "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
+    seen = []
+    for i in range(3):
+        differs = (one.palette[one.frames[i]] != none.palette[none.frames[i]]).any(axis=-1)
+        seen.append(np.argwhere(differs).mean(axis=0) if differs.any() else None)
+    assert seen[2] is None
+    assert seen[0] is not None and seen[1] is not None
+    moved = seen[1] - seen[0]  # rows, columns: the scale is one for both, and downwards is less
+    assert moved[1] / (places[1, 0] - places[0, 0]) == pytest.approx(
+        -moved[0] / (places[1, 1] - places[0, 1]), rel=0.02
+    )
+    assert moved[1] > 100
+
+
+def test_words_of_a_film_are_grey_and_its_ground_white() -> None:
+    """Whatever colours the shades take: red ones would give the titles a tint."""
+    ramp = np.add.outer(np.linspace(0, 1, 60), np.linspace(0, 1, 60))
+    extent = window([np.array([[0.0, 0.0], [1.0, 1.0]])])
+    made = marginals.film({"title": np.zeros((1, 5, 2))}, np.zeros(1), HeatMap(ramp, extent), extent, "about")
+    frame = made.palette[made.frames[0]].astype(int)
+    assert (frame[0, 0] == 255).all()
+    title = frame[: len(frame) // 8].reshape(-1, 3)
+    assert title.min() < 100 and np.ptp(title, axis=1).max() < 40
+
+
+# The window, and the truth
+
+
+@pytest.mark.parametrize(("name", "path"), [("gmm", "ve"), ("moons", "ot")])
+def test_no_noise_is_cut_off(name: str, path: str) -> None:
+    """All but a thousandth of the data, of the noise and of the samples lie in the window at every time."""
+    scene = points_of(name, path)
+    left, right, bottom, top = scene.extent[:4]
+    for run in scene.runs.values():
+        for x in [*run.x, scene.truth, *scene.true]:
+            inside = (x[:, 0] > left) & (x[:, 0] < right) & (x[:, 1] > bottom) & (x[:, 1] < top)
+            assert inside.mean() >= 0.999
+
+
+@cache
+def points_of(name: str, path: str = "ot", sampler: Sampler | None = None) -> Points:
+    """Samples of a mixture's exact field; of other data those of gmm's field stand in, which a window does not tell."""
+    dataset, chosen = DATASETS[name](), VE() if path == "ve" else PATHS[path]()
+    mixture = (dataset if hasattr(dataset, "mixture") else DATASETS["gmm"]()).mixture()
+    field, times, key = OracleField(chosen, mixture, (2,)), jnp.linspace(0, 1, 13), jax.random.key(3)
+    x0 = prior(chosen, times[0], (2,), jax.random.key(1), 500)
+    x = simulate_compiled(sampler or Heun(), field, x0, times, key, last="mean").x
+    return Points(Drawn(sampler or Heun(), field, dataset, x0, x, times, key, "mean"))
+
+
+def test_the_true_row_is_data_with_noise() -> None:
+    """Mean alpha E z and variance alpha^2 var z + beta^2, which no sampler had a part in; over the samples at the same times."""
+    scene = points_of("moons", "ot")
+    z = scene.truth
+    for t, x in zip(
+        scene.samples.times[scene.shown], scene.true_at(scene.samples.times[scene.shown], 20_000), strict=True
+    ):
+        np.testing.assert_allclose(x.mean(axis=0), t * z.mean(axis=0), atol=0.03)
+        np.testing.assert_allclose(x.var(axis=0), t**2 * z.var(axis=0) + (1 - t) ** 2, rtol=0.05, atol=1e-6)
+    drawn = PICTURES[PLANE]["marginals"].draw(scene)
+    titles = [axis.get_title() for axis in drawn.axes]
+    assert titles == [f"{row}, t = {t:.3g}" for row in ("data $x_t$", "samples") for t in (0, 0.33, 0.67, 1)]
+    for axis, cloud in zip(drawn.axes, [*scene.true, *(scene.samples.x[i] for i in scene.shown)], strict=True):
+        np.testing.assert_allclose(axis.collections[0].get_offsets(), cloud)
+
+
+def test_the_exact_density_under_the_samples_integrates_to_one() -> None:
+    scene = points_of("gmm")
+    left, right, bottom, top = scene.extent[:4]
+    pixel = (right - left) * (top - bottom) / (159 * 159)
+    for density in scene.densities:
+        assert density.values.sum() * pixel == pytest.approx(1, abs=0.01)
+
+
+def test_ode_and_sde_start_at_one_noise_and_one_of_them_is_the_samples() -> None:
+    """Without its sigma Euler-Maruyama is Euler, to the bit: the two are one program."""
+    sampler = EulerMaruyama()
+    scene = points_of("gmm", sampler=sampler)
+    ode, sde = scene.runs.values()
+    assert (ode.x[0] == sde.x[0]).all() and (sde.x[0] == np.asarray(scene.drawn.x0)).all()
+    np.testing.assert_allclose(sde.x[-1], scene.drawn.x, atol=1e-4)
+    drawn = scene.drawn
+    euler = simulate_compiled(Euler(), drawn.field, drawn.x0, drawn.times, drawn.key, last="mean").x
+    np.testing.assert_allclose(ode.x[-1], euler, atol=1e-4)
+    assert list(scene.runs) == ["ODE: euler", "SDE: em, constant sigma = 0.5"]
+
+
+def test_the_sde_beside_samples_is_stable_on_a_thin_set() -> None:
+    """With sigma = 0.5 and h = 1/12, Euler-Maruyama grows deviations from data of std 0.02: sigma_t = sigma beta does not."""
+    dataset = CustomMixture(means=((-1.0, 0.0), (1.0, 0.0)), stds=(0.02, 0.02))
+    scene = points_of("gmm")
+    field = OracleField(PATHS["ot"](), dataset.mixture(), (2,))
+    thin = Points(scene.drawn._replace(dataset=dataset, field=field))
+    assert list(thin.runs)[1] == "SDE: em, vanishing sigma = 0.5"
+    assert np.abs(np.abs(thin.runs["SDE: em, vanishing sigma = 0.5"].x[-1]) - [1, 0]).max() < 0.3
+
+
+# The table
+
+
+def test_the_help_names_every_picture() -> None:
+    """Those of each kind of data, in the comments that --help shows."""
+    about = {
+        verb: re.search(r"^pictures: .*# (.*)$", (CONFIGS / f"{verb}.yaml").read_text(), re.M)
+        for verb in ("sample", "train")
+    }
+    for kind, pictures in PICTURES.items():
+        text = about["train" if kind.startswith("a run") else "sample"]
+        assert text and " ".join(pictures) in text[1], kind
+
+
+def test_words_for_sets_of_pictures() -> None:
+    assert list(chosen_pictures(("default",), IMAGES)) == ["samples", "denoising"]
+    assert list(chosen_pictures(("film", "default"), IMAGES)) == ["samples", "denoising", "film"]
+    assert list(chosen_pictures(("all",), IMAGES)) == list(PICTURES[IMAGES])
+    assert not {*SETS} & {name for kind in PICTURES.values() for name in kind}
+
+
+def test_titles_say_what_pictures_are_of() -> None:
+    """Also a run whose folder has the signs of a formula in its name."""
+    whole = points_of("gmm")
+    scene = Points(whole.drawn._replace(about="heun, 12 steps, path ot, from runs/a$b$_c"))
+    vars(scene).update(runs=whole.runs, truth=whole.truth, true=whole.true, densities=whole.densities)
+    for picture in PICTURES[PLANE].values():
+        if isinstance(drawn := picture.draw(scene), Figure):
+            drawn.canvas.draw()
+            assert drawn.get_suptitle() == r"heun, 12 steps, path ot, from runs/a\$b\$_c"
+            assert {axis.get_xlabel() for axis in drawn.axes if axis.get_xlabel()} == {"$x_1$"}
+
+
+def test_a_picture_that_fails_takes_nothing_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The samples, their summary and the other pictures are there; the table came first."""
+    monkeypatch.chdir(tmp_path)
+    good = PICTURES[PLANE]["marginals"]
+
+    def fails(points: Points) -> Figure:
+        assert (tmp_path / "out" / "summary.json").exists() and (tmp_path / "out" / "samples.npz").exists()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(PICTURES[PLANE], "marginals", good._replace(draw=fails))
+    words = "sample run=oracle dataset=gmm path=ot n=30 steps=4 hydra.run.dir=out".split()
+    assert main([*words, "pictures=[marginals,film]"]) == 0
+    said = capsys.readouterr()
+    assert "no marginals.png: [Errno 28] No space left on device" in said.err
+    assert {path.name for path in (tmp_path / "out" / "plots").iterdir()} == {"cloud.gif"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "pictures=[film,trajectory]",
+            "'trajectory' is not a picture of points in the plane (did you mean 'trajectories'?)",
+        ),
+        ("pictures=[]", "pictures is empty"),
+        ("pictures=[none,film]", "pictures is [none,film]; none stands alone"),
+        ("pictures=all plots=false", "plots=false and pictures=[all] disagree"),
+        ("pictures=none plots=true", "plots=true and pictures=none disagree"),
+    ],
+)
+def test_what_is_no_picture_is_refused_before_sampling(
+    words: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = "sample run=oracle dataset=gmm path=ot n=30 steps=4 hydra.run.dir=out"
+    assert main([*command.split(), *words.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert not (here / "out" / "samples.npz").exists()
