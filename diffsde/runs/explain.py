@@ -15,15 +15,17 @@ import numpy as np
 from diffsde.build import as_config, read, valid_last
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
+from diffsde.fields import Field, OracleField
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
-from diffsde.runs.starting import settle_grid, stds_of
+from diffsde.runs.starting import fixed_steps, settle_grid, starting_points, stds_of, trial_of, trial_points
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
-from diffsde.solver_error import Steps
+from diffsde.solver_error import GaussianField, Steps
 from diffsde.solver_remedies import solver_error
+from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.time_laws import TimeLaw
 from diffsde.types import Kind, positive
 
@@ -154,10 +156,12 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     sampler = chosen.sampler
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
-    steps = chosen.grid.steps(chosen.steps, sampler.default_steps)
+    steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""
     stds = stds_of(chosen.dataset)
     try:
         grid = settle_grid(chosen.grid, field, stds)
+        if steps is None:
+            steps, how_many = usual_steps(chosen, problem, grid, stds)
         at = times(grid, steps, chosen.path)
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
@@ -167,7 +171,7 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         cost = "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
-    report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")
+    report.say(f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})")
     report.say(f"  {report.described_grid(as_config(grid))}")
     report.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
     found = (
@@ -175,3 +179,17 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
     )
     return [f"warning: {warning}" for warning in found if warning]
+
+
+def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
+    """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
+    moments, sampler = problem.moments, chosen.sampler
+    field: Field = GaussianField(chosen.path, moments.std, moments.mean.shape)
+    told = " (for Gaussian data; sample tries the field)"
+    if isinstance(chosen.dataset, MixtureDataset):
+        field, told = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape), " (for the exact field)"
+    at = times(grid, fewest(sampler), chosen.path)
+    last = settle_last(sampler, field, at, chosen.last)
+    x0, _ = starting_points(field, chosen.dataset, float(at[0]), jax.random.key(0), trial_points(field.shape), None)
+    trial = trial_of(sampler, field, grid, last, x0, None)
+    return choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps, told

@@ -82,11 +82,11 @@ def working(what: str) -> AbstractContextManager[Any]:
 
 class Steps:
     """Progress over a number of steps, or of another unit, with a note such as the loss; about ten lines where there is
-    no terminal.
+    no terminal, and none of steps that will all be done in `patience` seconds.
     """
 
-    def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps") -> None:
-        self.total, self.verb, self.first, self.unit = total, verb, first, unit
+    def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps", patience: float = 0.0) -> None:
+        self.total, self.verb, self.first, self.unit, self.patience = total, verb, first, unit, patience
         self.begin, self.done, self.printed = time.perf_counter(), first, first
         note = TextColumn("{task.fields[note]}", markup=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), note)
@@ -109,6 +109,8 @@ class Steps:
         note = f"{note}  {rate:.0f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
+        elif rate and (self.total - self.first) / rate < self.patience:
+            return
         elif done * LINES // self.total > self.printed * LINES // self.total or done == self.total:
             self.printed = done
             left = (self.total - done) / rate if rate else 0.0
@@ -149,7 +151,26 @@ def described_steps(how: dict[str, Any]) -> str:
     cost = f"{how['nfe']} evaluations of the field a sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
-    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])}, {cost}, last step: {how['last']}"
+    return (
+        f"{how['steps']}{described_choice(how)} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])},"
+        f" {cost}, last step: {how['last']}"
+    )
+
+
+def described_choice(how: dict[str, Any]) -> str:
+    """What steps that were chosen err by; nothing of steps that the user said."""
+    choice = how.get("steps_chosen")
+    if choice is None:
+        return ""
+    error, most = choice["error"], choice["tolerance"]
+    if error is None:
+        error = choice["std_error"]
+        found = "" if error is None else f"the std of Gaussian data within {error:.1%}; "
+    elif not math.isfinite(error):
+        found = "the trial came to no number; "
+    else:
+        found = f"error {error:.1%} of the samples' std" + ("" if error <= most else f", more than {most:.1%}") + "; "
+    return f" ({found}steps= to choose)"
 
 
 def described_grid(grid: dict[str, Any]) -> str:

@@ -24,10 +24,6 @@ class Grid(abc.ABC):
         if not 0 <= self.start < self.end <= 1:
             raise ValueError(f"start={self.start}, end={self.end}; they must satisfy 0 <= start < end <= 1")
 
-    def steps(self, asked: int | None, default: int) -> int:
-        """How many there are, given what the user asked for."""
-        return default if asked is None else asked
-
     @abc.abstractmethod
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
 
@@ -183,9 +179,6 @@ class ListGrid(Grid):
         Grid.check(self)
         if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
             raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
-
-    def steps(self, asked: int | None, default: int) -> int:
-        return len(self.times) - 1 if asked is None else asked
 
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
         if len(u) != len(self.times):
