@@ -20,7 +20,7 @@ EVALUATIONS = 64  # of the field, at least: on the 11-component mixture fewer pa
 UNTRIED = 128  # steps at least of a sampler that has no trial
 TOLERANCE = 0.004  # of the samples' std: the error at the end, measured by halving
 TOLERANCE_NOISY = 0.008  # of a sampler with noise, which lets samples forget what earlier steps erred by
-STD_TOLERANCE = 0.01  # of the least of the data's stds, and of all where there is no trial; TOLERATED of the others
+STD_TOLERANCE = 0.01  # of the least of the data's stds; TOLERATED of the others
 AWAY = 0.05  # of the trial's points, those that differ most, are left out of the error
 LEAST_RATIO = math.sqrt(2)  # by which half as many steps err more, at least: that of order 1/2
 QUIET = 1e-6  # the scale of the noise in a trial: none, but for where sigma_t is infinite, and 0 times it would be no number
@@ -75,9 +75,9 @@ def choose_steps(how: Steps, path: GaussianPath, stds: tuple[float, ...], trial:
     tolerance = TOLERANCE_NOISY if how.sampler.stochastic else TOLERANCE
     counts = doubled(fewest(how.sampler) if trial else UNTRIED, MOST)
     wrong = {steps: std_errors(how._replace(steps=steps), path, stds) for steps in counts}
-    able = [steps for steps, each in wrong.items() if fits(each, trial is not None)]
+    able = [steps for steps, each in wrong.items() if fits(each)]
     if not able:
-        able = [steps for steps, each in wrong.items() if fits(each - wrong[MOST], trial is not None)]
+        able = [steps for steps, each in wrong.items() if fits(each - wrong[MOST])]
     ends: dict[int, np.ndarray] = {}
     error = None
     for steps in able or [MOST]:
@@ -106,9 +106,9 @@ def std_errors(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> np.nd
     return np.where(np.isfinite(found), found, np.inf)
 
 
-def fits(errors: np.ndarray, tried: bool) -> bool:
-    """Whether these errors of the stds are tolerated, of a sampler whose steps are tried on the field too or not."""
-    most = np.full(len(errors), TOLERATED if tried else STD_TOLERANCE)
+def fits(errors: np.ndarray) -> bool:
+    """Whether these errors of the stds, the least std first, are tolerated."""
+    most = np.full(len(errors), TOLERATED)
     most[:1] = STD_TOLERANCE
     return bool((np.abs(errors) <= most).all())
 

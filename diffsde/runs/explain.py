@@ -21,7 +21,7 @@ from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_w
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report
-from diffsde.runs.starting import fixed_steps, settle_grid, starting_points, stds_of, trial_of, trial_points
+from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import GaussianField, Steps
 from diffsde.solver_remedies import solver_error
@@ -185,11 +185,13 @@ def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple
     """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
     moments, sampler = problem.moments, chosen.sampler
     field: Field = GaussianField(chosen.path, moments.std, moments.mean.shape)
-    told = " (for Gaussian data; sample tries the field)"
-    if isinstance(chosen.dataset, MixtureDataset):
-        field, told = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape), " (for the exact field)"
+    if exact := isinstance(chosen.dataset, MixtureDataset):
+        field = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape)
     at = times(grid, fewest(sampler), chosen.path)
     last = settle_last(sampler, field, at, chosen.last)
-    x0, _ = starting_points(field, chosen.dataset, float(at[0]), jax.random.key(0), trial_points(field.shape), None)
+    x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)
     trial = trial_of(sampler, field, grid, last, x0, None)
-    return choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps, told
+    steps = choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps
+    if trial is None:
+        return steps, " (for Gaussian data)"
+    return steps, " (for the exact field)" if exact else " (for Gaussian data; sample tries the field)"

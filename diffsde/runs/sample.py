@@ -36,6 +36,7 @@ from diffsde.runs.starting import (
     stds_met,
     trial_of,
     trial_points,
+    trial_starts,
     warn_of_start,
 )
 from diffsde.samplers import Grid, times
@@ -81,7 +82,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem)
         steps = choice.steps
     grid = times(placed, steps, field.path)
-    start = float(grid[0])
+    start = float(np.asarray(grid)[0])
     x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels)
     warn_of_start(field, dataset, start, absent, law)
     about = say_data(dataset) if chosen.run == "oracle" else {}
@@ -115,7 +116,7 @@ def chosen_steps(
     told = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
     given = told if problem is None else problem.given(count, told)
     last = settle_last(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
-    x0, _ = starting_points(field, dataset, float(at[0]), jax.random.key(0), count, told)
+    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, told)
     with report.working("choosing the number of steps"):
         trial = trial_of(sampler, field, grid, last, x0, given)
         return choose_steps(Steps(sampler, grid, MOST, last), field.path, stds, trial)

@@ -177,7 +177,7 @@ def in_segments(job: Job) -> Batch:
     finish = compiler(finish_compiled, inputs, state, settings=settings)
     saved, loops = [], job.steps if alike(sampler, settings) else job.steps - 1
     begin = time.perf_counter(), time.process_time()
-    with report.Steps("sample", loops, patience=PATIENCE) as progress:
+    with report.Steps("sample", job.steps, patience=PATIENCE) as progress:
         pace = Pace(loops, progress)
         while pace.done < loops:
             count = pace.next(every)
@@ -185,13 +185,14 @@ def in_segments(job: Job) -> Batch:
             pace.begun(count, mark)
             if every and pace.done % every == 0 and pace.done < job.steps:
                 saved.append(points_compiled(sampler, state, settings=settings, keep=job.chosen.keep))
-    found = jax.block_until_ready(finish(inputs, state))
+        found = jax.block_until_ready(finish(inputs, state))
+        progress.update(job.steps)
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if every:
         places = [*range(0, len(saved) * every + 1, every), job.steps]
         ends = (end[: job.chosen.keep] for end in (job.x0, found.x))
-        states = jnp.stack([next(ends), *saved, next(ends)])
-        found = found._replace(trajectory=Trajectory(job.grid[jnp.asarray(places)], states))
+        states = np.stack([np.asarray(state) for state in (next(ends), *saved, next(ends))])
+        found = found._replace(trajectory=Trajectory(jnp.asarray(np.asarray(job.grid)[places]), jnp.asarray(states)))
     return Batch([found], seconds, cpu_seconds, compiler.seconds)
 
 
@@ -256,6 +257,7 @@ def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
     nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
     if spent is not None:
         nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
-    ends = {"start": float(job.grid[0]), "end": float(job.grid[-1])}
+    at = np.asarray(job.grid)
+    ends = {"start": float(at[0]), "end": float(at[-1])}
     choice = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
     return {"n": chosen.n, **nfe, "steps": job.steps, **choice, "last": job.last, **ends, "grid": as_config(job.placed)}

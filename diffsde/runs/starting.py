@@ -79,6 +79,14 @@ def trial_points(shape: tuple[int, ...]) -> int:
     return max(TRIAL_LEAST, min(TRIAL_POINTS, TRIAL_NUMBERS // math.prod(shape)))
 
 
+def trial_starts(field: Field, dataset: Dataset, start: float, count: int, labels: Array | None) -> Array:
+    """Points for a trial, which no seed changes: N(0, beta^2) by numpy, which takes no program, inside the path p_t."""
+    if start:
+        return starting_points(field, dataset, start, jax.random.key(0), count, labels)[0]
+    normal = np.random.default_rng(0).normal(size=(count, *field.shape))
+    return jnp.asarray(float(field.path.beta(start)) * normal, float)
+
+
 def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, given: Any) -> Trial | None:
     """The trial of steps on a field from these points, by one program for every number; None where there can be none."""
     plain = quiet(sampler)
@@ -86,7 +94,7 @@ def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, g
         return None
 
     def trial(steps: int) -> np.ndarray:
-        at = jnp.pad(times(grid, steps, field.path), (0, 2 * MOST - steps), mode="edge")
+        at = np.pad(np.asarray(times(grid, steps, field.path)), (0, 2 * MOST - steps), mode="edge")
         policy = "step" if last == "mean" else last
         count = np.asarray(steps, np.int32)
         key = jax.random.key(0)

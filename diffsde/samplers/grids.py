@@ -43,7 +43,7 @@ def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
             f"grid: times {stuck.argmax()} and {stuck.argmax() + 1} of {steps + 1} do not increase"
             f" ({places[stuck.argmax()]:.6g}, {places[stuck.argmax() + 1]:.6g}); take fewer steps or another grid"
         )
-    return jnp.asarray(places, jnp.result_type(float))
+    return jnp.asarray(places.astype(jnp.result_type(float)))
 
 
 def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:
@@ -113,7 +113,14 @@ class ShiftedGrid(Grid):
 
 
 def _at_log_snr(path: GaussianPath, levels: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda level: invert_log_snr(path, level))(jnp.asarray(levels)))
+    """The times of these levels of log(alpha/beta), by one program for every number of them up to a power of two."""
+    filled = np.pad(levels, (0, max(256, 2 ** (len(levels) - 1).bit_length()) - len(levels)), mode="edge")
+    return np.asarray(_inverted(path, jnp.asarray(filled)))[: len(levels)]
+
+
+@jax.jit
+def _inverted(path: GaussianPath, levels: Array) -> Array:
+    return jax.vmap(lambda level: jnp.asarray(invert_log_snr(path, level)))(levels)
 
 
 @choice

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde.ensembles import member
 from diffsde.fields import Field, bound
@@ -16,7 +17,7 @@ from diffsde.samplers.sampler import Increment, Noise, Sampler
 from diffsde.types import Array, Key, Scalar
 
 BROWNIAN_LEVELS = 20  # a coupled path is resolved to 2^-20 of [0, 1], finer than any grid in use
-LENGTH = 256  # steps that a program holds times for, or this times a power of two: one serves every smaller number
+LENGTH = 1024  # steps that a program holds times for, or this times a power of two: one serves every smaller number
 
 
 class Trajectory(NamedTuple):
@@ -61,7 +62,10 @@ def padded(times: Array) -> tuple[Array, Array]:
     steps, length = len(times) - 1, LENGTH
     while length < steps:
         length *= 2
-    return jnp.pad(times, (0, length - steps), mode="edge"), jnp.asarray(steps, jnp.int32)
+    filled = np.pad(
+        np.asarray(times), (0, length - steps), mode="edge"
+    )  # by numpy, which compiles nothing for each length
+    return jnp.asarray(filled), jnp.asarray(steps, jnp.int32)
 
 
 def chunked(field: Field, x: Array, given: Any, chunk: int | None = None) -> Chunks:
@@ -76,7 +80,7 @@ def begin(
     parts = settings.parts
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
     state = parts.map(jax.vmap(sampler.start), parts.split(jnp.copy(x)))  # a copy, as the state may be given away
-    return Inputs(sampler, field, times, steps, keys, jax.tree.map(parts.split, given)), state
+    return Inputs(sampler, field, jnp.asarray(times), steps, keys, jax.tree.map(parts.split, given)), state
 
 
 def alike(sampler: Sampler, settings: Settings) -> bool:
