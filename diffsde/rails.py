@@ -18,6 +18,7 @@ from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
+from diffsde.solver_error import LENGTHS, of_std
 from diffsde.time_laws import invert_log_snr
 from diffsde.types import Array, Kind, Moments, Scalar, register
 
@@ -54,35 +55,36 @@ def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
 
     Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.
     """
-    if sampler.adaptive and not finite_velocity(field, times[-1]):
+    at = np.asarray(times)  # whose parts are read without a program for each length
+    if sampler.adaptive and not finite_velocity(field, at[-1]):
         raise UserError(
-            f"the velocity of this field is infinite at t={float(times[-1]):.3g}; keep off, e.g. grid.end=0.999"
+            f"the velocity of this field is infinite at t={float(at[-1]):.3g}; keep off, e.g. grid.end=0.999"
         )
-    begins = finite_step(sampler, field, times[0], times[1] - times[0])
-    if not begins and not finite_data(field, times[0]):
-        raise UserError(infinite_at_the_start(field, times[0]))
+    begins = finite_step(sampler, field, at[0], at[1] - at[0])
+    if not begins and not finite_data(field, at[0]):
+        raise UserError(infinite_at_the_start(field, at[0]))
     if not begins and sampler.adaptive:
         raise UserError(
-            f"from t={float(times[0]):.3g} to t={float(times[1]):.6g} the tolerance needs more than 4096 steps;"
+            f"from t={float(at[0]):.3g} to t={float(at[1]):.6g} the tolerance needs more than 4096 steps;"
             " loosen sampler.rtol and sampler.atol"
         )
-    if not begins and len(times) > 2:
+    if not begins and len(at) > 2:
         raise UserError(
-            f"grid.start: at t={float(times[0]):.3g} this sampler or its diffusion is infinite on this path;"
+            f"grid.start: at t={float(at[0]):.3g} this sampler or its diffusion is infinite on this path;"
             " start later, e.g. grid.start=0.001"
         )
     if last == "denoise":
         return last
     if not begins:
         raise UserError(
-            f"steps: the one step from t={float(times[0]):.3g} to t={float(times[1]):.6g} meets something infinite;"
+            f"steps: the one step from t={float(at[0]):.3g} to t={float(at[1]):.6g} meets something infinite;"
             " take more, e.g. steps=50"
         )
-    arrives = len(times) == 2 or finite_step(sampler, field, times[-2], times[-1] - times[-2])
+    arrives = len(at) == 2 or finite_step(sampler, field, at[-2], at[-1] - at[-2])
     if last == "auto":
         return "mean" if arrives else "denoise"
     if not arrives:
-        raise UserError(f"last: the step to t={float(times[-1]):.6g} meets something infinite there; say last=denoise")
+        raise UserError(f"last: the step to t={float(at[-1]):.6g} meets something infinite there; say last=denoise")
     return last
 
 
@@ -118,8 +120,17 @@ def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) 
     There every sampler's step is linear in x. Euler-Maruyama's on a point is 1 + h (dbeta/beta - sigma^2/(2 beta^2)),
     below -1 from h = 4 beta^2/sigma^2 on, or so: deviations change sign and grow. Of a method with memory, its first step.
     """
-    field = OracleField(path, Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), variance), jnp.ones(1)), (1,))
-    return np.asarray(_growth(sampler, field, times))
+    return factors_of(sampler, of_std(path, jnp.asarray(math.sqrt(variance))), times)
+
+
+def factors_of(sampler: Sampler, field: Field, times: Array) -> np.ndarray:
+    """What each step multiplies a deviation by, (steps,), of a field of points on a line."""
+    return np.asarray(_growth(sampler, field, filled(times)))[: len(times) - 1]
+
+
+def filled(times: Array) -> np.ndarray:
+    """The times, the last repeated until a program holds them that serves other numbers of steps too."""
+    return np.pad(np.asarray(times), (0, -len(times) % LENGTHS), mode="edge")
 
 
 @jax.jit
@@ -150,9 +161,14 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
     )
 
 
+@jax.jit
+def _variances(path: GaussianPath, variance: Scalar, times: Array) -> Array:
+    return jax.vmap(lambda t: jnp.asarray(path.alpha(t) ** 2 * variance + path.variance(t)))(times)
+
+
 def growing(factors: np.ndarray, path: GaussianPath, times: Array, last: str, variance: float) -> np.ndarray:
     """The steps that multiply a deviation by more than the law of N(0, variance) data itself grows by."""
-    scales = np.asarray(jax.vmap(lambda t: path.alpha(t) ** 2 * variance + path.variance(t))(times))
+    scales = np.asarray(_variances(path, jnp.asarray(variance), filled(times)))[: len(times)]
     with np.errstate(divide="ignore", invalid="ignore"):
         own = np.sqrt(scales[1:] / scales[:-1])
     return np.flatnonzero((np.abs(factors) > 1.05 * np.fmax(1, own))[: -1 if last == "denoise" else None])
@@ -171,7 +187,7 @@ def likelihood_instability(
     line = dataclasses.replace(field, prior=prior, operator=operator, y=jnp.zeros(1))  # type: ignore[type-var]
 
     def steep(times: Array) -> tuple[np.ndarray, np.ndarray]:
-        factors = np.asarray(_growth(sampler, line, times))
+        factors = factors_of(sampler, line, times)
         return factors, growing(factors, path, times, last, variance)
 
     factors, wild = steep(times)

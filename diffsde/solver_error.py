@@ -5,26 +5,26 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Dataset, MixtureDataset, draw_many
-from diffsde.fields import OracleField
+from diffsde.fields import Field
 from diffsde.mixtures import Mixture
-from diffsde.paths import GaussianPath
+from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import Sampler, simulate, times
 from diffsde.samplers.corrector import PredictorCorrector
 from diffsde.samplers.grids import Grid
-from diffsde.samplers.sampler import Increment
-from diffsde.types import Array, Key
+from diffsde.samplers.sampler import Draws
+from diffsde.types import Array, Key, Prediction, Scalar, register
 
-TOLERATED = 0.03  # how far from 1 the ratio of the samples' std to the data's may be, its standard error besides
-POINTS = 16_384  # of a sampler whose noise is not one normal a step: a standard error of 0.55%
+TOLERATED = 0.03  # how far from 1 the ratio of the samples' std to the data's may be
 LENGTHS = 1025  # times that a compiled program holds, or a multiple: one serves every number of steps
 SECOND_MOMENTS = 65_536  # draws from which the stds of a law that is not known are measured
+SHAPE = (1, 1)  # of a point on a line here: an array of a state that ends so holds what depends on the point
 
 
 class Steps(NamedTuple):
@@ -37,16 +37,15 @@ class Steps(NamedTuple):
 
 
 class StdRatio(NamedTuple):
-    """What becomes of data N(0, std^2): the samples' std over its own, and the standard error of that, 0 where it is exact."""
+    """What becomes of data N(0, std^2): the samples' std over its own."""
 
     std: float
     ratio: float
-    error: float
 
     @property
     def excess(self) -> float:
-        """How far the ratio is from 1 beyond 3 standard errors."""
-        off = abs(self.ratio - 1) - 3 * self.error
+        """How far the ratio is from 1."""
+        off = abs(self.ratio - 1)
         return off if math.isfinite(off) else math.inf
 
 
@@ -86,6 +85,29 @@ def covariance(mixture: Mixture) -> np.ndarray:
     return between + np.einsum("k,kij,kj,klj->il", weights, axes, variances, axes)
 
 
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class GaussianField(Field):
+    """The exact field of N(0, std^2 I): every prediction is a number times x. For one scale what OracleField is for a mixture,
+    in a program a tenth as large.
+    """
+
+    path: GaussianPath
+    std: Scalar
+    shape: tuple[int, ...]
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        c = coefficients(self.path, t)
+        g = x / ((c.alpha * self.std) ** 2 + c.beta**2)
+        velocity = (c.alpha * c.dalpha * self.std**2 + c.beta_dbeta) * g
+        return Prediction(c.alpha * self.std**2 * g, c.beta * g, velocity, -g)
+
+
+def of_std(path: GaussianPath, std: Array) -> GaussianField:
+    """The exact field of N(0, std^2) on a line."""
+    return GaussianField(path, std, (1,))
+
+
 def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[StdRatio]:
     """The std of the samples of N(0, std^2) data over the data's own, each with the exact field of that data.
 
@@ -94,87 +116,129 @@ def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[
     """
     if not stds:
         return []
-    at, scale = times(how.grid, how.steps, path), np.asarray(stds)
-    law = jax.vmap(lambda t: jnp.stack([path.alpha(t) ** 2, path.variance(t)]))(at[jnp.array([0, -1])])
-    begin, end = (np.sqrt(row[0] * scale**2 + row[1]) for row in np.asarray(law, np.float64))
-    start = begin if at[0] > 0 else np.full_like(scale, float(path.beta(at[0])))
-    padded = jnp.pad(at, (0, -len(at) % LENGTHS), mode="edge")
-    found = (recursion if is_linear(how.sampler) else simulation)(how, path, scale, start, padded)
-    aim = end if at[-1] < 1 else scale
-    return [StdRatio(std, *row) for std, row in zip(stds, (np.stack(found) / aim).T.tolist(), strict=True)]
-
-
-def is_linear(sampler: Sampler) -> bool:
-    """Whether its step on N(0, std^2) data is a x + b xi with one xi ~ N(0, 1), and no memory."""
-    plain = type(sampler).start is Sampler.start and not sampler.adaptive
-    return plain and (sampler.coupled or not sampler.stochastic)
-
-
-def recursion(
-    how: Steps, path: GaussianPath, stds: np.ndarray, start: np.ndarray, at: Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """The std of the samples (k,), exactly, V' = a^2 V + b^2 over the steps x' = a x + b xi; and 0, its error."""
-    a, b, end = (np.array(each, np.float64) for each in _factors(how.sampler, path, jnp.asarray(stds, at.dtype), at))
-    a, b = a[:, : how.steps], b[:, : how.steps]
-    if how.last != "step":
-        b[:, -1] = 0
-    if how.last == "denoise":
-        a[:, -1] = end[:, how.steps - 1]
-    variance = start**2
-    for factor, noise in zip(a.T, b.T, strict=True):
-        variance = factor**2 * variance + noise**2
-    return np.sqrt(variance), np.zeros_like(stds)
-
-
-@jax.jit
-def _factors(sampler: Sampler, path: GaussianPath, stds: Array, times: Array) -> tuple[Array, Array, Array]:
-    """a and b of every step x' = a x + b xi, and E[z|x]/x at its beginning, each (k, steps), of N(0, std^2) data (k,)."""
-
-    def of(std: Array, t: Array, h: Array) -> tuple[Array, Array, Array]:
-        field, one, zero = of_std(path, std), jnp.ones(1, times.dtype), jnp.zeros(1, times.dtype)
-        noise = sampler.step(field, zero, t, h, Increment(one)) if sampler.stochastic else zero
-        return sampler.step(field, one, t, h, None)[0], noise[0], field.data(one, t)[0]
-
-    along = jax.vmap(of, (None, 0, 0))
-    return jax.vmap(along, (0, None, None))(stds, times[:-1], jnp.diff(times))
-
-
-def of_std(path: GaussianPath, std: Array) -> OracleField:
-    """The exact field of N(0, std^2) on a line."""
-    return OracleField(path, Mixture(jnp.zeros((1, 1), std.dtype), (std**2)[None, None], jnp.ones(1, std.dtype)), (1,))
-
-
-def simulation(
-    how: Steps, path: GaussianPath, stds: np.ndarray, start: np.ndarray, at: Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """The std of the samples (k,) and its standard error, by `simulate`: of one point where there is no noise, of POINTS else."""
+    at, scale = np.asarray(times(how.grid, how.steps, path)), np.asarray(stds)
+    padded = np.pad(at, (0, -len(at) % LENGTHS), mode="edge")
     sampler = how.sampler
-    if isinstance(sampler, PredictorCorrector):  # what `sample` is on average; on a line its norms are often near 0
+    if isinstance(sampler, PredictorCorrector):  # what `sample` is on average; its step is then linear too
         sampler = dataclasses.replace(sampler, norm="dimension")
-    count = POINTS if sampler.stochastic else 1
-    scales = jnp.asarray(stds, at.dtype), jnp.asarray(start, at.dtype)
-    found = _squares(sampler, path, *scales, at, how.steps, how.last, count)
-    squares, errors = (np.asarray(each, np.float64) for each in found)
-    std = np.sqrt(squares)
-    return std * stds, errors / np.where(std > 0, 2 * std, 1) * stds
+    numbers = path, scale.astype(at.dtype), padded, np.asarray(how.steps, np.int32)
+    if sampler.adaptive:
+        ends, law = _followed(sampler, *numbers, how.last)
+        std = np.abs(np.asarray(ends, np.float64))
+    else:
+        line = Line(*(np.asarray(each, np.float64) for each in _line(sampler, *numbers)))
+        law, std = line.law, np.sqrt(spread(line, how, at, scale))
+    begin, end = (np.hypot(law[i, 0] * scale, law[i, 1]) for i in (0, how.steps))
+    if sampler.adaptive:  # which is followed from 1
+        std = std * np.where(at[0] > 0, begin, law[0, 1])
+    aim = end if at[-1] < 1 else scale
+    return [StdRatio(*row) for row in zip(stds, (std / aim).tolist(), strict=True)]
 
 
-@partial(jax.jit, static_argnames=("last", "count"))
-def _squares(
-    sampler: Sampler, path: GaussianPath, stds: Array, start: Array, times: Array, steps: Array, last: str, count: int
-) -> tuple[Array, Array]:
-    """E x^2/std^2 of the samples of each N(0, std^2), (k,), and its standard error; half of them start at -start, half at
-    start, and every std sees the same noise, which is drawn once.
+class Line(NamedTuple):
+    """A sampler on N(0, std^2) data on a line, where a step is linear in what its state remembers of the point, k numbers,
+    and in its m normals: state' = a state + b xi.
+
+    start (k,): the state of x = 1. point (k,): x is point . state. a (stds, steps, k, k), b (stds, steps, k, m); last
+    (stds, k, k): the last step without its noise. law (times, 2): alpha and beta.
     """
-    signs = 1.0 - 2.0 * (jnp.arange(count) % 2)
 
-    def of(std: Array, start: Array) -> tuple[Array, Array]:
-        field, x0 = of_std(path, std), (start * signs)[:, None]
-        x = simulate(sampler, field, x0, times, jax.random.key(0), last=last, steps=steps, chunk=count).x
-        squares = (x / std) ** 2
-        return squares.mean(), squares.std() / jnp.sqrt(float(count))
+    start: np.ndarray
+    point: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    last: np.ndarray
+    law: np.ndarray
 
-    return jax.vmap(of)(stds, start)
+
+def spread(line: Line, how: Steps, at: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    """The variance of the samples (stds,), exactly, in float64: C' = a C a^T + b b^T over the steps, C the covariance of the
+    state.
+    """
+    alpha, beta = line.law.T
+    begin = np.hypot(alpha[0] * stds, beta[0]) if at[0] > 0 else np.full_like(stds, beta[0])
+    covariance = begin[:, None, None] ** 2 * np.outer(line.start, line.start)
+    noise = np.einsum("snkm,snlm->snkl", line.b, line.b)
+    whole = how.steps if how.last == "step" else how.steps - 1
+    for j in range(whole):
+        a = line.a[:, j]
+        covariance = a @ covariance @ a.swapaxes(1, 2) + noise[:, j]
+    if how.last == "mean":
+        covariance = line.last @ covariance @ line.last.swapaxes(1, 2)
+    variance = np.einsum("k,skl,l->s", line.point, covariance, line.point)
+    if how.last == "denoise":  # E[z|x] = alpha std^2 x/(alpha^2 std^2 + beta^2) at the last time before the end
+        j = how.steps - 1
+        variance *= (alpha[j] * stds**2 / ((alpha[j] * stds) ** 2 + beta[j] ** 2)) ** 2
+    return variance
+
+
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it is small: compiling is what it costs
+def _line(sampler: Sampler, path: GaussianPath, stds: Array, times: Array, steps: Array) -> tuple[Array, ...]:
+    """The numbers of a Line, for `steps` of the times, or more of which no use is made."""
+    zero = jnp.zeros(SHAPE, times.dtype)
+    empty, draws = sampler.start(zero), max(sampler.draws, 1)
+
+    def into(state: Any, numbers: Array) -> Any:
+        """The state with these numbers (k,) where it remembers anything of the point."""
+        leaves, structure = jax.tree.flatten(state)
+        sizes = [leaf.size if of_point(leaf) else 0 for leaf in leaves]
+        parts = jnp.split(numbers, np.cumsum(sizes)[:-1])
+        filled = [
+            part.reshape(leaf.shape) if size else leaf for leaf, size, part in zip(leaves, sizes, parts, strict=True)
+        ]
+        return jax.tree.unflatten(structure, filled)
+
+    def out(state: Any) -> Array:
+        return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(state) if of_point(leaf)])
+
+    def moved(std: Array, state: Any, j: Array, numbers: Array, noise: Array | None) -> Array:
+        key = None if noise is None else Draws(noise.reshape(draws, *SHAPE))
+        t, h = times[j], times[j + 1] - times[j]
+        return out(sampler.step(GaussianField(path, std, SHAPE), into(state, numbers), t, h, key))
+
+    def along(state: Any, j: Array) -> tuple[Any, Any]:
+        t, h = times[j], times[j + 1] - times[j]
+        return sampler.step(GaussianField(path, stds[0], SHAPE), state, t, h, None), state
+
+    size, all_steps = len(out(empty)), jnp.arange(len(times) - 1)
+    states = None
+    if type(sampler).start is not Sampler.start:  # the places of what it remembers depend on the times alone
+        _, states = jax.lax.scan(along, empty, all_steps)
+    units = jnp.eye(size + draws, dtype=times.dtype)
+
+    def of(std: Array) -> tuple[Array, Array, Array]:
+        def matrix(j: Array) -> Array:
+            state = empty if states is None else jax.tree.map(lambda leaf: leaf[j], states)
+            return jax.vmap(lambda unit: moved(std, state, j, unit[:size], unit[size:]))(units).T
+
+        found, final = jax.vmap(matrix)(all_steps), steps - 1
+        a, b = found[..., :size], found[..., size:]
+        if sampler.draws <= 1:
+            return a, b, a[final]
+        state = empty if states is None else jax.tree.map(lambda leaf: leaf[final], states)
+        return a, b, jax.vmap(lambda unit: moved(std, state, final, unit[:size], None))(units[:size]).T[:, :size]
+
+    point = jax.vmap(lambda unit: sampler.point(into(empty, unit)).ravel()[0])(units[:size, :size])
+    law = jax.vmap(lambda t: jnp.stack([path.alpha(t), path.beta(t)]))(times)
+    return (out(sampler.start(zero + 1)), point, *jax.vmap(of)(stds), law)
+
+
+def of_point(leaf: Array) -> bool:
+    """Whether an array of a state holds what is remembered of the point, and not of the time."""
+    return leaf.shape[-len(SHAPE) :] == SHAPE
+
+
+@partial(jax.jit, static_argnames="last")
+def _followed(
+    sampler: Sampler, path: GaussianPath, stds: Array, times: Array, steps: Array, last: str
+) -> tuple[Array, Array]:
+    """Where a sampler that chooses its own steps takes x = 1 of each N(0, std^2), (stds,); and the law, as a Line's."""
+
+    def of(std: Array) -> Array:
+        x, key = jnp.ones((1, 1), times.dtype), jax.random.key(0)
+        return simulate(sampler, of_std(path, std), x, times, key, last=last, steps=steps, chunk=1).x[0, 0]
+
+    return jax.vmap(of)(stds), jax.vmap(lambda t: jnp.stack([path.alpha(t), path.beta(t)]))(times)
 
 
 def worst(found: list[StdRatio]) -> StdRatio | None:

@@ -58,9 +58,9 @@ def remedy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | Non
 
 
 def accuracy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> float:
-    """How far the ratio of the worst std is from 1, its error besides; infinite where the grid's times do not increase."""
+    """How far the ratio of the worst std is from 1; infinite where the grid's times do not increase."""
     try:
-        return max(abs(each.ratio - 1) if each.excess < math.inf else math.inf for each in std_ratios(how, path, stds))
+        return max(each.excess for each in std_ratios(how, path, stds))
     except UserError:
         return math.inf
 
@@ -75,9 +75,7 @@ def candidates(how: Steps, stds: tuple[float, ...]) -> Iterator[dict[str, Steps]
             both = {f"steps={more.steps} {words}": more._replace(grid=grid) for words, grid in around.items()}
             yield ({} if isinstance(how.grid, ListGrid) else {f"steps={more.steps}": more}) | both
     for name, sampler in SAMPLERS.items():
-        other = how._replace(
-            sampler=sampler, steps=max(how.steps, sampler.default_steps if how.sampler.adaptive else 1)
-        )
+        other = how._replace(sampler=sampler, steps=max(how.steps, AUTO_STEPS if how.sampler.adaptive else 1))
         steps = f" steps={other.steps}" if other.steps != how.steps else ""
         both = {f"sampler={name}{steps} {words}": other._replace(grid=grid) for words, grid in around.items()}
         yield {f"sampler={name}{steps}": other} | both
@@ -104,9 +102,8 @@ def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str
     if wrong is None:
         return None
     mend = remedy(how, path, stds)
-    error = f" +- {wrong.error:.2g}" if wrong.error else ""
     return (
-        f"the solver's own error: where data has a std of {wrong.std:.3g}, samples have {wrong.ratio:.3g}{error} times that,"
+        f"the solver's own error: where data has a std of {wrong.std:.3g}, samples have {wrong.ratio:.3g} times that,"
         " even of the exact field (found on Gaussian data); "
         + (f"{mend} mends that" if mend else unmended(how, path, wrong))
     )

@@ -1,6 +1,7 @@
 """Sampling time of diffsde beside torchdiffeq, flow_matching, diffrax and a PyTorch loop, in alternating runs on this machine.
 
     python scripts/bench_sample.py [--quick] [--tasks euler@100 euler@1000 em@100] [--rounds 7]
+    python scripts/bench_sample.py --floor      # what bounds ours: its products of matrices alone, on one thread; needs no PyTorch
 
 10,000 points in the plane go through one MLP of 3 layers of 64 (SiLU, raw t, the same weights for all) by Euler's
 method for the ODE, or by Euler-Maruyama with sigma = 0.5 on the `ot` path. Each contestant runs in a process of its
@@ -13,6 +14,7 @@ import argparse
 import importlib.util
 import itertools
 import json
+import os
 import statistics
 import sys
 import time
@@ -188,14 +190,53 @@ def measure(task: str, rounds: int, counts: list[int]) -> dict[str, dict[str, fl
     }
 
 
+def floor(rounds: int) -> None:
+    """CPU seconds of ours by Euler in 100 steps, with SiLU and with no activation at all, and the rate of a large product."""
+    os.environ["NPROC"] = "1"
+    import jax
+    import jax.numpy as jnp
+
+    from diffsde.nets.mlp import ACTIVATIONS
+
+    whole, _ = ours("euler", 100)
+    silu, ACTIVATIONS["silu"] = ACTIVATIONS["silu"], lambda h: h
+    products, _ = ours("euler", 100)
+    ACTIVATIONS["silu"] = silu
+    square, size = jnp.ones((1024, 1024)), 1024
+    large = jax.jit(lambda a: a @ a)
+    runs: dict[str, Program] = {
+        "whole": whole,
+        "products": products,
+        "large": lambda: jax.block_until_ready(large(square)),
+    }
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(rounds + 1):
+        for name, run in runs.items():
+            begin = time.process_time()
+            run()
+            if i:  # the first is to warm up
+                found[name].append(time.process_time() - begin)
+    best = {name: min(each) for name, each in found.items()}
+    inside = sum(len(kernel) * len(bias) for kernel, bias in weights())
+    rates = 2 * inside * N * 100 / best["products"] / 1e9, 2 * size**3 / best["large"] / 1e9
+    print(machine("jax"))
+    print(
+        f"{best['whole']:.3f} CPU s with SiLU, {best['products']:.3f} without ({best['products'] / best['whole']:.0%}), which is"
+        f" {rates[0]:.0f} GFLOP/s; a product of two matrices of {size}: {rates[1]:.0f}. The least of {rounds} alternating runs."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=TASKS, help="euler@STEPS or em@STEPS")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", nargs="+", type=int, choices=(1, 2), default=[1, 2], help="1 on a busy machine")
     parser.add_argument("--quick", action="store_true", help="100 steps, 3 rounds")
+    parser.add_argument("--floor", action="store_true", help="what the products of matrices alone take")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.floor:
+        return floor(asked.rounds)
     if missing := [name for name in ("torch", "torchdiffeq", "flow_matching") if not importlib.util.find_spec(name)]:
         print(f"bench_sample: {', '.join(missing)} missing; pip install 'diffsde[bench]'", file=sys.stderr)
         sys.exit(2)

@@ -16,8 +16,9 @@ from diffsde.paths import PATHS
 from diffsde.samplers import SAMPLERS, simulate
 from diffsde.samplers.diffusions import Bump, Constant, Diffusion, Memoryless
 from diffsde.samplers.exponential import Exponential
+from diffsde.samplers.loop import brownian_path
 from diffsde.samplers.multistep import DPMSolverPP2MSDE
-from diffsde.samplers.sampler import Sampler, brownian_path
+from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
 from tests.conftest import ends
 

@@ -26,8 +26,8 @@ from diffsde.runs.pictures.table import IMAGES, PICTURES
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.loop import Trajectory
 from diffsde.samplers.ode import Euler
-from diffsde.samplers.sampler import Trajectory
 from diffsde.samplers.starts import prior
 
 

@@ -276,13 +276,25 @@ def test_one_step_through_an_infinite_end_is_refused() -> None:
 
 
 EXPLAINED = [
-    ("", [r"x_t = \(t\) z \+ \(1-t\) eps", "order 2, 250 steps, 500 evaluations", "nothing speaks against it"]),
+    (
+        "",
+        [
+            r"x_t = \(t\) z \+ \(1-t\) eps",
+            r"order 2, 32 steps \(for the exact field\), 64 evaluations",
+            "nothing speaks against it",
+        ],
+    ),
     (
         "path=sqrt sampler=em",
-        ["dbeta is infinite", "weight: balanced", "weak order 1, 250 steps, 250 eval", r"sigma_t\n"],
+        [
+            "dbeta is infinite",
+            "weight: balanced",
+            r"weak order 1, 128 steps \(for the exact field\), 128 eval",
+            r"sigma_t\n",
+        ],
     ),
     ("sampler=em diffusion=memoryless", ["refused: grid.start"]),
-    ("sampler=pc grid.start=0.01", ["250 steps, 499 evaluations"]),
+    ("sampler=pc grid.start=0.01", [r"128 steps \(for Gaussian data\), 255 evaluations"]),
     ("sampler=adaptive sampler.rtol=0 sampler.atol=1e-12", ["refused: .*loosen sampler.rtol"]),
     (
         "path=vp objective=score objective.weight=unit",

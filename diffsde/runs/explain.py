@@ -14,15 +14,17 @@ import numpy as np
 from diffsde.build import as_config, read
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
+from diffsde.fields import Field, OracleField
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import report, runtime
-from diffsde.runs.starting import settle_grid, stds_of
+from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
-from diffsde.solver_error import Steps
+from diffsde.solver_error import GaussianField, Steps
 from diffsde.solver_remedies import solver_error
+from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.time_laws import TimeLaw
 from diffsde.types import Array, Kind
 
@@ -170,10 +172,12 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
     sampler = chosen.sampler
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
-    steps = chosen.grid.steps(chosen.steps, sampler.default_steps)
+    steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""
     stds = stds_of(chosen.dataset)
     try:
         grid = settle_grid(chosen.grid, field, stds)
+        if steps is None:
+            steps, how_many = usual_steps(chosen, problem, grid, stds)
         at = times(grid, steps, chosen.path)
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
@@ -183,7 +187,7 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         cost = "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
-    report.say(f"  {order}, {steps} steps, {cost}, last step: {last} ({LAST_STEPS[last]})")
+    report.say(f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})")
     report.say(f"  {report.described_grid(as_config(grid))}")
     report.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
     found = (
@@ -191,3 +195,19 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
     )
     return [f"warning: {warning}" for warning in found if warning]
+
+
+def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
+    """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
+    moments, sampler = problem.moments, chosen.sampler
+    field: Field = GaussianField(chosen.path, moments.std, moments.mean.shape)
+    if exact := isinstance(chosen.dataset, MixtureDataset):
+        field = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape)
+    at = times(grid, fewest(sampler), chosen.path)
+    last = settle_last(sampler, field, at, chosen.last)
+    x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)
+    trial = trial_of(sampler, field, grid, last, x0, None)
+    steps = choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps
+    if trial is None:
+        return steps, " (for Gaussian data)"
+    return steps, " (for the exact field)" if exact else " (for Gaussian data; sample tries the field)"

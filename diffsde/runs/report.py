@@ -75,7 +75,7 @@ def on_terminal() -> bool:
 def working(what: str) -> AbstractContextManager[Any]:
     """A line that says what works while it has no steps to count; on a terminal it moves, and goes when that is done."""
     if not on_terminal():
-        say(f"{what} ...")
+        begun(what)
         return nullcontext()
     from rich.console import Console
     from rich.text import Text
@@ -83,13 +83,19 @@ def working(what: str) -> AbstractContextManager[Any]:
     return Console().status(Text(what))
 
 
+def begun(what: str) -> None:
+    """Off a terminal a line that says what works now; on one a bar shows it, or a line that moves."""
+    if not on_terminal():
+        say(f"{what} ...")
+
+
 class Steps:
     """Progress over a number of steps, or of another unit, with a note such as the loss; about ten lines where there is
-    no terminal.
+    no terminal, and none of steps that will all be done in `patience` seconds.
     """
 
-    def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps") -> None:
-        self.total, self.verb, self.first, self.unit = total, verb, first, unit
+    def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps", patience: float = 0.0) -> None:
+        self.total, self.verb, self.first, self.unit, self.patience = total, verb, first, unit, patience
         self.begin, self.done, self.printed = time.perf_counter(), first, first
         self.bar = bar() if on_terminal() else None
 
@@ -110,6 +116,8 @@ class Steps:
         note = f"{note}  {rate:.0f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
+        elif rate and (self.total - self.first) / rate < self.patience:
+            return
         elif done * LINES // self.total > self.printed * LINES // self.total or done == self.total:
             self.printed = done
             left = (self.total - done) / rate if rate else 0.0
@@ -163,7 +171,26 @@ def described_steps(how: dict[str, Any]) -> str:
     cost = f"{how['nfe']} evaluations of the field a sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
-    return f"{how['steps']} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])}, {cost}, last step: {how['last']}"
+    return (
+        f"{how['steps']}{described_choice(how)} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])},"
+        f" {cost}, last step: {how['last']}"
+    )
+
+
+def described_choice(how: dict[str, Any]) -> str:
+    """What steps that were chosen err by; nothing of steps that the user said."""
+    choice = how.get("steps_chosen")
+    if choice is None:
+        return ""
+    error, most = choice["error"], choice["tolerance"]
+    if error is None:
+        error = choice["std_error"]
+        found = "" if error is None else f"the std of Gaussian data within {error:.1%}; "
+    elif not math.isfinite(error):
+        found = "the trial came to no number; "
+    else:
+        found = f"error {error:.1%} of the samples' std" + ("" if error <= most else f", more than {most:.1%}") + "; "
+    return f" ({found}steps= to choose)"
 
 
 def described_grid(grid: dict[str, Any]) -> str:

@@ -1,22 +1,33 @@
-"""What is settled before samples are drawn: the grid for the data at hand, where they start, and what their steps do to it."""
+"""What is settled before samples are drawn: the grid for the data at hand, where they start, how many steps they take."""
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
 from diffsde.rails import finite_velocity
 from diffsde.runs import report
-from diffsde.samplers import Grid
-from diffsde.samplers.grids import AutoGrid
+from diffsde.samplers import Grid, Sampler, simulate_compiled, times
+from diffsde.samplers.grids import AutoGrid, ListGrid
 from diffsde.samplers.ode import Heun
 from diffsde.samplers.starts import draw_data, prior
 from diffsde.solver_error import TOLERATED, Steps, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
+from diffsde.step_choice import MOST, Trial, choose_steps, quiet
 from diffsde.types import Array, Key
+
+TRIAL_POINTS, TRIAL_NUMBERS = (
+    64,
+    8192,
+)  # of a trial of steps: points, or fewer of many coordinates, so many numbers, ...
+TRIAL_LEAST = 4  # ... but at least so many points
 
 
 def stds_of(dataset: Dataset) -> tuple[float, ...]:
@@ -48,33 +59,80 @@ def settle_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
 def default_solver_error(field: Field, dataset: Dataset) -> str | None:
     """solver_error of `diffsde sample` with its defaults, of a field on this dataset."""
     stds, last = stds_of(dataset), "mean" if finite_velocity(field, 1.0) else "denoise"
-    grid = resolve_grid(AutoGrid(), field.path, stds, last)
-    return solver_error(Steps(Heun(), grid, Heun.default_steps, last), field.path, stds)
+    how = Steps(Heun(), resolve_grid(AutoGrid(), field.path, stds, last), MOST, last)
+    return solver_error(how._replace(steps=choose_steps(how, field.path, stds, None).steps), field.path, stds)
+
+
+def fixed_steps(sampler: Sampler, grid: Grid, asked: int | None) -> int | None:
+    """The number of steps where the user, or a grid of its own times, says it, or the sampler takes its own; None: it is to be
+    chosen.
+    """
+    if asked is not None:
+        return asked
+    if isinstance(grid, ListGrid):
+        return len(grid.times) - 1
+    return 1 if sampler.adaptive else None
+
+
+def trial_points(shape: tuple[int, ...]) -> int:
+    """How many points a trial of steps takes through the field."""
+    return max(TRIAL_LEAST, min(TRIAL_POINTS, TRIAL_NUMBERS // math.prod(shape)))
+
+
+def trial_starts(field: Field, dataset: Dataset, start: float, count: int, labels: Array | None) -> Array:
+    """Points for a trial, which no seed changes: N(0, beta^2) by numpy, which takes no program, inside the path p_t."""
+    if start:
+        return starting_points(field, dataset, start, jax.random.key(0), count, labels)[0]
+    normal = np.random.default_rng(0).normal(size=(count, *field.shape))
+    return jnp.asarray(float(field.path.beta(start)) * normal, float)
+
+
+def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, given: Any) -> Trial | None:
+    """The trial of steps on a field from these points, by one program for every number; None where there can be none."""
+    plain = quiet(sampler)
+    if plain is None:
+        return None
+
+    def trial(steps: int) -> np.ndarray:
+        at = np.pad(np.asarray(times(grid, steps, field.path)), (0, 2 * MOST - steps), mode="edge")
+        policy = "step" if last == "mean" else last
+        count = np.asarray(steps, np.int32)
+        key = jax.random.key(0)
+        return np.asarray(
+            simulate_compiled(plain, field, x0, at, key, given, last=policy, steps=count, chunk=len(x0)).x
+        )
+
+    return trial
 
 
 def starting_points(
-    field: Field, dataset: Dataset, start: Array, key: Key, n: int, labels: Array | None, other_law: str | None
-) -> Array:
-    """n points (n, *shape): N(0, beta^2) at t = 0, inside the path p_t of the data, given their labels where there are any.
-
-    other_law: what makes the field's law another than the data's, where something does. What that, or data that is not
-    here, changes is said where the start knows enough of the data for it to matter.
+    field: Field, dataset: Dataset, start: float, key: Key, n: int, labels: Array | None
+) -> tuple[Array, str | None]:
+    """n points (n, *shape): N(0, beta^2) at t = 0, inside the path p_t of the data, given their labels where there are any;
+    and why not p_t, where the data is not here.
     """
-    t = float(start)
-    if t == 0:
-        return prior(field.path, start, field.shape, key, n)
-    signal = float(field.path.alpha(start) / field.path.beta(start))
+    at = jnp.asarray(start)
+    if start == 0:
+        return prior(field.path, at, field.shape, key, n), None
     try:
-        arrays = dataset.load()
-        matters = signal * float(dataset.measure(arrays, key).std) > TOLERATED
-        z = draw_data(dataset, arrays, key, n, labels)
+        z = jnp.asarray(draw_data(dataset, dataset.load(), key, n, labels), float)
     except UserError as error:
+        return prior(field.path, at, field.shape, key, n), str(error)
+    return prior(field.path, at, field.shape, key, n, z), None
+
+
+def warn_of_start(field: Field, dataset: Dataset, start: float, absent: str | None, other_law: str | None) -> None:
+    """Say what data that is not here (`absent`), or what makes the field's law another than the data's (`other_law`), changes,
+    where the start knows enough of the data for it to matter.
+    """
+    if absent is not None:
         report.warn(
-            f"grid.start: samples start at t={t:g} from N(0, beta^2) and not from p_t, as the data is not here ({error})"
+            f"grid.start: samples start at t={start:g} from N(0, beta^2) and not from p_t, as the data is not here ({absent})"
         )
-        return prior(field.path, start, field.shape, key, n)
-    if other_law and matters:
-        report.warn(
-            f"grid.start: samples start at t={t:g} from p_t of the data, which is not that of a field {other_law}; start at 0"
-        )
-    return prior(field.path, start, field.shape, key, n, jnp.asarray(z, float))
+    elif other_law and start:
+        signal = float(field.path.alpha(start) / field.path.beta(start))
+        if signal * float(dataset.measure(dataset.load(), jax.random.key(0)).std) > TOLERATED:
+            report.warn(
+                f"grid.start: samples start at t={start:g} from p_t of the data, which is not that of a field {other_law};"
+                " start at 0"
+            )

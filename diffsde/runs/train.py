@@ -182,16 +182,18 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
     if stream is not None:
         run = dataclasses.replace(run, arrays=stream.buffer(int(state.step)))
-    count = np.int32(plan.log_every)
+    count, apart = np.int32(plan.log_every), ()
     if split:
         layout = member_layout(runtime.mesh(first_job.chosen.devices), len(group))
         run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in group])
         run = spread_members(layout, run, apart)
         state = ensembles.stack_all([job.state for job in group])
         state = spread_members(layout, state, (True,) * len(jax.tree.leaves(state)))
-        program = compiler(train_members, run, state, count, chunk=plan.log_every, split=apart)
-    else:
-        program = compiler(train_steps, run, state, count, chunk=plan.log_every)
+    with report.working("compiling"):
+        if split:
+            program = compiler(train_members, run, state, count, chunk=plan.log_every, split=apart)
+        else:
+            program = compiler(train_steps, run, state, count, chunk=plan.log_every)
 
     def score(i: int, state: TrainState) -> float:
         return figure(group[i], state)

@@ -36,7 +36,6 @@ class Adaptive(Sampler):
     evaluations: ClassVar[int] = 0
     evaluates_end: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
-    default_steps: ClassVar[int] = 1
 
     pair: str = "tsit5"
     rtol: float = 1e-4

@@ -50,6 +50,10 @@ class PredictorCorrector(Sampler):
     def evaluations(self) -> int:  # type: ignore[override]  # of the predictor and the corrections together
         return self.predictor.evaluations + self.corrections
 
+    @property
+    def draws(self) -> int:
+        return 1 + self.corrections
+
     def nfe(self, steps: int, last: str) -> int:
         return Sampler.nfe(self, steps, last) - (self.corrections if last == "mean" else 0)  # none without noise
 
@@ -82,6 +86,10 @@ class AnnealedLangevin(Sampler):
 
     @property
     def evaluations(self) -> int:  # type: ignore[override]
+        return self.corrections
+
+    @property
+    def draws(self) -> int:
         return self.corrections
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:

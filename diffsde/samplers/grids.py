@@ -24,10 +24,6 @@ class Grid(abc.ABC):
         if not self.start < self.end:
             raise ValueError(f"start={self.start}, end={self.end}; start must be below end")
 
-    def steps(self, asked: int | None, default: int) -> int:
-        """How many there are, given what the user asked for."""
-        return default if asked is None else asked
-
     @abc.abstractmethod
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
 
@@ -47,7 +43,7 @@ def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
             f"grid: times {stuck.argmax()} and {stuck.argmax() + 1} of {steps + 1} do not increase"
             f" ({places[stuck.argmax()]:.6g}, {places[stuck.argmax() + 1]:.6g}); take fewer steps or another grid"
         )
-    return jnp.asarray(places, jnp.result_type(float))
+    return jnp.asarray(places.astype(jnp.result_type(float)))
 
 
 def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:
@@ -112,7 +108,14 @@ class ShiftedGrid(Grid):
 
 
 def _at_log_snr(path: GaussianPath, levels: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda level: invert_log_snr(path, level))(jnp.asarray(levels)))
+    """The times of these levels of log(alpha/beta), by one program for every number of them up to a power of two."""
+    filled = np.pad(levels, (0, max(256, 2 ** (len(levels) - 1).bit_length()) - len(levels)), mode="edge")
+    return np.asarray(_inverted(path, jnp.asarray(filled)))[: len(levels)]
+
+
+@jax.jit
+def _inverted(path: GaussianPath, levels: Array) -> Array:
+    return jax.vmap(lambda level: jnp.asarray(invert_log_snr(path, level)))(levels)
 
 
 @choice
@@ -177,9 +180,6 @@ class ListGrid(Grid):
         Grid.check(self)
         if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
             raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
-
-    def steps(self, asked: int | None, default: int) -> int:
-        return len(self.times) - 1 if asked is None else asked
 
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
         if len(u) != len(self.times):

@@ -14,7 +14,7 @@ from diffsde.paths import coefficients
 from diffsde.runs.pictures.drawn import Drawn, beside, simulated
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
-from diffsde.samplers.sampler import Simulated, Trajectory
+from diffsde.samplers.loop import Simulated, Trajectory
 from diffsde.types import Array, Scalar
 
 FRAMES = 32  # states kept of a way, at least, where there are that many steps

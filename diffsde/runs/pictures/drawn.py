@@ -16,8 +16,8 @@ from diffsde.ensembles import member
 from diffsde.fields import Field
 from diffsde.samplers import Sampler, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
+from diffsde.samplers.loop import Simulated
 from diffsde.samplers.ode import Euler
-from diffsde.samplers.sampler import Simulated
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array, Key
 

@@ -1,0 +1,265 @@
+"""Samples to be drawn, and the drawing: one job's in dispatches of about half a second, many jobs' as one program."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import ensembles
+from diffsde.build import as_config
+from diffsde.datasets import Dataset
+from diffsde.datasets.scaling import Scaling
+from diffsde.errors import UserError
+from diffsde.fields import Field
+from diffsde.layouts import Layout, member_layout, spread, spread_members
+from diffsde.runs import processes, report, runtime
+from diffsde.runs.inverse import Problem
+from diffsde.runs.sample_setup import SampleConfig
+from diffsde.samplers import Grid, Sampler, simulate
+from diffsde.samplers.loop import (
+    Settings,
+    Simulated,
+    Trajectory,
+    advance_compiled,
+    alike,
+    begin_compiled,
+    chunked,
+    finish_compiled,
+    padded,
+    points_compiled,
+)
+from diffsde.step_choice import StepChoice
+from diffsde.types import Array, Key
+
+SEGMENT = 0.5  # seconds of steps in one dispatch
+PATIENCE = 3.0  # seconds that all steps may take without a line of progress
+
+
+class Inputs(NamedTuple):
+    """What a program that simulates takes, in `simulate`'s words: times (LENGTH + 1,) or more, of which `steps` are taken."""
+
+    sampler: Sampler
+    field: Field
+    x: Array
+    times: Array
+    key: Key
+    given: Any
+    steps: Array
+
+
+@dataclasses.dataclass
+class Job:
+    """Samples to be drawn: from what, how, and where they are written."""
+
+    config: dict[str, Any]
+    chosen: SampleConfig
+    out: Path
+    field: Field
+    dataset: Dataset
+    origin: str
+    steps: int
+    choice: StepChoice | None
+    placed: Grid
+    grid: Array
+    last: str
+    x0: Array
+    labels: Array | None
+    key_noise: Key
+    key_true: Key
+    problem: Problem | None
+    scaling: Scaling | None
+    known: bool
+    data: dict[str, Any]
+    warnings: list[str] = dataclasses.field(
+        default_factory=list
+    )  # said when the work begins, after all that is refused
+
+    def inputs(self) -> Inputs:
+        """What the compiled program takes; the times filled up, so that it serves other numbers of steps."""
+        at, steps = padded(self.grid)
+        return Inputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.given, steps)
+
+    @property
+    def given(self) -> Any:
+        """What each sample is conditioned on, as the field is bound to it."""
+        return self.labels if self.problem is None else self.problem.given(self.chosen.n, self.labels)
+
+    @property
+    def guided(self) -> bool:
+        """Whether the field is a guided one, whose samples follow another law than the data's."""
+        return self.chosen.guidance is not None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the field is that of the data's whole law."""
+        return self.labels is None and not self.guided
+
+    def settings(self) -> dict[str, Any]:
+        """What it is compiled for."""
+        chosen = self.chosen
+        every = chosen.save_every
+        saved = {} if every is None else {"save_every": every, "saves": (self.steps - 1) // every, "keep": chosen.keep}
+        return {"last": self.last, "coupled": chosen.coupled} | saved
+
+    def group(self) -> Any:
+        """What has to be equal for jobs to be simulated as one program."""
+        return ensembles.kind(self.inputs()), tuple(self.settings().items())
+
+
+class Batch(NamedTuple):
+    """What was found for each job of a group, and the seconds that all of it took."""
+
+    found: list[Simulated]
+    seconds: float
+    cpu_seconds: float
+    compiling: float
+
+
+def simulated(group: list[Job]) -> Batch:
+    """The samples of jobs of one structure, by one program."""
+    for line in dict.fromkeys(line for job in group for line in job.warnings):
+        report.warn(line)
+    mesh = runtime.mesh(group[0].chosen.devices)
+    if len(group) == 1 and mesh is None:
+        return in_segments(group[0])
+    with report.working("compiling and sampling"):
+        return at_once(group, mesh)
+
+
+def at_once(group: list[Job], mesh: Any) -> Batch:
+    """Many jobs vmapped, or one spread over devices, in one dispatch: every member takes its own number of steps, those that are
+    done waiting for the others, and every device and process the same program.
+    """
+    compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
+    if many:
+        inputs, split = ensembles.stack([job.inputs() for job in group])
+        arguments: tuple[Any, ...] = (spread_members(member_layout(mesh, len(group)), inputs, split),)
+        program = compiler(simulate_members, *arguments, **settings, split=split)
+    else:
+        arguments = (shared_out(group[0], Layout(mesh, shard=False)),)
+        program = compiler(simulate_shared, *arguments, **settings)
+    begin = time.perf_counter(), time.process_time()
+    found = jax.block_until_ready(program(*arguments))
+    seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    found = processes.gathered(found)
+    each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
+    return Batch(each, seconds, cpu_seconds, compiler.seconds)
+
+
+@partial(jax.jit, static_argnames=("split", "last", "coupled", "save_every", "saves", "keep"))
+def simulate_members(inputs: Inputs, split: tuple[bool, ...], **settings: Any) -> Simulated:
+    """simulate of m jobs at once: `inputs`, `split` from ensembles.stack; every result stacked (m, ...)."""
+    return ensembles.over_members(lambda inputs: simulate_from(inputs, **settings), split, inputs)
+
+
+def simulate_from(inputs: Inputs, **settings: Any) -> Simulated:
+    """simulate of these inputs, `steps` of the times."""
+    return simulate(*inputs[:-1], steps=inputs.steps, **settings)
+
+
+simulate_shared = jax.jit(simulate_from, static_argnames=("last", "coupled", "save_every", "saves", "keep"))
+
+
+def in_segments(job: Job) -> Batch:
+    """One job's samples, its steps dispatched a few at a time: one program, as often as needed, to the same bits as at once."""
+    given, compiler, every = job.inputs(), runtime.Compiler(), job.chosen.save_every
+    settings = Settings(chunked(given.field, given.x, given.given), job.last, job.chosen.coupled)
+    none, sampler = np.asarray(0, np.int32), given.sampler
+    with report.working("compiling"):
+        inputs, state = compiler(begin_compiled, *given, settings=settings)(*given)
+        advance = compiler(advance_compiled, inputs, state, none, none, settings=settings)
+        finish = compiler(finish_compiled, inputs, state, settings=settings)
+    report.begun("sampling")
+    saved, loops = [], job.steps if alike(sampler, settings) else job.steps - 1
+    begin = time.perf_counter(), time.process_time()
+    with report.Steps("sample", job.steps, patience=PATIENCE) as progress:
+        pace = Pace(loops, progress)
+        while pace.done < loops:
+            count = pace.next(every)
+            state, mark = advance(inputs, state, np.asarray(pace.done, np.int32), np.asarray(count, np.int32))
+            pace.begun(count, mark)
+            if every and pace.done % every == 0 and pace.done < job.steps:
+                saved.append(points_compiled(sampler, state, settings=settings, keep=job.chosen.keep))
+        found = jax.block_until_ready(finish(inputs, state))
+        progress.update(job.steps)
+    seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    if every:
+        places = [*range(0, len(saved) * every + 1, every), job.steps]
+        ends = (end[: job.chosen.keep] for end in (job.x0, found.x))
+        states = np.stack([np.asarray(state) for state in (next(ends), *saved, next(ends))])
+        found = found._replace(trajectory=Trajectory(jnp.asarray(np.asarray(job.grid)[places]), jnp.asarray(states)))
+    return Batch([found], seconds, cpu_seconds, compiler.seconds)
+
+
+class Pace:
+    """How many steps the next dispatch takes: about SEGMENT seconds of them. A dispatch is begun before the last one is done,
+    whose end, once it is there, is timed and said.
+    """
+
+    def __init__(self, total: int, progress: report.Steps) -> None:
+        self.total, self.progress, self.done, self.wish = total, progress, 0, 1
+        self.waiting: tuple[int, int, Any] | None = (
+            None  # steps done by then, those of this dispatch, what tells its end
+        )
+        self.since = time.perf_counter()
+
+    def next(self, every: int | None) -> int:
+        """Steps of the next dispatch, none beyond a multiple of `every`."""
+        count = min(self.wish, self.total - self.done)
+        return min(count, every - self.done % every) if every else count
+
+    def begun(self, count: int, mark: Any) -> None:
+        """Take note of a dispatch, and wait for the one before it."""
+        self.done += count
+        before, self.waiting = self.waiting, (self.done, count, mark)
+        if before is None:
+            return
+        done, steps, end = before
+        jax.block_until_ready(end)
+        now = time.perf_counter()
+        self.wish = max(1, min(8 * max(steps, count), int(SEGMENT * steps / max(now - self.since, 1e-9))))
+        self.since = now
+        self.progress.update(done)
+
+
+def shared_out(job: Job, layout: Layout) -> Inputs:
+    """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
+    rows = np.arange(-(-job.chosen.n // layout.mesh.size) * layout.mesh.size) % job.chosen.n
+    points, given = jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(leaf)[rows], layout.batch()), (job.x0, job.given)
+    )
+    sampler, field, _, at, key, _, steps = job.inputs()
+    sampler, field, at, key, steps = spread(layout, (sampler, field, at, key, steps))
+    return Inputs(sampler, field, points, at, key, given, steps)
+
+
+def first(found: Simulated, n: int) -> Simulated:
+    """What was found of the first n points."""
+    x, trajectory, nfe = found
+    if trajectory is not None:
+        trajectory = trajectory._replace(x=trajectory.x[:, :n])
+    return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
+
+
+def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
+    """How the samples came about: n, nfe, steps, ... Raises UserError where some are not finite."""
+    chosen, (x, _, spent) = job.chosen, found
+    if not bool(jnp.isfinite(x).all()):
+        bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
+        noise = " or a smaller sigma" if getattr(chosen.sampler, "diffusion", None) else ""
+        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else f"more steps{noise}"
+        raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
+    nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
+    if spent is not None:
+        nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
+    at = np.asarray(job.grid)
+    ends = {"start": float(at[0]), "end": float(at[-1])}
+    choice = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
+    return {"n": chosen.n, **nfe, "steps": job.steps, **choice, "last": job.last, **ends, "grid": as_config(job.placed)}
