@@ -182,7 +182,8 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
     if stream is not None:
         run = dataclasses.replace(run, arrays=stream.buffer(int(state.step)))
-    count, apart = np.int32(plan.log_every), ()
+    count = np.int32(plan.log_every)
+    apart: tuple[bool, ...] = ()
     if split:
         layout = member_layout(runtime.mesh(first_job.chosen.devices), len(group))
         run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in group])
