@@ -21,7 +21,7 @@ from diffsde import mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.time_laws import TimeLaw
-from diffsde.types import Array, Coefficients, Kind, Moments, Scalar, choice, register
+from diffsde.types import Array, Coefficients, Kind, Moments, Scalar, choice, on_device, register
 
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
@@ -211,7 +211,7 @@ def spread(problem: Problem) -> float:
 def _scales(problem: Problem) -> np.ndarray:
     """The integrand of has_finite_loss at ENDS, then at the quantiles of `spread`: one compiled program."""
     u = np.concatenate([ENDS, (np.arange(QUANTILES) + 0.5) / QUANTILES])
-    return np.asarray(_integrand(problem, jnp.asarray(u)), np.float64)
+    return np.asarray(_integrand(problem, on_device(u, float)), np.float64)
 
 
 @jax.jit
@@ -232,7 +232,7 @@ def linear_loss(problem: Problem, variances: Array | np.ndarray) -> float:
     + const given x, as in `irreducible`. No Gaussian data can be predicted better, and all else by a network alone.
     """
     u = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    return float(np.mean(_linear(problem, jnp.asarray(u), jnp.asarray(variances))))
+    return float(np.mean(_linear(problem, on_device(u, float), on_device(variances, float))))
 
 
 @jax.jit

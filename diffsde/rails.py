@@ -20,7 +20,7 @@ from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.solver_error import LENGTHS, of_std
 from diffsde.time_laws import invert_log_snr
-from diffsde.types import Array, Kind, Moments, Scalar, register
+from diffsde.types import Array, Kind, Moments, Scalar, on_device, register
 
 LEAST_SIGNAL = 0.1  # alpha/beta from which a network of the noise may start: its error in E[z|x] is 10 times its own
 
@@ -101,7 +101,7 @@ def infinite_at_the_start(field: Field, t: Scalar) -> str:
 
 def finite_velocity(field: Field, t: Scalar) -> bool:
     """Whether the velocity at t, tried on one point, is finite."""
-    return bool(_finite_velocity(field, jnp.asarray(t)))
+    return bool(_finite_velocity(field, on_device(t, float)))
 
 
 @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

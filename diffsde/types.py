@@ -7,6 +7,7 @@ import typing
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
+import numpy as np
 
 Array = jax.Array
 Scalar = jax.Array | float
@@ -98,3 +99,13 @@ def _is_leaf(hint: Any) -> bool:
     if type(None) in members:
         return any(_is_leaf(member) for member in members if member is not type(None))
     return isinstance(hint, type) and hint not in (int, str, bool, tuple, list)
+
+
+def on_device(values: Any, dtype: Any = None) -> Array:
+    """The values as an array on the device, without the program that jnp.asarray compiles for every new shape.
+
+    dtype: float for the widest that is in use; None: that of the values, Python's numbers being float32 and int32 unless
+    the widest are in use.
+    """
+    found = np.asarray(values, None if dtype is None else jax.dtypes.canonicalize_dtype(dtype))
+    return jax.device_put(found.astype(jax.dtypes.canonicalize_dtype(found.dtype), copy=False))

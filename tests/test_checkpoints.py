@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint import v1 as ocp
 
 from diffsde import checkpoints
 from diffsde.checkpoints import Keeper, load, sealed, steps
@@ -80,6 +81,18 @@ def test_the_saved_values_are_those_of_the_moment(tmp_path: Path) -> None:
         assert set(found) == {20.0 * number}
 
 
+def test_what_is_read_is_summed_as_what_is_written(x64: None) -> None:
+    """By numpy on the host, and by the program that saves: the same for every type and shape."""
+    shapes = ((), (5,), (3, 4), (2, 3, 4))
+    types = ("float32", "float64", "bfloat16", "int32", "uint8")
+    tree = {
+        f"{kind}{shape}": (37 * jax.random.normal(jax.random.key(len(shape)), shape)).astype(kind)
+        for kind in types
+        for shape in shapes
+    }
+    np.testing.assert_array_equal(checkpoints.checksum_read(tree), np.asarray(checkpoints.sealed(tree)[1]))
+
+
 def test_every_flipped_bit_changes_the_checksum() -> None:
     """Of an array of every width of word, at every bit of some words."""
     for dtype, word in ((jnp.float32, jnp.uint32), (jnp.bfloat16, jnp.uint16), (jnp.int8, jnp.uint8)):
@@ -119,7 +132,7 @@ def test_damage_is_noticed_wherever_it_is_and_the_one_before_taken(tmp_path: Pat
 def test_a_changed_value_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that are read without an error but are not those that were written: the checksum tells."""
     where = written(tmp_path, [1, 2])
-    honest = checkpoints.ocp.load
+    honest = ocp.load
 
     def other(path: Path, like: Any) -> Any:
         found = honest(path, like)
@@ -128,7 +141,7 @@ def test_a_changed_value_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             found["tree"]["state"]["layers/0/kernel"] = kernel.at[5, 5].set(jnp.nextafter(kernel[5, 5], jnp.inf))
         return found
 
-    monkeypatch.setattr(checkpoints.ocp, "load", other)
+    monkeypatch.setattr(ocp, "load", other)
     said: list[str] = []
     assert load(where, said.append)[0] == 1
     assert "checksum" in said[0]

@@ -7,14 +7,14 @@ import numpy as np
 
 from diffsde.datasets.dataset import MixtureDataset
 from diffsde.mixtures import Mixture, with_covariances
-from diffsde.types import choice
+from diffsde.types import choice, on_device
 
 
 def _ring(components: int, radius: float, std: float) -> Mixture:
     angles = 2 * np.pi * np.arange(components) / components
     means = radius * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
     equal = np.full((components, 1), std**2), np.full(components, 1 / components)
-    return Mixture(*(jnp.asarray(each, float) for each in (means, *equal)))
+    return Mixture(*(on_device(each, float) for each in (means, *equal)))
 
 
 @choice

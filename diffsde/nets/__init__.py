@@ -61,7 +61,7 @@ def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classe
         graphs.append(graph)
         return _named(params)
 
-    shapes = jax.eval_shape(split, jax.random.key(0))
+    shapes = jax.eval_shape(split, jax.eval_shape(jax.random.key, 0))
     return graphs[0], shapes
 
 

@@ -19,7 +19,7 @@ from diffsde.layouts import Layout
 from diffsde.loggers import Recorder
 from diffsde.runs import folder, processes, report
 from diffsde.training import TrainState
-from diffsde.types import Moments
+from diffsde.types import Moments, on_device
 
 # A mean loss of so many times the untrained network's is no fluctuation, nor slow progress, and of a loss whose expectation
 # is infinite, where one example in a million can be a million times the others:
@@ -52,7 +52,7 @@ class Member:
         rate: Callable[[int], Any] | None = None,
         wild: float = WILD,
     ) -> None:
-        self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": jnp.asarray(classes)}
+        self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": on_device(classes)}
         self.log, self.rate, self.wild = out / "metrics.jsonl", rate, wild
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []
@@ -178,8 +178,8 @@ class Member:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
-        held = jnp.asarray(len(self.window), jnp.int32)
-        losses = {"window": jnp.asarray(window), "held": held, "untrained": jnp.asarray(self.untrained, jnp.float32)}
+        held = on_device(len(self.window), np.int32)
+        losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}
         self.keeper.save(step, {"state": named(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:

@@ -21,7 +21,7 @@ from diffsde.samplers.starts import draw_data, prior
 from diffsde.solver_error import TOLERATED, Steps, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
 from diffsde.step_choice import MOST, Trial, choose_steps, quiet
-from diffsde.types import Array, Key
+from diffsde.types import Array, Key, on_device
 
 TRIAL_POINTS, TRIAL_NUMBERS = (
     64,
@@ -84,7 +84,7 @@ def trial_starts(field: Field, dataset: Dataset, start: float, count: int, label
     if start:
         return starting_points(field, dataset, start, jax.random.key(0), count, labels)[0]
     normal = np.random.default_rng(0).normal(size=(count, *field.shape))
-    return jnp.asarray(float(field.path.beta(start)) * normal, float)
+    return on_device(float(field.path.beta(start)) * normal, float)
 
 
 def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, given: Any) -> Trial | None:
@@ -111,7 +111,7 @@ def starting_points(
     """n points (n, *shape): N(0, beta^2) at t = 0, inside the path p_t of the data, given their labels where there are any;
     and why not p_t, where the data is not here.
     """
-    at = jnp.asarray(start)
+    at = on_device(start, float)
     if start == 0:
         return prior(field.path, at, field.shape, key, n), None
     try:

@@ -34,7 +34,7 @@ from diffsde.runs import report
 from diffsde.runs.quality import check_metric
 from diffsde.time_laws import TimeLaw
 from diffsde.training import Run, loss_floor
-from diffsde.types import Moments
+from diffsde.types import Moments, on_device
 
 FLOOR_EXAMPLES = 262_144
 LINEAR_NUMBERS = 2**24  # in the points whose covariance gives the loss of a linear predictor, at most 65,536, and
@@ -152,11 +152,11 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         None if chosen.dataset.stream else arrays,
         chosen.optimizer,
         key_train,
-        jnp.asarray(chosen.steps),
-        jnp.asarray(chosen.decays),
+        on_device(chosen.steps),
+        on_device(chosen.decays),
         chosen.batch_size,
         classes,
-        jnp.asarray(LABEL_DROPOUT if hidden is None else hidden),
+        on_device(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)

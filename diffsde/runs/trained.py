@@ -22,7 +22,7 @@ from diffsde.objectives import Classification
 from diffsde.runs import folder, report
 from diffsde.runs.member import best_step, read_log
 from diffsde.runs.train_setup import TrainConfig, field_of
-from diffsde.types import Moments
+from diffsde.types import Moments, on_device
 
 
 class Trained(NamedTuple):
@@ -158,7 +158,7 @@ def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None
     """One of the saved parameter averages, or the parameters themselves."""
     if ema is None or ema in config.decays:
         i = 0 if ema is None else config.decays.index(ema)
-        return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[i]), state["ema"])  # no program for each shape
+        return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[i]), state["ema"])  # no program for each shape
     if ema == 0:
         return state["params"]
     kept = ", ".join(f"{decay:g}" for decay in config.decays)

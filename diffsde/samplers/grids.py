@@ -11,7 +11,7 @@ import numpy as np
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath, log_snr
 from diffsde.time_laws import invert_log_snr
-from diffsde.types import Array, choice
+from diffsde.types import Array, choice, on_device
 
 
 class Grid(abc.ABC):
@@ -43,7 +43,7 @@ def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
             f"grid: times {stuck.argmax()} and {stuck.argmax() + 1} of {steps + 1} do not increase"
             f" ({places[stuck.argmax()]:.6g}, {places[stuck.argmax() + 1]:.6g}); take fewer steps or another grid"
         )
-    return jnp.asarray(places.astype(jnp.result_type(float)))
+    return on_device(places, float)
 
 
 def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:

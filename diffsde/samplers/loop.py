@@ -14,7 +14,7 @@ from diffsde.ensembles import member
 from diffsde.fields import Field, bound
 from diffsde.samplers.chunks import Chunks, chunks, fitting
 from diffsde.samplers.sampler import Increment, Noise, Sampler
-from diffsde.types import Array, Key, Scalar
+from diffsde.types import Array, Key, Scalar, on_device
 
 BROWNIAN_LEVELS = 20  # a coupled path is resolved to 2^-20 of [0, 1], finer than any grid in use
 LENGTH = 1024  # steps that a program holds times for, or this times a power of two: one serves every smaller number
@@ -65,7 +65,7 @@ def padded(times: Array) -> tuple[Array, Array]:
     filled = np.pad(
         np.asarray(times), (0, length - steps), mode="edge"
     )  # by numpy, which compiles nothing for each length
-    return jnp.asarray(filled), jnp.asarray(steps, jnp.int32)
+    return on_device(filled), on_device(steps, np.int32)
 
 
 def chunked(field: Field, x: Array, given: Any, chunk: int | None = None) -> Chunks:
