@@ -13,7 +13,6 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax._src import monitoring
 
 from diffsde import ensembles
 from diffsde.cli import main
@@ -46,7 +45,7 @@ def compiled() -> Iterator[list[str]]:
     try:
         yield names
     finally:
-        monitoring.unregister_event_duration_listener(note)
+        jax.monitoring.unregister_event_duration_listener(note)
 
 
 @pytest.mark.parametrize(("name", "last"), [("heun", "mean"), ("em", "mean"), ("em", "denoise"), ("unipc", "step")])

@@ -95,8 +95,8 @@ def test_a_sweep_over_sigma_compiles_once(launcher: list[str], here: Path, compi
     runtime._programs.clear()
     words = ["sample", "-m", "sigma=0,0.1,0.25,0.5,1,2", "sampler=em", *DRAW, *launcher, "hydra.sweep.dir=sweep"]
     assert main(words) == 0
-    assert sum(name.startswith("jit(simulate") or name.startswith("simulate") for name in compiled) <= 1, compiled
-    assert len(runtime._programs) == 1
+    assert sum("simulate" in name or "advance" in name for name in compiled) <= 1, compiled
+    assert len(runtime._programs) == (1 if launcher else 3)  # or to begin, to take steps and to end
     rows = table(here / "sweep")
     assert [row["sigma"] for row in rows] == ["0", "0.1", "0.25", "0.5", "1", "2"]
     assert len({row["cross_entropy"] for row in rows}) == 6
