@@ -203,10 +203,10 @@ def likelihood_instability(
     )
 
 
-def refined(times: Array, more: int) -> Array:
+def refined(times: Array | np.ndarray, more: int) -> Array:
     """Each step as so many equal ones."""
     places = np.asarray(times)
-    return jnp.asarray(np.interp(np.arange(more * (len(places) - 1) + 1) / more, np.arange(len(places)), places))
+    return on_device(np.interp(np.arange(more * (len(places) - 1) + 1) / more, np.arange(len(places)), places), float)
 
 
 def mend(sampler: Sampler) -> str:

@@ -20,12 +20,14 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.film import Film
 from diffsde.plots.style import Extent, HeatMap, plain, window
+from diffsde.rails import refined
 from diffsde.runs.pictures.drawn import Drawn, beside, labels_of, simulated
 from diffsde.samplers.diffusions import Constant, Vanishing
 from diffsde.types import Array, Key
 
 CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
+SDE_STEPS = 256  # of the SDE beside an ODE, at least
 FRAMES = 48  # states kept, at least, where there are that many steps
 TRUE = 20_000  # points of the data
 SHOWN = 4  # times of the marginals
@@ -72,7 +74,12 @@ class Points:
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
         for title, sampler in beside(drawn.sampler, sigma if stable else Vanishing(sigma.scale)).items():
-            way = simulated(drawn, sampler, x0, np.arange(len(x0)), times, every).trajectory
+            more = 1  # as an ODE solver takes few steps, and Euler-Maruyama beside it would show its own error
+            if sampler.stochastic and not drawn.sampler.stochastic:
+                more = max(1, round(SDE_STEPS / (len(times) - 1)))
+            way = simulated(
+                drawn, sampler, x0, np.arange(len(x0)), np.asarray(refined(times, more)), more * every
+            ).trajectory
             assert way is not None
             found[title] = States(np.asarray(way.times), drawn.own(way.x))
         return found
