@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from diffsde.errors import UserError
-from diffsde.types import Array
+from diffsde.types import Array, on_device
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
 
@@ -48,11 +48,25 @@ def _checksum(tree: Any) -> Array:
 _checksum_compiled = jax.jit(_checksum)
 
 
-def checksum_read(tree: Any) -> np.ndarray:
-    """The checksum of a tree that was read, by numpy: no program has to be compiled for it. Of several processes, of which none
-    has all of it, where its leaves lie.
+def on_host(tree: Any) -> bool:
+    """Whether every leaf lies whole in the memory that numpy sees: on one CPU device of this process, or as numpy's own array."""
+    held = [leaf.devices() for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    return all(len(devices) == 1 and next(iter(devices)).platform == "cpu" for devices in held)
+
+
+def copied(tree: Any) -> tuple[Any, np.ndarray | Array]:
+    """What `sealed` gives; by numpy where the tree is on the host: a program of its own for each new network takes most of a
+    second to compile.
     """
-    if jax.process_count() > 1:
+    if not on_host(tree):
+        return sealed(tree)
+    copy = jax.tree.map(lambda leaf: on_device(np.array(leaf)), tree)
+    return copy, checksum_read(copy)
+
+
+def checksum_read(tree: Any) -> np.ndarray:
+    """The checksum of a tree that was read: by numpy where it can be, with no program to compile for its shapes."""
+    if not on_host(tree):
         return np.asarray(_checksum_compiled(tree))
     return np.array([_word_sum_on_host(np.asarray(leaf)) for leaf in jax.tree.leaves(tree)], np.uint32)
 
@@ -71,7 +85,10 @@ def _all_finite(tree: Any) -> Array:
 
 def finite(tree: Any) -> bool:
     """Whether no number of the tree is NaN or infinite; looked at where the leaves lie."""
-    return bool(_all_finite(tree))
+    if not on_host(tree):
+        return bool(_all_finite(tree))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return all(np.isfinite(leaf).all() for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact))
 
 
 def _word_sum(leaf: Array) -> Array:
@@ -119,7 +136,7 @@ class Keeper:
     def save(self, step: int, tree: Any) -> None:
         """Begin to write folder/<step>, which appears whole or not at all; waits for the one before, skips none."""
         self.wait()
-        copy, seal = jax.block_until_ready(sealed(tree))
+        copy, seal = jax.block_until_ready(copied(tree))
         folder = self.place.enter_context(without_patterns(self.folder))
         from orbax.checkpoint import v1 as ocp  # here: 0.3 s that what saves and reads nothing need not wait for
 

@@ -32,6 +32,7 @@ from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
 from diffsde.runs import report
 from diffsde.runs.quality import check_metric
+from diffsde.solver_error import covariance
 from diffsde.time_laws import TimeLaw
 from diffsde.training import Run, loss_floor
 from diffsde.types import Moments, on_device
@@ -244,6 +245,8 @@ def linear_baseline(run: Run) -> float | None:
     size = moments.mean.size
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
+    if isinstance(run.dataset, MixtureDataset):
+        return linear_loss(run.problem, np.linalg.eigvalsh(covariance(run.dataset.mixture())))
     most = min(65_536, LINEAR_NUMBERS // size)
     if isinstance(run.dataset, FiniteDataset):
         points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
