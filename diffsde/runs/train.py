@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, read
-from diffsde.datasets import Examples, FiniteDataset, streaming
+from diffsde.datasets import Examples, FiniteDataset, MixtureDataset, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -21,6 +21,7 @@ from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
+from diffsde.metrics.errors import Figure
 from diffsde.nets import Net, count
 from diffsde.objectives import (
     Classification,
@@ -31,6 +32,7 @@ from diffsde.plots.loss import loss_curve
 from diffsde.rails import UntrainedField
 from diffsde.runs import folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
+from diffsde.runs.divergence import NAME, is_available, kl_from_law, shown_kl
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
 from diffsde.runs.more_steps import initial_params, lengthen
@@ -48,7 +50,7 @@ from diffsde.runs.train_setup import (
     unlearnt,
 )
 from diffsde.runs.trained import recorded_net
-from diffsde.runs.validation import said_validation, validation_of
+from diffsde.runs.validation import check_of, said_validation
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 
 
@@ -127,7 +129,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     rate = partial(chosen.optimizer.rate, chosen.steps)
     wild = WILD if has_finite_loss(run.problem) else WILD_RARE
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
-    member.validate = validation_of(chosen, run)
+    member.check = check_of(chosen, run)
     state = member.resume(fresh, layout)
     if chosen.run is not None:
         lengthen(out, chosen, config, int(state.step))
@@ -190,6 +192,10 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     else:
         program = compiler(train_steps, run, state, count, chunk=plan.log_every)
 
+    for job in group:
+        if job.member.check:
+            compiler.warm(partial(job.member.check, job.state))
+
     def score(i: int, state: TrainState) -> float:
         return figure(group[i], state)
 
@@ -217,6 +223,16 @@ def figure(job: Job, state: TrainState) -> float:
     return measured(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
 
 
+def divergence(job: Job, state: TrainState) -> Figure | None:
+    """KL(p || p_theta) of the first parameter average, where `train` measures it; by the first of several processes alone."""
+    dataset = job.chosen.dataset
+    if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
+        return None
+    field = processes.gathered(averaged(job, state))
+    assert isinstance(dataset, MixtureDataset)
+    return kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.leads() else None
+
+
 def averaged(job: Job, state: TrainState) -> LearnedField:
     """The field of the first parameter average, which lies where the run's own numbers do."""
     problem, params = job.run.problem, spread_parameters(job.run.layout, ensembles.member(state.ema, 0))
@@ -237,12 +253,14 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     diverged = job.member.diverging(loss)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
+    kl = None if diverged else divergence(job, state)
     summary = {
         "steps": chosen.steps,
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
+        **({"kl": kl} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
         "data": job.data,
@@ -257,7 +275,10 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
     names = named(chosen)
     curve = [value for value, _ in held_out]
-    drawn = loss_curve(losses, job.member.plan.log_every, chosen.steps, floor and floor[0], names, curve)
+    title = f"{names}, {chosen.steps:,} steps"
+    drawn = loss_curve(
+        losses, job.member.plan.log_every, chosen.steps, floor and floor[0], title, curve, job.member.regrets()
+    )
     pictures = [save_figure(job.out / "plots" / "loss.png", drawn)]
     images = are_images(run.problem.moments.mean.shape)
     if images and isinstance(objective, Regression):
@@ -282,6 +303,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
                 "loss",
                 f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
             ),
+            *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("time", f"{seconds:.1f} s + {compiling:.1f} s to compile, {chosen.steps / seconds:.0f} steps/s{others}"),

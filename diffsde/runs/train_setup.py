@@ -29,6 +29,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
+from diffsde.posterior_targets import default_points
 from diffsde.runs import report
 from diffsde.runs.quality import check_metric
 from diffsde.time_laws import TimeLaw
@@ -79,6 +80,7 @@ class TrainConfig:
     cache_dir: str | None
     threads: int | None
     logger: Logger = dataclasses.field(default_factory=NoLogger)
+    posterior_points: int | None = 0  # where a config.json from before there were any says nothing
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -96,6 +98,8 @@ class TrainConfig:
             raise ValueError(f"ema is {list(self.decays)}; it has the same decay twice")
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
+        if self.posterior_points is not None and self.posterior_points < 0:
+            raise ValueError(f"posterior_points is {self.posterior_points}; it must be 0 (none) or more")
         valid_seed(self.seed)
         self._check_labels()
         check_metric(self.metric, self.dataset)
@@ -106,6 +110,10 @@ class TrainConfig:
                 raise ValueError(f"metric is '{self.metric}', which is of samples; a classifier is judged by its loss")
             if not self.precondition:
                 raise ValueError("precondition=false is for fields; a classifier always sees scaled numbers")
+            if self.posterior_points:
+                raise ValueError(
+                    f"posterior_points is {self.posterior_points}; objective=classifier learns labels, which have no mean"
+                )
             if self.dataset.conditional:
                 raise ValueError("dataset.conditional=true tells the label, which objective=classifier is to find")
         if self.label_dropout is not None:
@@ -162,8 +170,14 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         classes,
         jnp.asarray(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
+        points=0 if classifies else points_of(chosen, moments.mean.size),
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+
+
+def points_of(chosen: TrainConfig, size: int) -> int:
+    """Over how many points targets of so many coordinates are averaged."""
+    return default_points(size) if chosen.posterior_points is None else chosen.posterior_points
 
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
