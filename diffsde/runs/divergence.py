@@ -9,7 +9,7 @@ import numpy as np
 from diffsde import likelihood
 from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
-from diffsde.fields import NetworkField
+from diffsde.fields import Field, bound
 from diffsde.metrics.errors import Figure
 from diffsde.runs import report, runtime
 from diffsde.runs.densities import density_figures, test_points
@@ -32,7 +32,7 @@ def is_available(dataset: Dataset, steps: int) -> bool:
     return dataset.mixture().means.shape[1] <= likelihood.EXACT
 
 
-def kl_from_law(field: NetworkField, dataset: MixtureDataset, key: Key) -> Figure | None:
+def kl_from_law(field: Field, dataset: MixtureDataset, key: Key) -> Figure | None:
     """E_p[log p - log p_theta] over 2,000 points of p, in nats; None where the field's ODE has no finite solution.
 
     error: of the mean over the points, and what FINER steps change of the first 200 points' mean. Of a conditional field the
@@ -42,7 +42,7 @@ def kl_from_law(field: NetworkField, dataset: MixtureDataset, key: Key) -> Figur
     labels = np.arange(field.classes) if field.classes else None
     points = test_points(dataset, POINTS, labels, key_points)
     try:
-        grid = likelihood.settle_end(field if labels is None else field.bind(np.int32(0)), GRID)
+        grid = likelihood.settle_end(bound(field, None if labels is None else jnp.asarray(0)), GRID)
     except UserError:
         return None
     fine = times(grid, FINER, field.path)
