@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from test_training import made
 
-from diffsde.objectives import Draw
+from diffsde import mixtures
+from diffsde.objectives import Draw, training_loss
+from diffsde.paths import coefficients
 from diffsde.posterior_targets import Points, groups, posterior_means
 from diffsde.training import examples, mean_gradient
 from diffsde.types import Moments
@@ -72,6 +74,18 @@ def test_examples_are_the_same_and_their_mean_loss_too() -> None:
     (loss, gradient), (same, other) = (mean_gradient(run.problem, params, batch, 1) for batch in (plain, averaged))
     assert float(loss) == pytest.approx(float(same), rel=1e-6)
     assert any(not np.allclose(gradient[name], other[name], rtol=1e-3) for name in gradient)
+
+
+def test_of_the_exact_mean_the_exact_field_loses_nothing() -> None:
+    """Of a Gaussian the exact output is 0, and so is F* of E[z|x] with the noise that belongs to it."""
+    run, params = made()
+    exact = {name: leaf * 0 if name.startswith("layers/1/") else leaf for name, leaf in params.items()}
+    batch = examples(run, jax.random.key(6), 64)
+    c = jax.vmap(lambda t: coefficients(run.problem.path, t))(batch.t)
+    x = c.alpha[:, None] * batch.z + c.beta[:, None] * batch.eps
+    known = jax.vmap(lambda x, c: mixtures.predict(run.arrays, x, c))(x, c)
+    against, own = jax.vmap(lambda one: training_loss(run.problem, exact, one))(batch._replace(mean=known.data))
+    assert float(jnp.max(against)) < 1e-8 < 0.1 < float(jnp.mean(own))
 
 
 def test_gradient_keeps_its_expectation_and_loses_variance() -> None:
