@@ -123,7 +123,7 @@ KNOBS: dict[str, Knob] = {
     "stratified": SWITCH,
     # networks
     **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
-    **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap"), NATURAL),
+    **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap", "posterior_points"), NATURAL),
     "activation": Word(("silu", "gelu", "relu", "selu", "tanh", "softplus")),
     "positions": Word(("waves", "learned", "none")),
     # optimizers

@@ -118,12 +118,16 @@ class Problem:
 
 
 class Draw(NamedTuple):
-    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is told."""
+    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is told.
+
+    mean: E[z | x_t] over some points (*shape,), of which training makes its target (posterior_targets.py); None: z itself.
+    """
 
     z: Array
     eps: Array
     t: Scalar
     label: Scalar | None = None
+    mean: Array | None = None
 
 
 def regression(problem: Problem) -> Regression:
@@ -149,23 +153,38 @@ def root_weight(problem: Problem, c: Coefficients) -> Scalar:
 
 def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
     """weight(t) |y_hat - y|^2 / d for one sample; of a classifier -log p(label | x_t, t)."""
-    z, eps, t, label = sample
+    return training_loss(problem, params, sample._replace(mean=None))[1]
+
+
+def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
+    """What is differentiated, and `loss`: the first against the target of `mean`, where there is one, of the same gradient
+    in expectation.
+    """
+    z, eps, t, label, mean = sample
     c = coefficients(problem.path, t)
     x = c.alpha * z + c.beta * eps
     if isinstance(problem.objective, Classification):
         seen = predictions.linear_denoised(x, c, problem.moments)
-        return -jax.nn.log_softmax(apply(problem.graph, params, seen, t))[label]
+        value = -jax.nn.log_softmax(apply(problem.graph, params, seen, t))[label]
+        return value, value
+    seen = predictions.network_input(x, c, problem.moments) if problem.precondition else x
+    residual = partial(_residual, problem, c, apply(problem.graph, params, seen, t, label))
+    own = jnp.mean(residual(z, eps) ** 2)
+    if mean is None:
+        return own, own
+    return jnp.mean(residual(mean, eps + c.alpha / c.beta * (z - mean)) ** 2), own
+
+
+def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: Array) -> Array:
+    """sqrt(weight) (y_hat - y) (*shape,), of the network's output; preconditioned sqrt(weight) c_out (F - F*)."""
     kind, root = regression(problem).kind, root_weight(problem, c)
-    if problem.precondition:
-        output = apply(problem.graph, params, predictions.network_input(x, c, problem.moments), t, label)
-        target = predictions.network_target(z, eps, c, problem.moments)
-        if regression(problem).weight != "balanced":  # weight c_out^2 = 1 there
-            root = root * predictions.output_scale(kind, c, problem.moments)
-            return jnp.mean((root * (output - target)) ** 2)
-        return jnp.mean((output - target) ** 2)
-    a, b = predictions.row(kind, c)
-    output = apply(problem.graph, params, x, t, label)
-    return jnp.mean((root * output - (root * a) * z - (root * b) * eps) ** 2)
+    if not problem.precondition:
+        a, b = predictions.row(kind, c)
+        return root * output - (root * a) * z - (root * b) * eps
+    target = predictions.network_target(z, eps, c, problem.moments)
+    if regression(problem).weight == "balanced":  # weight c_out^2 = 1 there
+        return output - target
+    return root * predictions.output_scale(kind, c, problem.moments) * (output - target)
 
 
 def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
@@ -174,7 +193,7 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; and where the
     component is told, that of the component alone.
     """
-    z, eps, t, label = sample
+    z, eps, t, label, _ = sample
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)
     scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)

@@ -14,15 +14,17 @@ from diffsde import mixtures
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.layouts import Layout, constrain_batch, constrain_parameters
-from diffsde.objectives import Draw, Problem, irreducible, loss
+from diffsde.objectives import Draw, Problem, irreducible, loss, training_loss
 from diffsde.optimizers import Optimizer
+from diffsde.paths import coefficients
+from diffsde.posterior_targets import Points, groups, posterior_means
 from diffsde.time_laws import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
 
 CACHED = 1024  # examples whose activations in a common network fit a core's cache
 
 
-@partial(register, static=["batch_size", "classes", "parts", "layout"])
+@partial(register, static=["batch_size", "classes", "parts", "layout", "points"])
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced.
@@ -30,7 +32,8 @@ class Run:
     arrays: what the dataset draws from, whole, or the Buffer that has the examples of this step and of those about it.
     ema: (k,) decays of the k parameter averages. classes: of how many classes the label is drawn with each point, 0 for
     none; label_dropout: the chance that it is hidden, as `classes`. parts: into how many a batch is cut, one after another, their gradients
-    accumulated; None: as `pieces` says.
+    accumulated; None: as `pieces` says. points: of how many points a target is the posterior mean, at least
+    (posterior_targets.py); 0: it is that of its own.
     """
 
     problem: Problem
@@ -45,6 +48,7 @@ class Run:
     label_dropout: Scalar = 0.0
     parts: int | None = None
     layout: Layout | None = None
+    points: int = 0
 
 
 class TrainState(NamedTuple):
@@ -64,11 +68,14 @@ def start(run: Run, params: Any) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)
 
 
-def examples(run: Run, key: Key, count: int) -> Draw:
-    """`count` training examples, the times stratified over them where the law says so."""
+def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
+    """`count` training examples, the times stratified over them where the law says so; their targets averaged over so many
+    points, or as many as there are.
+    """
     key_data, key_noise, key_time, key_label = jax.random.split(key, 4)
     u = draw_uniforms(key_time, count, run.problem.time.stratified)
-    z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
+    drawn = Points(*run.dataset.draw_labelled(run.arrays, key_data, max(count, points)))
+    z, label = drawn.z[:count], None if drawn.label is None else drawn.label[:count]
     problem = run.problem
     if not run.classes:
         label = None
@@ -76,14 +83,37 @@ def examples(run: Run, key: Key, count: int) -> Draw:
         label = jnp.where(jax.random.bernoulli(key_label, run.label_dropout, (count,)), run.classes, label)
     t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
     eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
-    return constrain_batch(run.layout, Draw(z, eps.reshape(z.shape), t, label))
+    batch = Draw(z, eps.reshape(z.shape), t, label)
+    if points:
+        batch = batch._replace(mean=target_means(run, batch, drawn, points))
+    return constrain_batch(run.layout, batch)
+
+
+def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
+    """E[z | x_t] of each example: over all points that were drawn, or where the batch has more than twice as many as asked,
+    over its equal parts.
+    """
+    moments = run.problem.moments
+    c = jax.vmap(partial(coefficients, run.problem.path))(jnp.asarray(batch.t))
+    told = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
+    rows = batch.z, batch.eps, jnp.asarray(c.alpha / c.beta), told
+    parts = groups(len(batch.z), points)
+
+    def of_part(part: tuple[tuple[Array, Array, Array, Array | None], Points]) -> Array:
+        (z, eps, ratio, told), own = part
+        return posterior_means(z, eps, ratio, own, moments, told)
+
+    if parts == 1:
+        return of_part((rows, drawn))
+    cut = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), (rows, drawn))
+    return jax.lax.map(of_part, cut).reshape(batch.z.shape)
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     """One step of the optimizer on the mean loss of a fresh batch; randomness is fold_in(seed, step)."""
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
-    batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size)
+    batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
     parts = run.parts or (pieces(run.batch_size) if run.layout is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, parts)
     updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)
@@ -95,16 +125,24 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
 
 
 def mean_gradient(problem: Problem, params: Any, batch: Draw, parts: int) -> tuple[Scalar, Any]:
-    """The mean loss and its gradient, summed over `parts` equal parts of the batch, one after another."""
+    """The mean loss and its gradient, summed over `parts` equal parts of the batch, one after another.
 
-    def part_loss(params: Any, part: Draw) -> Scalar:
-        return jnp.mean(jax.vmap(partial(loss, problem, params))(part)) / parts
+    Where the examples have averaged targets the gradient is that of the loss against these, of the same expectation.
+    """
+
+    def part_loss(params: Any, part: Draw) -> tuple[Scalar, Scalar]:
+        against, own = jax.vmap(partial(training_loss, problem, params))(part)
+        return jnp.mean(against) / parts, jnp.mean(own) / parts
+
+    def of_part(part: Draw) -> tuple[Scalar, Any]:
+        (_, own), gradient = jax.value_and_grad(part_loss, has_aux=True)(params, part)
+        return own, gradient
 
     if parts == 1:
-        return jax.value_and_grad(part_loss)(params, batch)
+        return of_part(batch)
 
     def add(total: Any, part: Draw) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(part_loss)(params, part)), None
+        return jax.tree.map(jnp.add, total, of_part(part)), None
 
     def into_parts(leaf: Array) -> Array:  # every parts-th example: of a batch over many devices, each cuts its own
         return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
@@ -164,6 +202,23 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
     values = jax.lax.map(partial(loss, run.problem, params), drawn, batch_size=CACHED)
     of_points = jnp.mean(values.reshape(repeats, count), axis=0)
     return jnp.mean(of_points), jnp.std(of_points, ddof=1) / jnp.sqrt(count)
+
+
+@partial(jax.jit, static_argnames="count")
+def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int) -> Scalar:
+    """E[weight(t) |y_hat - E[y|x_t]|^2/d] over `count` examples: the expected loss less its floor, and positive where not 0.
+
+    The examples depend on the key alone, so that the figures of two steps differ by the parameters.
+    """
+
+    def of_one(sample: Draw) -> Scalar:
+        c = coefficients(run.problem.path, sample.t)
+        x = (c.alpha * sample.z + c.beta * sample.eps).reshape(-1)
+        exact = mixtures.predict(mixtures.given(mixture, sample.label), x, c)  # x is alpha E[z|x] + beta E[eps|x] too
+        z, eps = exact.data.reshape(sample.z.shape), exact.noise.reshape(sample.z.shape)
+        return loss(run.problem, params, sample._replace(z=z, eps=eps))
+
+    return jnp.mean(jax.vmap(of_one)(examples(run, key, count)))
 
 
 @partial(jax.jit, static_argnames="count")

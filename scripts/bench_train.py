@@ -4,7 +4,7 @@
 
 First table: vectorised PyTorch with fused Adam. Both fit the 11-component ring with conditional flow matching on `ot`
 and an MLP (SiLU, raw t), data drawn inside the loop. Ours does what `diffsde train` does: preconditioning, stratified
-times, schedule and EMA included. A segment of ours is whole dispatches of 100 steps.
+times, schedule and EMA included, but for what PyTorch's loop has not: uniform t, and each target its own z. A segment of ours is whole dispatches of 100 steps.
 
 Second: torchcfm's 2-D tutorial loop as it stands (its examples/2D_tutorials/Flow_matching_tutorial.ipynb): SELU, batch
 256, its own data. It goes from eight Gaussians to the moons; ours with the same network from noise to the moons. Most
@@ -62,7 +62,14 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
     from diffsde.training import start, train_steps
 
     words = [f"net.widths={widths}", "net.time_frequencies=0", "net.space_frequencies=0"]
-    words += [f"batch_size={batch}", "steps=1000000", *more]
+    words += [
+        f"batch_size={batch}",
+        "net.activation=silu",
+        "time=uniform",
+        "posterior_points=0",
+        "steps=1000000",
+        *more,
+    ]
     run, params = prepare(read(TrainConfig, composed("train", words)))
     state, count = start(run, params), jnp.asarray(CHUNK)
     begin = time.perf_counter()

@@ -40,6 +40,8 @@ SAMPLERS: dict[str, Sampler] = {
     "SDE: em, sigma = 2 beta": EulerMaruyama(Vanishing(2.0)),
     "SDE: dpmpp_2m_sde, memoryless": DPMSolverPP2MSDE(Memoryless(1.0)),
 }
+# A network with a visible error: of targets of one point each, at uniform times.
+PLAIN = ["time=uniform", "batch_size=1000", "posterior_points=0", "net.activation=silu", "net.space_frequencies=8"]
 COLOURS = ("#1f5fa8", "#6fa8dc", "#c0392b", "#e59866")
 
 
@@ -85,7 +87,7 @@ def main() -> None:
     floor = float(sliced_w2(truth, other))
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        if status := diffsde(["train", "path=ot", f"steps={chosen.train_steps}", f"hydra.run.dir={run}"]):
+        if status := diffsde(["train", "path=ot", f"steps={chosen.train_steps}", *PLAIN, f"hydra.run.dir={run}"]):
             raise SystemExit(status)
         _, learned, _ = restore(run)
     fields: dict[str, Field] = {

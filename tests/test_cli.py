@@ -57,7 +57,7 @@ REFUSED = [
     ("train --confg job", "'--confg' is not an option (did you mean '--cfg'?)"),
     ("train path.rate_min=[", "write key=value"),
     ("trian", "'trian' is not a verb (did you mean 'train'?)"),
-    ("train accumulate=3", "accumulate is 3; it must divide batch_size=1000"),
+    ("train accumulate=3", "accumulate is 3; it must divide batch_size=512"),
     ("train ema=[0.9,0.9]", "ema is [0.9, 0.9]; it has the same decay twice"),
     ("train metric=fid", "metric is 'fid'; choose one of loss, cross_entropy_gap"),
     ("train metric=w2", "metric is 'w2'; of this dataset there are loss, cross_entropy_gap"),
@@ -223,7 +223,7 @@ def test_help_is_instant_and_teaches(words: list[str], here: Path) -> None:
 def test_verb_help_lists_every_group_choice_and_knob(capsys: pytest.CaptureFixture[str]) -> None:
     main(["train", "--help"])
     shown = capsys.readouterr().out
-    for word in ("8gaussians", "expression", "[ot]", "[cfm]", "batch_size=1000", "log_normal", "gmm_reference"):
+    for word in ("8gaussians", "expression", "[ot]", "[cfm]", "batch_size=512", "log_normal", "gmm_reference"):
         assert word in shown
 
 

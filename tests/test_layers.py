@@ -19,7 +19,7 @@ LAYERS = [
     ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],
-    ["time_laws", "mixtures", "empirical", "predictions"],
+    ["time_laws", "mixtures", "empirical", "predictions", "posterior_targets"],
     ["paths"],
     ["expressions", "types", "ensembles", "layouts", "overlap"],
     ["knobs"],

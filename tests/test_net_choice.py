@@ -41,7 +41,7 @@ def test_the_net_is_said_once_and_kept_with_the_run(
     assert said.count("net: mlp (widths [32, 32], ") == 1 and "gated_skip 6), for 640 points of shape (6,)" in said
     kept = json.loads(Path("run/config.json").read_text())
     assert kept["net"] == {
-        "name": "mlp", "widths": [32, 32], "activation": "silu", "time_frequencies": 4, "space_frequencies": 0, "gated_skip": 6,
+        "name": "mlp", "widths": [32, 32], "activation": "gelu", "time_frequencies": 4, "space_frequencies": 0, "gated_skip": 6,
     }  # fmt: skip
     assert kept["config"]["net"]["name"] == "auto"
     monkeypatch.setattr(auto, "fitting_mlp", lambda dimension, points: MLP((7,)))

@@ -26,9 +26,9 @@ class MLP:
     """
 
     widths: tuple[int, ...] = (112, 112, 80)
-    activation: str = "silu"
+    activation: str = "gelu"
     time_frequencies: int = 4
-    space_frequencies: int = 8
+    space_frequencies: int = 4
     gated_skip: int = 0
 
     def check(self) -> None:

@@ -84,7 +84,7 @@ def fit(
             step += count
             lined = step % plan.log_every == 0 or step == plan.steps
             checks = [
-                one.validate((member(state, i) if split else state).params) if one.validate and lined else None
+                one.check(member(state, i) if split else state) if one.check and lined else None
                 for i, one in enumerate(members)
             ]
             waiting.append((step, count, values, checks))

@@ -59,9 +59,7 @@ class Member:
         self.untrained = math.nan
         self.warned = False
         self.failed: UserError | None = None
-        self.validate: Callable[[Any], Any] | None = (
-            None  # of parameters, the loss of points kept from training, and its error
-        )
+        self.check: Callable[[TrainState], dict[str, Any]] | None = None  # what else a line of the log has of the state
         self.recorder: Recorder
         self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
 
@@ -108,10 +106,10 @@ class Member:
                 file.write(log_line(line))
 
     def take(
-        self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, held_out: Any | None = None
+        self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, checked: dict[str, Any] | None = None
     ) -> None:
-        """The losses of the steps up to `done`, and a line of the log where one is due, with the loss `held_out` of points kept
-        from training and its error; the run fails with the first loss that is no number.
+        """The losses of the steps up to `done`, and a line of the log where one is due, with what was `checked` of the state
+        then; the run fails with the first loss that is no number.
         """
         if self.failed:
             return
@@ -130,9 +128,7 @@ class Member:
         with np.errstate(over="ignore"):
             loss = float(np.mean(np.asarray(self.window, np.float32)))
         self.window = []
-        found = (
-            {} if held_out is None else {"validation_loss": float(held_out[0]), "validation_error": float(held_out[1])}
-        )
+        found = {name: float(value) for name, value in (checked or {}).items()}
         self._log(done, {"loss": loss} | found, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
         if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
             self.fail(done, "the mean loss is beyond what float32 can hold")
@@ -192,6 +188,10 @@ class Member:
     def losses(self) -> list[float]:
         """The mean losses of the log, a line each."""
         return [line["loss"] for line in self.lines if "loss" in line]
+
+    def regrets(self) -> list[tuple[int, float]]:
+        """The steps of the log's lines that have a regret, and the regrets."""
+        return [(int(line["step"]), line["regret"]) for line in self.lines if "regret" in line]
 
     def validation(self) -> list[tuple[float, float]]:
         """The losses of points kept from training, and their errors, a line of the log each."""

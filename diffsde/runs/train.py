@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, read
-from diffsde.datasets import Examples, FiniteDataset, are_images, streaming
+from diffsde.datasets import Examples, FiniteDataset, MixtureDataset, are_images, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -22,6 +22,7 @@ from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
+from diffsde.metrics.errors import Figure
 from diffsde.nets import Net, count
 from diffsde.objectives import (
     Classification,
@@ -31,6 +32,7 @@ from diffsde.objectives import (
 from diffsde.rails import UntrainedField
 from diffsde.runs import clock, folder, jobs, processes, report, runtime
 from diffsde.runs.data_report import say_data
+from diffsde.runs.divergence import NAME, is_available, kl_from_law, shown_kl
 from diffsde.runs.fitting import fit
 from diffsde.runs.member import WILD, WILD_RARE, Member, Plan
 from diffsde.runs.more_steps import initial_params, lengthen
@@ -47,8 +49,10 @@ from diffsde.runs.train_setup import (
     unlearnt,
 )
 from diffsde.runs.trained import recorded_net
-from diffsde.runs.validation import said_validation, validation_of
+from diffsde.runs.validation import check_of, said_validation
 from diffsde.training import Run, TrainState, start, train_members, train_steps
+
+CURVE = 3  # lines of the log, of which a curve is made unasked
 
 
 @dataclasses.dataclass
@@ -130,7 +134,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     rate = partial(chosen.optimizer.rate, chosen.steps)
     wild = WILD if has_finite_loss(run.problem) else WILD_RARE
     member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
-    member.validate = validation_of(chosen, run)
+    member.check = check_of(chosen, run)
     state = member.resume(fresh, layout)
     if chosen.run is not None:
         lengthen(out, chosen, config, int(state.step))
@@ -196,6 +200,10 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
         else:
             program = compiler(train_steps, run, state, count, chunk=plan.log_every)
 
+    for job in group:
+        if job.member.check:
+            compiler.warm(partial(job.member.check, job.state))
+
     def score(i: int, state: TrainState) -> float:
         return figure(group[i], state)
 
@@ -224,6 +232,16 @@ def figure(job: Job, state: TrainState) -> float:
     return measured(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
 
 
+def divergence(job: Job, state: TrainState) -> Figure | None:
+    """KL(p || p_theta) of the first parameter average, where `train` measures it; by the first of several processes alone."""
+    dataset = job.chosen.dataset
+    if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
+        return None
+    field = processes.gathered(averaged(job, state))
+    assert isinstance(dataset, MixtureDataset)
+    return kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.leads() else None
+
+
 def averaged(job: Job, state: TrainState) -> LearnedField:
     """The field of the first parameter average, which lies where the run's own numbers do."""
     problem, params = job.run.problem, spread_parameters(job.run.layout, ensembles.member(state.ema, 0))
@@ -244,12 +262,14 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     diverged = job.member.diverging(loss)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
+    kl = None if diverged else divergence(job, state)
     summary = {
         "steps": chosen.steps,
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
         "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
+        **({"kl": kl} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
         "data": job.data,
@@ -276,6 +296,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
                 "loss",
                 f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
             ),
+            *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
             *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
             ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
@@ -297,19 +318,22 @@ def draw_run(job: Job, state: TrainState) -> list[Path]:
     """Draw the pictures of a trained run that were asked for, and say which there are besides; their paths."""
     chosen = job.chosen
     words = as_words(chosen.pictures)
-    if not words:
+    short = "default" in words and "loss" not in words and len(job.member.losses()) < CURVE
+    if not words or (short and words == ("default",) and not are_images(job.run.problem.moments.mean.shape)):
         return []
-    from diffsde.runs import pictures  # which takes a while
+    from diffsde.runs import pictures  # with which matplotlib comes in
 
     kind = pictured(job.run)
     wanted = pictures.chosen_pictures(words, kind)
     field = processes.gathered(averaged(job, state)) if "samples" in wanted else None
     if not processes.leads():
         return []
-    held_out = [value for value, _ in job.member.validation()]
-    curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], named(chosen)
+    if short:
+        wanted.pop("loss", None)
+    held_out, title = [value for value, _ in job.member.validation()], f"{named(chosen)}, {chosen.steps:,} steps"
+    curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], title
     key = jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3)
-    scene = pictures.TrainedRun(*curve, held_out, field, chosen.dataset, key)
+    scene = pictures.TrainedRun(*curve, held_out, job.member.regrets(), field, chosen.dataset, key)
     paths = pictures.draw_pictures(scene, wanted, job.out / "plots")
     if more := pictures.more_pictures(wanted, kind):
         report.say(more)

@@ -30,6 +30,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
+from diffsde.posterior_targets import default_points
 from diffsde.runs import report
 from diffsde.runs.quality import check_metric
 from diffsde.solver_error import covariance
@@ -82,6 +83,7 @@ class TrainConfig:
     threads: int | None
     logger: Logger = dataclasses.field(default_factory=NoLogger)
     pictures: str | tuple[str, ...] = "default"
+    posterior_points: int | None = 0  # where a config.json from before there were any says nothing
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -105,6 +107,10 @@ class TrainConfig:
                 raise ValueError(f"metric is '{self.metric}', which is of samples; a classifier is judged by its loss")
             if not self.precondition:
                 raise ValueError("precondition=false is for fields; a classifier always sees scaled numbers")
+            if self.posterior_points:
+                raise ValueError(
+                    f"posterior_points is {self.posterior_points}; objective=classifier learns labels, which have no mean"
+                )
             if self.dataset.conditional:
                 raise ValueError("dataset.conditional=true tells the label, which objective=classifier is to find")
         if self.label_dropout is not None:
@@ -159,8 +165,14 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         classes,
         on_device(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
+        points=0 if classifies else points_of(chosen, moments.mean.size),
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+
+
+def points_of(chosen: TrainConfig, size: int) -> int:
+    """Over how many points targets of so many coordinates are averaged."""
+    return default_points(size) if chosen.posterior_points is None else chosen.posterior_points
 
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:

@@ -1,4 +1,4 @@
-"""The loss of points that are kept from training, beside that of the others."""
+"""What is measured of a run at each line of its log: the loss of points kept from training, or the regret where the law is known."""
 
 from __future__ import annotations
 
@@ -10,17 +10,40 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets import Batch, FiniteDataset
+from diffsde import ensembles
+from diffsde.datasets import Batch, FiniteDataset, MixtureDataset
 from diffsde.errors import UserError
+from diffsde.objectives import Regression
 from diffsde.runs import processes
 from diffsde.runs.train_setup import TrainConfig, in_precision
-from diffsde.training import Run, held_out_loss
+from diffsde.training import Run, TrainState, held_out_loss, regret
 
 EXAMPLES = 1000  # whose loss is a line's; of fewer points each is taken several times
+REGRET_EXAMPLES = 2048  # of a line: less than 2% of the cost of its 100 steps
+Check = Callable[[TrainState], dict[str, Any]]  # the figures of a state that stand in a line of the log
 
 
-def validation_of(chosen: TrainConfig, run: Run) -> Callable[[Any], Any] | None:
-    """Of parameters, the loss of points that are kept from training and its error; None where there are none, and where
+def check_of(chosen: TrainConfig, run: Run) -> Check | None:
+    """What is measured at each line; None where there is nothing, and where several processes share the parameters."""
+    if isinstance(chosen.dataset, MixtureDataset):
+        return regret_of(run)
+    return validation_of(chosen, run)
+
+
+def regret_of(run: Run) -> Check | None:
+    """Of a state the regret of its first parameter average, on the same examples each time; None for a classifier."""
+    if not isinstance(run.problem.objective, Regression) or processes.several():
+        return None
+    alone, key = dataclasses.replace(run, layout=None), jax.random.fold_in(run.key, 2**31 - 6)
+
+    def check(state: TrainState) -> dict[str, Any]:
+        return {"regret": regret(alone, run.arrays, ensembles.member(state.ema, 0), key, REGRET_EXAMPLES)}
+
+    return check
+
+
+def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
+    """Of a state, the loss of points that are kept from training and its error; None where there are none, and where
     several processes share the parameters.
     """
     if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.several():
@@ -34,7 +57,12 @@ def validation_of(chosen: TrainConfig, run: Run) -> Callable[[Any], Any] | None:
     rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:EXAMPLES]
     batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
     alone = dataclasses.replace(run, arrays=None)
-    return lambda params: held_out_loss(alone, batch, params, key, repeats=-(-EXAMPLES // len(rows)))
+
+    def check(state: TrainState) -> dict[str, Any]:
+        value, error = held_out_loss(alone, batch, state.params, key, repeats=-(-EXAMPLES // len(rows)))
+        return {"validation_loss": value, "validation_error": error}
+
+    return check
 
 
 def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:

@@ -27,7 +27,7 @@ LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and 
 
 class TrainedRun(NamedTuple):
     """The losses of a run, one for every so many steps, that of points kept from training where there are any, and the loss
-    that no network passes where it is known; the trained field, where samples of it are drawn.
+    that no network passes where it is known, with how far above it the average is; the trained field, where samples of it are drawn.
     """
 
     losses: list[float]
@@ -36,13 +36,14 @@ class TrainedRun(NamedTuple):
     floor: float | None
     name: str
     held_out: list[float]
+    regrets: list[tuple[int, float]]
     field: LearnedField | None
     dataset: Dataset
     key: Key
 
 
 def loss(run: TrainedRun) -> Figure:
-    return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out)
+    return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out, run.regrets)
 
 
 def samples(run: TrainedRun) -> Figure:
