@@ -153,6 +153,12 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     graph, _ = structure(made, shape, chosen.precision, classes)
     problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
     hidden = 0.0 if classifies else chosen.label_dropout
+    averaged = 0 if classifies else points_of(chosen, moments.mean.size)
+    if averaged:
+        report.say(
+            f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
+            " (posterior_points=0: its own)"
+        )
     run = Run(
         problem,
         chosen.dataset,
@@ -165,7 +171,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         classes,
         on_device(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
-        points=0 if classifies else points_of(chosen, moments.mean.size),
+        points=averaged,
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
 
