@@ -15,7 +15,7 @@ LAYERS = [
     ["completion", "help_text", "spelling", "sweep_table"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training", "rails", "solver_error", "solver_remedies", "likelihood"],
+    ["training", "rails", "solver_error", "solver_remedies", "step_choice", "likelihood"],
     ["samplers", "objectives", "guidance", "inverse"],
     ["fields"],
     ["nets", "datasets", "optimizers", "loggers"],

@@ -321,7 +321,7 @@ def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[st
     assert drawn == {"samples", "denoising", "interpolations"}
     said = capsys.readouterr().out
     assert all(f"picture  a/plots/{name}.png" in said for name in drawn)
-    assert "or some of [film,comparison,neighbours]" in said.splitlines()[-1]
+    assert "or some of [film,comparison,neighbours]" in said.splitlines()[-2]
     assert said.index("samples.npz") < said.index("samples.png")
     with np.load(here / "a" / "samples.npz") as archive:
         x = archive["x"]
