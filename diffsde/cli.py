@@ -6,7 +6,7 @@ import importlib
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,14 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
         return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
 
 
+def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:
+    """The plain config of a job: of a sweep's samples without pictures, of which nobody opens hundreds, unless some are named."""
+    chosen = plain(config)
+    if verb == "sample" and in_sweep and not any(word.startswith(("pictures=", "plots=")) for word in words):
+        chosen["pictures"] = "none"
+    return chosen
+
+
 def plain(config: Any) -> dict[str, Any]:
     """A composed config, all but Hydra's own part, as a plain dict."""
     from omegaconf import OmegaConf
@@ -201,7 +209,7 @@ def run_job(config: Any) -> Any:
         if in_sweep:
             print(f"job {about.job.num}: {' '.join(words)}", flush=True)
         try:
-            chosen = plain(config)
+            chosen = job_config(config, verb, in_sweep, words)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
         knobs.check(chosen)  # before the verb, with which all that is heavy is imported

@@ -103,8 +103,8 @@ def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str
         return None
     mend = remedy(how, path, stds)
     return (
-        f"the solver's own error: where data has a std of {wrong.std:.3g}, samples have {wrong.ratio:.3g} times that,"
-        " even of the exact field (found on Gaussian data); "
+        f"the solver's own error: of Gaussian data with a std of {wrong.std:.3g}, which is one of this data's scales, samples"
+        f" would have {wrong.ratio:.3g} times that, by the exact field; "
         + (f"{mend} mends that" if mend else unmended(how, path, wrong))
     )
 

@@ -19,13 +19,14 @@ from diffsde.errors import UserError
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
 # The words that name a folder, and of which verb it is:
+LISTS = ("metrics", "pictures")  # of names
 FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}
 NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
 
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
     """The words of a verb, each as Hydra has to see it. Raises UserError for a glob(...) that finds nothing to take."""
-    spelled = [expanded(verb, word, sweeping) for word in words]
+    spelled = [expanded(verb, listed(word, sweeping), sweeping) for word in words]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
@@ -115,6 +116,14 @@ def _kinds(text: str) -> dict[str, str]:
         for key, value in lines
         if key not in ("defaults", "name") and not NOT_TEXT.fullmatch(value)
     }
+
+
+def listed(word: str, sweeping: bool) -> str:
+    """metrics=frechet and pictures=film,marginals as the lists that they mean; in a sweep commas part its choices."""
+    key, _, value = word.partition("=")
+    if key not in LISTS or not value or value[0] in "[$" or value == "null" or ("," in value and sweeping):
+        return word
+    return f"{key}=[{value}]" if key == "metrics" or "," in value else word
 
 
 def expanded(verb: str, word: str, sweeping: bool) -> str:

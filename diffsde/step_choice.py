@@ -75,12 +75,13 @@ def choose_steps(how: Steps, path: GaussianPath, stds: tuple[float, ...], trial:
     tolerance = TOLERANCE_NOISY if how.sampler.stochastic else TOLERANCE
     counts = doubled(fewest(how.sampler) if trial else UNTRIED, MOST)
     wrong = {steps: std_errors(how._replace(steps=steps), path, stds) for steps in counts}
-    able = [steps for steps, each in wrong.items() if fits(each)]
+    placed = [steps for steps, each in wrong.items() if np.isfinite(each).all()]  # beyond, times of the grid coincide
+    able = [steps for steps in placed if fits(wrong[steps])]
     if not able:
-        able = [steps for steps, each in wrong.items() if fits(each - wrong[MOST])]
+        able = [steps for steps in placed if fits(wrong[steps] - wrong[placed[-1]])]
     ends: dict[int, np.ndarray] = {}
     error = None
-    for steps in able or [MOST]:
+    for steps in able or counts[:1]:
         error = halving_error(trial, ends, steps, how.sampler.order) if trial else None
         if error is None or error <= tolerance:
             break
@@ -120,11 +121,15 @@ def halving_error(trial: Trial, ends: dict[int, np.ndarray], steps: int, order: 
     (Richardson). r is measured; 2^order bounds it from above, LEAST_RATIO from below, so that neither luck nor a stated
     order that is not reached yet makes the error small. Infinite where an end is not finite, or no such grid exists.
     """
+    half, whole = (kept(trial, ends, count) for count in (steps // 2, steps))
+    first = distance(half, whole)
     try:
-        half, whole, double = (kept(trial, ends, count) for count in (steps // 2, steps, 2 * steps))
-    except UserError:
-        return math.inf
-    first, second = distance(half, whole), distance(whole, double)
+        double = kept(trial, ends, 2 * steps)
+    except (
+        UserError
+    ):  # times of so fine a grid coincide: from N/2 and N alone, as if they converged as slowly as is allowed for
+        return first / (LEAST_RATIO - 1) / scale(whole) if math.isfinite(first) else math.inf
+    second = distance(whole, double)
     if not math.isfinite(second):
         return math.inf
     ratio = first / second if second > 0 and math.isfinite(first) else LEAST_RATIO

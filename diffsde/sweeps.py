@@ -79,7 +79,10 @@ class BatchLauncher(Launcher):
 
         verb = str(configs[0].hydra.job.config_name)
         module = importlib.import_module(cli.VERBS[verb])
-        plain = [cli.plain(config) for config in configs]
+        plain = [
+            cli.job_config(config, verb, True, [str(word) for word in config.hydra.overrides.task])
+            for config in configs
+        ]
         if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
             return  # the latter are refused, each as its own job
         runtime.begin(plain[0])
@@ -108,6 +111,10 @@ class Ledger(Callback):
         _lock.callback(_entered.clear)
         _entered.append(where)
         words = [str(word) for word in config.hydra.overrides.task]
+        if str(config.hydra.job.config_name) == "sample" and not any(
+            word.startswith(("pictures=", "plots=")) for word in words
+        ):
+            print("pictures: one of the sweep; of each job too with 'pictures=[default]'", flush=True)
         folder.write_json(where / "sweep.json", {"verb": str(config.hydra.job.config_name), "words": words})
 
 

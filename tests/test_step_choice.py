@@ -17,7 +17,7 @@ from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant, Memoryless
 from diffsde.samplers.exponential import DDIM, Exponential
-from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.grids import LogSNRGrid, UniformGrid
 from diffsde.samplers.loop import padded
 from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
@@ -65,6 +65,23 @@ def test_the_fewest_steps_within_the_tolerance_are_chosen(by: float, order: int,
     found = choose_steps(how, OT, (), erring(by, order))
     assert found.steps == steps and found.error == pytest.approx(by / steps, rel=0.05)
     assert found.accurate == (by / steps <= TOLERANCE) and found.std_error is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sampler", [Euler(), EulerMaruyama(Constant(1.0)), Exponential(Memoryless(1.0))])
+def test_steps_that_the_grid_cannot_place_are_not_chosen(sampler: Euler) -> None:
+    """On vp 512 steps of this grid coincide near t = 1 in float32: fewer are taken, tried by halving once only at the finest."""
+    grid, vp = LogSNRGrid(0.0, 1.0, -5.0, 8.0), PATHS["vp"]()
+    with pytest.raises(UserError, match="do not increase"):
+        times(grid, MOST, vp)
+
+    def trial(steps: int) -> np.ndarray:
+        times(grid, steps, vp)
+        return erring(100.0, 1)(steps)  # type: ignore[operator]
+
+    found = choose_steps(Steps(sampler, grid, MOST, "mean"), vp, (0.05, 0.8), trial)
+    assert found.error is not None and np.isfinite(found.error) and found.error >= 0.99 * 100 / found.steps
+    assert len(times(grid, found.steps, vp)) == found.steps + 1
 
 
 def test_the_data_least_scale_counts_too() -> None:

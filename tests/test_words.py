@@ -232,3 +232,20 @@ def test_the_next_command_works_when_it_is_pasted(name: str, here: Path) -> None
     assert again.returncode == 0, again.stderr
     (drawn,) = (here / "outputs").glob("sample/*/*/config.json")
     assert json.loads(drawn.read_text())["config"]["run"] == name
+
+
+@pytest.mark.parametrize(
+    ("word", "sweeping", "spelled"),
+    [
+        ("pictures=film,marginals", False, "pictures=[film,marginals]"),
+        ("pictures=film", False, "pictures=film"),
+        ("pictures=film,none", True, "pictures=film,none"),
+        ("metrics=frechet", False, "metrics=[frechet]"),
+        ("metrics=frechet", True, "metrics=[frechet]"),
+        ("metrics=[frechet,balls]", False, "metrics=[frechet,balls]"),
+        ("metrics=null", False, "metrics=null"),
+        ("n=1,2", False, "n=1,2"),
+    ],
+)
+def test_lists_of_names_as_they_are_typed(word: str, sweeping: bool, spelled: str) -> None:
+    assert spelling.listed(word, sweeping) == spelled

@@ -24,7 +24,7 @@ def loss_curve(
     figure, axes = new_figure(9.6 if regrets else 5.2, 3.6, 1, 2 if regrets else 1)
     figure.suptitle(title, fontsize=10, color=INK)
     at = np.minimum(np.arange(1, len(losses) + 1) * chunk, steps)
-    _draw_loss(axes[0, 0], at, np.asarray(losses), chunk, floor, held_out)
+    _draw_loss(axes[0, 0], at, np.asarray(losses), min(chunk, steps), floor, held_out)
     if regrets:
         _draw_regret(axes[0, 1], regrets)
     return figure
@@ -33,8 +33,8 @@ def loss_curve(
 def _draw_loss(
     axis: Axes, at: np.ndarray, values: np.ndarray, chunk: int, floor: float | None, held_out: list[float]
 ) -> None:
-    axis.plot(at, values, color=INK, lw=1.3, label="training loss")
-    axis.set(xlabel="optimizer step", ylabel=f"loss a coordinate, mean of {chunk} steps")
+    axis.plot(at, values, color=INK, lw=1.3, marker="o" if len(at) < 3 else "", ms=4, label="training loss")
+    axis.set(xlabel="optimizer step", ylabel=f"loss per coordinate, mean of {chunk} steps")
     tail = values[len(at) // 10 :]
     if len(held_out) == len(at):
         axis.plot(at, held_out, color=NOISE, lw=1.1, label="loss of points kept from training")

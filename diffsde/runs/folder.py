@@ -33,7 +33,7 @@ LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
-    "sample": (*MACHINE, "resume"),  # whose `keep` is of a trajectory's samples
+    "sample": (*MACHINE, "resume", "pictures", "plots"),  # whose `keep` is of a trajectory's samples
     "evaluate": (*MACHINE, "resume"),
 }
 

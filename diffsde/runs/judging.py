@@ -77,6 +77,7 @@ def finish(job: Job) -> float:
     clock.lap("sampling", compiling=record.summary.get("seconds_compile", 0.0))
     keys = jax.random.split(jax.random.fold_in(jax.random.key(job.draws.seed), 1))
     for name in job.metrics:
+        report.begun(f"measuring {name}")
         try:
             if name == "likelihood":
                 judge_field(job, record, keys[0])

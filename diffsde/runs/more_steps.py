@@ -11,8 +11,8 @@ import numpy as np
 
 from diffsde.build import read
 from diffsde.errors import UserError
-from diffsde.runs import folder
-from diffsde.runs.train_setup import TrainConfig
+from diffsde.runs import folder, report
+from diffsde.runs.train_setup import TrainConfig, named
 from diffsde.runs.trained import restore_network
 
 
@@ -34,7 +34,7 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
         first = int(np.argmax(~np.isclose(before, after, rtol=1e-6)))
         raise UserError(
             f"{about}, and optimizer.schedule={optimizer.schedule} has let the learning rate fall for them from step {first} on"
-            f" (constant would not have); begin another from its parameters: the same words, with init={place} steps={chosen.steps - done}"
+            f" (constant would not have); begin another from its parameters, with its other words too: diffsde train {named(begun)} init={place} steps={chosen.steps - done}"
         )
     folder.replace_config(place, config | {"run": None})
 
@@ -48,4 +48,6 @@ def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:
             f"init: '{chosen.init}' has another net, for points of shape {found.moments.mean.shape} and {found.classes} labels;"
             " its net=, the shape of its points, and whether it is told labels, must be those of this run"
         )
+    if (theirs := named(found.config)) != (mine := named(chosen)):
+        report.warn(f"init: '{chosen.init}' was trained with {theirs}, and this run has {mine}")
     return jax.tree.map(lambda leaf, fresh: jnp.asarray(leaf, fresh.dtype), found.params, params)

@@ -120,9 +120,12 @@ def chosen_steps(
     given = told if problem is None else problem.given(count, told)
     last = settle_last(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
     x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, told)
+    clock.lap("starting")
     with report.working("choosing the number of steps"):
         trial = trial_of(sampler, field, grid, last, x0, given)
-        return choose_steps(Steps(sampler, grid, MOST, last), field.path, stds, trial)
+        choice = choose_steps(Steps(sampler, grid, MOST, last), field.path, stds, trial)
+    clock.lap("choosing steps")
+    return choice
 
 
 def draw(group: list[Job]) -> list[jobs.Outcome]:

@@ -248,6 +248,12 @@ def averaged(job: Job, state: TrainState) -> LearnedField:
     return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
 
 
+def loss_error(losses: list[float]) -> float | None:
+    """The standard error of final_loss, by how the lines of the log that it is the mean of scatter; None for fewer than 4."""
+    tail = losses[-max(1, len(losses) // 10) :]
+    return float(np.std(tail, ddof=1) / np.sqrt(len(tail))) if len(tail) > 3 else None
+
+
 def final_loss(losses: list[float]) -> float:
     """The mean over the last tenth of the steps."""
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
@@ -258,7 +264,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
     chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
     objective = run.problem.objective
     seconds, cpu_seconds = job.member.seconds()
-    loss, held_out = final_loss(losses), job.member.validation()
+    loss, error, held_out = final_loss(losses), loss_error(losses), job.member.validation()
     diverged = job.member.diverging(loss)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
     parameters = count(state.params)
@@ -267,7 +273,9 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "steps": chosen.steps,
         "parameters": parameters,
         "metric": {"name": chosen.metric, "value": metric},
-        "loss": {"value": loss} | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
+        "loss": {"value": loss}
+        | ({} if error is None else {"error": error})
+        | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
         **({"kl": kl} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
@@ -294,7 +302,8 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
             ("parameters", f"{parameters:,}"),
             (
                 "loss",
-                f"{loss:.4f}{shown_floor}" + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
+                f"{loss:.4f}{'' if error is None else f' +- {error:.4f}'}{shown_floor}"
+                + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
             ),
             *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
             *([("validation loss", said_validation(held_out, loss))] if held_out else []),
@@ -319,6 +328,10 @@ def draw_run(job: Job, state: TrainState) -> list[Path]:
     chosen = job.chosen
     words = as_words(chosen.pictures)
     short = "default" in words and "loss" not in words and len(job.member.losses()) < CURVE
+    if short and words:
+        report.say(
+            f"no loss.png: fewer than {CURVE} lines of the log make no curve (log_every={job.member.plan.log_every})"
+        )
     if not words or (short and words == ("default",) and not are_images(job.run.problem.moments.mean.shape)):
         return []
     from diffsde.runs import pictures  # with which matplotlib comes in

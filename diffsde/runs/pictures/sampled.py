@@ -11,7 +11,7 @@ from diffsde.inverse import MMPS
 from diffsde.runs import report
 from diffsde.runs.pictures.drawn import Drawn, described
 from diffsde.runs.pictures.posterior import Posterior
-from diffsde.runs.pictures.table import chosen_pictures, draw_pictures, kind_of, more_pictures, scene_of
+from diffsde.runs.pictures.table import PICTURES, chosen_pictures, draw_pictures, kind_of, more_pictures, scene_of
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array
 
@@ -24,6 +24,8 @@ def draw_samples(job: Job, x: Array) -> None:
     chosen, shape = job.chosen, job.field.shape
     kind = kind_of(shape, job.problem is not None)
     wanted = chosen_pictures(chosen.drawn, kind)
+    if not PICTURES[kind]:
+        report.say(f"no pictures: there are none of {kind}")
     if not wanted or not (job.known or are_images(shape)):
         return
     scene: Any
