@@ -121,7 +121,10 @@ def halving_error(trial: Trial, ends: dict[int, np.ndarray], steps: int, order: 
     (Richardson). r is measured; 2^order bounds it from above, LEAST_RATIO from below, so that neither luck nor a stated
     order that is not reached yet makes the error small. Infinite where an end is not finite, or no such grid exists.
     """
-    half, whole = (kept(trial, ends, count) for count in (steps // 2, steps))
+    try:
+        half, whole = (kept(trial, ends, count) for count in (steps // 2, steps))
+    except UserError:
+        return math.inf
     first = distance(half, whole)
     try:
         double = kept(trial, ends, 2 * steps)
