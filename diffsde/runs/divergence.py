@@ -59,7 +59,7 @@ def kl_from_law(field: Field, dataset: MixtureDataset, key: Key) -> Figure | Non
     with report.working("KL divergence"):
         log_p = np.concatenate([solved(number, coarse, STEPS) for number in range(POINTS // PART)])
         change = float(np.mean(solved(0, fine, FINER) - log_p[:PART]))
-    if not np.isfinite(log_p).all():
+    if not (np.isfinite(log_p).all() and np.isfinite(change)):
         return None
     return density_figures(log_p, points, change)["kl"] | {"n": POINTS}
 
