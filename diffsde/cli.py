@@ -23,7 +23,7 @@ MULTIRUN = {"-m", "--multirun"}
 VERBS = {verb: f"diffsde.runs.{verb}" for verb in ("train", "sample", "evaluate", "explain")}
 
 # What a run that goes on under its own config may still be given, besides the knobs of the machine:
-FREE = ("checkpoint_every", "keep")
+FREE = ("checkpoint_every", "keep", "pictures")
 
 prepared: dict[str, Any] = {}  # by a job's folder: its outcome, where a launcher did its work before its turn came
 

@@ -128,8 +128,8 @@ KNOBS: dict[str, Knob] = {
     "positions": Word(("waves", "learned", "none")),
     # optimizers
     **dict.fromkeys(("warmup", "weight_decay"), NOT_NEGATIVE),
-    **dict.fromkeys(("clip", "eps"), POSITIVE),
-    **dict.fromkeys(("b1", "b2", "momentum", "rms"), MEMORY),
+    **dict.fromkeys(("clip", "eps", "rms"), POSITIVE),
+    **dict.fromkeys(("b1", "b2", "momentum"), MEMORY),
     "decay": Number(low=0, high=1, closed=(False, True)),
     "schedule": Word(("constant", "cosine", "wsd", "wsd_linear")),
     # samplers, diffusions and grids

@@ -9,6 +9,7 @@ the stable target field (2302.00670), which this is with the points of the batch
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -51,8 +52,13 @@ def posterior_means(z: Array, eps: Array, ratio: Array, points: Points, moments:
     # log w_j = -|y - r z_j|^2/2 with y = eps + r z, up to a number that all j have
     left = jnp.concatenate([r * (noise + r * rows), -(r**2) / 2], axis=1)
     right = jnp.concatenate([at, jnp.sum(at**2, axis=1, keepdims=True)], axis=1)
-    logits = left @ right.T
+    precise = partial(
+        jnp.matmul, precision=jax.lax.Precision.HIGHEST
+    )  # a GPU's usual 10 bits would shift log w_j by 100
+    logits = precise(left, right.T)
     if label is not None and points.label is not None:
         logits = jnp.where((label[:, None] == points.label) | (label[:, None] < 0), logits, -jnp.inf)
-    mean = jax.nn.softmax(logits, axis=1) @ at
-    return jnp.where(exact, mean, rows).reshape(z.shape) * moments.std + moments.mean
+    mean = precise(jax.nn.softmax(logits, axis=1), at).reshape(z.shape) * moments.std + moments.mean
+    return jnp.where(
+        exact.reshape(-1, *[1] * (z.ndim - 1)), mean, z
+    )  # z to the bit: alpha/beta times a rounding is large

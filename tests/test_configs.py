@@ -159,6 +159,7 @@ def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
             {"sampler": {"name": "em", "diffusion": {"name": "constant", "scale": -1}}},
             "sampler.diffusion.scale is -1; it must be 0 or more",
         ),
+        ({"optimizer": {"name": "muon", "rms": 0}}, "optimizer.rms is 0; it must be positive"),
         ({"optimizer": {"name": "adam", "schedule": "cosin"}}, "optimizer.schedule is 'cosin'; choose one of constant"),
     ],
     ids=str,
@@ -166,6 +167,11 @@ def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
 def test_a_value_beyond_its_knob_is_refused(config: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         knobs.check(config)
+
+
+def test_a_scale_may_be_above_1() -> None:
+    """Muon's rms is the size of a step's entries, not a memory like momentum."""
+    knobs.check({"optimizer": {"name": "muon", "rms": 1.5}})
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from diffsde.fields import OracleField
 from diffsde.objectives import irreducible, loss
 from diffsde.paths import OT, VP
 from diffsde.rails import UntrainedField
+from diffsde.runs import clock
 from diffsde.runs.divergence import is_available, kl_from_law
 from diffsde.training import examples, regret
 from diffsde.types import Moments
@@ -32,7 +33,9 @@ def between_gaussians(mean: np.ndarray, std: float, other_mean: np.ndarray, othe
 def test_kl_of_a_gaussian_field(path: OT | VP) -> None:
     """A preconditioned network of output 0 is the field of N(mean, std^2 I), whatever p is."""
     field = UntrainedField(path, Moments(jnp.array([0.8, -2.0]), jnp.asarray(0.6)), "velocity", True)
+    clock.begin()
     found = kl_from_law(field, DATA, jax.random.key(0))
+    assert clock.parts()["compiling"] > 0  # and not given to the figures
     exact = between_gaussians(np.array([1.0, -2.0]), 0.5, np.array([0.8, -2.0]), 0.6)
     assert found is not None and found["n"] == 2000
     assert abs(found["value"] - exact) < 4 * found["error"] < 0.05

@@ -44,7 +44,16 @@ def test_posterior_of_few_points() -> None:
 def test_where_x_tells_z_the_target_is_z() -> None:
     z, eps = np.random.default_rng(1).normal(size=(2, 50, 2)).astype(np.float32)
     found = posterior_means(z, eps, jnp.full(50, 1e6), Points(z), MOMENTS, None)
-    np.testing.assert_allclose(found, z, atol=1e-6)
+    np.testing.assert_array_equal(found, z)  # to the bit: alpha/beta times a rounding would be added to the noise
+
+
+def test_weights_are_computed_in_full_float32() -> None:
+    """By a GPU's usual products of 10 bits log w_j would be wrong by 100 where alpha/beta is large; CPUs have no such."""
+    z = jnp.zeros((4, 2))
+    program = jax.make_jaxpr(lambda z: posterior_means(z, z, jnp.ones(4), Points(z), MOMENTS, None))(z)
+    products = [each for each in program.jaxpr.eqns if each.primitive.name == "dot_general"]
+    highest = jax.lax.Precision.HIGHEST
+    assert products and all(each.params["precision"] == (highest, highest) for each in products)
 
 
 @pytest.mark.parametrize("points", [2, 16])

@@ -23,7 +23,7 @@ from scipy import stats
 from diffsde import checkpoints
 from diffsde.build import read
 from diffsde.cli import composed, main
-from diffsde.datasets import Buffer, Examples, streaming
+from diffsde.datasets import Batch, Buffer, Examples, streaming
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.folder import ImageFolder
@@ -31,7 +31,7 @@ from diffsde.datasets.streaming import Stream, batches, part
 from diffsde.errors import UserError
 from diffsde.runs import fitting
 from diffsde.runs.train_setup import TrainConfig, prepare
-from diffsde.training import start, train_steps
+from diffsde.training import examples, start, train_steps
 from tests.test_resume import two_processes
 
 N, B = 1000, 64
@@ -161,6 +161,19 @@ def test_a_streamed_step_is_the_step_on_those_rows(here: Path) -> None:
     for ours, theirs in zip(jax.tree.leaves(found[0]), jax.tree.leaves(found[1]), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert np.max(np.abs(found[0][1] - found[2][1])) > 0.01
+
+
+def test_targets_of_a_stream_are_averaged_over_its_batch(here: Path) -> None:
+    """A step has no points but those of its batch, in whatever way these are turned."""
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (64, 2, 2, 1)).astype(np.uint8))
+    words = ["dataset=array", "dataset.file=images.npy", "dataset.flip=true", "batch_size=32", "net=mlp"]
+    for more, points in (["dataset.stream=true"], 32), ([], 1024):
+        run, _ = prepare(read(TrainConfig, composed("train", [*words, *more])))
+        assert run.points == points
+        if more:
+            run = dataclasses.replace(run, arrays=Batch(jnp.asarray(np.load("images.npy"))[:32], None))
+        drawn = examples(run, jax.random.key(0), run.batch_size, run.points)
+        assert drawn.mean is not None and drawn.mean.shape == (32, 2, 2, 1)
 
 
 def ending(run: Path) -> list[np.ndarray]:

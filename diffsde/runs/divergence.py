@@ -11,7 +11,7 @@ from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound
 from diffsde.metrics.errors import Figure
-from diffsde.runs import report, runtime
+from diffsde.runs import clock, report, runtime
 from diffsde.runs.densities import density_figures, test_points
 from diffsde.samplers import times
 from diffsde.samplers.grids import CosineGrid
@@ -59,7 +59,8 @@ def kl_from_law(field: Field, dataset: MixtureDataset, key: Key) -> Figure | Non
     with report.working("KL divergence"):
         log_p = np.concatenate([solved(number, coarse, STEPS) for number in range(POINTS // PART)])
         change = float(np.mean(solved(0, fine, FINER) - log_p[:PART]))
-    if not np.isfinite(log_p).all():
+    clock.lap("figures", compiling=compiler.seconds)
+    if not (np.isfinite(log_p).all() and np.isfinite(change)):
         return None
     return density_figures(log_p, points, change)["kl"] | {"n": POINTS}
 

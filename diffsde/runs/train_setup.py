@@ -177,8 +177,11 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
 
 
 def points_of(chosen: TrainConfig, size: int) -> int:
-    """Over how many points targets of so many coordinates are averaged."""
-    return default_points(size) if chosen.posterior_points is None else chosen.posterior_points
+    """Over how many points targets of so many coordinates are averaged; of a stream, of which a step has no others, at most
+    those of its batch.
+    """
+    points = default_points(size) if chosen.posterior_points is None else chosen.posterior_points
+    return min(points, chosen.batch_size) if chosen.dataset.stream else points
 
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
