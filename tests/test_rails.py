@@ -297,7 +297,7 @@ EXPLAINED = [
     ("sampler=pc grid.start=0.01", [r"128 steps \(for Gaussian data\), 255 evaluations"]),
     ("sampler=adaptive sampler.rtol=0 sampler.atol=1e-12", ["refused: .*loosen sampler.rtol"]),
     (
-        "path=vp objective=score objective.weight=unit",
+        "path=vp objective=score objective.weight=unit time=uniform",
         [r"y = -eps/\(sqrt\(1-alpha\*\*2\)\)", "warning: the score loss"],
     ),
     ("path=ve", [r"beta = 0\.01, not 0: samples keep noise", r"50/0\.01|0\.01\*\(50"]),
