@@ -145,7 +145,7 @@ def test_a_folder_that_is_no_run_or_has_no_checkpoint(
 def test_train_writes_the_run_folder(trained: Path) -> None:
     names = {str(path.relative_to(trained)) for path in trained.rglob("*") if "checkpoints" not in str(path)}
     assert names == {
-        ".lock", "config.json", "metrics.jsonl", "summary.json", "plots", "plots/loss.png",
+        ".lock", "config.json", "metrics.jsonl", "summary.json",
         ".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
     }  # fmt: skip
     assert [json.loads(line)["step"] for line in (trained / "metrics.jsonl").read_text().splitlines()] == [10, 20]

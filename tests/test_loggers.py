@@ -500,7 +500,7 @@ def test_train_logs_what_metrics_jsonl_says(here: Path) -> None:
     from diffsde.cli import main
 
     pytest.importorskip("tensorboardX", reason="needs the extra: pip install 'diffsde[tensorboard]'")
-    words = ["train", "logger=tensorboard", "steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
+    words = ["train", "logger=tensorboard", "steps=30", "batch_size=64", "net.widths=[16]", "log_every=10"]
     assert main([*words, "hydra.run.dir=run"]) == 0
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     summary = json.loads((here / "run" / "summary.json").read_text())
@@ -510,7 +510,7 @@ def test_train_logs_what_metrics_jsonl_says(here: Path) -> None:
         for value in event.summary.value:
             tags.add(value.tag)
             curves.setdefault(value.tag, []).append((event.step, value.simple_value))
-    assert [step for step, _ in curves["loss"]] == [line["step"] for line in lines] == [10, 20]
+    assert [step for step, _ in curves["loss"]] == [line["step"] for line in lines] == [10, 20, 30]
     np.testing.assert_allclose([value for _, value in curves["loss"]], [line["loss"] for line in lines], rtol=1e-6)
-    assert curves["summary/loss.value"] == [(20, pytest.approx(summary["loss"]["value"]))]
+    assert curves["summary/loss.value"] == [(30, pytest.approx(summary["loss"]["value"]))]
     assert {"plots/loss", "config/text_summary"} <= tags

@@ -477,10 +477,10 @@ def learned(widths: tuple[int, ...], shape: tuple[int, ...]) -> LearnedField:
 
 
 def test_the_largest_product_of_matrices_sets_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 bytes a number: 160 -> 320 in a small net, 3 * 17 features + 8 of time -> 8 in a flat one; twice the threads, twice the samples."""
+    """4 bytes a number: 160 -> 320 in a small net, 3 * 9 features + 8 of time -> 8 in a flat one; twice the threads, twice the samples."""
     wide, flat = learned((160, 320, 16), (2,)), learned((8,), (3, 1))
     assert bytes_live(wide, (2,), jnp.float32) == 4 * (160 + 320)
-    assert bytes_live(flat, (3, 1), jnp.float32) == 4 * (3 * 17 + 8 + 8)
+    assert bytes_live(flat, (3, 1), jnp.float32) == 4 * (3 * 9 + 8 + 8)
     sizes = []
     for count in (1, 2):
         monkeypatch.setenv("NPROC", str(count))

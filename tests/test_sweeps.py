@@ -65,7 +65,15 @@ def leaves(run: Path) -> list[np.ndarray]:
 def test_each_job_of_a_batch_is_the_run_it_would_be_alone(how: str, here: Path) -> None:
     """Over the seed and four numbers of path, optimizer and average; and a job of another structure among them."""
     together = ["hydra/launcher=batch", f"hydra.launcher.together={how}"]
-    numbers = ["seed=0,3", "lr=0.01,0.002", "path=vp", "path.rate_max=10,20", "ema=0.9", "optimizer=adamw"]
+    numbers = [
+        "seed=0,3",
+        "lr=0.01,0.002",
+        "path=vp",
+        "path.rate_max=10,20",
+        "objective.weight=unit",
+        "ema=0.9",
+        "optimizer=adamw",
+    ]
     assert main(["train", "-m", *TRAIN, *numbers, *together, "hydra.sweep.dir=sweep"]) == 0
     rows = table(here / "sweep")
     assert len(rows) == 8 and {row["members"] for row in rows} == {"8" if how == "vmap" else "1"}

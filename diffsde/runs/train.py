@@ -202,7 +202,7 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
 
     for job in group:
         if job.member.check:
-            compiler.warm(partial(job.member.check, job.state))
+            compiler.warm(job.group(), partial(job.member.check, job.state))
 
     def score(i: int, state: TrainState) -> float:
         return figure(group[i], state)
