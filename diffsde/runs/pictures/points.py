@@ -27,7 +27,7 @@ from diffsde.types import Array, Key
 
 CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
-SDE_STEPS = 256  # of the SDE beside an ODE, at least
+SDE_STEPS = 128  # of the SDE beside an ODE, at least
 FRAMES = 48  # states kept, at least, where there are that many steps
 TRUE = 20_000  # points of the data
 SHOWN = 4  # times of the marginals
