@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(READY) ## train a field, then sample it by the ODE and by an SDE (some two minutes)
+demo: $(READY) ## train a field, then sample it by the ODE and by an SDE (less than a minute)
 	@echo "== training a field"
 	$(BIN)/diffsde train path=ot objective=cfm
 	@echo "== sampling it by the ODE"
