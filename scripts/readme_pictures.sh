@@ -5,8 +5,11 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 diffsde=${DIFFSDE:-diffsde}
-"$diffsde" train path=ot objective=cfm hydra.run.dir="$work/run"
-"$diffsde" sample run="$work/run" sampler=em sigma=0.5 hydra.run.dir="$work/sde"
+(
+    cd "$work" # the pictures name the run as it is named here
+    "$diffsde" train path=ot objective=cfm hydra.run.dir=run
+    "$diffsde" sample run=run sampler=em sigma=0.5 hydra.run.dir=sde
+)
 mkdir -p .github/readme
 cp "$work/run/plots/loss.png" "$work/sde/plots/trajectories.png" "$work/sde/plots/marginals.png" "$work/sde/plots/cloud.gif" .github/readme/
 echo "pictures are in .github/readme/"
