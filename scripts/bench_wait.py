@@ -4,7 +4,7 @@
 
 Every command runs once before it is timed, so that its programs are in the compilation cache. Printed: medians over the
 rounds, user and system time together as CPU seconds. The first row is what none can go below: Python importing jax and hydra
-and running one operation. Each checkout runs in a folder of its own, in which it first trains the default run.
+and running one operation. Each checkout runs in a folder of its own, in which it first trains the default run, which is sampled.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ COMMANDS: dict[str, tuple[list[str], dict[str, str]]] = {
     "refusal": (["-m", "diffsde", "train", "lr=-1"], {}),
     "explain": (["-m", "diffsde", "explain"], {}),
     "train": (["-m", "diffsde", "train", "steps=10", "resume=false"], {}),
-    "sample100": (["-m", "diffsde", "sample", "plots=false", "n=100"], {}),
-    "sample": (["-m", "diffsde", "sample", "plots=false"], {}),
-    "pictures": (["-m", "diffsde", "sample"], {}),
+    "sample100": (["-m", "diffsde", "sample", "run=run", "plots=false", "n=100"], {}),
+    "sample": (["-m", "diffsde", "sample", "run=run", "plots=false"], {}),
+    "pictures": (["-m", "diffsde", "sample", "run=run"], {}),
 }
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         folders = {name: Path(place, name) for name in roots}
         for name, root in roots.items():
             folders[name].mkdir()
-            wait = seconds(root, folders[name], ["-m", "diffsde", "train"], {})
+            wait = seconds(root, folders[name], ["-m", "diffsde", "train", "hydra.run.dir=run"], {})
             print(f"{name}: {root}, the default run: {wait[0]:.1f} CPU s, {wait[1]:.1f} s", flush=True)
         names = " | ".join(f"{name}, CPU s | wall s" for name in roots)
         print(f"\n| command | {names} |\n|---|{'---:|---:|' * len(roots)}", flush=True)
