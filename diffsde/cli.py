@@ -160,9 +160,14 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:
     """The plain config of a job: of a sweep's samples without pictures, of which nobody opens hundreds, unless some are named."""
     chosen = plain(config)
-    if verb == "sample" and in_sweep and not any(word.startswith(("pictures=", "plots=")) for word in words):
+    if in_sweep and draws_nothing_unasked(verb, words):
         chosen["pictures"] = "none"
     return chosen
+
+
+def draws_nothing_unasked(verb: str, words: Sequence[str]) -> bool:
+    """Whether the jobs of a sweep of this verb and these words draw no pictures."""
+    return verb == "sample" and not any(word.startswith(("pictures=", "plots=")) for word in words)
 
 
 def plain(config: Any) -> dict[str, Any]:

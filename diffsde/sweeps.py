@@ -111,11 +111,10 @@ class Ledger(Callback):
         _lock.callback(_entered.clear)
         _entered.append(where)
         words = [str(word) for word in config.hydra.overrides.task]
-        if str(config.hydra.job.config_name) == "sample" and not any(
-            word.startswith(("pictures=", "plots=")) for word in words
-        ):
+        verb = str(config.hydra.job.config_name)
+        if cli.draws_nothing_unasked(verb, words):
             print("pictures: one of the sweep; of each job too with 'pictures=[default]'", flush=True)
-        folder.write_json(where / "sweep.json", {"verb": str(config.hydra.job.config_name), "words": words})
+        folder.write_json(where / "sweep.json", {"verb": verb, "words": words})
 
 
 def register() -> None:

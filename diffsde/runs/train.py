@@ -328,7 +328,7 @@ def draw_run(job: Job, state: TrainState) -> list[Path]:
     chosen = job.chosen
     words = as_words(chosen.pictures)
     short = "default" in words and "loss" not in words and len(job.member.losses()) < CURVE
-    if short and words:
+    if short:
         report.say(
             f"no loss.png: fewer than {CURVE} lines of the log make no curve (log_every={job.member.plan.log_every})"
         )
