@@ -2,6 +2,6 @@
 
 import sys
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 
 sys.exit(main())

@@ -26,13 +26,14 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 from diffsde.build import read  # noqa: E402
-from diffsde.cli import composed  # noqa: E402
+from diffsde.cli.main import composed  # noqa: E402
 from diffsde.loggers import NoLogger  # noqa: E402
-from diffsde.runs import report  # noqa: E402
-from diffsde.runs.fitting import EVERY, Member, Plan, fit  # noqa: E402
-from diffsde.runs.train import plan_of  # noqa: E402
-from diffsde.runs.train_setup import TrainConfig, prepare  # noqa: E402
+from diffsde.runs import progress  # noqa: E402
+from diffsde.runs.train_config import TrainConfig  # noqa: E402
+from diffsde.runs.training_loop import EVERY, Member, Plan, fit  # noqa: E402
 from diffsde.training import Run, TrainState, start, train_steps  # noqa: E402
+from diffsde.verbs.train import plan_of  # noqa: E402
+from diffsde.verbs.train_setup import prepare  # noqa: E402
 
 RAW = ["net.time_frequencies=0", "net.space_frequencies=0"]
 CONFIGS = {"default": [], "64x3@256": ["net.widths=[64,64,64]", "batch_size=256", *RAW]}
@@ -67,7 +68,7 @@ def whole(program: Any, run: Run, state: TrainState, plan: Plan) -> tuple[np.nda
     loop, saving = Spent(), Spent()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
         member = Member(Path(out), plan, run.problem.moments, run.classes)
-        member.recorder = NoLogger().open(Path(out), {}, 0, report.warn)
+        member.recorder = NoLogger().open(Path(out), {}, 0, progress.warn)
         save, wait = member.save, member.keeper.wait
         member.save = lambda *words: _timed(saving, save, *words)  # type: ignore[method-assign]
         member.keeper.wait = lambda: _timed(saving, wait)  # type: ignore[method-assign]

@@ -248,7 +248,7 @@ class Judge:
 
 
 def trained(run: Path) -> Any:
-    from diffsde.runs.trained import restore
+    from diffsde.runs.restore import restore
 
     return restore(run)[1]
 

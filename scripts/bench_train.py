@@ -57,9 +57,10 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
     import jax.numpy as jnp
 
     from diffsde.build import read
-    from diffsde.cli import composed
-    from diffsde.runs.train_setup import TrainConfig, prepare
+    from diffsde.cli.main import composed
+    from diffsde.runs.train_config import TrainConfig
     from diffsde.training import start, train_steps
+    from diffsde.verbs.train_setup import prepare
 
     words = [f"net.widths={widths}", "net.time_frequencies=0", "net.space_frequencies=0"]
     words += [

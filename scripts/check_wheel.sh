@@ -26,9 +26,9 @@ echo "== the package and its configs are the installed ones"
 import sys
 from pathlib import Path
 
-from diffsde import cli
+from diffsde.cli.main import main
 
-configs = cli.config_folder()
+configs = main.config_folder()
 assert configs.is_relative_to(Path(sys.argv[1]).resolve()), f"configs are read from {configs}"
 assert (configs / "train.yaml").is_file() and (configs / "path" / "ot.yaml").is_file(), f"{configs} is not whole"
 EOF

@@ -16,12 +16,13 @@ import numpy as np
 
 from diffsde import mixtures
 from diffsde.datasets import Ring
+from diffsde.evaluation.reconstruction import reconstruction_figures
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Posterior
+from diffsde.inverse.problem import InverseProblem, law, pose
 from diffsde.paths import PATHS
 from diffsde.rails import likelihood_instability
-from diffsde.runs.inverse import Problem, law, pose, reconstruction_figures
 from diffsde.samplers import Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
@@ -33,7 +34,7 @@ POSTERIORS: dict[str, Posterior] = {"exact": Exact(), "mmps": MMPS(), "dps": DPS
 SAMPLERS: dict[str, Sampler] = {"heun": Heun(), "em vanishing": EulerMaruyama(Vanishing(1.0))}
 
 
-def mode_distance(problem: Problem, x: Array) -> float:
+def mode_distance(problem: InverseProblem, x: Array) -> float:
     """Total variation of the mode weights from the exact ones, the mean over the measurements."""
     k, found = len(problem.truth), []
     for i in range(k):

@@ -20,10 +20,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffsde import mixtures
-from diffsde.cli import main as diffsde
+from diffsde.cli.main import main as diffsde
 from diffsde.datasets.mixture import Ring
 from diffsde.fields import Field, OracleField
-from diffsde.runs.trained import restore
+from diffsde.runs.restore import restore
 from diffsde.samplers import Sampler, times
 from diffsde.samplers.diffusions import Memoryless, Vanishing
 from diffsde.samplers.grids import UniformGrid

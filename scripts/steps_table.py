@@ -19,12 +19,11 @@ from diffsde.fields import OracleField
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import PATHS
 from diffsde.rails import settle_last
-from diffsde.runs import runtime
+from diffsde.runs import machine
 from diffsde.runs.starting import trial_of, trial_points, trial_starts
 from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.loop import padded
-from diffsde.samplers.starts import prior
+from diffsde.samplers.loop import padded, prior
 from diffsde.solver_error import Steps, data_stds
 from diffsde.step_choice import MOST, choose_steps, fewest
 
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--paths", nargs="+", choices=list(PATHS), default=["ot", "vp"])
     parser.add_argument("--samplers", nargs="+", choices=SHOWN, default=SHOWN)
     asked = parser.parse_args()
-    runtime.keep_programs(True, None)
+    machine.set_compilation_cache(True, None)
     print(
         "| sampler | path | steps | evaluations | error | within-mode std | beside 1024 steps |\n|---|---|---:|---:|---:|---:|---:|"
     )

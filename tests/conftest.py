@@ -19,9 +19,10 @@ from diffsde import mixtures
 from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
-from diffsde.runs import runtime
+from diffsde.runs import machine
 from diffsde.samplers import simulate
 from diffsde.samplers.sampler import Sampler
+from diffsde.state import STATE
 from diffsde.types import Coefficients
 
 # Two thirds of the tests' time is XLA's compiling. With these it takes a third less, and what is compiled computes the same
@@ -66,7 +67,7 @@ def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NPROC", "")
     monkeypatch.delenv("NPROC")
     yield
-    runtime._begun.clear()
+    STATE.machine = None
 
 
 @pytest.fixture
@@ -163,8 +164,8 @@ def reference() -> list[dict[str, Any]]:
 def _programs_kept() -> Iterator[None]:
     """In a folder that only tests use: on a machine that ran them before they take half the time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(runtime.cache_home() / "tests"))
-        runtime.keep_programs(True, None)
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(machine.cache_home() / "tests"))
+        machine.set_compilation_cache(True, None)
         yield
 
 
@@ -182,5 +183,5 @@ def _programs_forgotten() -> Iterator[None]:
     and what is compiled, or read from the cache, beyond them ends in a segmentation fault.
     """
     yield
-    runtime._programs.clear()
+    STATE.programs.clear()
     jax.clear_caches()

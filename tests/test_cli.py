@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from diffsde.cli import main
-from diffsde.runs import runtime
+from diffsde.cli.main import main
+from diffsde.runs import machine
 
 QUICK = ["steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
 
@@ -215,7 +215,7 @@ def test_help_is_instant_and_teaches(words: list[str], here: Path) -> None:
     shown = subprocess.run([sys.executable, "-m", "diffsde", *words], capture_output=True, text=True, check=True).stdout
     assert time.perf_counter() - begin < 3
     assert "diffsde sample sampler=em sigma=0.5" in shown or "diffsde train path=ot objective=cfm" in shown
-    code = f"import sys; from diffsde.cli import main; main({words!r}); print('jax' in sys.modules or 'hydra' in sys.modules)"
+    code = f"import sys; from diffsde.cli.main import main; main({words!r}); print('jax' in sys.modules or 'hydra' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "False"
 
@@ -264,9 +264,9 @@ def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str
     import yaml
 
     from diffsde.build import read
-    from diffsde.cli import config_folder
-    from diffsde.runs.sample_setup import SampleConfig
-    from diffsde.runs.train_setup import TrainConfig
+    from diffsde.cli.main import config_folder
+    from diffsde.runs.sample_config import SampleConfig
+    from diffsde.runs.train_config import TrainConfig
 
     for verb, cls in (("train", TrainConfig), ("sample", SampleConfig)):
         for path in (config_folder() / "experiment" / verb).glob("*.yaml"):
@@ -316,7 +316,7 @@ def test_completion_and_cheap_refusals_wait_for_no_import(here: Path) -> None:
     """The shell asks at every press of a key: neither hydra nor jax; a wrong word, or a number out of its range: no jax."""
 
     def imported(*words: str, **env: str) -> set[str]:
-        text = "import sys; from diffsde.cli import main; main(sys.argv[1:]); print('modules', *sys.modules)"
+        text = "import sys; from diffsde.cli.main import main; main(sys.argv[1:]); print('modules', *sys.modules)"
         found = subprocess.run(
             [sys.executable, "-c", text, *words], env=os.environ | env, capture_output=True, text=True, check=True
         )
@@ -398,10 +398,10 @@ def test_programs_are_kept_where_and_only_when_asked(tmp_path: Path, monkeypatch
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
     try:
         for cache, where, folder in ((True, "given", "given"), (True, None, "jax"), (False, None, None)):
-            runtime.keep_programs(cache, where and str(tmp_path / where))
+            machine.set_compilation_cache(cache, where and str(tmp_path / where))
             counts = {each: len(list((tmp_path / each).glob("*"))) for each in ("given", "jax")}
             compiles(float(len(str(where))) + 0.1234)
             now = {each: len(list((tmp_path / each).glob("*"))) for each in ("given", "jax")}
             assert {each for each in now if now[each] > counts[each]} == ({folder} if folder else set())
     finally:
-        runtime.keep_programs(True, before)
+        machine.set_compilation_cache(True, before)

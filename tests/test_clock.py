@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.runs import clock
 
 

@@ -13,21 +13,21 @@ import yaml
 from diffsde import knobs
 from diffsde.build import GROUPS, read, table
 from diffsde.errors import UserError
+from diffsde.evaluation.distances import METRICS
 from diffsde.likelihood import GRIDS as SOLVER_GRIDS
 from diffsde.likelihood import PROBES, SOLVERS
 from diffsde.nets.dit import POSITIONS
 from diffsde.nets.layers import ACTIVATIONS
 from diffsde.objectives import WEIGHTS
 from diffsde.optimizers import SCHEDULES
-from diffsde.runs.evaluate import APART, PARTS, EvaluateConfig
-from diffsde.runs.explain import ExplainConfig
-from diffsde.runs.quality import METRICS
-from diffsde.runs.runtime import PRECISIONS, Machine
-from diffsde.runs.sample_setup import SampleConfig
-from diffsde.runs.train_setup import TrainConfig
+from diffsde.runs.machine import PRECISIONS, Machine
+from diffsde.runs.sample_config import SampleConfig
+from diffsde.runs.train_config import TrainConfig
 from diffsde.samplers.adaptive import PAIRS
 from diffsde.samplers.corrector import NORMS
 from diffsde.samplers.sampler import LAST_STEPS
+from diffsde.verbs.evaluate import APART, PARTS, EvaluateConfig
+from diffsde.verbs.explain import ExplainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TABLES = {group: (kind, table(kind)) for kind, group in GROUPS.items()}

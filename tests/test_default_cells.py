@@ -14,13 +14,13 @@ import pytest
 
 from diffsde.datasets import DATASETS, Dataset, draw_many
 from diffsde.ensembles import member
+from diffsde.evaluation.distances import MEASURED_BY, prior, settled
 from diffsde.fields import LearnedField
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.nets import Auto, initialise, settle, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
-from diffsde.runs.quality import MEASURED_BY, prior, settled
 from diffsde.samplers import simulate_compiled
 from diffsde.time_laws import Uniform
 from diffsde.training import Run, start, train_steps

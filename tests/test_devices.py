@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from diffsde import checkpoints
-from diffsde.cli import main
+from diffsde.cli.main import main
 from tests.conftest import double_precision
 from tests.test_resume import DIFFSDE, two_processes
 
@@ -82,10 +82,11 @@ import jax, jax.numpy as jnp, numpy as np, dataclasses, json
 jax.config.update("jax_num_cpu_devices", 8)
 from diffsde import ensembles
 from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
-from diffsde.runs.runtime import mesh
-from diffsde.cli import composed
+from diffsde.runs.machine import mesh
+from diffsde.cli.main import composed
 from diffsde.build import read
-from diffsde.runs.train_setup import TrainConfig, prepare
+from diffsde.runs.train_config import TrainConfig
+from diffsde.verbs.train_setup import prepare
 from diffsde.training import start, train_members, train_steps
 words = ["batch_size=64", "net.widths=[32,32]", "shard=true"]
 run, params = prepare(read(TrainConfig, composed("train", words)))

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from diffsde import checkpoints
-from diffsde.cli import main
-from diffsde.runs import fitting, folder, member, trained
+from diffsde.cli.main import main
+from diffsde.runs import files, restore, run_writer, training_loop
 from diffsde.training import TrainState
 
 SMALL = ["batch_size=32", "net.widths=[16]"]
@@ -41,7 +41,7 @@ def strict_json(path: Path) -> list[Any]:
 
 def spoil_at(monkeypatch: pytest.MonkeyPatch, step: int, seen: list[int], parameters: bool = False) -> None:
     """The loss of a step is NaN, or the parameters after it are."""
-    honest = fitting.processes.in_turn
+    honest = training_loop.processes.in_turn
 
     def spoiled(tree: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
         state, values = honest(tree)
@@ -54,7 +54,7 @@ def spoil_at(monkeypatch: pytest.MonkeyPatch, step: int, seen: list[int], parame
             values = values.at[max(0, step - first)].set(jnp.nan)
         return state, values
 
-    monkeypatch.setattr(fitting.processes, "in_turn", spoiled)
+    monkeypatch.setattr(training_loop.processes, "in_turn", spoiled)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(
@@ -226,13 +226,13 @@ def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
 
 def test_every_json_file_is_strict_and_read_back(tmp_path: Path) -> None:
     content = {"a": [1.5, math.nan, (math.inf,)], "b": {"c": -math.inf, "d": "nan", "e": True, "f": 3}}
-    folder.write_json(tmp_path / "x.json", content)
+    files.write_json(tmp_path / "x.json", content)
     assert strict_json(tmp_path / "x.json") == [
         {"a": [1.5, None, [None]], "b": {"c": None, "d": "nan", "e": True, "f": 3}}
     ]
     log = tmp_path / "metrics.jsonl"
-    log.write_text("".join(map(member.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
+    log.write_text("".join(map(run_writer.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
     strict_json(log)
-    lines = member.read_log(log)
-    assert math.isnan(lines[0]["score"]) and member.best_step(lines, [1, 2]) == 2
-    assert trained.which_step(tmp_path, "2", "run") == 2
+    lines = run_writer.read_log(log)
+    assert math.isnan(lines[0]["score"]) and run_writer.best_step(lines, [1, 2]) == 2
+    assert restore.which_step(tmp_path, "2", "run") == 2

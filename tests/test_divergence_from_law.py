@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from test_training import DATA, made
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import CustomMixture, Ring
+from diffsde.evaluation.kl import is_available, kl_from_law
 from diffsde.fields import OracleField
 from diffsde.objectives import irreducible, loss
 from diffsde.paths import OT, VP
 from diffsde.rails import UntrainedField
 from diffsde.runs import clock
-from diffsde.runs.divergence import is_available, kl_from_law
 from diffsde.training import examples, regret
 from diffsde.types import Moments
 

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 
 from diffsde import empirical
-from diffsde.cli import composed, main
+from diffsde.cli.main import composed, main
 from diffsde.datasets import DATASETS, Examples
 from diffsde.errors import UserError
+from diffsde.evaluation import features, references
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Recipe
 from diffsde.paths import PATHS
-from diffsde.runs import classifiers, folder, measures
-from diffsde.runs.evaluate import choose, compared, evaluate, lacking, prepare
-from diffsde.runs.train import train
+from diffsde.runs import folder
+from diffsde.verbs.evaluate import choose, compared, evaluate, lacking, prepare
+from diffsde.verbs.train import train
 
 ORACLE = ["run=oracle", "dataset=digits", "path=ot"]
 QUICK = Recipe(steps=400)
@@ -37,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, a cache of its own, and a classifier that is trained for less long."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
-    monkeypatch.setattr(classifiers, "Recipe", lambda: QUICK)
+    monkeypatch.setattr(features, "Recipe", lambda: QUICK)
     return tmp_path
 
 
@@ -61,7 +62,7 @@ def digits(count: int) -> tuple[Examples, Examples]:
     """Training images, and as many images for tests as those that figures are compared with."""
     data = DATASETS["digits"]()
     test = data.held_out()
-    return data.load(), measures.take(test, measures.proportioned(test, count, None))
+    return data.load(), references.take(test, references.proportioned(test, count, None))
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def test_samples_of_some_labels_are_compared_with_images_of_those(here: Path) ->
         ],
         here / "out",
     )
-    real = measures.split(data, np.array([4]))
+    real = references.split(data, np.array([4]))
     assert set(np.asarray(real.train.y)) == set(np.asarray(real.test.y)) == {4}
     assert figures["precision"]["value"] == figures["precision"]["real"]
     assert figures["nearest_ratio"]["value"] == 1.0
@@ -127,7 +128,7 @@ def test_real_images_have_the_samples_labels() -> None:
     """The first n of the real ones have just the labels of n samples, and all of them their proportions."""
     data = DATASETS["digits"]()
     labels = np.repeat([3, 8], [6, 20])
-    real = measures.beside(measures.split(data, np.array([3, 8])), 26, labels)
+    real = references.beside(references.split(data, np.array([3, 8])), 26, labels)
     np.testing.assert_array_equal(np.sort(real.test.y), labels)
     near = np.asarray(real.train.y)[real.rows]
     np.testing.assert_array_equal(np.sort(near[:26]), labels)
@@ -136,17 +137,17 @@ def test_real_images_have_the_samples_labels() -> None:
     y = np.asarray(data.held_out().y)
     able = [n for n in range(1, 100) if all((np.resize([3, 8], n) == k).sum() <= (y == k).sum() for k in (3, 8))]
     with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
-        measures.beside(measures.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
+        references.beside(references.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
     assert len(able) == max(able) < 99
     with pytest.raises(UserError, match="of 11 there is none among those for training"):
-        measures.split(data, np.array([3, 11]))
+        references.split(data, np.array([3, 11]))
 
 
 def test_duplicates_are_copies(here: Path) -> None:
     """Of images that are there many times over, every sample and every image for tests is as near as a copy."""
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
-    real = measures.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
-    found = measures.neighbour_figures(measures.nearby(images[5:15] ^ np.uint8(1), real, False))
+    real = references.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
+    found = references.neighbour_figures(references.nearby(images[5:15] ^ np.uint8(1), real, False))
     assert found["copied"]["value"] == found["copied"]["floor"] == 1.0 and found["nearest_ratio"]["value"] == 1.0
 
 
@@ -222,7 +223,7 @@ def test_what_cannot_be_had_is_left_out_or_refused(
     def lost(*args: Any) -> None:
         raise UserError("3 of 5 values are NaN")
 
-    monkeypatch.setattr("diffsde.runs.densities.likelihood_figures", lost)
+    monkeypatch.setattr("diffsde.evaluation.densities.likelihood_figures", lost)
     words = ["run=oracle", "dataset=gmm", "path=ot", "n=500", "steps=10", "n_test=5"]
     figures, _ = found(words, here / "out")
     assert next(iter(figures)) == "cross_entropy" and "nll" not in figures
@@ -335,7 +336,7 @@ def test_images_of_any_size(size: tuple[int, int], as_seen: tuple[int, ...]) -> 
     assert classifier.seen_shape((*size, 3)) == as_seen
     data = shapes(400, *size)
     assert classifier.seen(jnp.full((2, *size, 3), 77, jnp.uint8)).tolist() == np.full((2, *as_seen), 77).tolist()
-    eye = classifiers.judge("shapes", Examples(data.x[:300], data.y[:300]), recipe=Recipe(steps=200))
+    eye = features.judge("shapes", Examples(data.x[:300], data.y[:300]), recipe=Recipe(steps=200))
     assert (eye.look(np.asarray(data.x[300:]))[1] == data.y[300:]).mean() > 0.95
 
 
@@ -344,35 +345,33 @@ def test_a_classifier_is_trained_once(
 ) -> None:
     """Kept under all that it depends on; a file that is not what was written is said so, and replaced."""
     data, quick = shapes(50, 8, 8), Recipe(steps=3)
-    first = classifiers.judge("shapes", data, cache=tmp_path, recipe=quick)
+    first = features.judge("shapes", data, cache=tmp_path, recipe=quick)
     (file,) = tmp_path.iterdir()
-    fit = classifiers.train
+    fit = features.train
 
     def never(*args: Any) -> None:
         raise AssertionError("it is there")
 
-    monkeypatch.setattr(classifiers, "train", never)
-    again = classifiers.judge("shapes", data, cache=tmp_path, recipe=quick)
+    monkeypatch.setattr(features, "train", never)
+    again = features.judge("shapes", data, cache=tmp_path, recipe=quick)
     assert all((again.params[name] == first.params[name]).all() for name in first.params)
     for other in (
-        lambda: classifiers.judge("shapes", data, cache=tmp_path, recipe=Recipe(steps=4)),
-        lambda: classifiers.judge("shapes", data, True, cache=tmp_path, recipe=quick),
-        lambda: classifiers.judge(
-            "shapes", data._replace(x=data.x.at[0, 0, 0, 0].add(1)), cache=tmp_path, recipe=quick
-        ),
-        lambda: classifiers.judge(
+        lambda: features.judge("shapes", data, cache=tmp_path, recipe=Recipe(steps=4)),
+        lambda: features.judge("shapes", data, True, cache=tmp_path, recipe=quick),
+        lambda: features.judge("shapes", data._replace(x=data.x.at[0, 0, 0, 0].add(1)), cache=tmp_path, recipe=quick),
+        lambda: features.judge(
             "shapes", data._replace(y=data.y.at[0].set(2 - data.y[0])), cache=tmp_path, recipe=quick
         ),
     ):
         with pytest.raises(AssertionError, match="it is there"):
             other()
-    monkeypatch.setattr(classifiers, "train", fit)
+    monkeypatch.setattr(features, "train", fit)
     whole = file.read_bytes()
     at = len(whole) // 2
     for damaged in (whole[:100], whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :], b"nothing"):
         file.write_bytes(damaged)
         capsys.readouterr()
-        retrained = classifiers.judge("shapes", data, cache=tmp_path, recipe=quick)
+        retrained = features.judge("shapes", data, cache=tmp_path, recipe=quick)
         assert "cannot be read" in capsys.readouterr().err and file.read_bytes() == whole
         assert all((retrained.params[name] == first.params[name]).all() for name in first.params)
 
@@ -381,5 +380,5 @@ def test_a_classifier_is_trained_once(
 def test_the_classifier_of_mnist(mnist: Path) -> None:
     """What the literature reaches with two convolutions."""
     data = DATASETS["mnist"]()
-    eye = classifiers.judge("mnist", data.load())
+    eye = features.judge("mnist", data.load())
     assert (eye.look(np.asarray(data.held_out().x))[1] == np.asarray(data.held_out().y)).mean() > 0.99

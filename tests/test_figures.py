@@ -16,17 +16,19 @@ from conftest import samples
 from scipy import stats
 
 from diffsde import mixtures
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import CustomMixture, Moons, Ring
+from diffsde.evaluation import densities, distances, references
+from diffsde.evaluation.reconstruction import calibration, reconstruction_figures
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
+from diffsde.inverse.problem import pose
 from diffsde.likelihood import settle_end
 from diffsde.metrics import errors
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT
-from diffsde.runs import densities, measures, quality
-from diffsde.runs.inverse import calibration, pose, reconstruction_figures
-from diffsde.runs.report import figure_rows, shown_figure
+from diffsde.runs import results
+from diffsde.runs.progress import figure_rows, shown_figure
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
@@ -55,7 +57,7 @@ OVERLAPPING = CustomMixture(means=((0.0, 0.0), (1.5, 0.0), (0.0, 2.0)), stds=(1.
 def test_errors_of_a_mixtures_figures_cover() -> None:
     """40 true sets of 400 points: cross-entropy and width about their exact values; true weights scatter about their floor."""
     sets = samples(OVERLAPPING.mixture(), SETS * 400).reshape(SETS, 400, 2)
-    found = [quality.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0)) for x in sets]
+    found = [distances.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0)) for x in sets]
     covered([each["cross_entropy"] for each in found], found[0]["cross_entropy"]["exact"])
     covered([each["within_mode_std"] for each in found], 1.0)
     weights = [each["mode_weight_kl"] for each in found]
@@ -71,7 +73,7 @@ def test_the_error_of_wrong_weights_covers() -> None:
     """Sets of other weights, whose divergence is far from 0: the slope's part of the error."""
     other = OVERLAPPING.mixture()._replace(weights=jnp.array([0.2, 0.2, 0.6]))
     sets = samples(other, SETS * 400).reshape(SETS, 400, 2)
-    covered([quality.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0))["mode_weight_kl"] for x in sets])
+    covered([distances.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0))["mode_weight_kl"] for x in sets])
 
 
 def test_the_error_of_label_probabilities_covers() -> None:
@@ -79,7 +81,7 @@ def test_the_error_of_label_probabilities_covers() -> None:
     mixture, labels = OVERLAPPING.mixture(), jnp.tile(jnp.arange(3), 100)
     place = jax.jit(partial(mixtures.place, mixture))
     eps = jax.random.normal(jax.random.key(1), (SETS, 300, 2))
-    found = [quality.figures(place(labels, e), OVERLAPPING, jax.random.key(0), labels) for e in eps]
+    found = [distances.figures(place(labels, e), OVERLAPPING, jax.random.key(0), labels) for e in eps]
     covered([each["label_probability"] for each in found], found[0]["label_probability"]["true"])
     covered([each["cross_entropy"] for each in found])
 
@@ -89,10 +91,10 @@ def test_the_error_of_w2_covers(count: int, most: float, monkeypatch: pytest.Mon
     """Sets of 100 points, so that 100 samples are in all 8 pairs, 400 in two each and 1000 in one, with other true points each
     time: the stated error is the scatter over 80 repetitions, whose std is known to 8%, or somewhat above.
     """
-    monkeypatch.setattr(quality, "MOST", 100)
+    monkeypatch.setattr(distances, "MOST", 100)
     data = Moons()
     draws = [data.draw(data.load(), jax.random.key(1000 + i), count) for i in range(80)]
-    found = [quality.figures(x, data, jax.random.key(i))["w2"] for i, x in enumerate(draws)]
+    found = [distances.figures(x, data, jax.random.key(i))["w2"] for i, x in enumerate(draws)]
     for name, error, limit in (("value", "error", most), ("floor", "floor_error", 1.4)):
         scatter = np.std([each[name] for each in found], ddof=1)
         assert 0.75 < np.sqrt(np.mean([each[error] ** 2 for each in found])) / scatter < limit, name
@@ -146,9 +148,9 @@ def test_shares_have_wilsons_interval() -> None:
 
 def test_labels_all_right_have_an_error() -> None:
     classes = np.arange(50) % 5
-    seen = measures.Seen(np.zeros(0), np.zeros(0), np.zeros(0), classes, (classes + (np.arange(50) < 5)) % 5)
-    real = measures.Real(None, np.zeros(0), measures.Examples(np.zeros(50), classes))  # type: ignore[arg-type]
-    figure = measures.label_figures(seen, classes, real)["label_accuracy"]
+    seen = references.Seen(np.zeros(0), np.zeros(0), np.zeros(0), classes, (classes + (np.arange(50) < 5)) % 5)
+    real = references.Real(None, np.zeros(0), references.Examples(np.zeros(50), classes))  # type: ignore[arg-type]
+    figure = references.label_figures(seen, classes, real)["label_accuracy"]
     assert figure["value"] == 1 and 0 < figure["error"] < 0.02
     assert figure["real"] == 0.9 and figure["real_error"] == pytest.approx(np.sqrt(0.9 * 0.1 / 50), rel=0.05)
 
@@ -157,19 +159,19 @@ def test_the_floor_of_copies_is_measured_on_other_images() -> None:
     """Over many sets it is near 1% but not always; true distances of its own scatter about it; copies stand out."""
     rng, floors, values = np.random.default_rng(0), [], []
     for _ in range(400):
-        figure = measures.copied(rng.exponential(size=400), rng.exponential(size=400))
+        figure = references.copied(rng.exponential(size=400), rng.exponential(size=400))
         floors.append(figure["floor"])
         values.append(figure["value"])
     assert len(set(floors)) > 3 and np.std(floors) > 0
     assert np.mean(floors) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(400))
     assert 0.01 < np.mean(floors) < 0.02  # a quantile of 200 leaves more than a hundredth below it
-    copies = measures.copied(np.zeros(10), rng.exponential(size=10))
+    copies = references.copied(np.zeros(10), rng.exponential(size=10))
     assert copies["value"] == 1 and copies["error"] > 0 and copies["floor_error"] > 0
-    assert "floor" not in measures.copied(np.zeros(1), np.ones(1))
+    assert "floor" not in references.copied(np.zeros(1), np.ones(1))
 
 
 def test_one_sample_has_no_error() -> None:
-    for figure in quality.figures(jnp.zeros((1, 2)), OVERLAPPING, jax.random.key(0)).values():
+    for figure in distances.figures(jnp.zeros((1, 2)), OVERLAPPING, jax.random.key(0)).values():
         assert "error" not in figure
         assert "+- " not in shown_figure(figure).partition("(")[0]
     assert errors.mean_figure(np.array([2.0])) == {"value": 2.0}
@@ -248,7 +250,7 @@ def test_the_entropy_above_two_dimensions_is_shown(
     assert 0 < figure["true_error"] < 0.01
     mixture = Mixture(np.array([[0.0] * 4, [1.0] * 4]), np.array([[1.0], [0.25]]), np.array([0.5, 0.5]))  # type: ignore[arg-type]
     assert figure["true"] == pytest.approx(mixtures.entropy(mixture).value, abs=1e-5)
-    assert quality.off({"value": 3.0, "true": 5.0}) == 2.0
+    assert results.off({"value": 3.0, "true": 5.0}) == 2.0
 
 
 ADAPTIVE = Adaptive(rtol=1e-3, atol=1e-3)

@@ -13,6 +13,7 @@ from diffsde import mixtures, predictions
 from diffsde.datasets.dataset import as_points
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.mixture import CustomMixture, Ring
+from diffsde.evaluation.distances import figures
 from diffsde.fields import Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
 from diffsde.mixtures import Mixture
@@ -21,7 +22,6 @@ from diffsde.nets import Classifier as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
 from diffsde.optimizers import Adam, hidden
 from diffsde.paths import OT, PATHS, coefficients
-from diffsde.runs.quality import figures
 from diffsde.samplers import SAMPLERS, simulate_compiled
 from diffsde.samplers.ode import Heun
 from diffsde.time_laws import Uniform

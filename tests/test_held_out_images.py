@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 from diffsde.build import check
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import ArrayFile, Examples
 from diffsde.datasets.folder import ImageFolder
 from diffsde.errors import UserError
-from diffsde.runs import densities
+from diffsde.evaluation import densities
 
 CLASSES = {"1": 5, "2": 4, "10": 6}  # images of each, in the order of the classes
 

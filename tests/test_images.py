@@ -23,15 +23,15 @@ from PIL import Image
 from scipy import stats
 
 from diffsde.build import check
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import DATASETS, ArrayFile, Dataset, Examples, dataset, digits, draw_many, mnist, point_shape
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.idx import IdxFile
 from diffsde.datasets.mnist import MNIST, Collection, FashionMNIST, load_files
 from diffsde.errors import UserError
+from diffsde.evaluation.distances import figures, pairs
 from diffsde.runs.data_report import described
-from diffsde.runs.quality import figures, pairs
 
 RNG = np.random.default_rng(0)
 

@@ -14,19 +14,20 @@ import pytest
 from scipy import stats
 
 from diffsde import empirical, mixtures
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import Dataset, Ring
 from diffsde.errors import UserError
+from diffsde.evaluation.reconstruction import reconstruction_figures
 from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.inverse import measure
 from diffsde.inverse.measurements import Inpaint, Linear, Superresolution
 from diffsde.inverse.operators import BlockMean, Mask, Operator, dense, from_matrix
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Observed, Posterior, conjugate_gradients
+from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
 from diffsde.plots import inverse as plots
 from diffsde.rails import likelihood_instability
-from diffsde.runs.inverse import Problem, pose, reconstruction_figures
 from diffsde.samplers import simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
@@ -352,7 +353,7 @@ def test_rmse_is_of_what_is_seen_and_of_what_is_not(tmp_path: Path) -> None:
     operator = operators()["mask"]
     truth = jnp.asarray(np.random.default_rng(1).normal(size=(3, 4, 4, 2)), jnp.float32)
     data = ArrayFile(file=str(tmp_path / "data.npy"))
-    problem = Problem(truth, jax.vmap(operator.apply)(truth), operator, 0.5, moments(data, 0))
+    problem = InverseProblem(truth, jax.vmap(operator.apply)(truth), operator, 0.5, moments(data, 0))
     x = jnp.tile(truth + jnp.where(operator.seen > 0, 2.0, -3.0), (2, 1, 1, 1))
     found = reconstruction_figures(problem, x, data, jax.random.key(0))
     assert found["rmse_measured"]["value"] == pytest.approx(2, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Imports go only down, and each framework stays behind its one door."""
+"""Imports go only down and never in a circle, each framework stays behind its doors, and one module alone holds state."""
 
 import ast
 from pathlib import Path
@@ -7,12 +7,13 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "diffsde"
 
-# From the top down: a module may import from its own line and from those below it.
-LAYERS = [
+# From the top down: a module may import from its own floor and from those below it.
+FLOORS = [
     ["__main__"],
-    ["cli", "sweeps"],
-    ["composing"],
-    ["completion", "help_text", "spelling", "sweep_table"],
+    ["cli"],
+    ["verbs"],
+    ["pictures"],
+    ["evaluation"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "rails", "solver_error", "solver_remedies", "step_choice", "likelihood"],
@@ -23,16 +24,16 @@ LAYERS = [
     ["paths"],
     ["expressions", "types", "ensembles", "layouts", "overlap"],
     ["knobs"],
-    ["errors", "memory", "terminal", "__init__"],
+    ["errors", "memory", "state", "terminal", "__init__"],
 ]
 DOORS = {
-    "hydra": {"cli.py", "sweeps.py", "composing.py", "spelling.py"},
-    "omegaconf": {"cli.py", "sweeps.py", "composing.py", "sweep_table.py"},
+    "hydra": {"cli"},
+    "omegaconf": {"cli"},
     "orbax": {"checkpoints.py"},
     "flax": {"nets"},
     "diffrax": {"samplers"},
     "optax": {"optimizers.py", "training.py"},
-    "matplotlib": {"plots", "runs", "sweep_table.py"},
+    "matplotlib": {"plots", "pictures", "cli"},
     "rich": {"runs"},
     "tensorboardX": {"loggers"},
     "wandb": {"loggers"},
@@ -42,10 +43,18 @@ DOORS = {
     "PIL": {"datasets", "loggers", "inverse", "plots"},
     "scipy": {"metrics"},  # what is below would have every command wait for its import
 }
+STATE = "state.py"  # the one module that may hold what changes
+CHANGE = {"append", "extend", "insert", "update", "setdefault", "pop", "popitem", "remove", "clear", "add", "discard"}
+MUTABLE = ("list", "dict", "set", "defaultdict", "deque", "ExitStack", "Counter", "OrderedDict")
 
 
 def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    """diffsde.runs.folder for diffsde/runs/folder.py."""
+    return ".".join(["diffsde", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
 
 
 def imports(path: Path) -> list[str]:
@@ -58,8 +67,8 @@ def imports(path: Path) -> list[str]:
     return found
 
 
-def level(name: str) -> int:
-    return next(i for i, layer in enumerate(LAYERS) if name in layer)
+def floor(name: str) -> int:
+    return next(i for i, names in enumerate(FLOORS) if name in names)
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -68,7 +77,81 @@ def test_imports_go_down(path: Path) -> None:
     for name in imports(path):
         parts = name.split(".")
         if parts[0] == "diffsde" and len(parts) > 1 and parts[1] != "__version__":
-            assert level(own) <= level(parts[1]), f"{path.name} imports {name} from above"
+            assert floor(own) <= floor(parts[1]), f"{path.name} imports {name} from above"
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """A path of imports that comes back to where it began; [] where there is none."""
+    done: set[str] = set()
+
+    def follow(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        for other in sorted(edges[name]):
+            if found := follow(other, [*path, name]):
+                return found
+        done.add(name)
+        return []
+
+    return next((found for name in edges if (found := follow(name, []))), [])
+
+
+def test_no_module_imports_itself_by_others() -> None:
+    """Nor inside a function, nor for its types: two modules that need each other are one, or three."""
+    names = {name_of(path): path for path in modules()}
+    edges = {}
+    for name, path in names.items():
+        found = {part for each in imports(path) for part in (each, each.rpartition(".")[0]) if part in names}
+        edges[name] = {each for each in found if each != name and not name.startswith(f"{each}.")}
+    assert circle(edges) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+def changed(path: Path) -> list[str]:
+    """What a module holds and changes: `global` names, lists, dicts and sets of its own that it changes or does not write as a
+    constant.
+    """
+    tree, found = ast.parse(path.read_text()), []
+    held: set[str] = set()
+    for node in tree.body:
+        targets = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        value = getattr(node, "value", None)
+        made = isinstance(value, ast.Call) and getattr(value.func, "id", getattr(value.func, "attr", "")) in MUTABLE
+        if made or isinstance(value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.DictComp | ast.SetComp):
+            held |= {target.id for target in targets if isinstance(target, ast.Name)}
+    found += [name for name in held if not name.isupper() and not name.startswith("__")]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            found += node.names
+        where = None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGE:
+            where = node.func.value
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            where = node.value
+        if isinstance(where, ast.Name) and where.id in held:
+            found.append(where.id)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_one_module_alone_holds_state(path: Path) -> None:
+    if path.name != STATE:
+        assert changed(path) == []
+
+
+def test_state_is_found(tmp_path: Path) -> None:
+    for text in (
+        "seen = []",
+        "SEEN = {}\ndef f():\n    SEEN[1] = 2",
+        "X = 0\ndef f():\n    global X",
+        "A = set()\nA.add(1)",
+    ):
+        (tmp_path / "module.py").write_text(text)
+        assert changed(tmp_path / "module.py"), text
 
 
 @pytest.mark.parametrize("framework", DOORS)

@@ -12,19 +12,12 @@ import pytest
 from scipy import stats
 
 from diffsde import mixtures
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import DATASETS
 from diffsde.datasets.dataset import dequantised
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
-from diffsde.likelihood import (
-    SOLVERS,
-    bits_per_dim,
-    coarser,
-    log_likelihood_compiled,
-    settle_end,
-    settle_probe,
-)
+from diffsde.likelihood import SOLVERS, bits_per_dim, coarser, log_likelihood_compiled, settle_end, settle_probe
 from diffsde.paths import PATHS
 from diffsde.rails import UntrainedField
 from diffsde.samplers import GRIDS, times

@@ -497,7 +497,7 @@ def test_train_logs_what_metrics_jsonl_says(here: Path) -> None:
     """The verb itself: the losses of metrics.jsonl, the figures of summary.json and the curve's picture."""
     import json
 
-    from diffsde.cli import main
+    from diffsde.cli.main import main
 
     pytest.importorskip("tensorboardX", reason="needs the extra: pip install 'diffsde[tensorboard]'")
     words = ["train", "logger=tensorboard", "steps=30", "batch_size=64", "net.widths=[16]", "log_every=10"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 
 TRAIN = [
     "train",

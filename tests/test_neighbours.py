@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from diffsde import sweep_table
-from diffsde.cli import main
+from diffsde.cli import sweep_table
+from diffsde.cli.main import main
 from diffsde.runs import folder
 
 QUICK = ["steps=2", "batch_size=32", "net.widths=[8]"]

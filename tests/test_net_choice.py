@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from diffsde.build import read
-from diffsde.cli import composed, main
+from diffsde.cli.main import composed, main
 from diffsde.nets import MLP, auto
-from diffsde.runs import train_setup
-from diffsde.runs.train_setup import TrainConfig, linear_baseline, prepare, unlearnt
+from diffsde.runs.train_config import TrainConfig
+from diffsde.verbs import train_setup
+from diffsde.verbs.train_setup import linear_baseline, prepare, unlearnt
 
 QUICK = ["steps=4", "batch_size=32", "log_every=2", "threads=1"]
 MIXTURE = ["dataset=mixture", "dataset.means=[[-1.0],[2.0]]", "dataset.stds=[0.3,0.5]"]

@@ -18,18 +18,8 @@ from diffsde import checkpoints
 from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.nets import NETS, _path, structure
-from diffsde.optimizers import (
-    OPTIMIZERS,
-    SCHEDULES,
-    Adam,
-    AdamW,
-    Lion,
-    Muon,
-    Optimizer,
-    hidden,
-    learning_rate,
-)
-from diffsde.runs.member import named, unnamed
+from diffsde.optimizers import OPTIMIZERS, SCHEDULES, Adam, AdamW, Lion, Muon, Optimizer, hidden, learning_rate
+from diffsde.runs.run_writer import named, unnamed
 from diffsde.training import TrainState
 
 HIDDEN = "layers/1/kernel"

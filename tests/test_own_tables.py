@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 
 N = 3000
 

@@ -12,20 +12,7 @@ from conftest import double_precision, known
 
 from diffsde.build import check
 from diffsde.errors import UserError
-from diffsde.paths import (
-    EDM,
-    OT,
-    PATHS,
-    VE,
-    VP,
-    Cosine,
-    Expression,
-    GaussianPath,
-    Sqrt,
-    SubVP,
-    Trig,
-    coefficients,
-)
+from diffsde.paths import EDM, OT, PATHS, VE, VP, Cosine, Expression, GaussianPath, Sqrt, SubVP, Trig, coefficients
 
 NAMED = [name for name in PATHS if name != "expression"]
 TO_ZERO = ["ot", "sqrt", "trig", "cosine", "vp", "subvp"]  # beta(1) = 0

@@ -13,22 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from diffsde import empirical
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import ArrayFile, Examples, Ring
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.paths import OT, PATHS, VE, GaussianPath
+from diffsde.pictures import Drawn, draw_pictures, scene_of
+from diffsde.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
+from diffsde.pictures.images import Images, learnt_from, overview, prediction
+from diffsde.pictures.table import IMAGES, PICTURES
 from diffsde.plots import images as plots
-from diffsde.runs.pictures import Drawn, draw_pictures, scene_of
-from diffsde.runs.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
-from diffsde.runs.pictures.images import Images, learnt_from, overview, prediction
-from diffsde.runs.pictures.table import IMAGES, PICTURES
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.loop import Trajectory
+from diffsde.samplers.loop import Trajectory, prior
 from diffsde.samplers.ode import Euler
-from diffsde.samplers.starts import prior
 
 
 def pictures(n: int, shape: tuple[int, ...] = (4, 4, 1), seed: int = 0) -> np.ndarray:

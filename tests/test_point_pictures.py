@@ -14,19 +14,19 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import DATASETS
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.fields import OracleField
 from diffsde.paths import PATHS, VE
+from diffsde.pictures import Drawn, chosen_pictures
+from diffsde.pictures.points import Points
+from diffsde.pictures.table import IMAGES, PICTURES, PLANE, SETS
 from diffsde.plots import film, images, marginals
 from diffsde.plots.style import HeatMap, window
-from diffsde.runs.pictures import Drawn, chosen_pictures
-from diffsde.runs.pictures.points import Points
-from diffsde.runs.pictures.table import IMAGES, PICTURES, PLANE, SETS
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
+from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler
-from diffsde.samplers.starts import prior
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RANDOM = np.random.default_rng(0)

@@ -133,7 +133,7 @@ def test_a_large_batch_is_averaged_in_parts() -> None:
 
 def test_resume_of_a_run_without_points() -> None:
     """A config.json from before there were any has none of them: targets are their own."""
-    from diffsde.runs.train_setup import TrainConfig
+    from diffsde.runs.train_config import TrainConfig
 
     fields = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     assert fields["posterior_points"] == 0

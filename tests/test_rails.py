@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures, predictions
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets.mixture import Ring
 from diffsde.errors import UserError
 from diffsde.expressions import evaluate
@@ -26,10 +26,11 @@ from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.diffusions import Constant, Memoryless, Vanishing
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
-from diffsde.samplers.starts import draw_data, prior
+from diffsde.samplers.starts import draw_data
 from diffsde.types import Kind, Moments, register
 
 MOMENTS = Moments(jnp.zeros(2), jnp.asarray(1.0))

@@ -24,10 +24,10 @@ import numpy as np
 import pytest
 
 from diffsde import checkpoints
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.errors import UserError
 from diffsde.loggers import NoLogger
-from diffsde.runs import fitting, folder, member
+from diffsde.runs import files, locks, run_writer, training_loop
 from diffsde.training import TrainState
 from diffsde.types import Moments
 
@@ -77,7 +77,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Send this process a signal once the state is at a step or beyond."""
-    honest = fitting.report.Steps.update
+    honest = training_loop.report.Steps.update
 
     def update(self: Any, done: int, note: str = "") -> None:
         honest(self, done, note)
@@ -86,7 +86,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
             os.kill(os.getpid(), number)
 
     stop_at.sent = False  # type: ignore[attr-defined]
-    monkeypatch.setattr(fitting.report.Steps, "update", update)
+    monkeypatch.setattr(training_loop.report.Steps, "update", update)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -176,12 +176,12 @@ def test_a_run_that_another_process_writes_is_left_alone(here: Path, capsys: pyt
     assert holder.stdout is not None
     with holder.stdout:
         holder.stdout.readline()
-    assert folder.is_held(here / "run")
+    assert locks.is_held(here / "run")
     assert main([*RUN, "hydra.run.dir=run"]) == 2
     assert "'run' is being written by another process" in capsys.readouterr().err.replace(f"{here}/", "")
     holder.kill()
     holder.wait()
-    assert not folder.is_held(here / "run")
+    assert not locks.is_held(here / "run")
 
 
 def test_the_lock_is_one_that_other_hosts_see(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,21 +196,21 @@ def test_the_lock_is_one_that_other_hosts_see(here: Path, monkeypatch: pytest.Mo
         honest(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", over_nfs)
-    assert not folder.is_held(here)
-    with folder.held(here):
-        assert folder.is_held(here)
-        with pytest.raises(UserError, match="is being written by another process"), folder.held(here):
+    assert not locks.is_held(here)
+    with locks.held(here):
+        assert locks.is_held(here)
+        with pytest.raises(UserError, match="is being written by another process"), locks.held(here):
             pass
-    assert not folder.is_held(here)
+    assert not locks.is_held(here)
 
 
 def test_those_that_ask_who_writes_do_not_disturb_one_another(here: Path) -> None:
     """The processes of one run all look for an unfinished one as they start."""
-    with folder.held(here):
+    with locks.held(here):
         pass
-    asking = os.open(here / folder.LOCK, os.O_RDONLY)
+    asking = os.open(here / locks.LOCK, os.O_RDONLY)
     fcntl.flock(asking, fcntl.LOCK_SH)
-    assert not folder.is_held(here)
+    assert not locks.is_held(here)
     os.close(asking)
 
 
@@ -220,23 +220,25 @@ def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path) -
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
     assert set(scores) == {20, 40, 60} and all(map(math.isfinite, scores.values()))
-    assert member.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
+    assert run_writer.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
 
 
 def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each times its own steps, also while it saves: dispatches of different lengths would wait for each other for ever."""
-    monkeypatch.setattr(fitting.processes, "agree", lambda *values: (*values[:2], 3)[: len(values)])
+    monkeypatch.setattr(training_loop.processes, "agree", lambda *values: (*values[:2], 3)[: len(values)])
     counts: list[int] = []
 
     def program(run: Any, state: TrainState, count: Any) -> tuple[TrainState, Any]:
         counts.append(int(count))
         return state._replace(step=state.step + count), jnp.ones(20)
 
-    plan = member.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
-    one = member.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
+    plan = run_writer.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
+    one = run_writer.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
     one.recorder = NoLogger().open(here, {}, 0, pytest.fail)
     nothing: dict[str, Any] = {}
-    fitting.fit(program, None, TrainState(jnp.asarray(0), nothing, nothing, ()), [one], plan, lambda i, state: 0.0)  # type: ignore[arg-type]
+    training_loop.fit(
+        program, None, TrainState(jnp.asarray(0), nothing, nothing, ()), [one], plan, lambda i, state: 0.0
+    )  # type: ignore[arg-type]
     assert counts == [1, 3, 3, 3] + 3 * [3, 3, 3, 1]
 
 
@@ -246,7 +248,7 @@ def test_a_power_cut_does_not_leave_an_empty_file(here: Path, monkeypatch: pytes
     sync, move = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda descriptor: (order.append("on disk"), sync(descriptor)))
     monkeypatch.setattr(os, "replace", lambda *paths: (order.append("in place"), move(*paths)))
-    folder.write_json(here / "x.json", {"a": 1})
+    files.write_json(here / "x.json", {"a": 1})
     assert order == ["on disk", "in place"] and json.loads((here / "x.json").read_text()) == {"a": 1}
 
 
@@ -371,7 +373,7 @@ def test_two_processes_killed_and_resumed(here: Path) -> None:
 
 def test_signals_outside_the_main_thread_are_not_ours() -> None:
     """A launcher may run jobs in threads, which cannot be sent signals."""
-    from diffsde.runs.stopping import stoppable
+    from diffsde.runs.signals import stoppable
 
     seen: list[bool] = []
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.scaling import Scaling, log_volume, sample_moments, to_model, to_own
 from diffsde.errors import UserError

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from diffsde import ensembles
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT
-from diffsde.runs import report, simulating
+from diffsde.runs import progress, simulating
 from diffsde.runs.simulating import Inputs, simulate_members, simulate_shared
 from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.chunks import chunks
@@ -133,7 +133,7 @@ def test_long_sampling_says_how_far_it_is(
     monkeypatch.setattr(simulating, "SEGMENT", 0.0)
     assert main((words + "cut").split()) == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sample ")]
-    assert len(said) <= report.LINES + 1 and said[-1].startswith("sample 50/50") and "steps/s" in said[0]
+    assert len(said) <= progress.LINES + 1 and said[-1].startswith("sample 50/50") and "steps/s" in said[0]
     for name in ("samples", "trajectory"):
         with np.load(f"plain/{name}.npz") as plain, np.load(f"cut/{name}.npz") as cut:
             np.testing.assert_array_equal(plain["x"], cut["x"])

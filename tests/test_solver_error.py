@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets import DATASETS
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.mixture import CustomMixture, Ring

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures
-from diffsde.cli import main
+from diffsde.cli.main import main
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.mixture import CustomMixture, Ring
 from diffsde.datasets.toys import Moons
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import PATHS
-from diffsde.samplers.starts import draw_data, prior
+from diffsde.samplers.loop import prior
+from diffsde.samplers.starts import draw_data
 
 OT, KEY = PATHS["ot"](), jax.random.key(3)
 

@@ -18,11 +18,10 @@ from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant, Memoryless
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import LogSNRGrid, UniformGrid
-from diffsde.samplers.loop import padded
+from diffsde.samplers.loop import padded, prior
 from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
-from diffsde.samplers.starts import prior
 from diffsde.solver_error import Steps, data_stds
 from diffsde.step_choice import MOST, TOLERANCE, choose_steps, fewest, halving_error, quiet
 

@@ -22,16 +22,17 @@ from scipy import stats
 
 from diffsde import checkpoints
 from diffsde.build import read
-from diffsde.cli import composed, main
+from diffsde.cli.main import composed, main
 from diffsde.datasets import Batch, Buffer, Examples, streaming
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.streaming import Stream, batches, part
 from diffsde.errors import UserError
-from diffsde.runs import fitting
-from diffsde.runs.train_setup import TrainConfig, prepare
+from diffsde.runs import training_loop
+from diffsde.runs.train_config import TrainConfig
 from diffsde.training import examples, start, train_steps
+from diffsde.verbs.train_setup import prepare
 from tests.test_resume import two_processes
 
 N, B = 1000, 64
@@ -183,7 +184,7 @@ def ending(run: Path) -> list[np.ndarray]:
 def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_bits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With buffers of another length besides: they are no part of what is computed."""
     assert main([*STREAM, "hydra.run.dir=whole"]) == 0
-    honest, sent = fitting.report.Steps.update, []
+    honest, sent = training_loop.report.Steps.update, []
 
     def update(self: Any, done: int, note: str = "") -> None:
         honest(self, done, note)
@@ -192,7 +193,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_bits(here: Path, monk
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(fitting.report.Steps, "update", update)
+        patched.setattr(training_loop.report.Steps, "update", update)
         assert main([*STREAM, "hydra.run.dir=run"]) == 143
     (stopped,) = checkpoints.steps(here / "run" / "checkpoints")[-1:]
     assert 70 <= stopped < 150 and stopped * 32 % 300

@@ -19,10 +19,13 @@ import numpy as np
 import pytest
 import yaml
 
-from diffsde import checkpoints, sweep_table
-from diffsde.cli import main
+from diffsde import checkpoints
+from diffsde.cli import sweep_table
+from diffsde.cli.main import main
 from diffsde.errors import UserError
-from diffsde.runs import report, runtime, train
+from diffsde.runs import progress
+from diffsde.state import STATE
+from diffsde.verbs import train
 
 TRAIN = ["steps=40", "batch_size=32", "net.widths=[16]", "log_every=10"]
 DRAW = ["run=oracle", "dataset=gmm", "path=ot", "n=400", "steps=8", "plots=false"]
@@ -100,11 +103,11 @@ def overrides(job: Path) -> list[str]:
 )
 def test_a_sweep_over_sigma_compiles_once(launcher: list[str], here: Path, compiled: list[str]) -> None:
     """Six values, one program of the steps, whatever the launcher; the table has the six cross-entropies."""
-    runtime._programs.clear()
+    STATE.programs.clear()
     words = ["sample", "-m", "sigma=0,0.1,0.25,0.5,1,2", "sampler=em", *DRAW, *launcher, "hydra.sweep.dir=sweep"]
     assert main(words) == 0
     assert sum("simulate" in name or "advance" in name for name in compiled) <= 1, compiled
-    assert len(runtime._programs) == (1 if launcher else 3)  # or to begin, to take steps and to end
+    assert len(STATE.programs) == (1 if launcher else 3)  # or to begin, to take steps and to end
     rows = table(here / "sweep")
     assert [row["sigma"] for row in rows] == ["0", "0.1", "0.25", "0.5", "1", "2"]
     assert len({row["cross_entropy"] for row in rows}) == 6
@@ -125,8 +128,8 @@ def test_after_the_first_job_nothing_is_compiled(here: Path, compiled: list[str]
 
 
 def stop_in_job(monkeypatch: pytest.MonkeyPatch, job: int, at: int) -> None:
-    honest, begun = report.Steps.__init__, [0]
-    update = report.Steps.update
+    honest, begun = progress.Steps.__init__, [0]
+    update = progress.Steps.update
 
     def count(self: Any, *args: Any) -> None:
         begun[0] += 1
@@ -138,8 +141,8 @@ def stop_in_job(monkeypatch: pytest.MonkeyPatch, job: int, at: int) -> None:
             begun[0] = 10**6  # once
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(report.Steps, "__init__", count)
-    monkeypatch.setattr(report.Steps, "update", stop)
+    monkeypatch.setattr(progress.Steps, "__init__", count)
+    monkeypatch.setattr(progress.Steps, "update", stop)
 
 
 def test_a_half_finished_sweep_goes_on(

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from diffsde.build import check, read
-from diffsde.cli import composed, main
+from diffsde.cli.main import composed, main
 from diffsde.datasets import tables
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.tables import Table, read_table
 from diffsde.errors import UserError
-from diffsde.runs.train_setup import TrainConfig
+from diffsde.runs.train_config import TrainConfig
 
 CASES = Path(__file__).parent / "data" / "tables"
 MEAN, STD = (5.06, -1.90), (0.96, 2.89)  # of the cases, as their maker gives them

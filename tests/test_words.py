@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from diffsde import spelling
-from diffsde.cli import config_folder, main
+from diffsde.cli import spelling
+from diffsde.cli.main import config_folder, main
 
 QUICK = ["steps=2", "batch_size=32", "net.widths=[8]"]
 DRAW = ["n=9", "steps=2", "plots=false"]
@@ -76,9 +76,9 @@ def test_every_text_of_every_verb_is_known_as_one() -> None:
     import typing
 
     from diffsde.build import GROUPS, table
-    from diffsde.runs.evaluate import EvaluateConfig
-    from diffsde.runs.sample_setup import SampleConfig
-    from diffsde.runs.train_setup import TrainConfig
+    from diffsde.runs.sample_config import SampleConfig
+    from diffsde.runs.train_config import TrainConfig
+    from diffsde.verbs.evaluate import EvaluateConfig
 
     def texts(cls: type, prefix: str) -> set[str]:
         hints = typing.get_type_hints(cls)
@@ -217,7 +217,7 @@ def test_the_next_command_works_when_it_is_pasted(name: str, here: Path) -> None
     command = [sys.executable, "-m", "diffsde"]
     line = shlex.join([*command, "train", *QUICK, f"hydra.run.dir={name}"])
     code = (
-        "from diffsde.runs import report; from diffsde.cli import main; import sys, shlex;"
+        "from diffsde.runs import report; from diffsde.cli.main import main; import sys, shlex;"
         "report.on_terminal = lambda: True; sys.exit(main(shlex.split(sys.argv[1])[3:]))"
     )
     wide = {**os.environ, "COLUMNS": "300"}

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffsde.build import name_of
 from diffsde.datasets import Dataset
-from diffsde.runs import report
+from diffsde.runs import progress
 
 SHOWN = 12  # names of columns or classes in a line
 
@@ -16,9 +16,9 @@ SHOWN = 12  # names of columns or classes in a line
 def say_data(dataset: Dataset) -> dict[str, Any]:
     """Say what the data are, and return it for the summary."""
     found = {"dataset": name_of(dataset)} | dataset.about(dataset.load())
-    report.say(f"data: {described(found)}")
+    progress.say(f"data: {described(found)}")
     if notes := found.get("notes"):
-        report.say(f"data: {'; '.join(notes)}")
+        progress.say(f"data: {'; '.join(notes)}")
     return found
 
 
@@ -34,7 +34,9 @@ def described(found: dict[str, Any]) -> str:
         what = f"points of shape ({', '.join(map(str, shape))}), {_count(math.prod(shape), 'number')} each"
     if columns := found.get("columns"):
         what += f" ({_some(columns)})"
-    what += f" from {report.shown(Path(found['from']).expanduser())}" if "from" in found else f" of {found['dataset']}"
+    what += (
+        f" from {progress.shown(Path(found['from']).expanduser())}" if "from" in found else f" of {found['dataset']}"
+    )
     if "points" not in found:
         what += ", drawn anew for each step"
     if classes:

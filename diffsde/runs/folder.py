@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +13,9 @@ import numpy as np
 
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
-from diffsde.runs import processes, report
+from diffsde.runs import processes
+from diffsde.runs.files import read_json, write_json
+from diffsde.runs.locks import is_held
 
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
@@ -25,10 +24,7 @@ FORMAT = 4  # of a run folder
 # Of a figure, what other commands count with.
 NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error", "floor")
 
-LOCK = ".lock"
 OUTPUTS = Path("outputs")
-LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
-
 # Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
 APART = {
@@ -58,63 +54,6 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
     if processes.leads():
         folder.mkdir(parents=True, exist_ok=True)
     return False
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the folder meanwhile; given back by the system however this one ends.
-
-    By a lock on a file in it, open for writing: NFS tells the other hosts of such a lock alone, of none on a folder.
-    """
-    if not processes.leads():
-        yield
-        return
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
-    except OSError as error:
-        raise UserError(f"'{folder / LOCK}' cannot be written ({error.strerror}); remove it") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(f"'{folder / LOCK}' cannot be written (it is no file); remove it")
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"'{folder}' is being written by another process; wait for it, or give another folder"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether another process is writing the folder; those that ask at the same time do not take each other for it.
-
-    Of a folder whose lock is no file, or may not be read, nobody can say: it counts as held, with a warning.
-    """
-    path = folder / LOCK
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would wait for a writer
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return _left_alone(path, error.strerror or "unreadable")
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return _left_alone(path, "it is no file")
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        return _left_alone(path, error.strerror or "unreadable")
-    finally:
-        os.close(descriptor)
-
-
-def _left_alone(path: Path, why: str) -> bool:
-    report.warn_once(f"'{path}' cannot be read ({why}); its folder is left alone")
-    return True
 
 
 def same(verb: str, one: Any, other: Any) -> bool:
@@ -159,81 +98,10 @@ def newest(files: Iterable[Path]) -> Path | None:
     return last[1].parent if last[1] is not None and last[0] >= 0 else None
 
 
-class Unreadable(Exception):
-    """A file that is there and is no JSON that could be ours."""
-
-
-def parsed(path: Path) -> Any:
-    """The value of a JSON file; None where there is no file. Raises Unreadable."""
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
-            raise Unreadable("it is no file")
-        if about.st_size > LARGEST:
-            raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
-        return json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        if path.is_symlink():
-            raise Unreadable("it is a link to nothing") from None
-        return None
-    except OSError as error:
-        raise Unreadable(error.strerror or "it cannot be opened") from None
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"it is no JSON of ours: {str(error)[:80]}") from None
-
-
-def read_json(path: Path, neighbour: bool = False) -> Any:
-    """The value of a JSON file, None where it cannot be read.
-
-    neighbour: the file is one of those that a command only looks at, so that it says which it leaves out.
-    """
-    try:
-        return parsed(path)
-    except Unreadable as error:
-        if neighbour:
-            report.warn_once(f"'{path}' is left out: {error}")
-        return None
-
-
 def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
     """config.json, or nothing where it is of another version or no such file."""
     content = read_json(folder / "config.json", neighbour)
     return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
-
-
-def write(path: Path, save: Callable[[Path], object]) -> Path:
-    """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
-
-    It is on the disk before it has its name, so that a power cut does not leave an empty one.
-
-    Of several processes only the first writes.
-    """
-    if not processes.leads():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        save(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
-
-
-def write_json(path: Path, value: Any) -> Path:
-    text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
-    return write(path, lambda partial: partial.write_text(text))
-
-
-def strict(value: Any) -> Any:
-    """The value as JSON can hold it, which has no NaN and no infinity: null in their place."""
-    if isinstance(value, dict):
-        return {key: strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_config(

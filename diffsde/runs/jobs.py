@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from diffsde import ensembles
 from diffsde.errors import UserError
-from diffsde.runs import clock, folder, processes, report, runtime
-from diffsde.runs.quality import judged, off
+from diffsde.runs import clock, folder, locks, machine, processes, progress
+from diffsde.runs.results import judged, off
 
 Config = dict[str, Any]
 Outcome = float | UserError  # how far the figure that a job is judged by is off, or why there is none
@@ -48,20 +48,20 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
         for i, (config, out) in enumerate(jobs):
             try:
                 config, machines[i] = verb.settle(config)
-                runtime.begin(machines[i])
+                machine.begin(machines[i])
                 chosen = verb.choose(config)
                 out = processes.same_folder(out)
                 if folder.claim(out, verb.name, config):
-                    report.say(f"finished before: {report.shown(out)}")
+                    progress.say(f"finished before: {progress.shown(out)}")
                     outcomes[i] = off(judged(folder.read_summary(out))[1])
                 else:
-                    held.enter_context(folder.held(out))
+                    held.enter_context(locks.held(out))
                     begun[i] = verb.prepare(chosen, config, out, held)
             except UserError as error:
                 outcomes[i] = error
         clock.lap("starting")
         for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
-            runtime.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
+            machine.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
             outcomes |= zip(indices, verb.work([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
 

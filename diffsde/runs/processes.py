@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 import numpy as np
 
 from diffsde.errors import UserError
+from diffsde.state import STATE
 
 T = TypeVar("T")
 LONGEST_PATH = 4096  # bytes
 WAIT = 300  # seconds for all processes to come
-
-_joined: list[tuple[str | None, int | None, int | None]] = []  # what this process was started with
-_rank = 0  # asked of JAX only once the processes have joined: before, the question would start its devices
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -36,11 +34,11 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             )
         if not 0 <= process < processes:
             raise UserError(f"process is {process}; of processes={processes} it must be one of 0 to {processes - 1}")
-    if _joined:
-        if _joined[0] != (coordinator, processes, process):
+    if STATE.joined is not None:
+        if STATE.joined != (coordinator, processes, process):
             raise UserError("coordinator, processes and process are of the whole command; they cannot be swept over")
         return
-    _joined.append((coordinator, processes, process))
+    STATE.joined = (coordinator, processes, process)
     if coordinator == "slurm":
         _initialize(cluster_detection_method="slurm")
     elif coordinator is not None:
@@ -49,7 +47,6 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
 
 
 def _initialize(**options: object) -> None:
-    global _rank
     import jax
 
     try:
@@ -58,17 +55,17 @@ def _initialize(**options: object) -> None:
         raise UserError(
             f"coordinator: the processes could not join ({(str(error).splitlines() or [''])[0][:160]})"
         ) from error
-    _rank = jax.process_index()
+    STATE.rank = jax.process_index()
 
 
 def leads() -> bool:
     """Whether this process is the one that writes files and speaks."""
-    return _rank == 0
+    return STATE.rank == 0
 
 
 def several() -> bool:
     """Whether the run has more than one process."""
-    if not _joined or _joined[0][0] is None:
+    if STATE.joined is None or STATE.joined[0] is None:
         return False
     import jax
 

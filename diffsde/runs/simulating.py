@@ -18,10 +18,10 @@ from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.inverse.problem import InverseProblem
 from diffsde.layouts import Layout, member_layout, spread, spread_members
-from diffsde.runs import processes, report, runtime
-from diffsde.runs.inverse import Problem
-from diffsde.runs.sample_setup import SampleConfig
+from diffsde.runs import machine, processes, progress
+from diffsde.runs.sample_config import SampleConfig
 from diffsde.samplers import Grid, Sampler, simulate
 from diffsde.samplers.loop import (
     Settings,
@@ -73,7 +73,7 @@ class Job:
     labels: Array | None
     key_noise: Key
     key_true: Key
-    problem: Problem | None
+    problem: InverseProblem | None
     scaling: Scaling | None
     known: bool
     data: dict[str, Any]
@@ -125,11 +125,11 @@ class Batch(NamedTuple):
 def simulated(group: list[Job]) -> Batch:
     """The samples of jobs of one structure, by one program."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
-        report.warn(line)
-    mesh = runtime.mesh(group[0].chosen.devices)
+        progress.warn(line)
+    mesh = machine.mesh(group[0].chosen.devices)
     if len(group) == 1 and mesh is None:
         return in_segments(group[0])
-    with report.working("compiling and sampling"):
+    with progress.working("compiling and sampling"):
         return at_once(group, mesh)
 
 
@@ -137,7 +137,7 @@ def at_once(group: list[Job], mesh: Any) -> Batch:
     """Many jobs vmapped, or one spread over devices, in one dispatch: every member takes its own number of steps, those that are
     done waiting for the others, and every device and process the same program.
     """
-    compiler, settings, many = runtime.Compiler(), group[0].settings(), len(group) > 1
+    compiler, settings, many = machine.Compiler(), group[0].settings(), len(group) > 1
     if many:
         inputs, split = ensembles.stack([job.inputs() for job in group])
         arguments: tuple[Any, ...] = (spread_members(member_layout(mesh, len(group)), inputs, split),)
@@ -169,18 +169,18 @@ simulate_shared = jax.jit(simulate_from, static_argnames=("last", "coupled", "sa
 
 def in_segments(job: Job) -> Batch:
     """One job's samples, its steps dispatched a few at a time: one program, as often as needed, to the same bits as at once."""
-    given, compiler, every = job.inputs(), runtime.Compiler(), job.chosen.save_every
+    given, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
     settings = Settings(chunked(given.field, given.x, given.given), job.last, job.chosen.coupled)
     none, sampler = np.asarray(0, np.int32), given.sampler
-    with report.working("compiling"):
+    with progress.working("compiling"):
         inputs, state = compiler(begin_compiled, *given, settings=settings)(*given)
         advance = compiler(advance_compiled, inputs, state, none, none, settings=settings)
         finish = compiler(finish_compiled, inputs, state, settings=settings)
-    report.begun("sampling")
+    progress.begun("sampling")
     saved, loops = [], job.steps if alike(sampler, settings) else job.steps - 1
     begin = time.perf_counter(), time.process_time()
-    with report.Steps("sample", job.steps, patience=PATIENCE) as progress:
-        pace = Pace(loops, progress)
+    with progress.Steps("sample", job.steps, patience=PATIENCE) as bar:
+        pace = Pace(loops, bar)
         while pace.done < loops:
             count = pace.next(every)
             state, mark = advance(inputs, state, np.asarray(pace.done, np.int32), np.asarray(count, np.int32))
@@ -188,7 +188,7 @@ def in_segments(job: Job) -> Batch:
             if every and pace.done % every == 0 and pace.done < job.steps:
                 saved.append(points_compiled(sampler, state, settings=settings, keep=job.chosen.keep))
         found = jax.block_until_ready(finish(inputs, state))
-        progress.update(job.steps)
+        bar.update(job.steps)
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if every:
         places = [*range(0, len(saved) * every + 1, every), job.steps]
@@ -203,8 +203,8 @@ class Pace:
     whose end, once it is there, is timed and said.
     """
 
-    def __init__(self, total: int, progress: report.Steps) -> None:
-        self.total, self.progress, self.done, self.wish = total, progress, 0, 1
+    def __init__(self, total: int, bar: progress.Steps) -> None:
+        self.total, self.bar, self.done, self.wish = total, bar, 0, 1
         self.waiting: tuple[int, int, Any] | None = (
             None  # steps done by then, those of this dispatch, what tells its end
         )
@@ -226,7 +226,7 @@ class Pace:
         now = time.perf_counter()
         self.wish = max(1, min(8 * max(steps, count), int(SEGMENT * steps / max(now - self.since, 1e-9))))
         self.since = now
-        self.progress.update(done)
+        self.bar.update(done)
 
 
 def shared_out(job: Job, layout: Layout) -> Inputs:

@@ -13,11 +13,12 @@ from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
 from diffsde.rails import finite_velocity
-from diffsde.runs import report
+from diffsde.runs import progress
 from diffsde.samplers import Grid, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid, ListGrid
+from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
-from diffsde.samplers.starts import draw_data, prior
+from diffsde.samplers.starts import draw_data
 from diffsde.solver_error import TOLERATED, Steps, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
 from diffsde.step_choice import MOST, Trial, choose_steps, quiet
@@ -126,13 +127,13 @@ def warn_of_start(field: Field, dataset: Dataset, start: float, absent: str | No
     where the start knows enough of the data for it to matter.
     """
     if absent is not None:
-        report.warn(
+        progress.warn(
             f"grid.start: samples start at t={start:g} from N(0, beta^2) and not from p_t, as the data is not here ({absent})"
         )
     elif other_law and start:
         signal = float(field.path.alpha(start) / field.path.beta(start))
         if signal * float(dataset.measure(dataset.load(), jax.random.key(0)).std) > TOLERATED:
-            report.warn(
+            progress.warn(
                 f"grid.start: samples start at t={start:g} from p_t of the data, which is not that of a field {other_law};"
                 " start at 0"
             )

@@ -1,4 +1,4 @@
-"""The one loop that repeats a sampler's step: all of it as one program (`simulate`), or as parts that a caller strings together."""
+"""Where samples start (`prior`), and the one loop that repeats a sampler's step: as one program (`simulate`), or in parts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from diffsde.ensembles import member
 from diffsde.fields import Field, bound
+from diffsde.paths import GaussianPath
 from diffsde.samplers.chunks import Chunks, chunks, fitting
 from diffsde.samplers.sampler import Increment, Noise, Sampler
 from diffsde.types import Array, Key, Scalar, on_device
@@ -136,6 +137,19 @@ def finish(inputs: Inputs, state: Any, settings: Settings) -> Simulated:
 def points(sampler: Sampler, state: Any, settings: Settings, keep: int | None = None) -> Array:
     """The first so many samples (keep, *shape) of a state."""
     return settings.parts.join(settings.parts.map(jax.vmap(sampler.point), state))[:keep]
+
+
+@partial(jax.jit, static_argnames=("shape", "n"))
+def prior(
+    path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int, data: Array | None = None
+) -> Array:
+    """n points (n, *shape) at t0 = start: N(0, beta^2) without data, alpha z + beta eps ~ p_t0 of the data z (n, *shape).
+
+    Point i depends on its own index, and on z_i, alone.
+    """
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+    noise = path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return noise if data is None else path.alpha(start) * data + noise
 
 
 def simulate(

@@ -1,4 +1,4 @@
-"""Where samples start: at the path's own start in noise alone, inside the path in p_t, where the data can be drawn from."""
+"""Points of the data for samples that start inside the path, each by its own index and label alone."""
 
 from __future__ import annotations
 
@@ -12,23 +12,9 @@ import numpy as np
 from diffsde import mixtures
 from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.datasets.dataset import Batch, Examples
-from diffsde.paths import GaussianPath
 from diffsde.types import Array, Key
 
 DATA = 2**31 - 1  # folded into the key for the data's draws: no sample has this index
-
-
-@partial(jax.jit, static_argnames=("shape", "n"))
-def prior(
-    path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int, data: Array | None = None
-) -> Array:
-    """n points (n, *shape) at t0 = start: N(0, beta^2) without data, alpha z + beta eps ~ p_t0 of the data z (n, *shape).
-
-    Point i depends on its own index, and on z_i, alone.
-    """
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
-    noise = path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-    return noise if data is None else path.alpha(start) * data + noise
 
 
 def draw_data(dataset: Dataset, arrays: Any, key: Key, n: int, labels: Array | None = None) -> Array:

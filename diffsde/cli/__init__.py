@@ -1,0 +1,1 @@
+"""The command line: words to a verb's config, its jobs, sweeps and their table."""

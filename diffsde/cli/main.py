@@ -1,0 +1,156 @@
+"""argv -> verb -> Hydra -> jobs, and the exit status; hydra is imported only once a verb runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import ExitStack
+from functools import partial, update_wrapper
+from typing import Any
+
+from diffsde import __version__, memory, terminal
+from diffsde.cli import completion, help_text, spelling
+from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
+from diffsde.errors import Stopped, UserError, suggestion
+from diffsde.runs import clock
+
+HYDRA_FLAGS = (
+    "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
+    " --resolve --run --shell-completion --version"
+).split()
+MULTIRUN = {"-m", "--multirun"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 where
+    all went well but for a reader of what was printed, who left.
+    """
+    clock.begin()
+    with terminal.guarded() as outputs:
+        status = _main(list(sys.argv[1:] if argv is None else argv))
+    left = any(isinstance(output.error, BrokenPipeError) for output in outputs)
+    return terminal.BROKEN_PIPE if left and status == 0 else status
+
+
+def _main(words: list[str]) -> int:
+    if line := os.environ.get("COMP_LINE"):  # the shell asks, at the press of the tab key
+        print("\n".join(completion.candidates(config_folder(), VERBS, HYDRA_FLAGS, line)))
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(help_text.overview(VERBS))
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"diffsde {__version__}")
+        return 0
+    verb, rest = words[0], words[1:]
+    try:
+        if verb == "-sc":
+            print(completion.script(rest[0] if rest else ""))
+            return 0
+        if verb not in VERBS:
+            raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
+        if "-h" in rest or "--help" in rest:
+            print(help_text.verb_help(config_folder(), verb))
+            return 0
+        for word in rest:
+            _check_word(verb, word)
+        if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
+            raise UserError(
+                "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
+            )
+        _run_hydra(verb, rest)
+        return 0
+    except UserError as error:
+        print(f"diffsde: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stop:
+        print(f"diffsde: stopped {stop}", file=sys.stderr)
+        return 128 + stop.number
+    except KeyboardInterrupt:
+        print("diffsde: interrupted", file=sys.stderr)
+        return 130
+
+
+def _check_word(verb: str, word: str) -> None:
+    """Refuse what Hydra would answer with a page of usage or a traceback."""
+    key, _, value = word.partition("=")
+    if word.startswith("--") and key not in HYDRA_FLAGS:
+        raise UserError(f"'{word}' is not an option{suggestion(word, HYDRA_FLAGS)}; see diffsde {verb} --help")
+    if value == "null" and key in help_text.groups(config_folder(), verb):
+        names = ", ".join(help_text.choices(config_folder(), key))
+        raise UserError(f"{word}: a group needs one of its choices: {names}")
+
+
+def _run_hydra(verb: str, words: list[str]) -> None:
+    """Compose the config and run the verb; whatever Hydra finds wrong becomes a UserError of one line."""
+    memory.hold()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
+    import hydra
+    import yaml
+
+    add_resolver()
+    sweeping = bool(MULTIRUN & set(words))
+    words = spelling.hydra_words(config_folder(), verb, words, sweeping)
+    if sweeping:
+        words = _begun_before(verb, words)
+    spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
+    if sweeping:  # argparse wants it before or after the words, not among them
+        spelled = ["--multirun", *spelled]
+    before, jobs = sys.argv, Jobs()
+    sys.argv = ["diffsde", *spelled]
+    task = update_wrapper(partial(run_job, jobs=jobs), run_job)
+    with ExitStack() as stack:
+        stack.callback(setattr, sys, "argv", before)
+        try:
+            if sweeping:
+                from diffsde.cli import sweeps
+
+                sweep = stack.enter_context(sweeps.running(jobs))
+            hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
+            if sweeping:
+                jobs.refused.extend(sweep.finish())
+            if jobs.refused:
+                raise UserError("\ndiffsde: ".join(jobs.refused))
+        except yaml.YAMLError as error:
+            raise UserError(f"a config file is not valid YAML: {' '.join(str(error).split())}") from error
+        except SystemExit as stop:  # argparse: an unknown --option, already explained by it
+            if isinstance(stop.code, str):
+                raise UserError(stop.code) from None
+            if stop.code not in (0, None):
+                raise UserError(f"see diffsde {verb} --help") from None
+        except Exception as error:
+            if jobs.begun:
+                raise
+            raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+
+
+def _begun_before(verb: str, words: list[str]) -> list[str]:
+    """The words of a sweep, with the folder of an unfinished one of the same words, which is gone on with."""
+    from diffsde.cli import sweeps
+
+    sweeps.register()
+    if any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
+        return words
+    given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
+    found = sweeps.unfinished(verb, given)
+    if found is None:
+        return words
+    print(f"going on with the sweep in {found} (resume=false begins afresh)", flush=True)
+    return [*words, f"hydra.sweep.dir={found}"]
+
+
+def composed(verb: str, words: list[str]) -> dict[str, Any]:
+    """The config of a verb with these words, as a plain dict: what the verb's function takes."""
+    import hydra
+
+    add_resolver()
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        spelled = spelling.hydra_words(config_folder(), verb, words, sweeping=False)
+        return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
+
+
+def _qualified(verb: str, word: str) -> str:
+    """Two groups are said short: diffusion= lies inside the sampler, experiment= has its own choices for each verb."""
+    if word.startswith("experiment="):
+        return word.replace("experiment", f"experiment/{verb}@_global_", 1)
+    return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word

@@ -1,0 +1,233 @@
+"""The table of a sweep: its jobs as their folders tell of them, the best one where their figures are of one kind, a picture."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from matplotlib.figure import Figure
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from diffsde.datasets import DATASETS, MixtureDataset
+from diffsde.errors import UserError
+from diffsde.knobs import is_number
+from diffsde.pictures import save_figure
+from diffsde.plots.sweep import Point, sweep_figure
+from diffsde.runs import files, folder, progress
+from diffsde.runs.results import judged, off
+
+# What a training loss is the mean of: two losses under other ones are no better or worse than one another.
+OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
+OF_SAMPLES = ("dataset", "measurement")  # ... and a figure of samples
+TARGETS = ("exact", "true", "real")  # what a figure is to be near: the exact value, that of the true law, of real data
+
+
+class Row(NamedTuple):
+    """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
+
+    known: what is known of that figure: `exact`, `true`, `real`, `floor`, `error`. config: the job's, as a plain dict.
+    """
+
+    job: str
+    overrides: dict[str, str]
+    status: str
+    figures: dict[str, Any]
+    name: str = ""
+    value: float = math.nan
+    known: dict[str, float] = {}
+    config: dict[str, Any] = {}
+
+    def off(self) -> float:
+        """The least is the best (quality.off); what is no number is never."""
+        distance = off({"value": self.value, **self.known})
+        return math.inf if math.isnan(distance) else distance
+
+    def words(self, keys: Sequence[str] | None = None) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
+
+
+APART = ("columns", "data", "units")  # of a summary, what is no figure of a job: in its own summary.json
+
+
+def summarise(where: Path) -> list[str]:
+    """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
+    rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
+    if not rows:
+        return []
+    swept = list(dict.fromkeys(key for row in rows for key in row.overrides))
+    named = list(dict.fromkeys(key for row in rows for key in row.figures if key not in swept))
+    table = [
+        [
+            row.job,
+            *(row.overrides.get(key, "") for key in swept),
+            row.status,
+            *(cell(row.figures.get(key)) for key in named),
+        ]
+        for row in rows
+    ]
+    files.write(where / "sweep.csv", lambda path: _write_csv(path, [["job", *swept, "status", *named], *table]))
+    lines = [("table", progress.shown(where / "sweep.csv"))]
+    done = [row for row in rows if row.status == "done"]
+    if figure := picture(done, swept):
+        lines.append(("picture", progress.shown(save_figure(where / "sweep.png", figure))))
+    if done and (apart := unlike(done)):
+        lines.append(("best", remedy(done, apart, where)))
+    elif done and any(row.name == "cross_entropy" and not {"exact", "true"} & row.known.keys() for row in done):
+        lines.append(
+            ("best", "none: guided samples follow another law than the data's, and the least entropy is no aim")
+        )
+    elif done and not math.isinf((best := min(done, key=Row.off)).off()):
+        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{beside(best.known)}, job {best.job}"
+        lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
+    progress.table(f"swept {len(done)} of {len(rows)} jobs", lines)
+    return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
+
+
+def beside(known: dict[str, float]) -> str:
+    """The values that a figure is to be near, each with its error where that has one."""
+    errors = {name: known.get(f"{name}_error") for name in TARGETS if name in known}
+    return "".join(
+        f" ({name}: {known[name]:.4g}{'' if error is None else f' +- {error:.2g}'})" for name, error in errors.items()
+    )
+
+
+def unlike(rows: list[Row]) -> list[str]:
+    """The knobs and groups that differ between the jobs and change what their figure means: the least is not the best."""
+    if len({row.name for row in rows}) > 1:
+        return ["metric"]
+    keys = OF_LOSS if rows[0].name == "loss" else OF_SAMPLES
+
+    def different(key: str) -> bool:
+        first, *rest = (data_of(row.config) if key == "dataset" else row.config.get(key) for row in rows)
+        return any(value != first for value in rest)
+
+    return [key for key in keys if different(key)]
+
+
+def data_of(config: dict[str, Any]) -> Any:
+    """The data that a job's figures are of: its own, or those that its run was trained on; but for how they are read."""
+    dataset = config.get("dataset")
+    if dataset is None and isinstance(config.get("run"), str):
+        theirs = files.read_json(Path(config["run"]) / "config.json")
+        inner = theirs.get("config") if isinstance(theirs, dict) else None
+        dataset = inner.get("dataset") if isinstance(inner, dict) else None
+    return {key: value for key, value in dataset.items() if key != "stream"} if isinstance(dataset, dict) else dataset
+
+
+def remedy(rows: list[Row], apart: list[str], where: Path) -> str:
+    """What to compare jobs by whose figures are not of one kind."""
+    given = "= and ".join(apart) + "="
+    if set(apart) & {"metric", *OF_SAMPLES}:
+        return f"none: {given} differ, and a figure is better or worse only where they are the same"
+    why = f"none: the loss means something else with each {given}"
+    if any(name_in(row.config, "objective") == "classifier" for row in rows):
+        return f"{why}; compare the samples that they guide, by guide="
+    kind = DATASETS.get(name_in(rows[0].config, "dataset"))
+    metric = "cross_entropy_gap" if kind and issubclass(kind, MixtureDataset) else "w2"
+    runs = shlex.quote(f"run=glob({glob.escape(progress.shown(where))}/*)")
+    return f"{why}; compare by metric={metric}, or by diffsde evaluate -m {runs}"
+
+
+def name_in(config: dict[str, Any], group: str) -> str:
+    """The choice of a group in a config; '' for none."""
+    choice = config.get(group)
+    return str(choice.get("name", "")) if isinstance(choice, dict) else ""
+
+
+def cell(value: Any) -> Any:
+    """A figure as the table has it: nothing where it is no number."""
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.name), "") if path.name.isascii() and path.name.isdigit() else (sys.maxsize, path.name)
+
+
+def row_of(job: Path) -> Row | None:
+    """What a job's folder says of it; None where it says nothing, or nothing that can be read, which is warned of."""
+    overrides = split_words(_overrides(job))
+    if os.path.exists(job / "summary.json"):
+        try:
+            summary = folder.read_summary(job)
+        except UserError as error:
+            progress.warn_once(str(error))
+            return None
+        name, figure = judged(summary)
+        known = {key: value for key, value in figure.items() if key != "value"}
+        content = files.read_json(job / "config.json", neighbour=True)
+        config = content.get("config") if isinstance(content, dict) else None
+        figures = dict(flat({key: value for key, value in summary.items() if key not in APART}))
+        return Row(job.name, overrides, "done", figures, name, figure["value"], known, config or {})
+    content = files.read_json(job / "error.json", neighbour=True)
+    if isinstance(content, dict) and isinstance(content.get("error"), str):
+        words = content.get("overrides")
+        given = split_words([str(word) for word in words]) if isinstance(words, list) and words else overrides
+        return Row(job.name, given, content["error"], {})
+    return None
+
+
+def _overrides(job: Path) -> list[str]:
+    path = job / ".hydra" / "overrides.yaml"
+    try:
+        content: Any = OmegaConf.load(path) if path.is_file() else []
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException):
+        return []
+    return [str(word) for word in content] if isinstance(content, ListConfig | list) else []
+
+
+def split_words(words: Sequence[str]) -> dict[str, str]:
+    return {key: value for key, _, value in (word.partition("=") for word in words)}
+
+
+def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, number or word) of everything in nested dicts; a figure's `value` goes by the figure's own name."""
+    if not isinstance(value, dict):
+        return [(name, value)]
+    pairs = []
+    for key, item in value.items():
+        pairs += flat(item, name if key == "value" else f"{name}.{key}" if name else str(key))
+    return [(key.removeprefix("metrics."), item) for key, item in pairs]
+
+
+def varied(rows: list[Row], swept: list[str]) -> list[str]:
+    """The keys that differ between the jobs."""
+    return [key for key in swept if len({row.overrides.get(key) for row in rows}) > 1]
+
+
+def picture(rows: list[Row], swept: list[str]) -> Figure | None:
+    """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
+    differing = varied(rows, swept)
+    across = [key for key in differing if key != "seed"] or differing
+    if not across:
+        return None
+
+    def spread(key: str) -> tuple[bool, int]:
+        words = {row.overrides.get(key, "") for row in rows}
+        return all(map(is_number, words)), len(words)
+
+    x = max(across, key=spread)
+    rest = [key for key in across if key != x]
+    points = [Point(row.overrides.get(x, ""), row.value, row.words(rest), row.known.get("error", 0.0)) for row in rows]
+    line = next(
+        (
+            (name, float(rows[0].known[name]))
+            for name in (*TARGETS, "floor")
+            if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
+        ),
+        None,
+    )
+    return sweep_figure(points, x, rows[0].name.replace("_", " "), line)

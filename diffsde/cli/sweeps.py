@@ -1,0 +1,189 @@
+"""The multirun side of Hydra: jobs of one structure as one program, sweeps that go on, and a table at the end of each.
+
+Imported for sweeps alone, since Hydra's plugins take their time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from functools import partial, update_wrapper
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from diffsde.cli.composing import GridSweeper
+from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty
+from diffsde.errors import UserError, suggestion
+from diffsde.runs import files, folder, locks
+from diffsde.runs.jobs import Outcome
+
+TOGETHER = {
+    "auto": "vmap on an accelerator, each on CPU, where it is as fast and takes less memory",
+    "vmap": "jobs that differ in numbers alone are one vmapped program",
+    "each": "one after another, those that differ in numbers alone by one compiled program",
+}
+MODULE = "hydra_plugins.diffsde"  # the only package that Hydra takes plugins from
+
+
+class Sweep:
+    """The sweep of a command line: its folder, which is held against other processes while it runs."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self.lock = ExitStack()
+
+    def enter(self, where: Path) -> None:
+        """Take the folder. Raises UserError where another process has it."""
+        where.mkdir(parents=True, exist_ok=True)
+        self.lock.enter_context(locks.held(where))
+        self.folder = where
+
+    def finish(self) -> list[str]:
+        """Write sweep.csv and sweep.png of the sweep that ran: a line for each job that was refused."""
+        from diffsde.cli import (
+            sweep_table,  # here: with the pictures it is a second that other commands need not wait for
+        )
+
+        return [] if self.folder is None else sweep_table.summarise(self.folder)
+
+    def leave(self, begun: bool) -> None:
+        """Give the folder back, and remove it where no job has begun."""
+        self.lock.close()
+        where, self.folder = self.folder, None
+        if where and not begun and not any(entry.is_dir() for entry in where.iterdir()):
+            for name in ("sweep.json", "multirun.yaml"):
+                (where / name).unlink(missing_ok=True)
+            remove_empty(where)
+
+
+_sweep: ContextVar[Sweep] = ContextVar("sweep")  # of this command, for the callback that Hydra makes
+
+
+@contextmanager
+def running(jobs: Jobs) -> Iterator[Sweep]:
+    """The sweep of a command line while Hydra runs its jobs, which tell whether any has begun."""
+    sweep = Sweep()
+    token = _sweep.set(sweep)
+    try:
+        yield sweep
+    finally:
+        _sweep.reset(token)
+        sweep.leave(begun=bool(jobs.begun))
+
+
+class BatchLauncher(Launcher):
+    """hydra/launcher=batch: takes all jobs of a multirun at once. together: a key of TOGETHER."""
+
+    def __init__(self, together: str) -> None:
+        if together not in TOGETHER:
+            raise UserError(f"hydra.launcher.together '{together}' is not known{suggestion(together, TOGETHER)}")
+        self.how = together
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.config = hydra_context, config
+        self.task: Callable[..., Any] = task_function  # run_job, which takes an outcome too
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        configs = []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = str(number)
+                config.hydra.job.num = number
+            configs.append(config)
+        outcomes = self.outcomes_together(configs) if self.how != "each" else [None] * len(configs)
+        return [
+            run_job(
+                hydra_context=self.context,
+                task_function=update_wrapper(partial(self.task, outcome=outcome), self.task),
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            for config, outcome in zip(configs, outcomes, strict=True)
+        ]
+
+    def outcomes_together(self, configs: list[DictConfig]) -> Sequence[Outcome | None]:
+        """What came of the jobs' work, done before Hydra comes to them one by one; None for each where it is left to that, as
+        it is on CPU where the choice is left.
+        """
+        import jax
+
+        from diffsde.runs import machine
+
+        verb = str(configs[0].hydra.job.config_name)
+        module = importlib.import_module(VERBS[verb])
+        plain = [
+            job_config(config, verb, True, [str(word) for word in config.hydra.overrides.task]) for config in configs
+        ]
+        if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
+            return [None] * len(configs)  # the latter are refused, each as its own job
+        machine.begin(plain[0])
+        if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
+            return [None] * len(configs)
+        outs = [
+            Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))) for config in configs
+        ]
+        outcomes: Sequence[Outcome] = module.together(list(zip(plain, outs, strict=True)))
+        return outcomes
+
+
+PLUGINS = (BatchLauncher, GridSweeper)
+
+
+class Ledger(Callback):
+    """Notes a sweep's words when it begins, so that the same command finds it, and where it writes, for its table."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        where = Path(config.hydra.sweep.dir)
+        try:
+            _sweep.get().enter(where)
+        except UserError as error:
+            raise SystemExit(str(error)) from error  # of what a callback raises, Hydra only warns else
+        words = [str(word) for word in config.hydra.overrides.task]
+        verb = str(config.hydra.job.config_name)
+        if draws_nothing_unasked(verb, words):
+            print("pictures: one of the sweep; of each job too with 'pictures=[default]'", flush=True)
+        files.write_json(where / "sweep.json", {"verb": verb, "words": words})
+
+
+def register() -> None:
+    """Make launcher and sweeper known to Hydra, under the one package that it takes plugins from."""
+    if MODULE not in sys.modules:
+        package, _, name = MODULE.partition(".")
+        if importlib.util.find_spec(package) is None:  # there where another launcher is installed
+            sys.modules[package] = ModuleType(package)
+            sys.modules[package].__path__ = []
+        module = ModuleType(MODULE)
+        setattr(importlib.import_module(package), name, module)
+        for plugin in PLUGINS:
+            setattr(module, plugin.__name__, plugin)
+            plugin.__module__ = MODULE
+        sys.modules[MODULE] = module
+    for plugin in PLUGINS:
+        Plugins.instance().register(plugin)
+
+
+def unfinished(verb: str, words: list[str]) -> Path | None:
+    """The newest sweep under outputs/ of this verb and these words that has no sweep.csv and is not being written."""
+    return folder.newest(
+        path
+        for path in (folder.OUTPUTS / verb).glob("*/*/sweep.json")
+        if not os.path.exists(path.with_name("sweep.csv"))
+        and files.read_json(path, neighbour=True) == {"verb": verb, "words": words}
+        and not locks.is_held(path.parent)
+    )

@@ -1,0 +1,1 @@
+"""The metrics, and what they compare with."""

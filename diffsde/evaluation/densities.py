@@ -1,0 +1,213 @@
+"""The likelihood of points that a field has not seen, beside that under their true law where it is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import likelihood, mixtures
+from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset
+from diffsde.datasets.dataset import dequantised
+from diffsde.datasets.scaling import Scaling, log_volume, to_own
+from diffsde.errors import UserError
+from diffsde.evaluation.references import Figures, of_labels, take
+from diffsde.fields import Field
+from diffsde.metrics.errors import Figure, mean_figure
+from diffsde.paths import GaussianPath
+from diffsde.runs import machine, progress
+from diffsde.samplers import Grid, Sampler, times
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.types import Array, Key
+
+TOLERATED = 0.03  # nats a coordinate that the solver may add to the mean of log p
+BATCHES = 10  # parts of the test points, for the progress that is shown
+
+
+class Points(NamedTuple):
+    """x (n, *shape) to be found likely; labels (n,) that the field is given, or None; exact log p(x) (n,) where it is known.
+
+    bytes: whether x are bytes.
+    """
+
+    x: Array
+    labels: Array | None
+    exact: np.ndarray | None
+    bytes: bool
+
+    def own(self, scaling: Scaling | None) -> np.ndarray:
+        """x in the data's own units; bytes as they are."""
+        return np.asarray(self.x) if self.bytes else to_own(scaling, self.x)
+
+
+class Solving(NamedTuple):
+    """How the ODE of the likelihood is solved, on the grid of so many steps; probe: a key of likelihood.PROBES."""
+
+    solver: Sampler
+    grid: Grid
+    steps: int
+    probe: str
+
+
+class Plan(NamedTuple):
+    """Whose likelihood is computed, how, and over how many draws of the noise in bytes; labels: see test_points."""
+
+    n_test: int | None
+    labels: np.ndarray | None
+    solving: Solving
+    dequantisations: int
+
+
+def of_test(dataset: FiniteDataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
+    """The test split, of these labels alone where there are any, and how many of it are taken; None: 200. Raises UserError."""
+    test = dataset.held_out()
+    if labels is not None:
+        test = of_labels(test, labels, "the test split")
+    count = min(200, len(test.x)) if asked is None else asked
+    if count > len(test.x):
+        raise UserError(f"n_test is {count}, but there are {len(test.x)} points for tests; take n_test={len(test.x)}")
+    return test, count
+
+
+def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, key: Key) -> Points:
+    """Points that the run has not seen: fresh ones where the law can be drawn from, else of the test split, chosen by the key.
+
+    labels: which there are; None: the field is given none. asked: how many; None: 2000, and 200 of a test split.
+    """
+    if isinstance(dataset, FiniteDataset):
+        test, count = of_test(dataset, asked, labels)
+        chosen = take(test, np.asarray(jax.random.permutation(key, len(test.x)))[:count])
+        told = None if labels is None else jnp.asarray(chosen.y)
+        return Points(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
+    count = asked or 2000
+    if not isinstance(dataset, MixtureDataset):
+        return Points(dataset.draw(dataset.load(), key, count), None, None, False)
+    mixture = dataset.mixture()
+    told = None if labels is None else jnp.asarray(np.resize(labels, count))
+    if told is None:
+        x = mixtures.sample(mixture, key, count)
+    else:
+        keys = jax.random.split(key, count)
+        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(told, keys)
+    law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.given(mixture, label), x)))
+    return Points(x, told, np.asarray(law(x, told)), False)
+
+
+def likelihood_figures(
+    field: Field, points: Points, plan: Plan, key: Key, scaling: Scaling | None = None
+) -> tuple[Figures, dict[str, Any], np.ndarray]:
+    """The figures, what they took, and log p (n,) of every point in the data's own units, the mean over its dequantisations.
+
+    change: what doubling the steps to these, or a tolerance ten times finer, changed of the mean over the first tenth of the
+    points: an idea of the solver's error, and a part of that of the figures (density_figures). It is not there of one step.
+
+    Raises UserError where some are not finite.
+    """
+    how, grid, repeats = plan.solving, plan.solving.grid, plan.dequantisations
+    if grid.end < 1:
+        progress.say(f"likelihood: from t={grid.end:g}, as the velocity of this field is infinite at t=1")
+    at, n = times(grid, how.steps, field.path), len(points.x)
+    key_noise, key_probe = jax.random.split(key)
+    rows = np.arange(n * repeats) % n  # point i of the r-th repeat is row r n + i
+    x = points.x[rows]
+    x = dequantised(x, key_noise) if points.bytes else x
+    size, compiler = -(-len(rows) // BATCHES), machine.Compiler()
+
+    def batch(number: int) -> tuple[Any, ...]:
+        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the first again to fill the last one
+        labels = None if points.labels is None else points.labels[rows[part]]
+        return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels, np.int32(how.steps)
+
+    program = compiler(likelihood.log_likelihood_compiled, *batch(0), probe=how.probe)
+    log_p, nfe, begun = [], [], time.perf_counter()
+    with progress.Steps("likelihood", len(rows), unit="points") as steps:
+        for number in range(-(-len(rows) // size)):
+            found = jax.block_until_ready(program(*batch(number)))
+            log_p.append(np.asarray(found.log_p, np.float64))
+            nfe.append(
+                np.full(size, how.steps * how.solver.evaluations) if found.nfe is None else np.asarray(found.nfe)
+            )
+            steps.update(min((number + 1) * size, len(rows)))
+    seconds = time.perf_counter() - begun
+    change = {}
+    if (rough := coarse(how, grid, field, at)) is not None:  # the first batch again
+        solver, half, count = rough
+        gained = log_p[0] - np.asarray(program(solver, *batch(0)[1:3], half, *batch(0)[4:6], np.int32(count)).log_p)
+        scale = math.prod(field.shape) * math.log(2) if points.bytes else 1.0
+        change = {"change": -float(gained.mean()) / scale}
+    mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0) - log_volume(scaling, field.shape)
+    if bad := int((~np.isfinite(mean)).sum()):
+        raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
+    told = {
+        "n": n,
+        "dequantisations": repeats if points.bytes else 0,
+        "nfe": float(np.concatenate(nfe).mean()),
+        "steps": how.steps,
+        **change,
+        "probe": how.probe,
+        "start": float(at[0]),
+        "end": float(at[-1]),
+        "seconds": seconds,
+        "seconds_compile": compiler.seconds,
+    }
+    return density_figures(mean, points, change.get("change", 0.0)), told, mean
+
+
+def coarse(how: Solving, grid: Grid, field: Field, at: Array) -> tuple[Sampler, Array, int] | None:
+    """A solver, its times and its steps, of half as many steps or ten times the tolerance; None: of one step there is none."""
+    if isinstance(how.solver, Adaptive):
+        wider = dataclasses.replace(how.solver, rtol=10 * how.solver.rtol, atol=10 * how.solver.atol)
+        return wider, at, how.steps
+    if how.steps == 1:
+        return None
+    return how.solver, likelihood.coarser(at, times(grid, how.steps // 2, field.path)), how.steps // 2
+
+
+def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
+    """One line where the solver alone changes E log p of Gaussian data of these stds by more than is tolerated, and what
+    mends it: more steps, or the adaptive one.
+    """
+
+    def off(how: Solving) -> tuple[float, float]:
+        found = likelihood.gaussian_error(how.solver, path, times(how.grid, how.steps, path), stds)
+        worst = int(np.abs(np.nan_to_num(found, nan=np.inf)).argmax())
+        return found[worst], stds[worst]
+
+    if not stds or abs((wrong := off(how))[0]) <= TOLERATED:
+        return None
+    tried = [(f"solver_steps={more * how.steps}", how._replace(steps=more * how.steps)) for more in (2, 4, 8, 16)]
+    adaptive = ("solver=adaptive", how._replace(solver=likelihood.SOLVERS["adaptive"](), steps=1))
+    kinds = [adaptive] if how.solver.adaptive else [*tried, adaptive]
+    words = next((words for words, other in kinds if abs(off(other)[0]) <= TOLERATED), None)
+    mend = f"{words} mends that" if words else "scale the data to a std of about 1"
+    return (
+        f"likelihood: the solver alone adds {wrong[0]:+.2g} nats a coordinate to log p of Gaussian data of std"
+        f" {wrong[1]:.3g}; {mend}"
+    )
+
+
+def density_figures(log_p: np.ndarray, points: Points, change: float = 0.0) -> Figures:
+    """bits_per_dim of bytes, else nll in nats; where the law p is known also kl = E log p - E log of the model, paired.
+
+    error: sqrt(e^2 + change^2), e the standard error over the points (with that of the probes, and of the noise in bytes),
+    `change` the solver's part, taken whole: of a solver of order p Richardson's extrapolation would divide it by 2^p - 1,
+    which near t = 1 is too little by several times at 10 to 50 steps.
+    """
+
+    def figure(values: np.ndarray) -> Figure:
+        found = mean_figure(values)
+        return found | ({"error": math.hypot(found["error"], change)} if "error" in found else {})
+
+    if points.bytes:
+        bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(log_p), points.x[0].size), np.float64)
+        return {"bits_per_dim": figure(bits)}
+    found = {"nll": figure(-log_p)}
+    if points.exact is not None:
+        found["nll"]["true"] = float(-points.exact.mean())
+        found["kl"] = figure(points.exact - log_p) | {"exact": 0.0}
+    return found

@@ -1,0 +1,111 @@
+"""The classifier of a dataset: trained once, and kept in the user's cache under a name that says all that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.datasets import Examples
+from diffsde.errors import UserError
+from diffsde.metrics import classifier
+from diffsde.metrics.classifier import Params, Recipe
+from diffsde.runs import files, progress
+
+LOG_EVERY = 250  # steps
+
+
+class Judge(NamedTuple):
+    """A trained classifier; its name, that of the dataset and a hash."""
+
+    name: str
+    recipe: Recipe
+    params: Params
+
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Features (n, features) and the likeliest class (n,) of images in bytes (n, H, W, C)."""
+        found = classifier.examine(self.recipe, self.params, classifier.seen(jnp.asarray(images)))
+        return np.asarray(found[0]), np.asarray(found[1])
+
+
+def judge(
+    dataset: str, examples: Examples, flip: bool = False, cache: Path | None = None, recipe: Recipe | None = None
+) -> Judge:
+    """The classifier of these labelled images in bytes, from the cache, or trained now and kept there.
+
+    cache: the folder of classifiers; None: no cache. flip: mirrored images are images too. Raises UserError for one class only.
+    """
+    assert examples.y is not None
+    recipe = recipe or Recipe()
+    classes = int(np.asarray(examples.y).max()) + 1
+    if classes < 2:
+        raise UserError("dataset: all labels are the same; there are no classes to tell apart")
+    name = f"{dataset}-{fingerprint(recipe, examples, flip)[:10]}"
+    fresh = classifier.initialise(recipe, classifier.seen_shape(examples.x.shape[1:]), classes)
+    file = cache and cache / f"{name}.npz"
+    if file and (params := read(file, fresh.params)) is not None:
+        return Judge(name, recipe, params)
+    params = train(recipe, fresh, examples._replace(x=classifier.seen(examples.x)), flip)
+    if file:
+        keep(file, params)
+    return Judge(name, recipe, params)
+
+
+def fingerprint(recipe: Recipe, examples: Examples, flip: bool) -> str:
+    """A hash of everything that the parameters depend on, but for the machine's rounding."""
+    digest = hashlib.sha256(repr((classifier.VERSION, recipe, flip, examples.x.shape)).encode())
+    for values in examples:
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -> Params:
+    with progress.Steps("classifier", recipe.steps) as steps:
+        for begin in range(0, recipe.steps, LOG_EVERY):
+            count = min(LOG_EVERY, recipe.steps - begin)
+            arguments = recipe, fit, examples, jnp.int32(begin), jnp.int32(count)
+            fit = jax.block_until_ready(classifier.train(*arguments, flip=flip))
+            steps.update(begin + count)
+    return fit.params
+
+
+def keep(file: Path, params: Params) -> None:
+    """Write the parameters with a hash of them. Where the cache cannot be written, a warning."""
+    values: dict[str, Any] = {name: np.asarray(value) for name, value in params.items()}
+    values["hash"] = np.asarray(hashed(values))
+    try:
+        files.write(file, lambda path: np.savez(path, **values))
+    except OSError as error:
+        progress.warn(
+            f"the classifier cannot be kept in '{file.parent}': {error.strerror}; it is trained again next time"
+        )
+
+
+def read(file: Path, like: Params) -> Params | None:
+    """What the file holds; None where it is absent, or, with a warning, not what was written there."""
+    if not file.exists():
+        return None
+    try:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            values = {name: archive[name] for name in archive.files}
+        told = str(values.pop("hash"))
+        whole = {name: (value.shape, value.dtype) for name, value in values.items()}
+        if whole == {name: (value.shape, value.dtype) for name, value in like.items()} and told == hashed(values):
+            return {name: jnp.asarray(value) for name, value in values.items()}
+        reason = "it is not what was written"
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    progress.warn(f"the classifier in '{file}' cannot be read ({reason}); it is trained again")
+    return None
+
+
+def hashed(values: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(values):
+        digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())
+    return digest.hexdigest()

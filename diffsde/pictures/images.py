@@ -1,0 +1,178 @@
+"""Pictures of images: samples, how they come about, what lies between them, and what they were learnt from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from diffsde.datasets import Dataset, Examples, FiniteDataset
+from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
+from diffsde.datasets.scaling import Scaling
+from diffsde.errors import UserError
+from diffsde.guidance import Guided
+from diffsde.metrics.neighbours import nearest
+from diffsde.pictures.companions import DEGREES, Companions, Way, companions
+from diffsde.pictures.drawn import Drawn, labels_of, on_screen
+from diffsde.plots import images as plots
+from diffsde.plots.film import Film
+
+SIDE = 10  # images along a side of the samples' grid
+CLASSES = 20  # rows of it, at most, where each row is a class
+COMPARED = 6  # images along a side of two grids beside one another
+FILMED = 4  # ... of the film's
+STRIPS = 5  # samples whose way is shown
+TIMES = 10  # ... at so many times
+SEEN = 1000  # images whose numbers say what is black and what is white, where they are no bytes
+NEIGHBOURS = 6  # samples beside so many training images
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """What pictures of images need, each made when the first of them asks for it. names: the pictures that are drawn."""
+
+    drawn: Drawn
+    names: tuple[str, ...]
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The samples (n, H, W, C)."""
+        return np.asarray(self.drawn.x)
+
+    @cached_property
+    def shown(self) -> Callable[[Any], np.ndarray]:
+        """From images in the model's units to [-1, 1]."""
+        return screen_of(self.drawn.dataset, self.drawn.scaling)
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        return labels_of(self.drawn)
+
+    @cached_property
+    def beside(self) -> Companions:
+        """The simulations that the pictures need, all at once."""
+        shape, n = self.drawn.field.shape, len(self.x)
+        followed = min(n, plots.fitting(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
+        compared = min(n, plots.fitting(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
+        return companions(self.drawn, followed, compared, "interpolations" in self.names)
+
+    @cached_property
+    def way(self) -> Way:
+        assert self.beside.way is not None
+        return self.beside.way
+
+    @cached_property
+    def examples(self) -> Examples | None:
+        """The data, where it has an end and is here."""
+        dataset = self.drawn.dataset
+        return dataset.load() if isinstance(dataset, FiniteDataset) and self.drawn.known else None
+
+
+def samples(images: Images) -> Figure:
+    """Data and the first samples side by side, of labelled ones a row for each label; samples alone without data."""
+    drawn, examples, labels = images.drawn, images.examples, images.labels
+    rows = first_of(labels) if labels is not None else np.arange(min(len(images.x), SIDE**2))
+    told = None if labels is None else labels[rows]
+    panels = {"samples": images.shown(images.x[rows])}
+    if examples is not None:
+        assert isinstance(drawn.dataset, FiniteDataset)
+        panels = {"data": images.shown(drawn.dataset.draw_given(examples, told, drawn.key, len(rows)))} | panels
+    return overview(panels, told, drawn.about)
+
+
+def first_of(labels: np.ndarray) -> np.ndarray:
+    """The first samples of each label (n,), as many as a row has images, in their order."""
+    each = [np.flatnonzero(labels == label)[:SIDE] for label in np.unique(labels)[:CLASSES]]
+    return np.sort(np.concatenate(each))
+
+
+def denoising(images: Images) -> Figure:
+    way, shown = images.way, images.shown
+    at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
+    return plots.denoising(
+        way.times[at],
+        shown(way.x[at, :STRIPS]),
+        shown(way.data[at, :STRIPS]),
+        prediction(images.drawn),
+        images.drawn.about,
+    )
+
+
+def film(images: Images) -> Film:
+    way, shown = images.way, images.shown
+    titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
+    return plots.film(titles, way.times, square(way.x[0]), images.drawn.about)
+
+
+def comparison(images: Images) -> Figure:
+    panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
+    return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
+
+
+def interpolations(images: Images) -> Figure:
+    found, labels = images.beside.arcs, images.labels
+    assert found is not None
+    if not len(found.ends):
+        raise UserError("there are no two samples from noise that are given the same")
+    names = [""] * len(found.ends) if labels is None else [str(labels[i]) for i in found.ends[:, 0]]
+    return plots.interpolations(images.shown(found.x), DEGREES, names, images.drawn.about)
+
+
+def neighbours(images: Images) -> Figure:
+    """The nearest training images of the first few samples. Raises UserError where they are not all here."""
+    dataset = images.drawn.dataset
+    if not isinstance(dataset, FiniteDataset):
+        raise UserError("the data have no end")
+    if dataset.stream:
+        raise UserError("they are of all data, of which dataset.stream=true holds only a part")
+    few = images.x[:NEIGHBOURS]
+    near, distances = learnt_from(few, np.asarray(dataset.load().x), dataset.flip)
+    return plots.neighbours(images.shown(few), images.shown(near), distances, images.drawn.about)
+
+
+def prediction(drawn: Drawn) -> str:
+    """What the field says of the data: an expectation, given the label where there is one; guided, D_w is none."""
+    if isinstance(drawn.field, Guided):
+        return "$D_w(x_t, y)$" if labels_of(drawn) is not None else "$D_w(x_t)$"
+    return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_of(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
+
+
+def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
+    """From images in the model's units to [-1, 1], black to white (on_screen)."""
+    if scaling is None or not isinstance(dataset, FiniteDataset):
+        return np.asarray
+    return on_screen(scaling, np.asarray(dataset.load().x)[:SEEN])
+
+
+def square(images: np.ndarray) -> int:
+    """The columns of a grid that is as good as square."""
+    return math.isqrt(len(images) - 1) + 1
+
+
+def overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
+    """The first images (n, H, W, C) of each panel in a square; of labelled ones a row for each label (n,)."""
+    shape = next(iter(panels.values())).shape[1:]
+    columns = plots.fitting(shape, SIDE, len(panels))
+    if labels is None:
+        few = {title: x[: columns**2] for title, x in panels.items()}
+        return plots.grids(few, square(next(iter(few.values()))), about)
+    kinds = np.unique(labels)[:CLASSES]
+    return plots.by_class(
+        {title: {str(kind): x[labels == kind][:columns] for kind in kinds} for title, x in panels.items()}, about
+    )
+
+
+def learnt_from(x: np.ndarray, data: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The training images (n, k, H, W, C) nearest to x (n, H, W, C), the nearest first, and their distances (n, k).
+
+    data (N, H, W, C): bytes or numbers, as `load` gives them; flip: their mirror images are training images too.
+    """
+    data = np.concatenate([data, mirrored(data)]) if flip else data
+    bytes_ = data.dtype == np.uint8
+    found = nearest(x * HALF_RANGE + HALF_RANGE if bytes_ else x, data, NEIGHBOURS)
+    return np.asarray(as_points(data[found.indices])), found.distances / (HALF_RANGE if bytes_ else 1)

@@ -1,0 +1,71 @@
+"""What `sample` draws, of a job whose samples are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffsde.build import name_of
+from diffsde.datasets import are_images
+from diffsde.inverse import MMPS
+from diffsde.pictures.drawn import Drawn, described
+from diffsde.pictures.posterior import Posterior
+from diffsde.pictures.table import PICTURES, chosen_pictures, draw_pictures, kind_of, more_pictures, scene_of
+from diffsde.runs import progress
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.types import Array
+
+if TYPE_CHECKING:
+    from diffsde.runs.simulating import Job
+
+
+def draw_samples(job: Job, x: Array) -> None:
+    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides."""
+    chosen, shape = job.chosen, job.field.shape
+    kind = kind_of(shape, job.problem is not None)
+    wanted = chosen_pictures(chosen.drawn, kind)
+    if not PICTURES[kind]:
+        progress.say(f"no pictures: there are none of {kind}")
+    if not wanted or not (job.known or are_images(shape)):
+        return
+    scene: Any
+    if job.problem is not None:
+        own = job.problem.about_mean(x)
+        scene = Posterior(job.problem, own, job.dataset, job.key_true, job.plain, about(job))
+    else:
+        drawn = Drawn(
+            sampler=chosen.sampler,
+            field=job.field,
+            dataset=job.dataset,
+            x0=job.x0,
+            x=x,
+            times=job.grid,
+            key=job.key_noise,
+            last=job.last,
+            coupled=chosen.coupled,
+            given=job.labels,
+            scaling=job.scaling,
+            about=about(job),
+            known=job.known,
+        )
+        scene = scene_of(drawn, wanted)
+    draw_pictures(scene, wanted, job.out / "plots")
+    if more := more_pictures(wanted, kind):
+        progress.say(more)
+
+
+def about(job: Job) -> str:
+    """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
+    chosen, sampler = job.chosen, job.chosen.sampler
+    steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
+    words = [described(sampler), steps, f"path {name_of(job.field.path)}"]
+    if chosen.guidance is not None:
+        words.append(f"guidance {chosen.guidance:g}")
+    if chosen.measurement is not None:
+        words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
+    run = (
+        f"exact field of {name_of(job.dataset)}"
+        if chosen.run == "oracle"
+        else f"from {progress.shown(Path(chosen.run))}"
+    )
+    return ", ".join([*words, run])

@@ -1,0 +1,118 @@
+"""The table of pictures: which there are, of what data, which are drawn unasked, and what draws each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffsde.datasets import are_images
+from diffsde.errors import UserError, suggestion
+from diffsde.pictures import images, points, posterior, training
+from diffsde.pictures.drawn import Drawn
+from diffsde.runs import files, progress
+
+# What a picture may meet that is no error in its code: it is said, and the others are drawn all the same.
+MISHAPS = (UserError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
+
+
+class Picture(NamedTuple):
+    """A picture's file, what it shows, and the function that draws it; unasked: whether it is drawn by default."""
+
+    file: str
+    shows: str
+    draw: Callable[[Any], Any]
+    unasked: bool = False
+
+
+SETS = ("default", "all", "none")  # words for several
+LINE, PLANE, IMAGES = "points on a line", "points in the plane", "images"
+RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
+MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
+PICTURES: dict[str, dict[str, Picture]] = {
+    LINE: {
+        "trajectories": Picture(
+            "trajectories.png", "ways by the ODE and the SDE against t", points.trajectories_1d, True
+        ),
+        "samples": Picture("samples.png", "histograms of samples and of the data", points.samples_1d, True),
+    },
+    PLANE: {
+        "trajectories": Picture("trajectories.png", "ways by the ODE and the SDE", points.trajectories, True),
+        "marginals": Picture("marginals.png", "data with noise over samples, at four times", points.marginals, True),
+        "film": Picture("cloud.gif", "the cloud of samples from noise to data", points.film, True),
+    },
+    IMAGES: {
+        "samples": Picture("samples.png", "samples beside data, a row for each label", images.samples, True),
+        "denoising": Picture("denoising.png", "x_t and E[z|x_t] of a few samples", images.denoising, True),
+        "film": Picture("forming.gif", "the same of more, as a film", images.film),
+        "comparison": Picture("ode_or_sde.png", "the ODE and an SDE from the same noise", images.comparison),
+        "interpolations": Picture("interpolations.png", "what lies between two starting noises", images.interpolations),
+        "neighbours": Picture("neighbours.png", "samples beside the nearest training images", images.neighbours),
+    },
+    MEASURED_PLANE: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.points, True)},
+    MEASURED_IMAGES: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.images, True)},
+    RUN: {"loss": Picture("loss.png", "the loss along training", training.loss, True)},
+    RUN_ON_IMAGES: {
+        "loss": Picture("loss.png", "the loss along training", training.loss, True),
+        "samples": Picture("samples.png", "samples of the trained field", training.samples, True),
+    },
+    NO_PICTURES: {},
+}
+
+
+def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
+    """Which of PICTURES samples of this shape have; measured: samples of posteriors. Some have none."""
+    if are_images(shape):
+        return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
+    if measured:
+        return MEASURED_PLANE if shape == (2,) else NO_PICTURES
+    return {1: LINE, 2: PLANE}.get(shape[0], NO_PICTURES) if len(shape) == 1 else NO_PICTURES
+
+
+def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
+    """The pictures of this kind that the words of `pictures=` ask for: default, all, names. Raises UserError for a name that
+    is none.
+    """
+    able = PICTURES[kind]
+    for name in words:
+        if name in able or name in SETS:
+            continue
+        if not able:
+            raise UserError(f"pictures: there are none of {kind}; leave it out, or say pictures=none")
+        raise UserError(f"pictures: '{name}' is not a picture of {kind}{suggestion(name, [*able, *SETS])}")
+    whole, usual = "all" in words, "default" in words
+    return {name: each for name, each in able.items() if whole or name in words or (usual and each.unasked)}
+
+
+def more_pictures(chosen: dict[str, Picture], kind: str) -> str:
+    """The line that says which others of this kind there are; empty where there are none."""
+    more = [name for name in PICTURES[kind] if name not in chosen]
+    return f"more pictures: pictures=all, or some of [{','.join(more)}]" if more else ""
+
+
+def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.Images | points.Points:
+    """What these pictures of samples need."""
+    return images.Images(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.Points(drawn)
+
+
+def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Path]:
+    """Draw pictures of a scene, write each into the folder `out`, and say where it is; their paths.
+
+    What cannot be drawn is said, and takes nothing else with it.
+    """
+    paths = []
+    with progress.working(f"drawing {', '.join(chosen)}"):
+        for picture in chosen.values():
+            try:
+                paths.append(save_figure(out / picture.file, picture.draw(scene)))
+            except MISHAPS as error:
+                progress.warn(f"no {picture.file}: {' '.join(str(error).split()) or type(error).__name__}")
+            else:
+                progress.say(f"  picture  {progress.shown(paths[-1])}")
+    return paths
+
+
+def save_figure(path: Path, drawing: Any) -> Path:
+    """Write a matplotlib figure, or a film."""
+    save = drawing.savefig if hasattr(drawing, "savefig") else drawing.save
+    return files.write(path, save)

@@ -1,0 +1,62 @@
+"""Pictures of a run when its training ends: its loss, and of images some samples of what it has learnt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from diffsde.build import name_of
+from diffsde.datasets import Dataset
+from diffsde.ensembles import member
+from diffsde.fields import LearnedField, bound
+from diffsde.pictures.drawn import described
+from diffsde.pictures.images import CLASSES, SIDE, overview, screen_of
+from diffsde.plots.loss import loss_curve
+from diffsde.rails import settle_last
+from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.loop import prior
+from diffsde.types import Key
+
+LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
+
+
+class TrainedRun(NamedTuple):
+    """The losses of a run, one for every so many steps, that of points kept from training where there are any, and the loss
+    that no network passes where it is known, with how far above it the average is; the trained field, where samples of it are drawn.
+    """
+
+    losses: list[float]
+    every: int
+    steps: int
+    floor: float | None
+    name: str
+    held_out: list[float]
+    regrets: list[tuple[int, float]]
+    field: LearnedField | None
+    dataset: Dataset
+    key: Key
+
+
+def loss(run: TrainedRun) -> Figure:
+    return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out, run.regrets)
+
+
+def samples(run: TrainedRun) -> Figure:
+    """Samples by DPM-Solver++ (2M) in 25 steps, as many of each label: what the field has learnt, cheaply."""
+    assert run.field is not None
+    sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(run.key)
+    kinds = min(run.field.classes, CLASSES)
+    n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
+    given = jnp.arange(n) % kinds if kinds else None
+    grid = times(UniformGrid(), LEARNED_STEPS, run.field.path)
+    last = settle_last(sampler, bound(run.field, member(given, 0)), grid, "auto")
+    x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
+    x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, last=last).x
+    shown = screen_of(run.dataset, run.dataset.scaling(run.field.shape))(x)
+    about = f"{described(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
+    return overview({"": shown}, None if given is None else np.asarray(given), about)

@@ -1,0 +1,90 @@
+"""Files that appear whole or not at all, and JSON as other commands may have left it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffsde.runs import processes, progress
+
+if TYPE_CHECKING:
+    pass
+
+
+LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
+
+
+class Unreadable(Exception):
+    """A file that is there and is no JSON that could be ours."""
+
+
+def parsed(path: Path) -> Any:
+    """The value of a JSON file; None where there is no file. Raises Unreadable."""
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
+            raise Unreadable("it is no file")
+        if about.st_size > LARGEST:
+            raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise Unreadable("it is a link to nothing") from None
+        return None
+    except OSError as error:
+        raise Unreadable(error.strerror or "it cannot be opened") from None
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"it is no JSON of ours: {str(error)[:80]}") from None
+
+
+def read_json(path: Path, neighbour: bool = False) -> Any:
+    """The value of a JSON file, None where it cannot be read.
+
+    neighbour: the file is one of those that a command only looks at, so that it says which it leaves out.
+    """
+    try:
+        return parsed(path)
+    except Unreadable as error:
+        if neighbour:
+            progress.warn_once(f"'{path}' is left out: {error}")
+        return None
+
+
+def write(path: Path, save: Callable[[Path], object]) -> Path:
+    """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
+
+    It is on the disk before it has its name, so that a power cut does not leave an empty one.
+
+    Of several processes only the first writes.
+    """
+    if not processes.leads():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        save(partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, value: Any) -> Path:
+    text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
+    return write(path, lambda partial: partial.write_text(text))
+
+
+def strict(value: Any) -> Any:
+    """The value as JSON can hold it, which has no NaN and no infinity: null in their place."""
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,53 @@
+"""A run that is to have more steps than it was begun for, or begins from another run's parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde.build import read
+from diffsde.errors import UserError
+from diffsde.runs import folder, progress
+from diffsde.runs.restore import restore_network
+from diffsde.runs.train_config import TrainConfig, named
+
+
+def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int) -> None:
+    """Keep the config, of more steps, in the place of the one that the run in `place` was begun with.
+
+    Only where each of the `done` steps so far had the learning rate that it has in the longer run: what comes out then is
+    what a run of so many steps would have been. Raises UserError where that is not so, and for fewer steps than there were.
+    """
+    begun = read(TrainConfig, folder.read_config(place))
+    if chosen.steps == begun.steps:
+        return
+    about, optimizer = f"steps: '{place}' was begun for {begun.steps} steps", begun.optimizer
+    if chosen.steps < begun.steps:
+        raise UserError(f"{about}; give more than these, or begin another run")
+    at = jnp.arange(done)
+    before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, chosen.steps))
+    if not np.allclose(before, after, rtol=1e-6):
+        first = int(np.argmax(~np.isclose(before, after, rtol=1e-6)))
+        raise UserError(
+            f"{about}, and optimizer.schedule={optimizer.schedule} has let the learning rate fall for them from step {first} on"
+            f" (constant would not have); begin another from its parameters, with its other words too: diffsde train {named(begun)} init={place} steps={chosen.steps - done}"
+        )
+    folder.replace_config(place, config | {"run": None})
+
+
+def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:
+    """The parameter average of the run init=, in the place of fresh `params`. Raises UserError for those of another net."""
+    assert chosen.init is not None
+    found = restore_network(Path(chosen.init), None, "last", chosen.precision, "init")
+    if jax.tree.map(jnp.shape, found.params) != jax.tree.map(jnp.shape, params) or found.classes != classes:
+        raise UserError(
+            f"init: '{chosen.init}' has another net, for points of shape {found.moments.mean.shape} and {found.classes} labels;"
+            " its net=, the shape of its points, and whether it is told labels, must be those of this run"
+        )
+    if (theirs := named(found.config)) != (mine := named(chosen)):
+        progress.warn(f"init: '{chosen.init}' was trained with {theirs}, and this run has {mine}")
+    return jax.tree.map(lambda leaf, fresh: jnp.asarray(leaf, fresh.dtype), found.params, params)

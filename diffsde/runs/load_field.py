@@ -1,0 +1,105 @@
+"""The field that a config names, its guidance, the labels and the data that samples of it are compared with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import empirical, ensembles
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde.datasets.scaling import same_scaling
+from diffsde.errors import UserError
+from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
+from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
+from diffsde.runs import folder, progress
+from diffsde.runs.sample_config import SampleConfig
+from diffsde.types import Array
+
+
+def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
+    """The field, guided where that is asked for, the dataset it is compared with, and where it comes from."""
+    field, dataset, origin = load_unguided(chosen)
+    if chosen.guidance is None:
+        return field, dataset, origin
+    start, end = chosen.guidance_interval
+    how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
+    if chosen.guide is None:
+        if not field.classes:
+            raise UserError("guidance needs a conditional field" + unlabelled(chosen))
+        return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
+    from diffsde.runs.restore import restore_guide
+
+    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision, chosen.labels is not None)
+    shape = guide.moments.mean.shape
+    if shape != field.shape:
+        raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
+    if not ensembles.equal(guide.path, field.path):
+        raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
+    theirs = folder.read_scaling(Path(chosen.guide))
+    if not same_scaling(theirs, dataset.scaling(field.shape)):
+        raise UserError(f"guide: '{chosen.guide}' was trained on data of another mean and std than the field's")
+    shown = progress.shown(Path(chosen.guide))
+    if chosen.guide_checkpoint != "last":
+        shown += f" at checkpoint {chosen.guide_checkpoint}"
+    if isinstance(guide, LearnedField):
+        if guide.classes not in (0, field.classes):
+            raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
+        return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
+    if chosen.labels is None:
+        raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
+    known = field.classes or dataset.classes(dataset.load())
+    if known not in (0, guide.classes):
+        raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
+    return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
+
+
+def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
+    """The field itself, the dataset it is compared with, and where it comes from."""
+    if chosen.run == "oracle":
+        assert chosen.dataset is not None and chosen.path is not None
+        if isinstance(chosen.dataset, FiniteDataset):
+            points = chosen.dataset.points(chosen.dataset.load())
+            exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
+            return exact, chosen.dataset, f"the exact field of {len(points):,} points"
+        assert isinstance(chosen.dataset, MixtureDataset)
+        mixture = chosen.dataset.mixture()
+        return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
+    from diffsde.runs.restore import restore
+    from diffsde.runs.train_config import named  # with these two flax and optax are imported
+
+    where = Path(chosen.run)
+    trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
+    if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
+        progress.streamed(trained.dataset, trained.dataset.load())
+    if trained.label_dropout == 0 and (chosen.labels is None or (chosen.guidance is not None and chosen.guide is None)):
+        raise UserError(
+            "labels: this run was trained with label_dropout=0 and does not know how to do without a label; give labels=,"
+            " and guide= with guidance="
+        )
+    what = "the parameters" if chosen.ema == 0 else "the parameter average"
+    return field, trained.dataset, f"{what} at step {step} of {progress.shown(where)} ({named(trained)})"
+
+
+def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
+    """The label of each sample (n,), those that were asked for in turn. Raises UserError for one that the field knows not."""
+    if chosen.labels is None:
+        return None
+    if not field.classes:
+        raise UserError("labels: this field knows none" + unlabelled(chosen))
+    labels = range(field.classes) if chosen.labels == "all" else chosen.labels
+    for label in labels:
+        if not 0 <= int(label) < field.classes:
+            raise UserError(f"labels: {label} is not a label of this field; they are 0 to {field.classes - 1}")
+    return jnp.asarray(np.resize(np.asarray(labels, np.int32), chosen.n))
+
+
+def unlabelled(chosen: SampleConfig) -> str:
+    """What to do where a field knows no labels."""
+    how = (
+        "the exact field knows those of mixtures only"
+        if chosen.run == "oracle"
+        else "train with dataset.conditional=true"
+    )
+    return f"; {how}, or give guide=<a classifier>"

@@ -1,0 +1,127 @@
+"""How programs are compiled and run: the machine's knobs, the persistent cache, and compilation apart from execution."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import Mesh
+
+from diffsde.build import read
+from diffsde.errors import UserError
+from diffsde.runs import processes
+from diffsde.state import STATE
+
+PRECISIONS = {
+    "float32": "everything in float32",
+    "bfloat16": "products inside the network in bfloat16, parameters and all else in float32; slower on CPU",
+    "float64": "everything in float64, for checks",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The knobs that have to be read before the others, since reading a path may run a program."""
+
+    threads: int | None
+    devices: int | None
+    precision: str | None
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    cache: bool
+    cache_dir: str | None
+
+
+def begin(config: dict[str, Any]) -> None:
+    """Set this process up as the config's machine knobs say, before its first program.
+
+    XLA reads the number of threads and of CPU devices once. Raises UserError for what is no such number, or where an
+    earlier job of this process had another.
+    """
+    names = [field.name for field in dataclasses.fields(Machine)]
+    machine = read(Machine, {name: config[name] for name in names})
+    for knob in ("threads", "devices"):
+        if STATE.machine and getattr(machine, knob) != getattr(STATE.machine, knob):
+            was, now = getattr(STATE.machine, knob), getattr(machine, knob)
+            raise UserError(f"{knob} is {now}, but this process began with {was}; it cannot be swept over")
+    if STATE.machine is None:
+        if machine.threads is not None:
+            os.environ["NPROC"] = str(machine.threads)
+        if machine.devices is not None:
+            jax.config.update("jax_num_cpu_devices", machine.devices)
+        STATE.machine = machine
+    set_compilation_cache(machine.cache, machine.cache_dir)
+    processes.join(machine.coordinator, machine.processes, machine.process)
+    jax.config.update("jax_enable_x64", machine.precision == "float64")
+    if machine.devices is not None and machine.devices > jax.local_device_count():
+        raise UserError(f"devices is {machine.devices}, but there are {jax.local_device_count()} here")
+
+
+def mesh(devices: int | None) -> Mesh | None:
+    """The devices that share a batch, along one axis, `batch`; None where there is but one. devices: of each process."""
+    count = devices or jax.local_device_count()
+    used = [device for rank in range(jax.process_count()) for device in jax.devices() if device.process_index == rank]
+    if not processes.several():
+        used = used[:count]
+    return Mesh(np.array(used), ("batch",)) if len(used) > 1 else None
+
+
+def set_compilation_cache(cache: bool, cache_dir: str | None) -> None:
+    """Turn JAX's persistent compilation cache on or off for this process, in cache_dir; None: where JAX's own environment
+    variable says, or in the cache of the user.
+    """
+    wanted: dict[str, Any] = {"jax_enable_compilation_cache": cache}
+    if cache:
+        where = cache_dir or os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(cache_home() / "programs")
+        wanted |= {"jax_compilation_cache_dir": where, "jax_persistent_cache_min_compile_time_secs": 0.0}
+    if any(getattr(jax.config, name) != value for name, value in wanted.items()):
+        for name, value in wanted.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # which is opened once, at a process's first program
+
+
+def cache_home() -> Path:
+    """Where what can be computed again is kept: $XDG_CACHE_HOME/diffsde, or ~/.cache/diffsde."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"
+
+
+class Compiler:
+    """Compiles ahead of time and adds up the seconds, so that run time never hides compile time.
+
+    A program is compiled once a process for arguments of one structure, whatever the numbers in them.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self, function: Any, *args: Any, **static: Any) -> Callable[..., Any]:
+        leaves, structure = jax.tree.flatten(args)
+        key = (function, structure, tuple(map(_kind, leaves)), tuple(sorted(static.items())))
+        if key not in STATE.programs:
+            begin = time.perf_counter()
+            STATE.programs[key] = function.lower(*args, **static).compile()
+            self.seconds += time.perf_counter() - begin
+        return STATE.programs[key]
+
+    def warm(self, kind: Any, function: Callable[[], Any]) -> None:
+        """Call a function for the programs that it compiles, once a process for each kind, and count that time as compilation."""
+        if ("warm", kind) not in STATE.programs:
+            begin = time.perf_counter()
+            jax.block_until_ready(function())
+            STATE.programs["warm", kind] = (
+                jax.block_until_ready
+            )  # that it was done, not the function, which holds a run
+            self.seconds += time.perf_counter() - begin
+
+
+def _kind(leaf: Any) -> Any:
+    """What a program is compiled for: type, shape, and where it lies."""
+    return jax.typeof(leaf), getattr(leaf, "weak_type", True), getattr(leaf, "sharding", None)

@@ -1,0 +1,165 @@
+"""A trained run, read back from its folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import checkpoints, nets
+from diffsde.build import choose, read
+from diffsde.datasets.dataset import stamp
+from diffsde.errors import UserError
+from diffsde.fields import LearnedField
+from diffsde.guidance import Classifier
+from diffsde.nets import Graph, Net, structure
+from diffsde.objectives import Classification
+from diffsde.runs import folder, progress
+from diffsde.runs.run_writer import best_step, read_log
+from diffsde.runs.train_config import TrainConfig, field_of
+from diffsde.types import Moments, on_device
+
+
+class Trained(NamedTuple):
+    """A run's config, and the network at a step: made for so many labels, or with logits of so many."""
+
+    config: TrainConfig
+    params: Any
+    moments: Moments
+    graph: Graph
+    classes: int
+    step: int
+
+    @property
+    def classifies(self) -> bool:
+        return isinstance(self.config.objective, Classification)
+
+
+def restore(
+    run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
+) -> tuple[TrainConfig, LearnedField, int]:
+    """The config, the field and its step from a run folder. Needs no dataset. Raises UserError for a classifier's.
+
+    ema: which parameter average, by its decay; 0: the parameters themselves; None: the first. which: the checkpoint:
+    last, best, or its step. precision: the type of the network's products, None: the run's own.
+    """
+    found = restore_network(run_folder, ema, which, precision)
+    if found.classifies:
+        raise UserError(
+            f"run: '{run_folder}' is a classifier, which has no samples; give it as guide=, and a field as run="
+        )
+    return found.config, field_of(found.config, found.moments, found.graph, found.params, found.classes), found.step
+
+
+def restore_guide(
+    run_folder: Path, which: str = "last", precision: str | None = None, told: bool = True
+) -> LearnedField | Classifier:
+    """What guides a field: a worse one, or a classifier. told: samples have labels, which a field may need."""
+    found = restore_network(run_folder, None, which, precision, "guide")
+    if not told and found.classes and found.config.label_dropout == 0 and not found.classifies:
+        raise UserError(
+            f"guide: '{run_folder}' was trained with label_dropout=0 and does not know how to do without a label;"
+            " give labels="
+        )
+    if found.classifies:
+        return Classifier(found.config.path, found.params, found.moments, found.graph, found.classes)
+    return field_of(found.config, found.moments, found.graph, found.params, found.classes)
+
+
+def restore_network(
+    run_folder: Path, ema: float | None, which: str, precision: str | None, knob: str = "run"
+) -> Trained:
+    """What `restore` reads; knob: the word that named the folder. The jobs of a sweep over one run read it once."""
+    files = [run_folder / "config.json", *sorted((run_folder / "checkpoints").rglob("*"))]
+    found = stamp(path for path in files if path.exists())
+    return _restored(found, bool(jax.config.read("jax_enable_x64")), run_folder, ema, which, precision, knob)
+
+
+@lru_cache(maxsize=4)
+def _restored(
+    files: tuple[tuple[str, int, int, int], ...],
+    x64: bool,
+    run_folder: Path,
+    ema: float | None,
+    which: str,
+    precision: str | None,
+    knob: str,
+) -> Trained:
+    """`restore_network` of a run whose files have this stamp, in a process whose widest numbers are these."""
+    config = read_train_config(run_folder, knob)
+    where = run_folder / "checkpoints"
+    step, tree = checkpoints.load(where, progress.warn, step=which_step(run_folder, which, knob))
+    moments, classes = Moments(**tree["moments"]), int(tree["classes"])
+    shape = moments.mean.shape
+    net = recorded_net(run_folder)
+    if isinstance(config.objective, Classification):
+        net = nets.Classifier(net)
+    graph, shapes = structure(net, shape, precision or config.precision, classes)
+    params = chosen_average(config, tree["state"], ema)
+    if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
+        raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
+    if not checkpoints.finite(params):
+        raise UserError(diverged(config, where, step, ema, knob))
+    return Trained(config, params, moments, graph, classes, step)
+
+
+def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
+    """The choices of a run, its data under the scaling that it was trained with."""
+    config = read(TrainConfig, folder.read_config(run_folder, knob))
+    dataset = config.dataset.found_from(folder.read_directory(run_folder))
+    return dataclasses.replace(config, dataset=dataset.scaled_by(folder.read_scaling(run_folder)))
+
+
+def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:
+    """What to say of a checkpoint whose parameters are not finite: the newest before it that are, where there is one."""
+    asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
+    for earlier in reversed([number for number in checkpoints.steps(where) if number < step]):
+        try:
+            tree = checkpoints.read((where / str(earlier)).resolve())
+        except checkpoints.Damaged:
+            continue
+        if checkpoints.finite(chosen_average(config, tree["state"], ema)):
+            mend = f"the newest finite one is {asked}={earlier}"
+            break
+    else:
+        mend = "none before it is finite; train it again with a smaller lr"
+    return (
+        f"{knob}: the parameters in checkpoint '{where / str(step)}' are NaN or infinite: its training diverged; {mend}"
+    )
+
+
+def recorded_net(run_folder: Path) -> Net:
+    """The net that a run was begun with, whatever net=auto would take now. Raises UserError."""
+    return choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
+
+
+def which_step(run_folder: Path, which: str, knob: str) -> int | None:
+    """The step of the checkpoint that is meant; None: the newest. Raises UserError for none such."""
+    asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
+    if which == "last":
+        return None
+    if which == "best":
+        lines = read_log(run_folder / "metrics.jsonl") if (run_folder / "metrics.jsonl").exists() else []
+        saved = checkpoints.steps(run_folder / "checkpoints")
+        if (step := best_step(lines, saved)) is None:
+            raise UserError(f"{asked}=best needs a run that was trained with best=true")
+        return step
+    if not which.isdigit():
+        raise UserError(f"{asked} is '{which}'; it must be last, best, or a step")
+    return int(which)
+
+
+def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
+    """One of the saved parameter averages, or the parameters themselves."""
+    if ema is None or ema in config.decays:
+        i = 0 if ema is None else config.decays.index(ema)
+        return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[i]), state["ema"])  # no program for each shape
+    if ema == 0:
+        return state["params"]
+    kept = ", ".join(f"{decay:g}" for decay in config.decays)
+    raise UserError(f"ema is {ema:g}; the run kept {kept}, and 0 gives the parameters themselves")

@@ -1,0 +1,248 @@
+"""One run in training: its log, its checkpoints, and what its losses say of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import checkpoints
+from diffsde.errors import UserError
+from diffsde.layouts import Layout
+from diffsde.loggers import Recorder
+from diffsde.runs import files, processes, progress
+from diffsde.training import TrainState
+from diffsde.types import Moments, on_device
+
+# A mean loss of so many times the untrained network's is no fluctuation, nor slow progress, and of a loss whose expectation
+# is infinite, where one example in a million can be a million times the others:
+WILD, WILD_RARE = 10.0, 1e6
+
+
+class Plan(NamedTuple):
+    """How often to log and save, in steps; checkpoint_every None: every 30 seconds."""
+
+    steps: int
+    log_every: int
+    checkpoint_every: int | None
+    keep: int
+    best: bool  # whether the checkpoint with the lowest score is kept besides
+
+
+class Member:
+    """One run: its folder, its log and checkpoints, and the losses since the last line of the log.
+
+    rate: the learning rate of a step (0, 1, ...), for messages. untrained: the loss of the first step's batch, before any
+    update. wild: how many times that a loss is when the run is said to diverge.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        plan: Plan,
+        moments: Moments,
+        classes: int,
+        rate: Callable[[int], Any] | None = None,
+        wild: float = WILD,
+    ) -> None:
+        self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": on_device(classes)}
+        self.log, self.rate, self.wild = out / "metrics.jsonl", rate, wild
+        self.lines: list[dict[str, float]] = []
+        self.window: list[float] = []
+        self.untrained = math.nan
+        self.warned = False
+        self.failed: UserError | None = None
+        self.check: Callable[[TrainState], dict[str, Any]] | None = None  # what else a line of the log has of the state
+        self.recorder: Recorder
+        self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
+
+    def resume(self, fresh: TrainState, layout: Layout | None) -> TrainState:
+        """The state of the newest whole checkpoint, and the log cut back to it; the fresh state where there is none."""
+        places = None
+        if layout is not None:
+
+            def places(names: tuple[str, ...], leaf: jax.ShapeDtypeStruct) -> Any:
+                return layout.parameter(leaf.shape) if names[:1] == ("state",) else layout.whole()
+
+        where = self.out / "checkpoints"
+        if not checkpoints.steps(where):
+            self._cut(0)
+            return fresh
+        step, tree = checkpoints.load(where, progress.warn, place=places, unfit=unfit)
+        for later in [number for number in checkpoints.steps(where) if number > step]:
+            if processes.leads():
+                checkpoints.set_aside(where, later, "damaged")
+        self._cut(step)
+        held = int(tree.get("held", step % self.plan.log_every))  # of the last step there are none: they are in the log
+        self.window = np.asarray(tree["window"])[:held].tolist()
+        self.untrained = float(tree.get("untrained", math.nan))
+        if step == self.plan.steps:
+            self.window = []
+        return unnamed(fresh, tree["state"], self.out)
+
+    def _cut(self, step: int) -> None:
+        """Keep the lines up to a step: those after it will be written again."""
+        if not self.log.exists():
+            return
+        self.lines = [line for line in read_log(self.log) if line["step"] <= step]
+        files.write(self.log, lambda path: path.write_text("".join(map(log_line, self.lines))))
+
+    def seconds(self) -> tuple[float, float]:
+        """Wall and CPU seconds spent so far."""
+        last = next((line for line in reversed(self.lines) if "seconds" in line), {})
+        return last.get("seconds", 0.0), last.get("cpu_seconds", 0.0)
+
+    def write(self, line: dict[str, float]) -> None:
+        self.lines.append(line)
+        if processes.leads():
+            with open(self.log, "a") as file:
+                file.write(log_line(line))
+
+    def take(
+        self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, checked: dict[str, Any] | None = None
+    ) -> None:
+        """The losses of the steps up to `done`, and a line of the log where one is due, with what was `checked` of the state
+        then; the run fails with the first loss that is no number.
+        """
+        if self.failed:
+            return
+        first = done - len(losses) + 1
+        if first == 1:
+            self.untrained = float(losses[0])
+        bad = np.flatnonzero(~np.isfinite(losses))
+        if bad.size:
+            step, loss = first + int(bad[0]), float(losses[bad[0]])
+            self._log(step, {"loss": loss})
+            self.fail(step, f"the loss became {loss}")
+            return
+        self.window += losses.tolist()
+        if done % self.plan.log_every and done != self.plan.steps:
+            return
+        with np.errstate(over="ignore"):
+            loss = float(np.mean(np.asarray(self.window, np.float32)))
+        self.window = []
+        found = {name: float(value) for name, value in (checked or {}).items()}
+        self._log(done, {"loss": loss} | found, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
+        if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
+            self.fail(done, "the mean loss is beyond what float32 can hold")
+        elif not self.warned and (why := self.diverging(loss)):
+            self.warned = True
+            progress.warn(f"{progress.shown(self.out)} at step {done}{self._lr(done)}: {why}")
+
+    def _log(self, step: int, figures: dict[str, float], spent: dict[str, float] | None = None) -> None:
+        self.recorder.log(step, figures)
+        self.write({"step": step, **figures, **(spent or {})})
+
+    def fail(self, step: int, why: str) -> None:
+        """The run ends at this step; the newest checkpoint is of a step before, and stays."""
+        self.keeper.wait()
+        saved = checkpoints.steps(self.out / "checkpoints")
+        kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
+        self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log}")
+
+    def _lr(self, step: int) -> str:
+        return f" (lr {float(self.rate(step - 1)):.3g})" if self.rate else ""
+
+    def diverging(self, loss: float) -> str | None:
+        """What to say of a loss that is far above that of the untrained network; None where it is not."""
+        if not loss > self.wild * abs(self.untrained):
+            return None
+        scored = f"where the untrained network scored {self.untrained:.4g}"
+        return f"the loss is {loss:.4g}, {scored}: the run diverged; try a smaller lr"
+
+    def save(self, step: int, state: TrainState, score: Callable[[TrainState], float]) -> None:
+        """Begin to write a checkpoint, the lines that belong to it being on the disk before. One of numbers that are not
+        finite is never written: the run fails.
+        """
+        if self.failed:
+            return
+        if not checkpoints.finite(state):
+            self.fail(step, "the parameters, or the optimizer's state, became NaN or infinite")
+            return
+        if self.plan.best:
+            self.write({"step": step, "score": score(state)})
+            self.recorder.log(step, {"score": self.lines[-1]["score"]})
+        if processes.leads() and self.log.exists():
+            with open(self.log) as file:
+                os.fsync(file.fileno())
+        window = np.zeros(self.plan.log_every, np.float32)
+        window[: len(self.window)] = self.window
+        held = on_device(len(self.window), np.int32)
+        losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}
+        self.keeper.save(step, {"state": named(state), **self.about, **losses})
+
+    def best(self, saved: list[int]) -> int | None:
+        return best_step(self.lines, saved)
+
+    def score(self, step: int) -> float:
+        """The score that the log has of a step's checkpoint."""
+        return next(line["score"] for line in reversed(self.lines) if line["step"] == step and "score" in line)
+
+    def losses(self) -> list[float]:
+        """The mean losses of the log, a line each."""
+        return [line["loss"] for line in self.lines if "loss" in line]
+
+    def regrets(self) -> list[tuple[int, float]]:
+        """The steps of the log's lines that have a regret, and the regrets."""
+        return [(int(line["step"]), line["regret"]) for line in self.lines if "regret" in line]
+
+    def validation(self) -> list[tuple[float, float]]:
+        """The losses of points kept from training, and their errors, a line of the log each."""
+        return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]
+
+
+def unfit(tree: dict[str, Any]) -> str | None:
+    """Why training cannot go on from a checkpoint; None where it can."""
+    return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
+
+
+def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
+    """Of these steps the one whose score in the log is lowest; None where none has one that is a number."""
+    scores = {
+        int(line["step"]): line["score"]
+        for line in lines
+        if line["step"] in saved and math.isfinite(line.get("score", math.nan))
+    }
+    return min(scores, key=lambda step: scores[step]) if scores else None
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; one cut short by a crash is left out."""
+    lines: list[dict[str, float]] = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(line, dict) or "step" not in line:
+            break
+        lines.append({key: math.nan if value is None else value for key, value in line.items()})
+    return lines
+
+
+def log_line(line: dict[str, float]) -> str:
+    """A line of metrics.jsonl; what is not finite is null."""
+    return json.dumps(files.strict(line), allow_nan=False) + "\n"
+
+
+def named(state: TrainState) -> dict[str, Any]:
+    """The state as nested dicts with string keys, the same before and after a checkpoint."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
+    return state._asdict() | {"opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in leaves}}
+
+
+def unnamed(like: TrainState, tree: dict[str, Any], out: Path) -> TrainState:
+    """The inverse of `named`, in the structure of `like`. Raises UserError for the state of another net or optimizer."""
+    wanted = named(like)
+    if jax.tree.map(jnp.shape, tree) != jax.tree.map(jnp.shape, wanted):
+        raise UserError(f"run: the checkpoint in '{out}' is of another net or optimizer than its config.json says")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
+    opt_state = jax.tree.unflatten(structure, [tree["opt_state"][jax.tree_util.keystr(path)] for path, _ in leaves])
+    return TrainState(tree["step"], tree["params"], tree["ema"], opt_state)

@@ -1,0 +1,141 @@
+"""The choices of drawing samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde.inverse import Measurement, Posterior
+from diffsde.knobs import as_words
+from diffsde.paths import GaussianPath
+from diffsde.rails import takes_sigma
+from diffsde.runs import folder
+from diffsde.samplers import SAMPLERS, Grid, Sampler
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """The knobs of configs/sample.yaml, which documents each."""
+
+    sampler: Sampler
+    grid: Grid
+    run: str
+    checkpoint: str
+    ema: float | None
+    n: int
+    steps: int | None
+    sigma: float | None
+    seed: int
+    labels: str | tuple[int, ...] | None
+    guidance: float | None
+    guidance_interval: tuple[float, ...]
+    guide: str | None
+    guide_checkpoint: str
+    coupled: bool
+    last: str
+    truth: str | None
+    measurements: int | None
+    save_every: int | None
+    keep: int | None
+    pictures: str | tuple[str, ...]
+    plots: bool | None
+    resume: bool
+    precision: str | None
+    devices: int | None
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    cache: bool
+    cache_dir: str | None
+    threads: int | None
+    dataset: Dataset | None = None
+    path: GaussianPath | None = None
+    measurement: Measurement | None = None
+    posterior: Posterior | None = None
+
+    def check(self) -> None:
+        takes_sigma(self.sampler, self.sigma)
+        self._check_guidance()
+        self._check_pictures()
+        if self.coupled and not self.sampler.coupled:
+            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
+            raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
+        if self.keep is not None and self.save_every is None:
+            raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        for name in ("posterior", "truth", "measurements"):
+            if self.measurement is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
+        if self.run == "oracle":
+            if self.checkpoint != "last" or self.ema is not None:
+                raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
+            if self.path is None or self.dataset is None:
+                raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
+            if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
+                raise ValueError(
+                    "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
+                    " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
+                )
+        elif self.path is not None or self.dataset is not None:
+            raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Which pictures: default, all, their names."""
+        return () if self.plots is False else as_words(self.pictures)
+
+    def _check_pictures(self) -> None:
+        words = as_words(self.pictures)
+        if words not in ((), ("default",)) if self.plots is False else self.plots and not words:
+            named = f"[{','.join(words)}]" if words else "none"
+            raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
+
+    def _check_guidance(self) -> None:
+        if isinstance(self.labels, str) and self.labels != "all":
+            raise ValueError(f"labels is '{self.labels}'; it must be all, or a list, e.g. labels=[0,1,2]")
+        if self.labels == ():
+            raise ValueError("labels is empty; give a list, e.g. labels=[0,1,2], or all")
+        interval = self.guidance_interval
+        if len(interval) != 2 or not interval[0] <= interval[1]:
+            raise ValueError(f"guidance_interval is {list(interval)}; it must be [t0,t1] with 0 <= t0 <= t1 <= 1")
+        if self.guidance is None:
+            if self.guide is not None:
+                raise ValueError("guide says what guides; say how much with guidance, e.g. guidance=2")
+            if interval != (0, 1):
+                raise ValueError("guidance_interval says when to guide; say how much with guidance, e.g. guidance=2")
+        if self.guide is None:
+            if self.guide_checkpoint != "last":
+                raise ValueError("guide_checkpoint is of the run that guides; name it with guide=<run folder>")
+            if self.guidance is not None and self.labels is None:
+                raise ValueError(
+                    "guidance leans towards labels; say which, e.g. labels=[0,1,2] or labels=all (or guide=<run folder>)"
+                )
+
+
+def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config with the folder that run=latest means now, and with the run's precision."""
+    config = with_run(config)
+    return config, with_precision(config)
+
+
+def with_run(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the folder that run=latest means now, so that what goes on later does not take another for it."""
+    return config | {"run": str(folder.latest())} if config.get("run") == "latest" else config
+
+
+def with_precision(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the run's precision where it gives none: float64 has to be switched on before anything is read."""
+    if config.get("precision") is not None or config.get("run") == "oracle":
+        return config
+    return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
+
+
+def describe(config: dict[str, Any]) -> str:
+    """sampler=em sigma=0.5 and the like, from the config."""
+    sampler = config["sampler"]
+    diffusion = sampler.get("diffusion")
+    words = f"sampler={sampler['name']}"
+    if config["guidance"] is not None:
+        words += f" guidance={config['guidance']:g}"
+    return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")

@@ -1,0 +1,120 @@
+"""The choices of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffsde.build import name_of
+from diffsde.datasets import Dataset
+from diffsde.fields import LearnedField
+from diffsde.knobs import as_words
+from diffsde.loggers import Logger, NoLogger
+from diffsde.nets import Graph, Net
+from diffsde.objectives import (
+    Classification,
+    Objective,
+    Regression,
+)
+from diffsde.optimizers import Optimizer
+from diffsde.paths import GaussianPath
+from diffsde.time_laws import TimeLaw
+from diffsde.types import Moments
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The knobs of configs/train.yaml, which documents each."""
+
+    dataset: Dataset
+    path: GaussianPath
+    objective: Objective
+    time: TimeLaw
+    net: Net
+    optimizer: Optimizer
+    steps: int
+    batch_size: int
+    accumulate: int | None
+    seed: int
+    lr: float | None
+    ema: float | tuple[float, ...]
+    label_dropout: float | None
+    precondition: bool
+    metric: str
+    log_every: int
+    checkpoint_every: int | None
+    keep: int
+    best: bool
+    run: str | None
+    init: str | None
+    resume: bool
+    precision: str
+    devices: int | None
+    shard: bool
+    coordinator: str | None
+    processes: int | None
+    process: int | None
+    cache: bool
+    cache_dir: str | None
+    threads: int | None
+    logger: Logger = dataclasses.field(default_factory=NoLogger)
+    pictures: str | tuple[str, ...] = "default"
+    posterior_points: int | None = 0  # where a config.json from before there were any says nothing
+
+    @property
+    def decays(self) -> tuple[float, ...]:
+        """The decay of each parameter average."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+
+    def check(self) -> None:
+        if not self.decays:
+            raise ValueError("ema is empty; give a decay, or a list of them, e.g. ema=[0.99,0.999]")
+        if len(set(self.decays)) < len(self.decays):
+            raise ValueError(f"ema is {list(self.decays)}; it has the same decay twice")
+        if self.batch_size % (self.accumulate or 1):
+            raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
+        as_words(self.pictures)
+        self._check_labels()
+
+    def _check_labels(self) -> None:
+        if isinstance(self.objective, Classification):
+            if self.metric != "loss":
+                raise ValueError(f"metric is '{self.metric}', which is of samples; a classifier is judged by its loss")
+            if not self.precondition:
+                raise ValueError("precondition=false is for fields; a classifier always sees scaled numbers")
+            if self.posterior_points:
+                raise ValueError(
+                    f"posterior_points is {self.posterior_points}; objective=classifier learns labels, which have no mean"
+                )
+            if self.dataset.conditional:
+                raise ValueError("dataset.conditional=true tells the label, which objective=classifier is to find")
+        if self.label_dropout is not None:
+            if not self.dataset.conditional:
+                raise ValueError("label_dropout hides labels from a conditional network; say dataset.conditional=true")
+            if not self.label_dropout and self.metric != "loss":
+                raise ValueError(
+                    f"metric={self.metric} is of samples without labels, which label_dropout=0 never teaches"
+                )
+
+
+def in_precision(precision: str, tree: Any) -> Any:
+    """Floating-point arrays in float64 where that is asked for; else as they are, float32."""
+    if precision != "float64":
+        return tree
+    return jax.tree.map(
+        lambda leaf: leaf.astype(jnp.float64) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating) else leaf, tree
+    )
+
+
+def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, classes: int) -> LearnedField:
+    """The field of these parameters."""
+    assert isinstance(config.objective, Regression)
+    return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
+
+
+def named(config: TrainConfig) -> str:
+    """dataset=gmm path=ot objective=cfm and the like."""
+    return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"

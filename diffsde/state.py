@@ -1,0 +1,22 @@
+"""What this process remembers from one call to the next, all of it: no other module holds anything that changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass
+class State:
+    """machine: the knobs of the machine that the process was begun with, which XLA reads once. joined: coordinator, number and
+    rank of the processes that it joined. rank: its own, asked of JAX only once they have joined, since the question would
+    start its devices. programs: those compiled so far, of which jobs of one structure share one.
+    """
+
+    machine: Any = None
+    joined: tuple[str | None, int | None, int | None] | None = None
+    rank: int = 0
+    programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+
+STATE = State()

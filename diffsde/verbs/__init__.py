@@ -1,0 +1,1 @@
+"""What a user types after `diffsde`: a file a verb."""

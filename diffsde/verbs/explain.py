@@ -1,0 +1,213 @@
+"""diffsde explain: the equations of a choice, what is infinite where, and whether its loss and its steps hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffsde.build import as_config, read
+from diffsde.datasets import Dataset, MixtureDataset
+from diffsde.errors import UserError
+from diffsde.fields import Field, OracleField
+from diffsde.mixtures import moments as exact_moments
+from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
+from diffsde.paths import GaussianPath, coefficients, log_snr, written
+from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
+from diffsde.runs import machine, progress
+from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
+from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
+from diffsde.solver_error import GaussianField, Steps
+from diffsde.solver_remedies import solver_error
+from diffsde.step_choice import MOST, choose_steps, fewest
+from diffsde.time_laws import TimeLaw
+from diffsde.types import Array, Kind
+
+COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
+SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
+ROWS: dict[Kind, str] = {
+    "velocity": "y = dalpha z + dbeta eps",
+    "score": "y = -eps/({beta})",
+    "noise": "y = eps",
+    "data": "y = z",
+    "v": "y = ({alpha}) eps - ({beta}) z",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainConfig:
+    """The knobs of configs/explain.yaml, which documents each."""
+
+    dataset: Dataset
+    path: GaussianPath
+    objective: Objective
+    time: TimeLaw
+    sampler: Sampler
+    grid: Grid
+    steps: int | None
+    sigma: float | None
+    last: str
+    precondition: bool
+
+    def check(self) -> None:
+        takes_sigma(self.sampler, self.sigma)
+
+
+def explain(config: dict[str, Any], out: Path) -> None:
+    """Print the reasoning; nothing is run and nothing is written."""
+    machine.set_compilation_cache(True, None)
+    chosen = read(ExplainConfig, config)
+    alpha, beta = written(chosen.path)
+    progress.say(f"path={config['path']['name']}")
+    say_about(chosen.path)
+    progress.say(f"  x_t = ({alpha}) z + ({beta}) eps\n")
+    columns = along(chosen)
+    for line in table(columns):
+        progress.say(f"  {line}")
+    for line in ends(columns):
+        progress.say(f"  {line}")
+
+    progress.say(f"\nobjective={config['objective']['name']} time={config['time']['name']}")
+    say_about(chosen.objective)
+    problem, warnings = settle_loss(chosen)
+    if isinstance(problem.objective, Regression):
+        row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
+        progress.say(f"  {row}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
+        progress.say(f"  weight: {weight} ({WEIGHTS[weight]})")
+        if isinstance(chosen.objective, Regression) and chosen.objective.weight == "auto":
+            progress.say(f"  taken by auto, because {choose_weight(problem).because}")
+
+    progress.say(f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}")
+    say_about(chosen.sampler)
+    if diffusion := getattr(chosen.sampler, "diffusion", None):
+        say_about(diffusion)
+        progress.say(
+            "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
+        )
+    warnings += say_steps(chosen, problem)
+
+    progress.say("\nbefore it runs")
+    for warning in warnings or ["nothing speaks against it"]:
+        progress.say(f"  {warning}")
+
+
+def say_about(choice: Any) -> None:
+    """The first paragraph of the class's own documentation: the equation and its source."""
+    for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines():
+        progress.say(f"  {line}")
+
+
+def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
+    """alpha, beta, their derivatives, log(alpha/beta) and, of an SDE sampler, sigma_t at SHOWN, by one program."""
+    diffusion = getattr(chosen.sampler, "diffusion", None)
+    found = _along(chosen.path, diffusion, np.asarray(SHOWN))
+    return {name: np.asarray(column) for name, column in zip(COLUMNS, found, strict=True) if column is not None}
+
+
+@jax.jit
+def _along(path: GaussianPath, diffusion: Any, times: Array) -> tuple[Any, ...]:
+    def at(t: Array) -> tuple[Any, ...]:
+        c = coefficients(path, t)
+        sigma = None if diffusion is None else diffusion.sigma(t, c)
+        return (
+            t,
+            *jax.tree.map(lambda value: value + 0 * t, (c.alpha, c.beta, c.dalpha, c.dbeta)),
+            log_snr(path, t),
+            sigma,
+        )
+
+    return jax.vmap(at)(times)
+
+
+def table(columns: dict[str, np.ndarray]) -> list[str]:
+    """The columns as lines."""
+    cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
+    return [
+        "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
+    ]
+
+
+def ends(columns: dict[str, np.ndarray]) -> list[str]:
+    """What the limits at both ends mean for what can be known there."""
+    alpha, beta, dbeta = (columns[name] for name in ("alpha", "beta", "dbeta"))
+    found = []
+    if alpha[0] == 0:
+        found.append("at t=0, alpha = 0: x_t is all noise, and a prediction of noise or score says nothing of the data")
+    else:
+        signal = float(alpha[0] / beta[0])
+        found.append(
+            f"at t=0, alpha/beta = {signal:.3g}, not 0: the prior N(0, beta^2) leaves out that much of the data"
+        )
+    if beta[-1] == 0:
+        found.append(
+            "at t=1, beta = 0: x_t is data, a prediction of data says nothing of the noise, the score of a network"
+        )
+        found.append("is -noise/beta there, 0/0, and the score of data on a thin set is infinite")
+    else:
+        found.append(f"at t=1, beta = {beta[-1]:.3g}, not 0: samples keep noise of that std")
+    if not math.isfinite(dbeta[-1]):
+        found.append("at t=1, dbeta is infinite, beta dbeta is not: the velocity of a network is infinite there")
+    return found
+
+
+def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
+    """The training problem with its weight decided, and what speaks against it."""
+    if isinstance(chosen.dataset, MixtureDataset):
+        moments = exact_moments(chosen.dataset.mixture())
+    else:
+        moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
+    asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
+    problem = resolve_weight(asked)
+    against = objection(problem)
+    return problem, [f"warning: {against}"] if against else []
+
+
+def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
+    """Order, steps and evaluations of the sampler; what speaks against it. Of a classifier: for the field that it guides."""
+    sampler = chosen.sampler
+    kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
+    field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
+    steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""
+    stds = stds_of(chosen.dataset)
+    try:
+        grid = settle_grid(chosen.grid, field, stds)
+        if steps is None:
+            steps, how_many = usual_steps(chosen, problem, grid, stds)
+        at = times(grid, steps, chosen.path)
+        last = settle_last(sampler, field, at, chosen.last)
+    except UserError as error:
+        return [f"refused: {error}"]
+    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
+    if sampler.adaptive:
+        cost = "as many evaluations as the tolerance needs"
+    order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
+    h = np.diff(np.asarray(at))
+    progress.say(f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})")
+    progress.say(f"  {progress.described_grid(as_config(grid))}")
+    progress.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
+    found = (
+        instability(sampler, chosen.path, at, last, chosen.dataset.least_variance()),
+        solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
+    )
+    return [f"warning: {warning}" for warning in found if warning]
+
+
+def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
+    """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
+    moments, sampler = problem.moments, chosen.sampler
+    field: Field = GaussianField(chosen.path, moments.std, moments.mean.shape)
+    if exact := isinstance(chosen.dataset, MixtureDataset):
+        field = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape)
+    at = times(grid, fewest(sampler), chosen.path)
+    last = settle_last(sampler, field, at, chosen.last)
+    x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)
+    trial = trial_of(sampler, field, grid, last, x0, None)
+    steps = choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps
+    if trial is None:
+        return steps, " (for Gaussian data)"
+    return steps, " (for the exact field)" if exact else " (for Gaussian data; sample tries the field)"

@@ -1,0 +1,241 @@
+"""diffsde sample: draw samples from a trained field, or from the exact one."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import ensembles
+from diffsde.build import read
+from diffsde.datasets import Dataset, point_shape
+from diffsde.datasets.scaling import same_scaling, to_own
+from diffsde.errors import UserError
+from diffsde.evaluation.columns import column_figures, column_rows, column_summary
+from diffsde.evaluation.distances import figures
+from diffsde.evaluation.reconstruction import MEASUREMENTS, reconstruction_figures
+from diffsde.fields import Field, bound
+from diffsde.inverse import MMPS
+from diffsde.inverse.measurements import NOISE
+from diffsde.inverse.posteriors import PosteriorField
+from diffsde.inverse.problem import InverseProblem, pose
+from diffsde.metrics.columns import Column
+from diffsde.metrics.errors import Figure
+from diffsde.rails import instability, likelihood_instability, settle_last
+from diffsde.runs import clock, files, folder, jobs, processes, progress
+from diffsde.runs.data_report import say_data
+from diffsde.runs.load_field import labels_of, load_field
+from diffsde.runs.results import judged, off
+from diffsde.runs.sample_config import SampleConfig, describe, settle
+from diffsde.runs.simulating import Batch, Job, how_drawn, simulated
+from diffsde.runs.starting import (
+    fixed_steps,
+    settle_grid,
+    starting_points,
+    stds_met,
+    trial_of,
+    trial_points,
+    trial_starts,
+    warn_of_start,
+)
+from diffsde.samplers import Grid, times
+from diffsde.samplers.loop import Simulated
+from diffsde.solver_error import Steps
+from diffsde.solver_remedies import solver_error
+from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
+from diffsde.types import Array
+
+MISSED = 3.0  # stds of a measurement's noise, from which on samples of the posterior are said to miss it
+
+
+def sample(config: dict[str, Any], out: Path) -> float:
+    """Draw samples, write the sample folder `out`, and return how far the first of its figures is off."""
+    return jobs.alone(VERB, config, out)
+
+
+def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
+    """Draw many sets of samples, those that differ in numbers alone by one vmapped program: the first figure of each, or
+    why there is none.
+    """
+    return jobs.together(VERB, asked)
+
+
+def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
+    """The field, the grid and the starting points, with what the user should know of the steps said."""
+    field, dataset, origin = load_field(chosen)
+    if {*chosen.drawn} - {"default", "all"}:  # a name that is none is said before anything is computed
+        from diffsde.pictures import chosen_pictures, kind_of
+
+        chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
+    key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
+    labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
+    known = chosen.measurement is not None or data_here(dataset, chosen.run)
+    stds = stds_met(field, dataset)
+    placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
+    law = "guided" if chosen.guidance is not None else None
+    if chosen.measurement is not None:
+        law = "given what is measured"
+        count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
+        key_pose = jax.random.fold_in(key_true, 1)
+        problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, key_pose, scaling)
+        if chosen.measurement.noise is None and scaling is not None:
+            progress.say(
+                f"measurement.noise: {problem.noise:.3g} in the data's own units, {NOISE:g} stds of what is measured"
+            )
+        field = (chosen.posterior or MMPS()).field(field, problem.model_operator(), problem.noise, problem.y[0])
+    choice = None
+    steps = fixed_steps(chosen.sampler, placed, chosen.steps)
+    if steps is None:
+        choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem)
+        steps = choice.steps
+    grid = times(placed, steps, field.path)
+    start = float(np.asarray(grid)[0])
+    x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels)
+    warn_of_start(field, dataset, start, absent, law)
+    about = say_data(dataset) if chosen.run == "oracle" else {}
+    drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
+    keys = key_noise, key_true
+    job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
+    job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
+    how = Steps(chosen.sampler, placed, steps, job.last)
+    steep = None
+    if isinstance(field, PosteriorField):
+        steep = likelihood_instability(chosen.sampler, field, grid, job.last, float(moments.std) ** 2)
+    unstable = instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance())
+    job.warnings = [line for line in (steep, unstable, solver_error(how, field.path, stds)) if line]
+    return job
+
+
+def chosen_steps(
+    chosen: SampleConfig,
+    field: Field,
+    dataset: Dataset,
+    grid: Grid,
+    stds: tuple[float, ...],
+    labels: Array | None,
+    problem: InverseProblem | None,
+) -> StepChoice:
+    """How many steps to take where the user does not say: by a trial on this field, of points and labels that depend on
+    neither `seed` nor `n`, so that all jobs of a sweep over these take as many.
+    """
+    sampler, count = chosen.sampler, trial_points(field.shape)
+    at = times(grid, fewest(sampler), field.path)
+    told = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
+    given = told if problem is None else problem.given(count, told)
+    last = settle_last(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
+    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, told)
+    clock.lap("starting")
+    with progress.working("choosing the number of steps"):
+        trial = trial_of(sampler, field, grid, last, x0, given)
+        choice = choose_steps(Steps(sampler, grid, MOST, last), field.path, stds, trial)
+    clock.lap("choosing steps")
+    return choice
+
+
+def draw(group: list[Job]) -> list[jobs.Outcome]:
+    """Simulate jobs of one structure by one program, and finish each."""
+    batch = simulated(group)
+    clock.lap("sampling", compiling=batch.compiling)
+    return [jobs.outcome(finish, job, found, batch) for job, found in zip(group, batch.found, strict=True)]
+
+
+def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
+    """What samples.npz holds: x (n, *shape) in the data's own units; the labels y (n,) that they were given; the truth and what was measured of it."""
+    arrays: dict[str, Any] = {"x": to_own(job.scaling, x)}
+    if job.labels is not None:
+        arrays["y"] = np.asarray(job.labels, np.int32)
+    if job.problem is not None:
+        arrays |= {"truth": job.problem.own_truth(), "measured": job.problem.own_measured()}
+    return arrays
+
+
+def finish(job: Job, found: Simulated, batch: Batch) -> float:
+    """Write the samples and their figures, say what came out, then draw pictures; how far the first figure is off."""
+    chosen, out, x = job.chosen, job.out, found.x
+    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
+    written = write_samples(job, found)
+    metrics, by_column = figures_of(job, x)
+    summary = {
+        **how,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "seconds_compile": compiling,
+        "members": members,
+        "field": job.origin,
+        **({"data": job.data} if job.data else {}),
+        "metrics": metrics,
+        "units": progress.units(metrics, job.scaling is not None and job.problem is None),
+        **column_summary(by_column),
+    }
+    files.write_json(out / "summary.json", summary)
+    others = f" for {members} jobs at once" if members > 1 else ""
+    progress.table(
+        f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
+        [
+            ("stretches" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
+            *([("units", "x in the data's own; sigma in stds of each coordinate")] if job.scaling is not None else []),
+            *progress.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
+            *column_rows(by_column, job.labels is not None),
+            *[(path.stem, progress.shown(path)) for path in written],
+        ],
+    )
+    clock.lap("figures")
+    if processes.leads() and chosen.drawn:
+        from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
+
+        draw_samples(job, x)
+        clock.lap("drawing")
+    progress.say(f"time: {clock.said()}{others}")
+    return off(judged(summary)[1])
+
+
+def write_samples(job: Job, found: Simulated) -> list[Path]:
+    """The samples, and their trajectory where one was asked for, on the disk before anything is made of them."""
+    folder.write_config(job.out, "sample", job.config)
+    arrays = sample_arrays(job, found.x)
+    written = [files.write(job.out / "samples.npz", lambda path: np.savez(path, **arrays))]
+    if found.trajectory is not None:
+        kept = {"times": np.asarray(found.trajectory.times), "x": to_own(job.scaling, found.trajectory.x)}
+        written.append(files.write(job.out / "trajectory.npz", lambda path: np.savez(path, **kept)))  # type: ignore[arg-type]
+    return written
+
+
+def figures_of(job: Job, x: Array) -> tuple[dict[str, Figure], dict[str, Column]]:
+    """The figures of the samples, and the columns of points of one's own; none where the data is not here."""
+    if job.problem is not None:
+        own = job.problem.about_mean(x)
+        found = reconstruction_figures(job.problem, own, job.dataset, job.key_true, job.plain)
+        if (misfit := found["misfit"]["value"]) > MISSED:
+            progress.warn(
+                f"the samples miss what was measured by {misfit:.3g} stds of its noise, {job.problem.noise:.3g}: the field is not"
+                " as exact as that; take a larger measurement.noise"
+            )
+        return found, {}
+    if not job.known:
+        return {}, {}
+    columns = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true)
+    return figures(x, job.dataset, job.key_true, job.labels, job.guided), columns
+
+
+def data_here(dataset: Dataset, run: str) -> bool:
+    """Whether what the samples are compared with can be read; said where it can not, or is no longer what was trained on."""
+    try:
+        arrays = dataset.load()
+        shape = point_shape(dataset, arrays)
+        kept = dataset.scaling(shape)
+        measured = run != "oracle" and kept is not None and folder.read_config(Path(run))["dataset"].get("mean") is None
+        if measured and not same_scaling(kept, dataset.measured_scaling()):
+            progress.warn(
+                "the data have changed since the run was trained on them: samples are compared with what is there now"
+            )
+    except UserError as error:
+        progress.warn(f"no figures, and no picture beside the data, which is not here ({error})")
+        return False
+    return True
+
+
+VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)

@@ -1,0 +1,213 @@
+"""From the choices of a training run the Run that is trained, and what its loss is held against."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from diffsde.build import name_of
+from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many, point_shape
+from diffsde.datasets.dataset import as_points
+from diffsde.errors import UserError
+from diffsde.nets import MLP, Classifier, Net, initialise, settle, structure
+from diffsde.objectives import (
+    Classification,
+    Problem,
+    Regression,
+    choose_weight,
+    has_finite_loss,
+    linear_loss,
+    objection,
+    weighted,
+)
+from diffsde.posterior_targets import default_points
+from diffsde.runs import progress
+from diffsde.runs.train_config import TrainConfig, in_precision
+from diffsde.solver_error import covariance
+from diffsde.training import Run, loss_floor
+from diffsde.types import on_device
+
+FLOOR_EXAMPLES = 262_144
+LINEAR_NUMBERS = 2**24  # in the points whose covariance gives the loss of a linear predictor, at most 65,536, and
+LINEAR_DIMENSION = 1024  # how many coordinates it may have
+UNLEARNT = 0.02  # of what there is to learn, which may be left at the end
+NOISE = 0.003  # of a loss: what its mean over the last tenth of the steps is known to
+LABEL_DROPOUT = 0.1  # of a conditional network, where none is asked for (2207.12598, section 4)
+
+
+class Prepared(NamedTuple):
+    """A run before its first step: fresh parameters, and the net that they are of."""
+
+    run: Run
+    params: Any
+    net: Net
+
+
+def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
+    """The run and fresh parameters, with what the user should know about net and loss said."""
+    run, params, _ = prepare_with(chosen, None)
+    return run, params
+
+
+def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
+    """`prepare` with the net that a begun run recorded; None: what the config's net is for these points on this machine."""
+    arrays = in_precision(chosen.precision, chosen.dataset.load())
+    if isinstance(chosen.dataset, FiniteDataset) and chosen.dataset.stream:
+        progress.streamed(chosen.dataset, arrays)
+    classifies = isinstance(chosen.objective, Classification)
+    classes = told_classes(chosen, arrays)
+    key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
+    shape = point_shape(chosen.dataset, arrays)
+    moments = chosen.dataset.measure(arrays, key_measure)
+    if not moments.std > 0:
+        raise UserError("dataset: all points are equal; there is nothing to learn")
+    body = chosen_net(chosen, shape, count_points(chosen.dataset, arrays)) if net is None else net
+    made = Classifier(body) if classifies else body
+    graph, _ = structure(made, shape, chosen.precision, classes)
+    problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
+    hidden = 0.0 if classifies else chosen.label_dropout
+    averaged = 0 if classifies else points_of(chosen, moments.mean.size)
+    if averaged:
+        progress.say(
+            f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
+            " (posterior_points=0: its own)"
+        )
+    run = Run(
+        problem,
+        chosen.dataset,
+        None if chosen.dataset.stream else arrays,
+        chosen.optimizer,
+        key_train,
+        on_device(chosen.steps),
+        on_device(chosen.decays),
+        chosen.batch_size,
+        classes,
+        on_device(LABEL_DROPOUT if hidden is None else hidden),
+        chosen.accumulate,
+        points=averaged,
+    )
+    return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+
+
+def points_of(chosen: TrainConfig, size: int) -> int:
+    """Over how many points targets of so many coordinates are averaged; of a stream, of which a step has no others, at most
+    those of its batch.
+    """
+    points = default_points(size) if chosen.posterior_points is None else chosen.posterior_points
+    return min(points, chosen.batch_size) if chosen.dataset.stream else points
+
+
+def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
+    """The config's net, and of net=auto what it stands for here, which is said."""
+    net = settle(chosen.net, shape, points, jax.default_backend())
+    if net is not chosen.net:
+        numbers = ", ".join(f"{name} {shown(value)}" for name, value in vars(net).items())
+        many = "" if points is None else f"{points:,} "
+        machine = f" on {jax.default_backend()}" if len(shape) == 3 else ""
+        progress.say(f"net: {name_of(net)} ({numbers}), for {many}points of shape {shape}{machine}")
+    return net
+
+
+def shown(value: object) -> str:
+    """A field of a net as it is typed."""
+    return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
+
+
+def count_points(dataset: Dataset, arrays: Any) -> int | None:
+    """How many points there are to learn from; None: without end."""
+    if not isinstance(dataset, FiniteDataset):
+        return None
+    return dataset.source().size if dataset.stream else len(arrays.x)
+
+
+def settled_loss(problem: Problem) -> Problem:
+    """The problem with its weight resolved, what the user should know of it said."""
+    if not isinstance(problem.objective, Regression):
+        return problem
+    if problem.objective.weight == "auto":
+        weight, because = choose_weight(problem)
+        progress.say(f"objective.weight: {weight}, because {because}")
+        problem = weighted(problem, weight)
+    if against := objection(problem):
+        progress.warn(against)
+    return problem
+
+
+def told_classes(chosen: TrainConfig, arrays: Any) -> int:
+    """Of how many classes labels are drawn in training; 0: none are. Raises UserError where there are none to draw."""
+    classifies = isinstance(chosen.objective, Classification)
+    if not (classifies or chosen.dataset.conditional):
+        return 0
+    classes = chosen.dataset.classes(arrays)
+    if not classes:
+        asked = "objective=classifier" if classifies else "dataset.conditional=true"
+        raise UserError(
+            f"{asked} needs labels, and this data has none: the array y of an .npz file, dataset.labels= (a .npy, or a"
+            " column of a table), a subfolder a class of an image_folder, or the components of a mixture"
+            + "".join(f"; {note}" for note in chosen.dataset.notes())
+        )
+    return classes
+
+
+def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
+    """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
+    if not isinstance(dataset, MixtureDataset) or not isinstance(run.problem.objective, Regression):
+        return None
+    if not has_finite_loss(run.problem):
+        return None
+    value, error = loss_floor(run, run.arrays, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
+    return float(value), float(error)
+
+
+def linear_baseline(run: Run) -> float | None:
+    """The loss of the best linear predictor, by the covariance of the data; None where the loss has no expectation.
+
+    Of a stream, of several processes and of more than 1024 coordinates by their mean variance alone, which is above it.
+    """
+    if not isinstance(run.problem.objective, Regression) or not has_finite_loss(run.problem):
+        return None
+    moments = run.problem.moments
+    size = moments.mean.size
+    if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
+        return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
+    if isinstance(run.dataset, MixtureDataset):
+        return linear_loss(run.problem, np.linalg.eigvalsh(covariance(run.dataset.mixture())))
+    most = min(65_536, LINEAR_NUMBERS // size)
+    if isinstance(run.dataset, FiniteDataset):
+        points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
+    else:
+        points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), most)
+    rows = np.asarray(points, np.float64).reshape(len(points), size)
+    return linear_loss(run.problem, np.linalg.eigvalsh(np.cov(rows.T).reshape(size, size)).clip(0))
+
+
+def unlearnt(loss: float, floor: float | None, linear: float | None, net: Net) -> str | None:
+    """What a loss says of too little learnt, and what mends it; None: nothing.
+
+    With a floor: where more than UNLEARNT of the way from the linear predictor's loss down to it is left. Without one all
+    that can be said is whether the network does better than that predictor, which on Gaussian data none can.
+    """
+    if linear is None:
+        return None
+    wider = (
+        f"net.widths={[2 * width for width in net.widths]}".replace(" ", "") if isinstance(net, MLP) else "a wider net"
+    )
+    advice = f"train longer (steps=) or with {wider}"
+    if floor is not None:
+        learnable, above = linear - floor, loss - floor
+        if above <= max(UNLEARNT * learnable, NOISE * floor):
+            return None
+        left = ""
+        if learnable > NOISE * floor:
+            left = f"; {above / learnable:.0%} of what a linear predictor (loss {linear:.4g}) leaves to learn is not learnt"
+        return f"the loss {loss:.4g} is above its floor {floor:.4g}{left}; {advice}"
+    if loss > linear * (1 + UNLEARNT):
+        return f"the loss {loss:.4g} is worse than that of the best linear predictor, {linear:.4g}; {advice}"
+    if loss > linear * (1 - UNLEARNT):
+        return (
+            f"the loss {loss:.4g} is that of the best linear predictor, {linear:.4g}: nothing beyond the data's mean and"
+            f" covariance has been learnt; that is right for Gaussian data alone, else {advice}"
+        )
+    return None
