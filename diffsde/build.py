@@ -21,7 +21,7 @@ from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
-from diffsde.time_laws import TIME_LAWS, TimeLaw
+from diffsde.time_distributions import TIME_DISTRIBUTIONS, TimeDistribution
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ GROUPS: dict[type, str] = {
     Dataset: "dataset",
     GaussianPath: "path",
     Objective: "objective",
-    TimeLaw: "time",
+    TimeDistribution: "time",
     Optimizer: "optimizer",
     Logger: "logger",
     Sampler: "sampler",
@@ -43,7 +43,7 @@ TABLES: dict[type, dict[str, Any]] = {
     Dataset: DATASETS,
     GaussianPath: PATHS,
     Objective: OBJECTIVES,
-    TimeLaw: TIME_LAWS,
+    TimeDistribution: TIME_DISTRIBUTIONS,
     Optimizer: OPTIMIZERS,
     Logger: LOGGERS,
     Sampler: SAMPLERS,

@@ -118,7 +118,7 @@ def without_patterns(folder: Path) -> Iterator[Path]:
         yield link
 
 
-class Keeper:
+class CheckpointManager:
     """Saves one checkpoint at a time, in the background, and then removes those that are not to be kept.
 
     keep: how many of the newest stay. best: of the saved steps the one that stays besides, or None.

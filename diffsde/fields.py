@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from diffsde import empirical, mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.types import Array, Kind, Moments, Prediction, Scalar, register
+from diffsde.types import Array, Moments, Prediction, PredictionType, Scalar, register
 
 
 class Field(abc.ABC):
@@ -131,7 +131,7 @@ class NetworkField(Field):
     """
 
     moments: Moments
-    kind: Kind
+    kind: PredictionType
     precondition: bool
 
     @property
@@ -159,7 +159,7 @@ class LearnedField(NetworkField):
     params: Any
     moments: Moments
     graph: Graph
-    kind: Kind
+    kind: PredictionType
     precondition: bool
     labels: int = 0
     label: Scalar | None = None

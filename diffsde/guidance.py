@@ -114,7 +114,7 @@ class Classifier:
         """log_probs as a function of linear_denoised(x) (*shape,)."""
         return jax.nn.log_softmax(apply(self.graph, self.params, estimate, t))
 
-    def pull(self, x: Array, t: Scalar, label: Scalar) -> Array:
+    def likelihood_score(self, x: Array, t: Scalar, label: Scalar) -> Array:
         """grad log p(label | x_t = x)/alpha, (*shape,), regular also where alpha = 0."""
         c = coefficients(self.path, t)
         estimate = predictions.linear_denoised(x, c, self.moments)
@@ -148,5 +148,5 @@ class ClassifierGuided(Guided):
         plain = self.field.output(x, t)
         if self.label is None:
             return plain
-        pull = self.weight * self.classifier.pull(x, t, self.label)
-        return predictions.tilted(plain, pull, coefficients(self.path, t))
+        likelihood_score = self.weight * self.classifier.likelihood_score(x, t, self.label)
+        return predictions.with_likelihood_score(plain, likelihood_score, coefficients(self.path, t))

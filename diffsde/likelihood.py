@@ -15,12 +15,12 @@ from diffsde.datasets.dataset import HALF_RANGE
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound, divergence
 from diffsde.paths import GaussianPath
-from diffsde.rails import finite_velocity
 from diffsde.samplers import Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import Grid
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
 from diffsde.solver_error import LENGTHS, of_std
+from diffsde.stability import finite_velocity
 from diffsde.types import Array, Key, Prediction, Scalar, register
 
 SOLVERS: dict[str, type[Sampler]] = {

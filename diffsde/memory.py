@@ -14,7 +14,7 @@ COLLECTED_EVERY = (
 )
 
 
-def hold() -> None:
+def tune_malloc() -> None:
     """Have glibc keep what XLA gives back after each run of a program, for the next one.
 
     By default it returns large blocks to the system, and every step faults them in again page by page: 28,000 faults in

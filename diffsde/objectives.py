@@ -20,8 +20,8 @@ import numpy as np
 from diffsde import mixtures, predictions
 from diffsde.nets import Graph, apply
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.time_laws import TimeLaw
-from diffsde.types import Array, Coefficients, Kind, Moments, Scalar, choice, on_device, register
+from diffsde.time_distributions import TimeDistribution
+from diffsde.types import Array, Coefficients, Moments, PredictionType, Scalar, choice, on_device, register
 
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
@@ -42,7 +42,7 @@ class Objective(abc.ABC):  # noqa: B024  # what its two kinds have in common is 
 class Regression(Objective):
     """y = a z + b eps, the row of `kind`; loss = E[weight(t) |y_hat(x_t, t) - y|^2 / d]."""
 
-    kind: ClassVar[Kind]
+    kind: ClassVar[PredictionType]
     weight: str
 
     @abc.abstractmethod
@@ -53,7 +53,7 @@ class Regression(Objective):
 class VelocityMatching(Regression):
     """cfm: y = dalpha z + dbeta eps, conditional flow matching (2210.02747, eq. 9)."""
 
-    kind: ClassVar[Kind] = "velocity"
+    kind: ClassVar[PredictionType] = "velocity"
     weight: str = "auto"
 
 
@@ -61,7 +61,7 @@ class VelocityMatching(Regression):
 class ScoreMatching(Regression):
     """score: y = -eps/beta, denoising score matching (Vincent 2011; 2011.13456, eq. 7)."""
 
-    kind: ClassVar[Kind] = "score"
+    kind: ClassVar[PredictionType] = "score"
     weight: str = "beta2"
 
 
@@ -69,7 +69,7 @@ class ScoreMatching(Regression):
 class NoisePrediction(Regression):
     """noise: y = eps (DDPM, 2006.11239, eq. 14)."""
 
-    kind: ClassVar[Kind] = "noise"
+    kind: ClassVar[PredictionType] = "noise"
     weight: str = "unit"
 
 
@@ -77,7 +77,7 @@ class NoisePrediction(Regression):
 class DataPrediction(Regression):
     """data: y = z, the denoiser, with EDM's weight (2206.00364, eq. 2 and table 1)."""
 
-    kind: ClassVar[Kind] = "data"
+    kind: ClassVar[PredictionType] = "data"
     weight: str = "balanced"
 
 
@@ -85,7 +85,7 @@ class DataPrediction(Regression):
 class VPrediction(Regression):
     """v: y = alpha eps - beta z (2202.00512, appendix D)."""
 
-    kind: ClassVar[Kind] = "v"
+    kind: ClassVar[PredictionType] = "v"
     weight: str = "auto"
 
 
@@ -111,7 +111,7 @@ class Problem:
 
     path: GaussianPath
     objective: Objective
-    time: TimeLaw
+    time: TimeDistribution
     moments: Moments
     graph: Graph
     precondition: bool

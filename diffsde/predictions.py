@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
-from diffsde.types import Array, Coefficients, Kind, Moments, Prediction, Scalar
+from diffsde.types import Array, Coefficients, Moments, Prediction, PredictionType, Scalar
 
 
-def row(kind: Kind, c: Coefficients) -> tuple[Scalar, Scalar]:
+def row(kind: PredictionType, c: Coefficients) -> tuple[Scalar, Scalar]:
     """(a, b) with y = a z + b eps: data (1, 0), noise (0, 1), velocity (dalpha, dbeta), score (0, -1/beta), v (-beta, alpha).
 
     The sign of v is that of its row here; Salimans & Ho (2202.00512) write v = alpha eps - beta z, the same.
     """
     one, zero = jnp.ones_like(c.alpha), jnp.zeros_like(c.alpha)
-    rows: dict[Kind, tuple[Scalar, Scalar]] = {
+    rows: dict[PredictionType, tuple[Scalar, Scalar]] = {
         "data": (one, zero),
         "noise": (zero, one),
         "velocity": (c.dalpha, c.dbeta),
@@ -27,13 +27,13 @@ def row(kind: Kind, c: Coefficients) -> tuple[Scalar, Scalar]:
     return rows[kind]
 
 
-def determinant(kind: Kind, c: Coefficients) -> Scalar:
+def determinant(kind: PredictionType, c: Coefficients) -> Scalar:
     """alpha b - beta a, by a regular formula: where it is 0 the prediction and x determine neither z nor eps."""
     a, b = row(kind, c)
     return -c.alpha / c.beta if kind == "score" else c.alpha * b - c.beta * a
 
 
-def convert(value: Array, x: Array, c: Coefficients, source: Kind, target: Kind) -> Array:
+def convert(value: Array, x: Array, c: Coefficients, source: PredictionType, target: PredictionType) -> Array:
     """The `target` prediction at x from the `source` prediction, shapes (*shape,).
 
     y' = [(a' b - b' a) x + (alpha b' - beta a') y] / (alpha b - beta a).
@@ -52,22 +52,22 @@ def convert(value: Array, x: Array, c: Coefficients, source: Kind, target: Kind)
     return solved / determinant(source, c)
 
 
-def expand(value: Array, x: Array, c: Coefficients, source: Kind) -> Prediction:
+def expand(value: Array, x: Array, c: Coefficients, source: PredictionType) -> Prediction:
     """All four predictions from one of them."""
     return Prediction(*(convert(value, x, c, source, target) for target in Prediction._fields))  # type: ignore[arg-type]
 
 
-def tilted(prediction: Prediction, pull: Array, c: Coefficients) -> Prediction:
-    """The predictions where p_t is multiplied by a likelihood L_t(x), from pull = grad log L_t(x)/alpha, (*shape,).
+def with_likelihood_score(prediction: Prediction, likelihood_score: Array, c: Coefficients) -> Prediction:
+    """The predictions where p_t is multiplied by a likelihood L_t(x), from likelihood_score = grad log L_t(x)/alpha, (*shape,).
 
-    score + alpha pull, E[eps|x] - alpha beta pull, E[z|x] + beta^2 pull, u + (dalpha beta^2 - alpha beta dbeta) pull.
-    What a likelihood of z says of x fades with alpha, so that the pull has a limit at t = 0, and all four are regular.
+    score + alpha likelihood_score, E[eps|x] - alpha beta likelihood_score, E[z|x] + beta^2 likelihood_score, u + (dalpha beta^2 - alpha beta dbeta) likelihood_score.
+    What a likelihood of z says of x fades with alpha, so that the likelihood score has a limit at t = 0, and all four are regular.
     """
     return Prediction(
-        prediction.data + c.beta**2 * pull,
-        prediction.noise - c.alpha * c.beta * pull,
-        prediction.velocity + (c.dalpha * c.beta**2 - c.alpha * c.beta_dbeta) * pull,
-        prediction.score + c.alpha * pull,
+        prediction.data + c.beta**2 * likelihood_score,
+        prediction.noise - c.alpha * c.beta * likelihood_score,
+        prediction.velocity + (c.dalpha * c.beta**2 - c.alpha * c.beta_dbeta) * likelihood_score,
+        prediction.score + c.alpha * likelihood_score,
     )
 
 
@@ -103,7 +103,7 @@ def network_target(z: Array, eps: Array, c: Coefficients, moments: Moments) -> A
     return residual / total_std(c, moments)
 
 
-def output_scale(kind: Kind, c: Coefficients, moments: Moments) -> Scalar:
+def output_scale(kind: PredictionType, c: Coefficients, moments: Moments) -> Scalar:
     """|c_out| = s |a beta - b alpha|/sqrt(V): the std of what the network has to add to the linear prediction."""
     return moments.std * jnp.abs(determinant(kind, c)) / total_std(c, moments)
 

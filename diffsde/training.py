@@ -13,18 +13,18 @@ import optax
 from diffsde import mixtures
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
-from diffsde.layouts import Layout, constrain_batch, constrain_parameters
 from diffsde.objectives import Draw, Problem, irreducible, loss, training_loss
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
 from diffsde.posterior_targets import Points, groups, posterior_means
-from diffsde.time_laws import draw_uniforms
+from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
+from diffsde.time_distributions import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
 
 CACHED = 1024  # examples whose activations in a common network fit a core's cache
 
 
-@partial(register, static=["batch_size", "classes", "parts", "layout", "points"])
+@partial(register, static=["batch_size", "classes", "parts", "sharding", "points"])
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced.
@@ -47,7 +47,7 @@ class Run:
     classes: int = 0
     label_dropout: Scalar = 0.0
     parts: int | None = None
-    layout: Layout | None = None
+    sharding: Sharding | None = None
     points: int = 0
 
 
@@ -86,7 +86,7 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
     batch = Draw(z, eps.reshape(z.shape), t, label)
     if points:
         batch = batch._replace(mean=target_means(run, batch, drawn, points))
-    return constrain_batch(run.layout, batch)
+    return constrain_batch(run.sharding, batch)
 
 
 def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
@@ -114,14 +114,14 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
-    parts = run.parts or (pieces(run.batch_size) if run.layout is None else 1)
+    parts = run.parts or (pieces(run.batch_size) if run.sharding is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, parts)
     updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(run.ema, state.step)
     average = jax.vmap(lambda decay, old, new: new + decay * (old - new), in_axes=(0, 0, None))
     ema = jax.tree.map(lambda old, new: average(decay, old, new), state.ema, params)
-    return constrain_parameters(run.layout, TrainState(state.step + 1, params, ema, opt_state)), value
+    return constrain_parameters(run.sharding, TrainState(state.step + 1, params, ema, opt_state)), value
 
 
 def mean_gradient(problem: Problem, params: Any, batch: Draw, parts: int) -> tuple[Scalar, Any]:
@@ -198,7 +198,7 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
     count = len(held_out.x)
     rows = jnp.arange(count * repeats) % count
     batch = Batch(*jax.tree.map(lambda leaf: leaf[rows], tuple(held_out)))
-    drawn = examples(dataclasses.replace(run, arrays=batch, layout=None), key, count * repeats)
+    drawn = examples(dataclasses.replace(run, arrays=batch, sharding=None), key, count * repeats)
     values = jax.lax.map(partial(loss, run.problem, params), drawn, batch_size=CACHED)
     of_points = jnp.mean(values.reshape(repeats, count), axis=0)
     return jnp.mean(of_points), jnp.std(of_points, ddof=1) / jnp.sqrt(count)

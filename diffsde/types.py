@@ -12,7 +12,7 @@ import numpy as np
 Array = jax.Array
 Scalar = jax.Array | float
 Key = jax.Array
-Kind = Literal["data", "noise", "velocity", "score", "v"]
+PredictionType = Literal["data", "noise", "velocity", "score", "v"]
 
 T = TypeVar("T")
 

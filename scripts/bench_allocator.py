@@ -21,7 +21,7 @@ def work(keep: bool) -> None:
     if keep:
         from diffsde import memory
 
-        memory.hold()
+        memory.tune_malloc()
     import jax
     import jax.numpy as jnp
 

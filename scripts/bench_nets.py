@@ -38,7 +38,7 @@ def ours(name: str, batch: int, accumulate: int | None) -> Callable[[], int]:
     from diffsde.objectives import Problem, VelocityMatching
     from diffsde.optimizers import Adam
     from diffsde.paths import OT
-    from diffsde.time_laws import Uniform
+    from diffsde.time_distributions import Uniform
     from diffsde.training import Run, start, train_steps
     from diffsde.types import Moments
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from diffsde import memory
 
-memory.hold()
+memory.tune_malloc()
 
 import jax  # noqa: E402  # after the allocator is told
 import jax.numpy as jnp  # noqa: E402
@@ -30,7 +30,7 @@ from diffsde.cli.main import composed  # noqa: E402
 from diffsde.loggers import NoLogger  # noqa: E402
 from diffsde.runs import progress  # noqa: E402
 from diffsde.runs.train_config import TrainConfig  # noqa: E402
-from diffsde.runs.training_loop import EVERY, Member, Plan, fit  # noqa: E402
+from diffsde.runs.training_loop import EVERY, RunWriter, Schedule, fit  # noqa: E402
 from diffsde.training import Run, TrainState, start, train_steps  # noqa: E402
 from diffsde.verbs.train import plan_of  # noqa: E402
 from diffsde.verbs.train_setup import prepare  # noqa: E402
@@ -53,7 +53,7 @@ class Spent:
         self.total += np.array([time.perf_counter(), time.process_time()]) - self.began
 
 
-def bare(program: Any, run: Run, state: TrainState, plan: Plan) -> np.ndarray:
+def bare(program: Any, run: Run, state: TrainState, plan: Schedule) -> np.ndarray:
     """(wall, CPU) seconds of the steps alone."""
     spent, count = Spent(), np.int32(plan.log_every)
     with spent:
@@ -63,15 +63,15 @@ def bare(program: Any, run: Run, state: TrainState, plan: Plan) -> np.ndarray:
     return spent.total
 
 
-def whole(program: Any, run: Run, state: TrainState, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+def whole(program: Any, run: Run, state: TrainState, plan: Schedule) -> tuple[np.ndarray, np.ndarray]:
     """(wall, CPU) seconds of the run's loop without its checkpoint, and of the checkpoint."""
     loop, saving = Spent(), Spent()
     with tempfile.TemporaryDirectory() as out, contextlib.redirect_stdout(io.StringIO()):
-        member = Member(Path(out), plan, run.problem.moments, run.classes)
+        member = RunWriter(Path(out), plan, run.problem.moments, run.classes)
         member.recorder = NoLogger().open(Path(out), {}, 0, progress.warn)
-        save, wait = member.save, member.keeper.wait
+        save, wait = member.save, member.manager.wait
         member.save = lambda *words: _timed(saving, save, *words)  # type: ignore[method-assign]
-        member.keeper.wait = lambda: _timed(saving, wait)  # type: ignore[method-assign]
+        member.manager.wait = lambda: _timed(saving, wait)  # type: ignore[method-assign]
         with loop:
             fit(program, run, state, [member], plan, lambda i, state: 0.0)
     return loop.total - saving.total, saving.total

@@ -52,7 +52,7 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
     """A function that runs CHUNK steps and waits for them."""
     from diffsde import memory
 
-    memory.hold()
+    memory.tune_malloc()
     import jax
     import jax.numpy as jnp
 
@@ -138,7 +138,7 @@ def matmul() -> Worker:
     """Square float32 products, of the size that is fastest here; a step is a million operations."""
     from diffsde import memory
 
-    memory.hold()
+    memory.tune_malloc()
     import jax
 
     product = jax.jit(lambda a, b: a @ b)

@@ -22,12 +22,12 @@ from diffsde.inverse.measurements import Linear
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Posterior
 from diffsde.inverse.problem import InverseProblem, law, pose
 from diffsde.paths import PATHS
-from diffsde.rails import likelihood_instability
 from diffsde.samplers import Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Heun
 from diffsde.samplers.sde import EulerMaruyama
+from diffsde.stability import likelihood_instability
 from diffsde.types import Array
 
 POSTERIORS: dict[str, Posterior] = {"exact": Exact(), "mmps": MMPS(), "dps": DPS()}

@@ -24,10 +24,10 @@ from diffsde.datasets.mixture import Ring  # noqa: E402
 from diffsde.errors import UserError  # noqa: E402
 from diffsde.fields import Field, OracleField  # noqa: E402
 from diffsde.paths import PATHS, GaussianPath  # noqa: E402
-from diffsde.rails import finite_step  # noqa: E402
 from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times  # noqa: E402
 from diffsde.samplers.grids import CosineGrid, Grid, LogSNRGrid, QuadraticGrid, RhoGrid, ShiftedGrid, UniformGrid  # noqa: E402
 from diffsde.samplers.ode import RK4  # noqa: E402
+from diffsde.stability import finite_step  # noqa: E402
 from diffsde.types import Array  # noqa: E402
 
 LONGEST = 4096  # steps that the one compiled loop can take

@@ -18,13 +18,13 @@ from diffsde.errors import UserError
 from diffsde.fields import OracleField
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import PATHS
-from diffsde.rails import settle_last
 from diffsde.runs import machine
 from diffsde.runs.starting import trial_of, trial_points, trial_starts
 from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import padded, prior
 from diffsde.solver_error import Steps, data_stds
+from diffsde.stability import settle_last
 from diffsde.step_choice import MOST, choose_steps, fewest
 
 N, MANY = 16_384, 1024

@@ -173,7 +173,7 @@ def _programs_kept() -> Iterator[None]:
 def _memory_given_back() -> Iterator[None]:
     """What is right for one run, to keep the memory of every step, would let a process of hundreds of runs only grow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffsde.memory.hold", lambda: None)
+        patch.setattr("diffsde.memory.tune_malloc", lambda: None)
         yield
 
 

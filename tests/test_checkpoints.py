@@ -12,7 +12,7 @@ import pytest
 from orbax.checkpoint import v1 as ocp
 
 from diffsde import checkpoints
-from diffsde.checkpoints import Keeper, load, sealed, steps
+from diffsde.checkpoints import CheckpointManager, load, sealed, steps
 from diffsde.errors import UserError
 
 
@@ -27,10 +27,10 @@ def kept_last(saved: list[int]) -> None:
 
 
 def written(folder: Path, numbers: list[int], keep: int = 9) -> Path:
-    keeper = Keeper(folder / "checkpoints", keep, kept_last)
+    manager = CheckpointManager(folder / "checkpoints", keep, kept_last)
     for number in numbers:
-        keeper.save(number, tree(number))
-    keeper.wait()
+        manager.save(number, tree(number))
+    manager.wait()
     return folder / "checkpoints"
 
 
@@ -55,10 +55,10 @@ def test_a_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
 
 def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
     """Of five the last two, and the one that is called best; a save waits for the one before and none is skipped."""
-    keeper = Keeper(tmp_path / "checkpoints", 2, lambda saved: 20 if 20 in saved else None)
+    manager = CheckpointManager(tmp_path / "checkpoints", 2, lambda saved: 20 if 20 in saved else None)
     for number in (10, 20, 30, 40, 50):
-        keeper.save(number, tree(number))
-    keeper.wait()
+        manager.save(number, tree(number))
+    manager.wait()
     assert steps(tmp_path / "checkpoints") == [20, 40, 50]
     assert all(path.name.isdigit() for path in (tmp_path / "checkpoints").iterdir())
     assert float(load(tmp_path / "checkpoints", pytest.fail, step=20)[1]["state"]["layers/0/kernel"][0, 0]) == float(
@@ -68,14 +68,14 @@ def test_the_newest_and_the_best_stay(tmp_path: Path) -> None:
 
 def test_the_saved_values_are_those_of_the_moment(tmp_path: Path) -> None:
     """The buffers may be given to the next step at once."""
-    keeper = Keeper(tmp_path / "checkpoints", 2, kept_last)
+    manager = CheckpointManager(tmp_path / "checkpoints", 2, kept_last)
     state = {"x": jnp.zeros(1_000_000)}
     step = jax.jit(lambda state: {"x": state["x"] + 1}, donate_argnums=0)
     for number in range(5):
-        keeper.save(number, state)
+        manager.save(number, state)
         for _ in range(20):
             state = step(state)
-    keeper.wait()
+    manager.wait()
     for number in (3, 4):
         found = np.asarray(load(tmp_path / "checkpoints", pytest.fail, step=number)[1]["x"])
         assert set(found) == {20.0 * number}
@@ -171,5 +171,5 @@ def test_leftovers_of_a_killed_save_are_cleared(tmp_path: Path) -> None:
     where = written(tmp_path, [1])
     for name in (".removed-0", "2.orbax-checkpoint-tmp", "2.orbax-checkpoint-tmp-17"):
         (where / name).mkdir()
-    Keeper(where, 2, kept_last)
+    CheckpointManager(where, 2, kept_last)
     assert [path.name for path in where.iterdir()] == ["1"]

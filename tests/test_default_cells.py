@@ -22,7 +22,7 @@ from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, reso
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
 from diffsde.samplers import simulate_compiled
-from diffsde.time_laws import Uniform
+from diffsde.time_distributions import Uniform
 from diffsde.training import Run, start, train_steps
 
 STEPS, CHUNK, BATCH, SAMPLES = 2000, 100, 1000, 10_000

@@ -81,7 +81,7 @@ IN_EIGHT = """
 import jax, jax.numpy as jnp, numpy as np, dataclasses, json
 jax.config.update("jax_num_cpu_devices", 8)
 from diffsde import ensembles
-from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
+from diffsde.sharding import Sharding, member_sharding, spread, shard_members, shard_parameters
 from diffsde.runs.machine import mesh
 from diffsde.cli.main import composed
 from diffsde.build import read
@@ -90,20 +90,20 @@ from diffsde.verbs.train_setup import prepare
 from diffsde.training import start, train_members, train_steps
 words = ["batch_size=64", "net.widths=[32,32]", "shard=true"]
 run, params = prepare(read(TrainConfig, composed("train", words)))
-layout = Layout(mesh(None), shard=True)
-state = spread_parameters(layout, start(run, jax.tree.map(jnp.copy, params)))  # steps take their state's memory
+sharding = Sharding(mesh(None), shard=True)
+state = shard_parameters(sharding, start(run, jax.tree.map(jnp.copy, params)))  # steps take their state's memory
 kernel = "layers/1/kernel"
-spread_run = dataclasses.replace(spread(layout, run), layout=layout)
+spread_run = dataclasses.replace(spread(sharding, run), sharding=sharding)
 state, _ = train_steps(spread_run, state, np.int32(3), chunk=3)
 own = {name: [int(shard.data.size) for shard in tree[kernel].addressable_shards]
        for name, tree in (("params", state.params), ("ema", state.ema))}
 moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == (32, 32)]
 runs = [dataclasses.replace(run, key=jax.random.key(seed)) for seed in range(12)]
-half = member_layout(mesh(None), 12)
+half = member_sharding(mesh(None), 12)
 together, split = ensembles.stack(runs)
 stacked = ensembles.stack_all([start(run, params) for run in runs])
-stacked = spread_members(half, stacked, (True,) * len(jax.tree.leaves(stacked)))
-stacked, many = train_members(spread_members(half, together, split), stacked, np.int32(3), chunk=3, split=split)
+stacked = shard_members(half, stacked, (True,) * len(jax.tree.leaves(stacked)))
+stacked, many = train_members(shard_members(half, together, split), stacked, np.int32(3), chunk=3, split=split)
 single = [train_steps(run, start(run, jax.tree.map(jnp.copy, params)), np.int32(3), chunk=3)[1] for run in runs]
 print(json.dumps({
     "size": 32 * 32, "own": own, "moments": [len({str(s.index) for s in m.addressable_shards}) for m in moments],

@@ -20,7 +20,7 @@ from diffsde.runs import files, restore, run_writer, training_loop
 from diffsde.training import TrainState
 
 SMALL = ["batch_size=32", "net.widths=[16]"]
-WILD = [*SMALL, "optimizer.schedule=constant", "optimizer.warmup=0"]
+DIVERGED = [*SMALL, "optimizer.schedule=constant", "optimizer.warmup=0"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def strict_json(path: Path) -> list[Any]:
 
 def spoil_at(monkeypatch: pytest.MonkeyPatch, step: int, seen: list[int], parameters: bool = False) -> None:
     """The loss of a step is NaN, or the parameters after it are."""
-    honest = training_loop.processes.in_turn
+    honest = training_loop.processes.one_process_at_a_time
 
     def spoiled(tree: tuple[TrainState, Any]) -> tuple[TrainState, Any]:
         state, values = honest(tree)
@@ -96,7 +96,7 @@ def test_parameters_that_are_no_numbers_are_never_saved(
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", *WILD, "lr=1e30", "steps=400", "hydra.run.dir=run"]) == 2
+    assert main(["train", *DIVERGED, "lr=1e30", "steps=400", "hydra.run.dir=run"]) == 2
     error = capsys.readouterr().err
     assert "at step 2 (lr 1e+30)" in error and "no checkpoint had been written yet" in error
     assert checkpoints.steps(here / "run" / "checkpoints") == []
@@ -116,9 +116,9 @@ def overwrite(run: Path, step: int, value: float) -> None:
     tree = checkpoints.read(where / str(step))
     tree["state"] |= {name: jax.tree.map(lambda leaf: leaf * value, tree["state"][name]) for name in ("params", "ema")}
     shutil.rmtree(where / str(step))
-    keeper = checkpoints.Keeper(where, 9, lambda saved: None)
-    keeper.save(step, tree)
-    keeper.wait()
+    manager = checkpoints.CheckpointManager(where, 9, lambda saved: None)
+    manager.save(step, tree)
+    manager.wait()
 
 
 @pytest.mark.slow
@@ -183,7 +183,7 @@ def test_samples_that_are_no_numbers_are_not_judged(here: Path, capsys: pytest.C
 
 def test_a_diverged_run_says_so_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Finite to the end, at some 1e20 times what the untrained network scored."""
-    assert main(["train", *WILD, "lr=1e5", "steps=60", "log_every=20", "hydra.run.dir=run"]) == 0
+    assert main(["train", *DIVERGED, "lr=1e5", "steps=60", "log_every=20", "hydra.run.dir=run"]) == 0
     said = capsys.readouterr()
     (line,) = [line for line in said.err.splitlines() if line.startswith("warning")]
     assert "at step 20 (lr 1e+05)" in line and "the run diverged; try a smaller lr" in line
@@ -191,10 +191,10 @@ def test_a_diverged_run_says_so_once(here: Path, capsys: pytest.CaptureFixture[s
     value, untrained = map(float, re.findall(r"is ([\d.e+]+), where .* scored ([\d.e+]+):", summary["diverged"])[0])
     assert value == pytest.approx(summary["loss"]["value"], rel=1e-3) and value > 1e15
     assert "diverged: untrained" in said.out
-    assert main(["train", *WILD, "steps=1", "log_every=1", "hydra.run.dir=one"]) == 0
+    assert main(["train", *DIVERGED, "steps=1", "log_every=1", "hydra.run.dir=one"]) == 0
     assert untrained == pytest.approx(strict_json(here / "one" / "metrics.jsonl")[0]["loss"], rel=1e-3)
     assert "diverged" not in strict_json(here / "one" / "summary.json")[0]
-    assert main(["train", *WILD, "lr=0.01", "steps=60", "log_every=20", "hydra.run.dir=mended"]) == 0  # the advice
+    assert main(["train", *DIVERGED, "lr=0.01", "steps=60", "log_every=20", "hydra.run.dir=mended"]) == 0  # the advice
     assert capsys.readouterr().err == ""
 
 
@@ -211,7 +211,7 @@ def test_what_an_untrained_network_scored_survives_a_stop(here: Path) -> None:
 def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "-m", *WILD, "lr=0.01,1e30,1e5", "steps=40", "log_every=20", "checkpoint_every=20"]
+    words = ["train", "-m", *DIVERGED, "lr=0.01,1e30,1e5", "steps=40", "log_every=20", "checkpoint_every=20"]
     assert main([*words, "hydra/launcher=batch", "hydra.launcher.together=vmap", "hydra.sweep.dir=sweep"]) == 2
     error = capsys.readouterr().err
     assert "diffsde: job 1 (" in error and "lr=1e+30" in error and "the loss became inf at step 2 (lr 1e+30)" in error

@@ -17,8 +17,8 @@ from diffsde.evaluation.kl import is_available, kl_from_law
 from diffsde.fields import OracleField
 from diffsde.objectives import irreducible, loss
 from diffsde.paths import OT, VP
-from diffsde.rails import UntrainedField
 from diffsde.runs import clock
+from diffsde.stability import UntrainedField
 from diffsde.training import examples, regret
 from diffsde.types import Moments
 

@@ -24,7 +24,7 @@ from diffsde.optimizers import Adam, hidden
 from diffsde.paths import OT, PATHS, coefficients
 from diffsde.samplers import SAMPLERS, simulate_compiled
 from diffsde.samplers.ode import Heun
-from diffsde.time_laws import Uniform
+from diffsde.time_distributions import Uniform
 from diffsde.training import Run, examples, loss_floor, start, train_steps
 from diffsde.types import Array, Moments, Prediction
 
@@ -103,8 +103,13 @@ def test_a_guided_field_is_consistent(path: str) -> None:
     t = 0.6
     found, c = output(field, POINT, t), coefficients(field.path, t)
     close(predictions.expand(found.data, POINT, c, "data"), found, rtol=2e-4, atol=2e-4)
-    tilted = predictions.tilted(found, jnp.array([0.3, -0.8]), c)
-    close(predictions.expand(tilted.velocity, POINT, c, "velocity"), tilted, rtol=2e-3, atol=2e-3)
+    with_likelihood_score = predictions.with_likelihood_score(found, jnp.array([0.3, -0.8]), c)
+    close(
+        predictions.expand(with_likelihood_score.velocity, POINT, c, "velocity"),
+        with_likelihood_score,
+        rtol=2e-3,
+        atol=2e-3,
+    )
 
 
 def test_guidance_by_itself() -> None:
@@ -173,11 +178,11 @@ def test_the_pull_of_a_classifier_is_its_gradient(path: str) -> None:
     def both(t: Array) -> tuple[Array, Array, Array]:
         log_probs, gradients = classifier.log_probs(POINT, t), jax.jacrev(classifier.log_probs)(POINT, t)
         alpha = coefficients(classifier.path, t).alpha
-        return alpha * classifier.pull(POINT, t, 1), gradients[1], log_probs
+        return alpha * classifier.likelihood_score(POINT, t, 1), gradients[1], log_probs
 
     for t in (0.3, 0.8):
-        pull, gradient, log_probs = both(t)
-        np.testing.assert_allclose(pull, gradient, rtol=1e-3, atol=1e-6)
+        likelihood_score, gradient, log_probs = both(t)
+        np.testing.assert_allclose(likelihood_score, gradient, rtol=1e-3, atol=1e-6)
         assert np.isclose(jnp.exp(log_probs).sum(), 1)
 
 

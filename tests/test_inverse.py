@@ -27,10 +27,10 @@ from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
 from diffsde.plots import inverse as plots
-from diffsde.rails import likelihood_instability
 from diffsde.samplers import simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
+from diffsde.stability import likelihood_instability
 from diffsde.types import Array, Moments, Prediction
 
 MATRIX = np.array([[1.0, 0.5]])

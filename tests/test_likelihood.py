@@ -19,8 +19,8 @@ from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.likelihood import SOLVERS, bits_per_dim, coarser, log_likelihood_compiled, settle_end, settle_probe
 from diffsde.paths import PATHS
-from diffsde.rails import UntrainedField
 from diffsde.samplers import GRIDS, times
+from diffsde.stability import UntrainedField
 from diffsde.types import Moments
 
 

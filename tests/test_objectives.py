@@ -31,7 +31,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS, Coefficients, coefficients
-from diffsde.time_laws import LogitNormal, Uniform
+from diffsde.time_distributions import LogitNormal, Uniform
 from diffsde.training import Run, examples, loss_floor
 from diffsde.types import Array, Moments
 

@@ -380,9 +380,9 @@ def test_states_can_be_kept(optimizer: Optimizer, tmp_path: Path) -> None:
     """A checkpoint gives back every array of the state in its place, and of one structure with and without a clip."""
     opt_state = moves(optimizer, 3)[1]
     state = TrainState(jnp.asarray(3), parameters(), parameters(), opt_state)
-    keeper = checkpoints.Keeper(tmp_path, 1, lambda saved: None)
-    keeper.save(3, named(state))
-    keeper.wait()
+    manager = checkpoints.CheckpointManager(tmp_path, 1, lambda saved: None)
+    manager.save(3, named(state))
+    manager.wait()
     empty = jax.tree.map(jnp.zeros_like, state)
     back = unnamed(empty, checkpoints.load(tmp_path, pytest.fail)[1], tmp_path)
     assert jax.tree.structure(back) == jax.tree.structure(state)

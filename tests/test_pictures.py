@@ -19,7 +19,15 @@ from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.paths import OT, PATHS, VE, GaussianPath
 from diffsde.pictures import Drawn, draw_pictures, scene_of
-from diffsde.pictures.companions import BETWEEN, DEGREES, Companions, arcs, companions, denoised, pairs
+from diffsde.pictures.comparison_simulations import (
+    BETWEEN,
+    DEGREES,
+    ComparisonSimulations,
+    comparison_simulations,
+    denoised,
+    pairs,
+    slerp,
+)
 from diffsde.pictures.images import Images, learnt_from, overview, prediction
 from diffsde.pictures.table import IMAGES, PICTURES
 from diffsde.plots import images as plots
@@ -148,16 +156,18 @@ SDE = EulerMaruyama(Vanishing(1.0))
 
 
 @pytest.fixture(scope="module", params=[Heun(), SDE], ids=["ode", "sde"])
-def made(request: pytest.FixtureRequest) -> tuple[Drawn, np.ndarray, Companions]:
+def made(request: pytest.FixtureRequest) -> tuple[Drawn, np.ndarray, ComparisonSimulations]:
     drawn, points = drawn_by(request.param)
-    return drawn, points, companions(drawn, 6, 9)
+    return drawn, points, comparison_simulations(drawn, 6, 9)
 
 
 def close(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(np.asarray(found), np.asarray(expected), atol=2e-5)
 
 
-def test_the_way_begins_at_the_noise_and_ends_at_the_samples(made: tuple[Drawn, np.ndarray, Companions]) -> None:
+def test_the_way_begins_at_the_noise_and_ends_at_the_samples(
+    made: tuple[Drawn, np.ndarray, ComparisonSimulations],
+) -> None:
     drawn, _, (way, _, _) = made
     close(way.x[0], drawn.x0[:6])
     close(way.x[-1], drawn.x[:6])
@@ -165,7 +175,7 @@ def test_the_way_begins_at_the_noise_and_ends_at_the_samples(made: tuple[Drawn, 
     close(way.times, np.linspace(0, 1, 25))
 
 
-def test_the_way_shows_the_posterior_mean(made: tuple[Drawn, np.ndarray, Companions]) -> None:
+def test_the_way_shows_the_posterior_mean(made: tuple[Drawn, np.ndarray, ComparisonSimulations]) -> None:
     """E[z|x_t] of five equal atoms, by Bayes' rule in float64 with numpy."""
     _, points, (way, _, _) = made
     for t, x, data in zip(way.times[:-1].astype(float), way.x, way.data, strict=False):
@@ -177,7 +187,7 @@ def test_the_way_shows_the_posterior_mean(made: tuple[Drawn, np.ndarray, Compani
     close(way.data[-1], way.x[-1])  # where beta = 0
 
 
-def test_ode_and_sde_begin_at_the_same_noise(made: tuple[Drawn, np.ndarray, Companions]) -> None:
+def test_ode_and_sde_begin_at_the_same_noise(made: tuple[Drawn, np.ndarray, ComparisonSimulations]) -> None:
     drawn, _, (_, panels, _) = made
     stochastic = drawn.sampler.stochastic
     assert [title.split()[0].strip(",:") for title in panels] == ["ODE", "SDE"]
@@ -189,7 +199,7 @@ def test_ode_and_sde_begin_at_the_same_noise(made: tuple[Drawn, np.ndarray, Comp
     assert np.abs(ode - sde).max() > 0.1
 
 
-def test_interpolations_end_at_the_odes_samples(made: tuple[Drawn, np.ndarray, Companions]) -> None:
+def test_interpolations_end_at_the_odes_samples(made: tuple[Drawn, np.ndarray, ComparisonSimulations]) -> None:
     drawn, _, (_, panels, found) = made
     assert found.x.shape == (BETWEEN, len(DEGREES), 4, 4, 1)
     ode = next(iter(panels.values()))
@@ -214,7 +224,7 @@ def test_interpolations_end_at_the_odes_samples(made: tuple[Drawn, np.ndarray, C
 def test_the_law_is_the_same_along_an_interpolation() -> None:
     """Between independent draws of N(0, 9 I): every point ~ N(0, 9 I), where a straight line would shrink to 4.5."""
     a, b = 3 * jax.random.normal(jax.random.key(0), (2, 4000, 4, 4, 2))
-    found = np.asarray(arcs(a, b))
+    found = np.asarray(slerp(a, b))
     assert (found[:, 0] == np.asarray(a)).all()
     close(found[:, -1], b)
     flat = found.reshape(4000, len(DEGREES), -1)
@@ -239,7 +249,7 @@ def test_interpolations_are_between_samples_given_the_same() -> None:
 
 def test_one_sample_has_no_interpolation() -> None:
     drawn, _ = drawn_by(Euler(), n=1)
-    way, panels, (ends, between) = companions(drawn, 1, 1)
+    way, panels, (ends, between) = comparison_simulations(drawn, 1, 1)
     assert ends.shape == (0, 2) and between.shape == (0, len(DEGREES), 4, 4, 1)
     close(way.x[-1], drawn.x)
     assert all(images.shape == (1, 4, 4, 1) for images in panels.values())
@@ -277,7 +287,7 @@ def test_nearest_is_brute_force(flip: bool, bytes_: bool, monkeypatch: pytest.Mo
     assert learnt_from(x, stored[:2], False)[1].shape == (4, 2)
 
 
-def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, Companions]) -> None:
+def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, ComparisonSimulations]) -> None:
     points, y = pictures(30), np.arange(30) % 3
     labels = np.array([2, 0, 1, 1, 2, 0, 0])
     dataset = made[0].dataset
@@ -288,7 +298,7 @@ def test_data_beside_samples_is_of_their_labels(made: tuple[Drawn, np.ndarray, C
 
 
 def test_data_that_is_not_here_is_said(
-    made: tuple[Drawn, np.ndarray, Companions], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    made: tuple[Drawn, np.ndarray, ComparisonSimulations], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """And takes no other picture with it: samples.png has the samples alone."""
     chosen = {name: PICTURES[IMAGES][name] for name in ("neighbours", "samples")}

@@ -13,9 +13,9 @@ from conftest import EVERY_PATH, on_every_path
 
 from diffsde import predictions
 from diffsde.paths import PATHS, GaussianPath, coefficients
-from diffsde.types import Array, Coefficients, Kind, Moments
+from diffsde.types import Array, Coefficients, Moments, PredictionType
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[PredictionType, ...] = get_args(PredictionType)
 MEAN, STD = 1.7, 2.3
 MOMENTS = Moments(MEAN, STD)  # type: ignore[arg-type]
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -33,14 +33,14 @@ def pairs(c: Coefficients, seed: int = 0) -> tuple[Array, Array, Array]:
     return z, eps, c.alpha * z + c.beta * eps
 
 
-def value(kind: Kind, c: Coefficients, z: Array, eps: Array) -> Array:
+def value(kind: PredictionType, c: Coefficients, z: Array, eps: Array) -> Array:
     a, b = predictions.row(kind, c)
     return a * z + b * eps
 
 
 @pytest.mark.parametrize("target", KINDS)
 @pytest.mark.parametrize("source", KINDS)
-def test_conversion_knows_the_pair(x64: None, source: Kind, target: Kind) -> None:
+def test_conversion_knows_the_pair(x64: None, source: PredictionType, target: PredictionType) -> None:
     """From any prediction of a known (z, eps) every other one follows, on every path, and back again."""
     c = everywhere()
     z, eps, x = pairs(c)
@@ -78,7 +78,7 @@ def test_rows_by_their_meaning(x64: None) -> None:
 
 
 @every_kind
-def test_determinant_is_that_of_the_two_rows(x64: None, kind: Kind) -> None:
+def test_determinant_is_that_of_the_two_rows(x64: None, kind: PredictionType) -> None:
     """determinant = det [[alpha, beta], [a, b]]."""
     c = everywhere()
     a, b = predictions.row(kind, c)
@@ -98,7 +98,7 @@ def test_the_straight_lines_velocity_is_never_singular() -> None:
 
 
 @every_kind
-def test_expand_gives_all_four(x64: None, kind: Kind) -> None:
+def test_expand_gives_all_four(x64: None, kind: PredictionType) -> None:
     """From one prediction, `expand` returns those of the pair (z, eps) behind it, each under its own name."""
     c = everywhere()
     z, eps, x = pairs(c)
@@ -159,7 +159,7 @@ def test_preconditioned_input_and_target_are_white(x64: None) -> None:
 
 
 @every_kind
-def test_output_scale_is_the_residual_of_linear_regression(x64: None, kind: Kind) -> None:
+def test_output_scale_is_the_residual_of_linear_regression(x64: None, kind: PredictionType) -> None:
     """|c_out| is the std of y that regression on x_t leaves: the Schur complement of their joint covariance."""
     c = everywhere()
     _, x_z, x_eps = linear(lambda z, eps: c.alpha * z + c.beta * eps, c)
@@ -171,7 +171,7 @@ def test_output_scale_is_the_residual_of_linear_regression(x64: None, kind: Kind
 
 
 @every_kind
-def test_a_silent_network_is_linear_regression(x64: None, kind: Kind) -> None:
+def test_a_silent_network_is_linear_regression(x64: None, kind: PredictionType) -> None:
     """With output 0 each prediction is the best linear one: its error is uncorrelated with x_t and has |c_out| for its
     std.
     """

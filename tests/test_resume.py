@@ -232,8 +232,8 @@ def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: 
         counts.append(int(count))
         return state._replace(step=state.step + count), jnp.ones(20)
 
-    plan = run_writer.Plan(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
-    one = run_writer.Member(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
+    plan = run_writer.Schedule(steps=40, log_every=20, checkpoint_every=10, keep=2, best=False)
+    one = run_writer.RunWriter(here, plan, Moments(jnp.zeros(2), jnp.ones(())), 0)
     one.recorder = NoLogger().open(here, {}, 0, pytest.fail)
     nothing: dict[str, Any] = {}
     training_loop.fit(

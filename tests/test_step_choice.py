@@ -11,7 +11,6 @@ from diffsde.datasets.mixture import Ring
 from diffsde.errors import UserError
 from diffsde.fields import OracleField
 from diffsde.paths import PATHS
-from diffsde.rails import settle_last
 from diffsde.runs.starting import trial_of
 from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
@@ -23,6 +22,7 @@ from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
 from diffsde.solver_error import Steps, data_stds
+from diffsde.stability import settle_last
 from diffsde.step_choice import MOST, TOLERANCE, choose_steps, fewest, halving_error, quiet
 
 OT = PATHS["ot"]()

@@ -16,7 +16,7 @@ from diffsde.nets import MLP, initialise, structure
 from diffsde.objectives import Problem, VelocityMatching
 from diffsde.optimizers import Adam, Optimizer
 from diffsde.paths import OT
-from diffsde.time_laws import Uniform
+from diffsde.time_distributions import Uniform
 from diffsde.training import Run, TrainState, ema_decay, examples, loss_floor, mean_gradient, pieces, start, train_steps
 from diffsde.types import Moments
 

@@ -14,7 +14,7 @@ from diffsde.objectives import OBJECTIVES
 from diffsde.optimizers import OPTIMIZERS
 from diffsde.paths import PATHS, VP
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS
-from diffsde.time_laws import TIME_LAWS, LogitNormal
+from diffsde.time_distributions import TIME_DISTRIBUTIONS, LogitNormal
 from diffsde.types import choice
 
 TABLES: dict[str, dict[str, type[Any]]] = {
@@ -25,7 +25,7 @@ TABLES: dict[str, dict[str, type[Any]]] = {
     "optimizer": OPTIMIZERS,
     "path": PATHS,
     "sampler": SAMPLERS,
-    "time": TIME_LAWS,
+    "time": TIME_DISTRIBUTIONS,
 }
 
 

@@ -41,7 +41,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
 
     outcome: what came of its work where a launcher did that before its turn came.
     """
-    memory.hold()  # of a parallel launcher's process
+    memory.tune_malloc()  # of a parallel launcher's process
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException

@@ -83,7 +83,7 @@ def _check_word(verb: str, word: str) -> None:
 
 def _run_hydra(verb: str, words: list[str]) -> None:
     """Compose the config and run the verb; whatever Hydra finds wrong becomes a UserError of one line."""
-    memory.hold()
+    memory.tune_malloc()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml

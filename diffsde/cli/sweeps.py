@@ -132,7 +132,7 @@ class BatchLauncher(Launcher):
         ]
         if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
             return [None] * len(configs)  # the latter are refused, each as its own job
-        machine.begin(plain[0])
+        machine.configure_process(plain[0])
         if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
             return [None] * len(configs)
         outs = [
@@ -145,7 +145,7 @@ class BatchLauncher(Launcher):
 PLUGINS = (BatchLauncher, GridSweeper)
 
 
-class Ledger(Callback):
+class SweepRecord(Callback):
     """Notes a sweep's words when it begins, so that the same command finds it, and where it writes, for its table."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import Buffer, Examples, Source
 from diffsde.errors import UserError
-from diffsde.layouts import Layout, spread_buffer
+from diffsde.sharding import Sharding, shard_buffer
 
 BUFFER_BYTES, BUFFER_EXAMPLES = 1 << 25, 1 << 15  # of one process, at most, in a buffer of several steps
 PART_BYTES, PART_EXAMPLES = (
@@ -121,13 +121,19 @@ class Stream:
     """
 
     def __init__(
-        self, source: Source, seed: int, batch_size: int, longest: int, steps: tuple[int, int], layout: Layout | None
+        self,
+        source: Source,
+        seed: int,
+        batch_size: int,
+        longest: int,
+        steps: tuple[int, int],
+        sharding: Sharding | None,
     ) -> None:
-        rank, ranks = (0, 1) if layout is None else layout.process()
+        rank, ranks = (0, 1) if sharding is None else sharding.process()
         share = batch_size // ranks
         self.capacity = max(1, min(longest, BUFFER_BYTES // (share * bytes_of(source)), BUFFER_EXAMPLES // share))
         self._next, self._last = steps
-        self._layout = layout
+        self._layout = sharding
         self._held: tuple[int, Buffer] | None = None
         self._batches = self._iterator(batches(source, seed, batch_size, rank, ranks)[self._next : self._last])
 
@@ -141,7 +147,7 @@ class Stream:
         """The buffer, on the device, that has a step's batch: the last one that was asked for, or the one after it."""
         number = step // self.capacity
         if self._held is None or self._held[0] != number:
-            self._held = number, spread_buffer(self._layout, self._read((number + 1) * self.capacity))
+            self._held = number, shard_buffer(self._layout, self._read((number + 1) * self.capacity))
         return self._held[1]
 
     def _read(self, until: int) -> Buffer:

@@ -14,12 +14,12 @@ from diffsde.metrics.distances import MOST, w2
 from diffsde.metrics.errors import Figure, mean_figure, paired_error, prefixed, reference, root_mean_figure, with_error
 from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_figures, mixture_values
 from diffsde.overlap import Estimate
-from diffsde.rails import settle_last
 from diffsde.runs.starting import settle_grid, stds_of
 from diffsde.samplers import simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
+from diffsde.stability import settle_last
 from diffsde.types import Array, Key
 
 REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third

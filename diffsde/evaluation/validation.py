@@ -32,9 +32,9 @@ def check_of(chosen: TrainConfig, run: Run) -> Check | None:
 
 def regret_of(run: Run) -> Check | None:
     """Of a state the regret of its first parameter average, on the same examples each time; None for a classifier."""
-    if not isinstance(run.problem.objective, Regression) or processes.several():
+    if not isinstance(run.problem.objective, Regression) or processes.is_distributed():
         return None
-    alone, key = dataclasses.replace(run, layout=None), jax.random.fold_in(run.key, 2**31 - 6)
+    alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)
 
     def check(state: TrainState) -> dict[str, Any]:
         return {"regret": regret(alone, run.arrays, ensembles.member(state.ema, 0), key, REGRET_EXAMPLES)}
@@ -46,7 +46,7 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
     """Of a state, the loss of points that are kept from training and its error; None where there are none, and where
     several processes share the parameters.
     """
-    if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.several():
+    if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.is_distributed():
         return None
     held_out = in_precision(chosen.precision, chosen.dataset.held_out())
     if run.classes and held_out.y is None:

@@ -52,7 +52,7 @@ class ApproximateField(PosteriorField):
 
         grad log p(y | x_t) = J^T A^T v,   (noise_std^2 I + A C A^T) v = y - A D,   J = dD/dx.
 
-    C is what the method says. Before `begin` the pull grad log p(y | x_t)/alpha is that at `begin`: where alpha = 0, x tells
+    C is what the method says. Before `begin` the likelihood score grad log p(y | x_t)/alpha is that at `begin`: where alpha = 0, x tells
     nothing of z, J is 0, and J/alpha cannot be had from the prior's field; near there it multiplies the error of a network.
     """
 
@@ -79,7 +79,7 @@ class ApproximateField(PosteriorField):
 
         v = self.solve(self.y - expected, lambda v: c.beta**2 * self.operator.apply(back(v)))
         plain = jax.lax.cond(t < late, lambda: self.prior.output(x, t), lambda: prediction)
-        return predictions.tilted(plain, back(v), coefficients(self.path, t))
+        return predictions.with_likelihood_score(plain, back(v), coefficients(self.path, t))
 
 
 @partial(register, static=["iterations"])

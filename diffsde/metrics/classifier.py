@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from diffsde.datasets.dataset import Examples, as_points, mirrored
 from diffsde.nets.layers import gelu
-from diffsde.nets.patches import cut
+from diffsde.nets.patches import patchify
 from diffsde.optimizers import AdamW
 from diffsde.types import Array, Key, choice
 
@@ -107,7 +107,7 @@ def features(recipe: Recipe, params: Params, x: Array) -> Array:
     h = x
     for name, overlap in zip(("first", "second"), recipe.overlaps, strict=True):
         rows, columns = h.shape[0] // STRIDE, h.shape[1] // STRIDE
-        h = jax.nn.relu(layer(name, cut(h, STRIDE, overlap))).reshape(rows, columns, -1)
+        h = jax.nn.relu(layer(name, patchify(h, STRIDE, overlap))).reshape(rows, columns, -1)
     return gelu(layer("dense", h.ravel()))
 
 

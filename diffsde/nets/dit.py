@@ -6,8 +6,8 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import attend, dense
-from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
+from diffsde.nets.layers import attention, dense
+from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
 from diffsde.types import Array, choice
 
 POSITIONS = {
@@ -43,7 +43,7 @@ class DiT:
             raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        tiles = tiling(image("dit", shape), self.patch, self.overlap)
+        tiles = patching(image("dit", shape), self.patch, self.overlap)
         block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
         blocks = [block] * self.depth
         return PatchNet(tiles, self.width, blocks, self.positions, self.time_frequencies, classes, rngs, compute)
@@ -59,4 +59,4 @@ class TransformerBlock(Block):
 
     def mix(self, y: Array) -> Array:
         query, key, value = (dense(layer, y, self.compute) for layer in (self.query, self.key, self.value))
-        return dense(self.out, attend(query, key, value, self.heads), self.compute)
+        return dense(self.out, attention(query, key, value, self.heads), self.compute)

@@ -35,7 +35,7 @@ def gelu(x: Array) -> Array:
     return jax.nn.gelu(x, approximate=True)
 
 
-def harmonics(x: Array, count: int) -> Array:
+def fourier_features(x: Array, count: int) -> Array:
     """cos(k x), sin(k x) for k = 1..count: from (n,) to (2 n count,)."""
     if not count:
         return x[:0]
@@ -84,7 +84,7 @@ def normalise(h: Array) -> Array:
     return centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + EPSILON)
 
 
-def attend(query: Array, key: Array, value: Array, heads: int) -> Array:
+def attention(query: Array, key: Array, value: Array, heads: int) -> Array:
     """softmax(q k^T/sqrt(d)) v in each head (1706.03762, eq. 1): three (tokens, heads d) -> (tokens, heads d)."""
     q, k, v = (each.reshape(len(each), heads, -1) for each in (query, key, value))
     logits = jnp.einsum("qhd,khd->hqk", q, k, preferred_element_type=jnp.promote_types(q.dtype, jnp.float32))
@@ -122,7 +122,7 @@ class Conditioned(nnx.Module):
 def time_features(t: Scalar, frequencies: int, dtype: Any) -> Array:
     """cos(pi k t), sin(pi k t) for k = 1..frequencies, (2 frequencies,); (t,) itself for 0."""
     time = jnp.asarray(t, dtype)[None]
-    return harmonics(jnp.pi * time, frequencies) if frequencies else time
+    return fourier_features(jnp.pi * time, frequencies) if frequencies else time
 
 
 def embedding(classes: int, width: int, rngs: nnx.Rngs) -> nnx.Embed:

@@ -7,7 +7,7 @@ from functools import partial
 from flax import nnx
 
 from diffsde.nets.layers import dense, gelu
-from diffsde.nets.patches import Block, PatchNet, check_overlap, image, tiling
+from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
 from diffsde.types import Array, choice
 
 
@@ -32,7 +32,7 @@ class Mixer:
         check_overlap(self.patch, self.overlap)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        tiles = tiling(image("mixer", shape), self.patch, self.overlap)
+        tiles = patching(image("mixer", shape), self.patch, self.overlap)
         block = partial(MixerBlock, tiles.rows * tiles.columns, self.mix, self.width, self.expand, rngs, compute)
         blocks, positions = [block] * self.depth, "none"  # the matrices across tokens know them by their places
         return PatchNet(tiles, self.width, blocks, positions, self.time_frequencies, classes, rngs, compute)

@@ -8,7 +8,16 @@ import math
 import jax.numpy as jnp
 from flax import nnx
 
-from diffsde.nets.layers import ACTIVATIONS, dense, embedded, embedding, harmonics, identity, time_features, zeros
+from diffsde.nets.layers import (
+    ACTIVATIONS,
+    dense,
+    embedded,
+    embedding,
+    fourier_features,
+    identity,
+    time_features,
+    zeros,
+)
 from diffsde.types import Array, Scalar, choice
 
 
@@ -62,7 +71,7 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
         flat, time = x.reshape(-1), time_features(t, self.config.time_frequencies, x.dtype)
-        h = jnp.concatenate([flat, harmonics(flat, self.config.space_frequencies), time])
+        h = jnp.concatenate([flat, fourier_features(flat, self.config.space_frequencies), time])
         *inner, last = self.layers
         for i, layer in enumerate(inner):
             h = dense(layer, h, self.compute)

@@ -25,7 +25,7 @@ def image(name: str, shape: Shape) -> tuple[int, int, int]:
     return shape
 
 
-class Tiling(NamedTuple):
+class Patching(NamedTuple):
     """An image as rows x columns windows, `patch` pixels apart and reaching `overlap` beyond, of so many numbers each."""
 
     rows: int
@@ -35,7 +35,7 @@ class Tiling(NamedTuple):
     window: int
 
 
-def tiling(shape: tuple[int, int, int], patch: int, overlap: int) -> Tiling:
+def patching(shape: tuple[int, int, int], patch: int, overlap: int) -> Patching:
     """The windows of an image (H, W, C). Raises UserError for a patch that does not tile it."""
     height, width, channels = shape
     if height % patch or width % patch:
@@ -44,7 +44,7 @@ def tiling(shape: tuple[int, int, int], patch: int, overlap: int) -> Tiling:
             f"net.patch is {patch}, which does not divide an image of {height} x {width};"
             f" take one of {', '.join(map(str, fitting))}"
         )
-    return Tiling(height // patch, width // patch, patch, overlap, (patch + 2 * overlap) ** 2 * channels)
+    return Patching(height // patch, width // patch, patch, overlap, (patch + 2 * overlap) ** 2 * channels)
 
 
 def check_overlap(patch: int, overlap: int) -> None:
@@ -53,7 +53,7 @@ def check_overlap(patch: int, overlap: int) -> None:
         raise ValueError(f"overlap is {overlap}; it must be in 0..{patch}, no more than patch")
 
 
-def cut(x: Array, patch: int, overlap: int) -> Array:
+def patchify(x: Array, patch: int, overlap: int) -> Array:
     """Windows of patch + 2 overlap pixels square, `patch` apart, zero beyond the edge: (H, W, C) -> (tokens, window).
 
     A token is a window's rows, its pixels, their channels, flat; tokens go row by row. overlap: 0..patch.
@@ -82,13 +82,13 @@ def _windows(x: Array, patch: int, overlap: int, axis: int) -> Array:
     return jnp.concatenate([before, own, after], axis=axis + 1)
 
 
-def paste(tokens: Array, shape: Shape, patch: int, overlap: int) -> Array:
-    """Windows laid back where `cut` took them, overlaps added: its transpose, and for overlap = 0 its inverse."""
+def unpatchify(tokens: Array, shape: Shape, patch: int, overlap: int) -> Array:
+    """Windows laid back where `patchify` took them, overlaps added: its transpose, and for overlap = 0 its inverse."""
     like = jax.ShapeDtypeStruct(shape, tokens.dtype)
-    return jax.linear_transpose(lambda x: cut(x, patch, overlap), like)(tokens)[0]
+    return jax.linear_transpose(lambda x: patchify(x, patch, overlap), like)(tokens)[0]
 
 
-def waves(rows: int, columns: int, width: int) -> np.ndarray:
+def sincos_position_embedding(rows: int, columns: int, width: int) -> np.ndarray:
     """Fixed positions (rows columns, width) (1706.03762, section 3.5, in two dimensions as in 2212.09748): a quarter each
     sin, cos of row and sin, cos of column, at frequencies 10000^(-i/(width/4)).
     """
@@ -130,7 +130,7 @@ class PatchNet(Conditioned):
 
     def __init__(
         self,
-        tiles: Tiling,
+        tiles: Patching,
         width: int,
         blocks: Sequence[Callable[[], Block]],
         positions: str,
@@ -151,13 +151,13 @@ class PatchNet(Conditioned):
 
     def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
         c = self.condition(t, label, x.dtype)
-        h = dense(self.stem, cut(x, self.tiles.patch, self.tiles.overlap), self.compute).astype(x.dtype)
+        h = dense(self.stem, patchify(x, self.tiles.patch, self.tiles.overlap), self.compute).astype(x.dtype)
         if self.positions == "waves":
-            h += jnp.asarray(waves(self.tiles.rows, self.tiles.columns, h.shape[-1]), h.dtype)
+            h += jnp.asarray(sincos_position_embedding(self.tiles.rows, self.tiles.columns, h.shape[-1]), h.dtype)
         elif self.positions == "learned":
             h += self.places[...]
         for block in self.blocks:
             h = block(h, c)
         scale, shift = dense(self.modulation, c, self.compute).reshape(2, -1)
         tokens = dense(self.head, (1 + scale) * normalise(h) + shift, self.compute).astype(x.dtype)
-        return paste(tokens, x.shape, self.tiles.patch, self.tiles.overlap)
+        return unpatchify(tokens, x.shape, self.tiles.patch, self.tiles.overlap)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffsde.errors import UserError
-from diffsde.nets.layers import Conditioned, attend, dense, normalise, silu, zeros
+from diffsde.nets.layers import Conditioned, attention, dense, normalise, silu, zeros
 from diffsde.nets.patches import image
 from diffsde.types import Array, Scalar, choice
 
@@ -142,4 +142,4 @@ class Residual(nnx.Module):
         """Self-attention over the pixels."""
         pixels = group_normalise(h).reshape(-1, self.outputs)
         query, key, value = (dense(layer, pixels, self.compute) for layer in (self.query, self.key, self.value))
-        return dense(self.out, attend(query, key, value, self.heads), self.compute).reshape(h.shape)
+        return dense(self.out, attention(query, key, value, self.heads), self.compute).reshape(h.shape)

@@ -17,7 +17,12 @@ from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.guidance import Guided
 from diffsde.metrics.neighbours import nearest
-from diffsde.pictures.companions import DEGREES, Companions, Way, companions
+from diffsde.pictures.comparison_simulations import (
+    DEGREES,
+    ComparisonSimulations,
+    DenoisedTrajectory,
+    comparison_simulations,
+)
 from diffsde.pictures.drawn import Drawn, labels_of, on_screen
 from diffsde.plots import images as plots
 from diffsde.plots.film import Film
@@ -54,15 +59,15 @@ class Images:
         return labels_of(self.drawn)
 
     @cached_property
-    def beside(self) -> Companions:
+    def beside(self) -> ComparisonSimulations:
         """The simulations that the pictures need, all at once."""
         shape, n = self.drawn.field.shape, len(self.x)
         followed = min(n, plots.fitting(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
         compared = min(n, plots.fitting(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
-        return companions(self.drawn, followed, compared, "interpolations" in self.names)
+        return comparison_simulations(self.drawn, followed, compared, "interpolations" in self.names)
 
     @cached_property
-    def way(self) -> Way:
+    def way(self) -> DenoisedTrajectory:
         assert self.beside.way is not None
         return self.beside.way
 
@@ -115,7 +120,7 @@ def comparison(images: Images) -> Figure:
 
 
 def interpolations(images: Images) -> Figure:
-    found, labels = images.beside.arcs, images.labels
+    found, labels = images.beside.slerp, images.labels
     assert found is not None
     if not len(found.ends):
         raise UserError("there are no two samples from noise that are given the same")

@@ -21,8 +21,8 @@ from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.film import Film
 from diffsde.plots.style import Extent, HeatMap, plain, window
-from diffsde.rails import refined
 from diffsde.samplers.diffusions import Constant, Vanishing
+from diffsde.stability import refined
 from diffsde.types import Array, Key
 
 CLOUD = 2000  # points in the film and the marginals

@@ -16,10 +16,10 @@ from diffsde.fields import LearnedField, bound
 from diffsde.pictures.drawn import described
 from diffsde.pictures.images import CLASSES, SIDE, overview, screen_of
 from diffsde.plots.loss import loss_curve
-from diffsde.rails import settle_last
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior
+from diffsde.stability import settle_last
 from diffsde.types import Key
 
 LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take

@@ -62,7 +62,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
 
     Of several processes only the first writes.
     """
-    if not processes.leads():
+    if not processes.is_main_process():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

@@ -51,7 +51,7 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
         if verb == "train" and isinstance(summary, dict):
             return summary.get("steps") == _number(config["steps"])
         return (folder / "summary.json").exists()
-    if processes.leads():
+    if processes.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
     return False
 

@@ -48,9 +48,9 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
         for i, (config, out) in enumerate(jobs):
             try:
                 config, machines[i] = verb.settle(config)
-                machine.begin(machines[i])
+                machine.configure_process(machines[i])
                 chosen = verb.choose(config)
-                out = processes.same_folder(out)
+                out = processes.broadcast_path(out)
                 if folder.claim(out, verb.name, config):
                     progress.say(f"finished before: {progress.shown(out)}")
                     outcomes[i] = off(judged(folder.read_summary(out))[1])
@@ -61,7 +61,9 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
                 outcomes[i] = error
         clock.lap("starting")
         for indices in ensembles.grouped({i: (job.group(), machines[i]["precision"]) for i, job in begun.items()}):
-            machine.begin(machines[indices[0]])  # the last job to be prepared may have had another precision
+            machine.configure_process(
+                machines[indices[0]]
+            )  # the last job to be prepared may have had another precision
             outcomes |= zip(indices, verb.work([begun[i] for i in indices]), strict=True)
     return [outcomes[i] for i in range(len(jobs))]
 

@@ -26,7 +26,7 @@ def held(folder: Path) -> Iterator[None]:
 
     By a lock on a file in it, open for writing: NFS tells the other hosts of such a lock alone, of none on a folder.
     """
-    if not processes.leads():
+    if not processes.is_main_process():
         yield
         return
     try:

@@ -40,7 +40,7 @@ class Machine:
     cache_dir: str | None
 
 
-def begin(config: dict[str, Any]) -> None:
+def configure_process(config: dict[str, Any]) -> None:
     """Set this process up as the config's machine knobs say, before its first program.
 
     XLA reads the number of threads and of CPU devices once. Raises UserError for what is no such number, or where an
@@ -69,7 +69,7 @@ def mesh(devices: int | None) -> Mesh | None:
     """The devices that share a batch, along one axis, `batch`; None where there is but one. devices: of each process."""
     count = devices or jax.local_device_count()
     used = [device for rank in range(jax.process_count()) for device in jax.devices() if device.process_index == rank]
-    if not processes.several():
+    if not processes.is_distributed():
         used = used[:count]
     return Mesh(np.array(used), ("batch",)) if len(used) > 1 else None
 

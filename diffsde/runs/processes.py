@@ -58,12 +58,12 @@ def _initialize(**options: object) -> None:
     STATE.rank = jax.process_index()
 
 
-def leads() -> bool:
+def is_main_process() -> bool:
     """Whether this process is the one that writes files and speaks."""
     return STATE.rank == 0
 
 
-def several() -> bool:
+def is_distributed() -> bool:
     """Whether the run has more than one process."""
     if STATE.joined is None or STATE.joined[0] is None:
         return False
@@ -72,27 +72,27 @@ def several() -> bool:
     return jax.process_count() > 1
 
 
-def in_turn(tree: T) -> T:
+def one_process_at_a_time(tree: T) -> T:
     """The same, once it is there: of several processes, two programs on CPU that run at once would mix up messages."""
-    if not several():
+    if not is_distributed():
         return tree
     import jax
 
     return jax.block_until_ready(tree)
 
 
-def agree(*values: int) -> tuple[int, ...]:
+def all_reduce_max(*values: int) -> tuple[int, ...]:
     """The largest of each value over all processes, so that all do the same."""
-    if not several():
+    if not is_distributed():
         return values
     from jax.experimental import multihost_utils
 
     return tuple(int(value) for value in np.max(multihost_utils.process_allgather(np.array(values)), axis=0))
 
 
-def gathered(tree: T) -> T:
+def all_gather(tree: T) -> T:
     """The arrays that are spread over several processes, whole and on each of them; the others as they are."""
-    if not several():
+    if not is_distributed():
         return tree
     import jax
     from jax.experimental import multihost_utils
@@ -105,9 +105,9 @@ def gathered(tree: T) -> T:
     return jax.tree.map(whole, tree)
 
 
-def same_folder(folder: Path) -> Path:
+def broadcast_path(folder: Path) -> Path:
     """The folder that the first process was given."""
-    if not several():
+    if not is_distributed():
         return folder
     from jax.experimental import multihost_utils
 

@@ -25,13 +25,13 @@ SHOWN = 6  # coordinates whose scaling is said
 
 def say(message: str) -> None:
     """One line for the user; of several processes only the first speaks."""
-    if processes.leads():
+    if processes.is_main_process():
         print(message, flush=True)
 
 
 def warn(message: str) -> None:
     """One line about something that works but may not do what was meant."""
-    if processes.leads():
+    if processes.is_main_process():
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
@@ -69,7 +69,7 @@ def scaled(scaling: Scaling | None, names: tuple[str, ...] = ()) -> None:
 
 
 def on_terminal() -> bool:
-    return sys.stdout.isatty() and processes.leads()
+    return sys.stdout.isatty() and processes.is_main_process()
 
 
 def working(what: str) -> AbstractContextManager[Any]:

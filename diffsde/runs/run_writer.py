@@ -15,18 +15,18 @@ import numpy as np
 
 from diffsde import checkpoints
 from diffsde.errors import UserError
-from diffsde.layouts import Layout
 from diffsde.loggers import Recorder
 from diffsde.runs import files, processes, progress
+from diffsde.sharding import Sharding
 from diffsde.training import TrainState
 from diffsde.types import Moments, on_device
 
 # A mean loss of so many times the untrained network's is no fluctuation, nor slow progress, and of a loss whose expectation
 # is infinite, where one example in a million can be a million times the others:
-WILD, WILD_RARE = 10.0, 1e6
+DIVERGED, DIVERGED_RARE = 10.0, 1e6
 
 
-class Plan(NamedTuple):
+class Schedule(NamedTuple):
     """How often to log and save, in steps; checkpoint_every None: every 30 seconds."""
 
     steps: int
@@ -36,24 +36,24 @@ class Plan(NamedTuple):
     best: bool  # whether the checkpoint with the lowest score is kept besides
 
 
-class Member:
+class RunWriter:
     """One run: its folder, its log and checkpoints, and the losses since the last line of the log.
 
     rate: the learning rate of a step (0, 1, ...), for messages. untrained: the loss of the first step's batch, before any
-    update. wild: how many times that a loss is when the run is said to diverge.
+    update. diverged_ratio: how many times that a loss is when the run is said to diverge.
     """
 
     def __init__(
         self,
         out: Path,
-        plan: Plan,
+        plan: Schedule,
         moments: Moments,
         classes: int,
         rate: Callable[[int], Any] | None = None,
-        wild: float = WILD,
+        diverged_ratio: float = DIVERGED,
     ) -> None:
         self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": on_device(classes)}
-        self.log, self.rate, self.wild = out / "metrics.jsonl", rate, wild
+        self.log, self.rate, self.diverged_ratio = out / "metrics.jsonl", rate, diverged_ratio
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []
         self.untrained = math.nan
@@ -61,15 +61,17 @@ class Member:
         self.failed: UserError | None = None
         self.check: Callable[[TrainState], dict[str, Any]] | None = None  # what else a line of the log has of the state
         self.recorder: Recorder
-        self.keeper = checkpoints.Keeper(out / "checkpoints", plan.keep, self.best, processes.leads())
+        self.manager = checkpoints.CheckpointManager(
+            out / "checkpoints", plan.keep, self.best, processes.is_main_process()
+        )
 
-    def resume(self, fresh: TrainState, layout: Layout | None) -> TrainState:
+    def resume(self, fresh: TrainState, sharding: Sharding | None) -> TrainState:
         """The state of the newest whole checkpoint, and the log cut back to it; the fresh state where there is none."""
         places = None
-        if layout is not None:
+        if sharding is not None:
 
             def places(names: tuple[str, ...], leaf: jax.ShapeDtypeStruct) -> Any:
-                return layout.parameter(leaf.shape) if names[:1] == ("state",) else layout.whole()
+                return sharding.parameter(leaf.shape) if names[:1] == ("state",) else sharding.whole()
 
         where = self.out / "checkpoints"
         if not checkpoints.steps(where):
@@ -77,7 +79,7 @@ class Member:
             return fresh
         step, tree = checkpoints.load(where, progress.warn, place=places, unfit=unfit)
         for later in [number for number in checkpoints.steps(where) if number > step]:
-            if processes.leads():
+            if processes.is_main_process():
                 checkpoints.set_aside(where, later, "damaged")
         self._cut(step)
         held = int(tree.get("held", step % self.plan.log_every))  # of the last step there are none: they are in the log
@@ -101,7 +103,7 @@ class Member:
 
     def write(self, line: dict[str, float]) -> None:
         self.lines.append(line)
-        if processes.leads():
+        if processes.is_main_process():
             with open(self.log, "a") as file:
                 file.write(log_line(line))
 
@@ -142,7 +144,7 @@ class Member:
 
     def fail(self, step: int, why: str) -> None:
         """The run ends at this step; the newest checkpoint is of a step before, and stays."""
-        self.keeper.wait()
+        self.manager.wait()
         saved = checkpoints.steps(self.out / "checkpoints")
         kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
         self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log}")
@@ -152,7 +154,7 @@ class Member:
 
     def diverging(self, loss: float) -> str | None:
         """What to say of a loss that is far above that of the untrained network; None where it is not."""
-        if not loss > self.wild * abs(self.untrained):
+        if not loss > self.diverged_ratio * abs(self.untrained):
             return None
         scored = f"where the untrained network scored {self.untrained:.4g}"
         return f"the loss is {loss:.4g}, {scored}: the run diverged; try a smaller lr"
@@ -169,14 +171,14 @@ class Member:
         if self.plan.best:
             self.write({"step": step, "score": score(state)})
             self.recorder.log(step, {"score": self.lines[-1]["score"]})
-        if processes.leads() and self.log.exists():
+        if processes.is_main_process() and self.log.exists():
             with open(self.log) as file:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
         held = on_device(len(self.window), np.int32)
         losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}
-        self.keeper.save(step, {"state": named(state), **self.about, **losses})
+        self.manager.save(step, {"state": named(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:
         return best_step(self.lines, saved)

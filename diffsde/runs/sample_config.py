@@ -10,9 +10,9 @@ from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
 from diffsde.paths import GaussianPath
-from diffsde.rails import takes_sigma
 from diffsde.runs import folder
 from diffsde.samplers import SAMPLERS, Grid, Sampler
+from diffsde.stability import takes_sigma
 
 
 @dataclasses.dataclass(frozen=True)

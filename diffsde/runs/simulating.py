@@ -19,7 +19,6 @@ from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
-from diffsde.layouts import Layout, member_layout, spread, spread_members
 from diffsde.runs import machine, processes, progress
 from diffsde.runs.sample_config import SampleConfig
 from diffsde.samplers import Grid, Sampler, simulate
@@ -35,6 +34,7 @@ from diffsde.samplers.loop import (
     padded,
     points_compiled,
 )
+from diffsde.sharding import Sharding, member_sharding, replicate, shard_members
 from diffsde.step_choice import StepChoice
 from diffsde.types import Array, Key
 
@@ -134,21 +134,21 @@ def simulated(group: list[Job]) -> Batch:
 
 
 def at_once(group: list[Job], mesh: Any) -> Batch:
-    """Many jobs vmapped, or one spread over devices, in one dispatch: every member takes its own number of steps, those that are
+    """Many jobs vmapped, or one replicate over devices, in one dispatch: every member takes its own number of steps, those that are
     done waiting for the others, and every device and process the same program.
     """
     compiler, settings, many = machine.Compiler(), group[0].settings(), len(group) > 1
     if many:
         inputs, split = ensembles.stack([job.inputs() for job in group])
-        arguments: tuple[Any, ...] = (spread_members(member_layout(mesh, len(group)), inputs, split),)
+        arguments: tuple[Any, ...] = (shard_members(member_sharding(mesh, len(group)), inputs, split),)
         program = compiler(simulate_members, *arguments, **settings, split=split)
     else:
-        arguments = (shared_out(group[0], Layout(mesh, shard=False)),)
+        arguments = (shared_out(group[0], Sharding(mesh, shard=False)),)
         program = compiler(simulate_shared, *arguments, **settings)
     begin = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
-    found = processes.gathered(found)
+    found = processes.all_gather(found)
     each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
     return Batch(each, seconds, cpu_seconds, compiler.seconds)
 
@@ -229,14 +229,14 @@ class Pace:
         self.bar.update(done)
 
 
-def shared_out(job: Job, layout: Layout) -> Inputs:
+def shared_out(job: Job, sharding: Sharding) -> Inputs:
     """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
-    rows = np.arange(-(-job.chosen.n // layout.mesh.size) * layout.mesh.size) % job.chosen.n
+    rows = np.arange(-(-job.chosen.n // sharding.mesh.size) * sharding.mesh.size) % job.chosen.n
     points, given = jax.tree.map(
-        lambda leaf: jax.device_put(np.asarray(leaf)[rows], layout.batch()), (job.x0, job.given)
+        lambda leaf: jax.device_put(np.asarray(leaf)[rows], sharding.batch()), (job.x0, job.given)
     )
     sampler, field, _, at, key, _, steps = job.inputs()
-    sampler, field, at, key, steps = spread(layout, (sampler, field, at, key, steps))
+    sampler, field, at, key, steps = replicate(sharding, (sampler, field, at, key, steps))
     return Inputs(sampler, field, points, at, key, given, steps)
 
 

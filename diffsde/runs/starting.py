@@ -12,7 +12,6 @@ import numpy as np
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
-from diffsde.rails import finite_velocity
 from diffsde.runs import progress
 from diffsde.samplers import Grid, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid, ListGrid
@@ -21,6 +20,7 @@ from diffsde.samplers.ode import Heun
 from diffsde.samplers.starts import draw_data
 from diffsde.solver_error import TOLERATED, Steps, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
+from diffsde.stability import finite_velocity
 from diffsde.step_choice import MOST, Trial, choose_steps, quiet
 from diffsde.types import Array, Key, on_device
 

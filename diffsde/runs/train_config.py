@@ -21,7 +21,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
-from diffsde.time_laws import TimeLaw
+from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Moments
 
 
@@ -32,7 +32,7 @@ class TrainConfig:
     dataset: Dataset
     path: GaussianPath
     objective: Objective
-    time: TimeLaw
+    time: TimeDistribution
     net: Net
     optimizer: Optimizer
     steps: int

@@ -16,7 +16,7 @@ from diffsde.datasets.streaming import Stream
 from diffsde.ensembles import member
 from diffsde.errors import Stopped
 from diffsde.runs import processes, progress
-from diffsde.runs.run_writer import Member, Plan
+from diffsde.runs.run_writer import RunWriter, Schedule
 from diffsde.runs.signals import stoppable
 from diffsde.training import Run, TrainState
 
@@ -28,8 +28,8 @@ def fit(
     program: Any,
     run: Run,
     state: TrainState,
-    members: list[Member],
-    plan: Plan,
+    members: list[RunWriter],
+    plan: Schedule,
     score: Callable[[int, TrainState], float],
     stream: Stream | None = None,
 ) -> TrainState:
@@ -80,7 +80,7 @@ def fit(
             count = min(plan.steps - step, stride, *edges)
             if stream is not None:  # read and put while the device is at the last dispatch
                 run = dataclasses.replace(run, arrays=stream.buffer(step))
-            state, values = processes.in_turn(program(run, state, np.int32(count)))
+            state, values = processes.one_process_at_a_time(program(run, state, np.int32(count)))
             step += count
             lined = step % plan.log_every == 0 or step == plan.steps
             checks = [
@@ -93,21 +93,21 @@ def fit(
                 due = step % plan.checkpoint_every == 0
             else:
                 due = time.perf_counter() - saved_at > EVERY
-            stop, now, stride = processes.agree(max(asked, default=0), due or step == plan.steps, wish)
+            stop, now, stride = processes.all_reduce_max(max(asked, default=0), due or step == plan.steps, wish)
             if now or stop:
                 save()
                 saved_at = time.perf_counter()
             if stop:
                 break
         for one in members:
-            one.keeper.wait()
-        (stop,) = processes.agree(max(asked, default=0))
+            one.manager.wait()
+        (stop,) = processes.all_reduce_max(max(asked, default=0))
         if stop:  # at the last step too: a sweep would begin its next job
             raise Stopped(f"at step {step} of {plan.steps}, saved; the same command goes on from there", stop)
     return state
 
 
-def end_where_all_failed(members: list[Member]) -> None:
+def end_where_all_failed(members: list[RunWriter]) -> None:
     """Raise the first one's UserError where no member goes on."""
     if members[0].failed and all(one.failed for one in members):
         raise members[0].failed

@@ -16,7 +16,7 @@ TRIES = 4096  # steps within one stretch before it is given up
 FIRST_STEP = 0.01  # width of a stretch's first step, which the controller makes up to 10 times wider at once
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """The state: the point, and the evaluations it took so far."""
 
     x: Array
@@ -41,16 +41,16 @@ class Adaptive(Sampler):
     rtol: float = 1e-4
     atol: float = 1e-4
 
-    def start(self, x: Array) -> Stretch:
-        return Stretch(x, jnp.zeros((), jnp.int32))
+    def start(self, x: Array) -> Segment:
+        return Segment(x, jnp.zeros((), jnp.int32))
 
-    def point(self, state: Stretch) -> Array:
+    def point(self, state: Segment) -> Array:
         return state.x
 
-    def spent(self, state: Stretch) -> Array:
+    def spent(self, state: Segment) -> Array:
         return state.nfe
 
-    def step(self, field: Field, x: Stretch, t: Scalar, h: Scalar, key: Noise) -> Stretch:
+    def step(self, field: Field, x: Segment, t: Scalar, h: Scalar, key: Noise) -> Segment:
         import diffrax  # here: it takes 0.4 s, which the other samplers need not wait for
 
         pair, evaluations = PAIRS[self.pair]
@@ -73,4 +73,4 @@ class Adaptive(Sampler):
         arrived = solution.result == diffrax.RESULTS.successful
         spent = x.nfe + 1 + evaluations * solution.stats["num_steps"]
         assert solution.ys is not None
-        return Stretch(jnp.where(arrived, solution.ys[0], jnp.nan), spent)
+        return Segment(jnp.where(arrived, solution.ys[0], jnp.nan), spent)

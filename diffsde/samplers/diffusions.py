@@ -102,7 +102,7 @@ class ExpressionDiffusion(Diffusion):
 NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(8))
 
 
-def forgetting(diffusion: Diffusion, path: GaussianPath, t: Scalar, h: Scalar) -> Scalar:
+def integrated_noise_rate(diffusion: Diffusion, path: GaussianPath, t: Scalar, h: Scalar) -> Scalar:
     """L = integral of sigma^2/beta^2 over [t, t + h]: the noise of x keeps the factor e^(-L/2) of its own.
 
     Exact for `memoryless`, scale^2 times the change of log(alpha^2/beta^2), infinite from alpha = 0 and to beta = 0;

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
-from diffsde.time_laws import invert_log_snr
+from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, Scalar, choice
 
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients
-from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
+from diffsde.samplers.diffusions import Diffusion, Memoryless, integrated_noise_rate
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
@@ -39,7 +39,7 @@ class Exponential(Sampler):
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c = coefficients(field.path, t + h)
-        decay = jnp.exp(-forgetting(self.diffusion, field.path, t, h) / 2)
+        decay = jnp.exp(-integrated_noise_rate(self.diffusion, field.path, t, h) / 2)
         known = field.output(x, t)
         noise = decay * known.noise + jnp.sqrt(jnp.maximum(1 - decay**2, 0)) * gaussian(key, x)
         return c.alpha * known.data + c.beta * noise

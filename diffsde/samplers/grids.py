@@ -10,7 +10,7 @@ import numpy as np
 
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath, log_snr
-from diffsde.time_laws import invert_log_snr
+from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, choice, on_device
 
 

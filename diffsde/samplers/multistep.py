@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients, log_snr
-from diffsde.samplers.diffusions import Diffusion, Memoryless, forgetting
+from diffsde.samplers.diffusions import Diffusion, Memoryless, integrated_noise_rate
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
@@ -36,7 +36,7 @@ class Memory(NamedTuple):
 Moments = tuple[Scalar, Scalar, Scalar]  # integrals of k(r) (r - s)^i over the step, i = 0, 1, 2
 
 
-def remembering_nothing(x: Array) -> Memory:
+def empty_memory(x: Array) -> Memory:
     """The memory before the first step."""
     return Memory(x, jnp.zeros((2, *x.shape), x.dtype), jnp.zeros(2, x.dtype), jnp.zeros((), jnp.int32))
 
@@ -48,7 +48,7 @@ class Multistep(Sampler):
     evaluates_end: ClassVar[bool] = False
 
     def start(self, x: Array) -> Memory:
-        return remembering_nothing(x)
+        return empty_memory(x)
 
     def point(self, state: Memory) -> Array:
         return state.x
@@ -181,7 +181,7 @@ class DPMSolverPP2MSDE(Multistep):
         widening = (log_snr(field.path, t + h) - place) / (place - x.places[0])
         usable = (end.beta > 0) & (x.known > 0) & (widening < WIDENING)
         extrapolated = jnp.where(usable, data + widening / 2 * (data - x.values[0]), data)
-        decay = jnp.exp(-forgetting(self.diffusion, field.path, t, h) / 2)
+        decay = jnp.exp(-integrated_noise_rate(self.diffusion, field.path, t, h) / 2)
         keep = end.beta / c.beta * decay
         noise = end.beta * jnp.sqrt(jnp.maximum(1 - decay**2, 0)) * gaussian(key, x.x)
         return advance(x, keep * x.x + (end.alpha - c.alpha * keep) * extrapolated + noise, data, place)

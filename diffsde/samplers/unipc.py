@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients, log_snr
-from diffsde.samplers.multistep import Memory, advance, exponential_moments, polynomial, remembering_nothing, weights
+from diffsde.samplers.multistep import Memory, advance, empty_memory, exponential_moments, polynomial, weights
 from diffsde.samplers.sampler import Noise, Sampler
 from diffsde.types import Array, Scalar, choice
 
@@ -34,7 +34,7 @@ class UniPC(Sampler):
     evaluates_end: ClassVar[bool] = False
 
     def start(self, x: Array) -> Corrected:
-        return Corrected(remembering_nothing(x), x, jnp.zeros((), x.dtype))
+        return Corrected(empty_memory(x), x, jnp.zeros((), x.dtype))
 
     def point(self, state: Corrected) -> Array:
         return state.memory.x

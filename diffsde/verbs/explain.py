@@ -18,19 +18,19 @@ from diffsde.fields import Field, OracleField
 from diffsde.mixtures import moments as exact_moments
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
-from diffsde.rails import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.runs import machine, progress
 from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import GaussianField, Steps
 from diffsde.solver_remedies import solver_error
+from diffsde.stability import UntrainedField, instability, settle_last, takes_sigma
 from diffsde.step_choice import MOST, choose_steps, fewest
-from diffsde.time_laws import TimeLaw
-from diffsde.types import Array, Kind
+from diffsde.time_distributions import TimeDistribution
+from diffsde.types import Array, PredictionType
 
 COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
-ROWS: dict[Kind, str] = {
+ROWS: dict[PredictionType, str] = {
     "velocity": "y = dalpha z + dbeta eps",
     "score": "y = -eps/({beta})",
     "noise": "y = eps",
@@ -46,7 +46,7 @@ class ExplainConfig:
     dataset: Dataset
     path: GaussianPath
     objective: Objective
-    time: TimeLaw
+    time: TimeDistribution
     sampler: Sampler
     grid: Grid
     steps: int | None

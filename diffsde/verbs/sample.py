@@ -25,7 +25,6 @@ from diffsde.inverse.posteriors import PosteriorField
 from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.metrics.columns import Column
 from diffsde.metrics.errors import Figure
-from diffsde.rails import instability, likelihood_instability, settle_last
 from diffsde.runs import clock, files, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
@@ -46,6 +45,7 @@ from diffsde.samplers import Grid, times
 from diffsde.samplers.loop import Simulated
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
+from diffsde.stability import instability, likelihood_instability, settle_last
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
 
@@ -184,7 +184,7 @@ def finish(job: Job, found: Simulated, batch: Batch) -> float:
         ],
     )
     clock.lap("figures")
-    if processes.leads() and chosen.drawn:
+    if processes.is_main_process() and chosen.drawn:
         from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
         draw_samples(job, x)

@@ -23,20 +23,20 @@ from diffsde.evaluation.kl import NAME, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.validation import check_of, said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
-from diffsde.layouts import Layout, member_layout, spread, spread_members, spread_parameters
 from diffsde.loggers import NoLogger
 from diffsde.metrics.errors import Figure
 from diffsde.nets import Net, count
 from diffsde.objectives import Classification, Regression, has_finite_loss
-from diffsde.rails import UntrainedField
 from diffsde.runs import clock, files, folder, jobs, machine, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.lengthen import initial_params, lengthen
 from diffsde.runs.restore import recorded_net
-from diffsde.runs.run_writer import WILD, WILD_RARE, Member, Plan
+from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_config import TrainConfig, field_of, in_precision, named
 from diffsde.runs.training_loop import fit
+from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
+from diffsde.stability import UntrainedField
 from diffsde.training import Run, TrainState, start, train_members, train_steps
 from diffsde.verbs.train_setup import known_floor, linear_baseline, prepare_with, unlearnt
 
@@ -52,7 +52,7 @@ class Job:
     run: Run
     state: TrainState
     floor: tuple[float, float] | None
-    member: Member
+    member: RunWriter
     stream: Stream | None
     data: dict[str, Any]
     net: Net
@@ -85,9 +85,9 @@ def choose(config: dict[str, Any]) -> TrainConfig:
     return chosen
 
 
-def plan_of(chosen: TrainConfig) -> Plan:
+def plan_of(chosen: TrainConfig) -> Schedule:
     log_every = min(chosen.log_every, chosen.steps)
-    return Plan(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
+    return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
 
 
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
@@ -111,9 +111,9 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     data = say_data(chosen.dataset)
     progress.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)
-    layout = layout_of(chosen)
-    run = dataclasses.replace(spread(layout, run), layout=layout)
-    fresh = spread_parameters(layout, start(run, params))
+    sharding = sharding_of(chosen)
+    run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
+    fresh = shard_parameters(sharding, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
         settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
     if isinstance(objective := run.problem.objective, Regression):
@@ -121,31 +121,31 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
         if wrong := default_solver_error(field, chosen.dataset):
             progress.warn(f"diffsde sample, by default: {wrong}")
     rate = partial(chosen.optimizer.rate, chosen.steps)
-    wild = WILD if has_finite_loss(run.problem) else WILD_RARE
-    member = Member(out, plan_of(chosen), run.problem.moments, run.classes, rate, wild)
+    diverged_ratio = DIVERGED if has_finite_loss(run.problem) else DIVERGED_RARE
+    member = RunWriter(out, plan_of(chosen), run.problem.moments, run.classes, rate, diverged_ratio)
     member.check = check_of(chosen, run)
-    state = member.resume(fresh, layout)
+    state = member.resume(fresh, sharding)
     if chosen.run is not None:
         lengthen(out, chosen, config, int(state.step))
     if step := int(state.step):
         progress.say(f"going on with {progress.shown(out)} from step {step} (resume=false begins afresh)")
     stream = None
     if chosen.dataset.stream:
-        stream = held.enter_context(closing(stream_of(chosen, member.plan, step, layout)))
-    logger = chosen.logger if processes.leads() else NoLogger()
+        stream = held.enter_context(closing(stream_of(chosen, member.plan, step, sharding)))
+    logger = chosen.logger if processes.is_main_process() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling, as_config(net))
     return Job(chosen, out, run, state, floor, member, stream, data, net)
 
 
-def stream_of(chosen: TrainConfig, plan: Plan, step: int, layout: Layout | None) -> Stream:
+def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
     """The examples of the steps from `step` on."""
     assert isinstance(chosen.dataset, FiniteDataset)
     source = chosen.dataset.source()
     read = partial(read_in_precision, chosen.precision, source)
     return Stream(
-        source._replace(read=read), chosen.seed, chosen.batch_size, plan.log_every, (step, plan.steps), layout
+        source._replace(read=read), chosen.seed, chosen.batch_size, plan.log_every, (step, plan.steps), sharding
     )
 
 
@@ -153,7 +153,7 @@ def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examp
     return in_precision(precision, source.read(rows))
 
 
-def layout_of(chosen: TrainConfig) -> Layout | None:
+def sharding_of(chosen: TrainConfig) -> Sharding | None:
     """Over which devices the run is spread. Raises UserError where its batch does not divide evenly among them."""
     mesh = machine.mesh(chosen.devices)
     if mesh is None:
@@ -166,7 +166,7 @@ def layout_of(chosen: TrainConfig) -> Layout | None:
             f"batch_size: {part} examples at once do not divide evenly among {mesh.size} devices;"
             " take a multiple of that, or fewer devices="
         )
-    return Layout(mesh, chosen.shard)
+    return Sharding(mesh, chosen.shard)
 
 
 def fit_group(group: list[Job]) -> list[jobs.Outcome]:
@@ -178,11 +178,11 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     count = np.int32(plan.log_every)
     apart: tuple[bool, ...] = ()
     if split:
-        layout = member_layout(machine.mesh(first_job.chosen.devices), len(group))
-        run, apart = ensembles.stack([dataclasses.replace(job.run, layout=None) for job in group])
-        run = spread_members(layout, run, apart)
+        sharding = member_sharding(machine.mesh(first_job.chosen.devices), len(group))
+        run, apart = ensembles.stack([dataclasses.replace(job.run, sharding=None) for job in group])
+        run = shard_members(sharding, run, apart)
         state = ensembles.stack_all([job.state for job in group])
-        state = spread_members(layout, state, (True,) * len(jax.tree.leaves(state)))
+        state = shard_members(sharding, state, (True,) * len(jax.tree.leaves(state)))
     with progress.working("compiling"):
         if split:
             program = compiler(train_members, run, state, count, chunk=plan.log_every, split=apart)
@@ -226,14 +226,16 @@ def divergence(job: Job, state: TrainState) -> Figure | None:
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None
-    field = processes.gathered(averaged(job, state))
+    field = processes.all_gather(averaged(job, state))
     assert isinstance(dataset, MixtureDataset)
-    return kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.leads() else None
+    return (
+        kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.is_main_process() else None
+    )
 
 
 def averaged(job: Job, state: TrainState) -> LearnedField:
     """The field of the first parameter average, which lies where the run's own numbers do."""
-    problem, params = job.run.problem, spread_parameters(job.run.layout, ensembles.member(state.ema, 0))
+    problem, params = job.run.problem, shard_parameters(job.run.sharding, ensembles.member(state.ema, 0))
     return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
 
 
@@ -275,7 +277,7 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "cpu_seconds": cpu_seconds,
         "seconds_compile": compiling,
         "members": members,
-        "devices": jax.device_count() if run.layout is None else run.layout.mesh.size,
+        "devices": jax.device_count() if run.sharding is None else run.sharding.mesh.size,
         "device": jax.devices()[0].device_kind,
     }
     little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
@@ -327,8 +329,8 @@ def draw_run(job: Job, state: TrainState) -> list[Path]:
 
     kind = pictured(job.run)
     wanted = pictures.chosen_pictures(words, kind)
-    field = processes.gathered(averaged(job, state)) if "samples" in wanted else None
-    if not processes.leads():
+    field = processes.all_gather(averaged(job, state)) if "samples" in wanted else None
+    if not processes.is_main_process():
         return []
     if short:
         wanted.pop("loss", None)

@@ -1,4 +1,4 @@
-"""Where arrays lie when a run is spread over several devices."""
+"""Where arrays lie when a run is replicate over several devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 T = TypeVar("T")
 
 
-class Layout(NamedTuple):
+class Sharding(NamedTuple):
     """The batch is split over the mesh's one axis, `batch`; parameters are whole on every device or, with `shard`, split
     too (fully sharded data parallelism, 2304.11277), so that a model larger than one device fits.
     """
@@ -47,49 +47,49 @@ class Layout(NamedTuple):
         )
 
 
-def constrain_batch(layout: Layout | None, tree: T) -> T:
+def constrain_batch(sharding: Sharding | None, tree: T) -> T:
     """Inside a program: split every leaf along its first axis."""
-    return tree if layout is None else jax.lax.with_sharding_constraint(tree, layout.batch())
+    return tree if sharding is None else jax.lax.with_sharding_constraint(tree, sharding.batch())
 
 
-def constrain_parameters(layout: Layout | None, tree: T) -> T:
+def constrain_parameters(sharding: Sharding | None, tree: T) -> T:
     """Inside a program: every leaf where `parameter` says."""
-    if layout is None:
+    if sharding is None:
         return tree
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, layout.parameter(leaf.shape)), tree)
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding.parameter(leaf.shape)), tree)
 
 
-def spread(layout: Layout | None, tree: T) -> T:
+def replicate(sharding: Sharding | None, tree: T) -> T:
     """Copy every array to all devices; equal on every process. Keys and Python numbers as well as arrays."""
-    return tree if layout is None else jax.tree.map(lambda leaf: _put(leaf, layout.whole()), tree)
+    return tree if sharding is None else jax.tree.map(lambda leaf: _put(leaf, sharding.whole()), tree)
 
 
-def spread_buffer(layout: Layout | None, tree: T) -> T:
+def shard_buffer(sharding: Sharding | None, tree: T) -> T:
     """Of numpy arrays (C, share, ...), each process's share of C batches, the device arrays (C, B, ...) of them all."""
-    if layout is None:
+    if sharding is None:
         return jax.device_put(tree)
-    return jax.tree.map(partial(jax.make_array_from_process_local_data, layout.buffer()), tree)
+    return jax.tree.map(partial(jax.make_array_from_process_local_data, sharding.buffer()), tree)
 
 
-def spread_parameters(layout: Layout | None, tree: T) -> T:
+def shard_parameters(sharding: Sharding | None, tree: T) -> T:
     """Put every array where `parameter` says."""
-    return tree if layout is None else jax.tree.map(lambda leaf: _put(leaf, layout.parameter(leaf.shape)), tree)
+    return tree if sharding is None else jax.tree.map(lambda leaf: _put(leaf, sharding.parameter(leaf.shape)), tree)
 
 
-def member_layout(mesh: Mesh | None, members: int) -> Layout | None:
+def member_sharding(mesh: Mesh | None, members: int) -> Sharding | None:
     """The members of an ensemble divided among as many of the devices as divide them evenly."""
     if mesh is None:
         return None
     count = max(size for size in range(1, mesh.size + 1) if members % size == 0)
-    return Layout(Mesh(mesh.devices[:count], mesh.axis_names), shard=False)
+    return Sharding(Mesh(mesh.devices[:count], mesh.axis_names), shard=False)
 
 
-def spread_members(layout: Layout | None, tree: T, split: tuple[bool, ...]) -> T:
+def shard_members(sharding: Sharding | None, tree: T, split: tuple[bool, ...]) -> T:
     """Of an ensemble the stacked leaves divided among the devices, the common ones on all of them."""
-    if layout is None:
+    if sharding is None:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    places = [layout.batch() if apart else layout.whole() for apart in split]
+    places = [sharding.batch() if apart else sharding.whole() for apart in split]
     return jax.tree.unflatten(structure, [_put(leaf, place) for leaf, place in zip(leaves, places, strict=True)])
 
 

@@ -15,7 +15,7 @@ RESOLUTION = (
 )
 
 
-class TimeLaw(abc.ABC):
+class TimeDistribution(abc.ABC):
     """How t is drawn: `quantile` maps a uniform u in (0, 1) to t in (0, 1)."""
 
     stratified: bool
@@ -37,7 +37,7 @@ def draw_uniforms(key: Key, count: int, stratified: bool) -> Array:
 
 
 @choice
-class Uniform(TimeLaw):
+class Uniform(TimeDistribution):
     """t uniform on (0, 1)."""
 
     stratified: bool = True
@@ -47,7 +47,7 @@ class Uniform(TimeLaw):
 
 
 @choice
-class LogitNormal(TimeLaw):
+class LogitNormal(TimeDistribution):
     """log(t/(1-t)) ~ N(mean, std^2) (Stable Diffusion 3, 2403.03206, eq. 19)."""
 
     mean: float = 0.0
@@ -65,7 +65,7 @@ class LogitNormal(TimeLaw):
 
 
 @choice
-class LogNormal(TimeLaw):
+class LogNormal(TimeDistribution):
     """log(beta/(alpha s)) ~ N(mean, std^2), s the data's measured std (EDM 2206.00364, table 1).
 
     EDM's P_mean = -1.2, P_std = 1.2 are for s = 0.5: in units of the data's std the mean is -1.2 - log 0.5 = -0.507.
@@ -97,4 +97,8 @@ def invert_log_snr(path: GaussianPath, target: Scalar) -> Scalar:
     return (low + high) / 2
 
 
-TIME_LAWS: dict[str, type[TimeLaw]] = {"uniform": Uniform, "logit_normal": LogitNormal, "log_normal": LogNormal}
+TIME_DISTRIBUTIONS: dict[str, type[TimeDistribution]] = {
+    "uniform": Uniform,
+    "logit_normal": LogitNormal,
+    "log_normal": LogNormal,
+}

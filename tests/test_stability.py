@@ -21,7 +21,6 @@ from diffsde.fields import NetworkField, OracleField
 from diffsde.metrics.mixture import MixtureFigures, mixture_figures
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, Expression, GaussianPath, coefficients, written
-from diffsde.rails import UntrainedField, growth, instability, settle_last
 from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.diffusions import Constant, Memoryless, Vanishing
 from diffsde.samplers.exponential import DDIM, Exponential
@@ -31,7 +30,8 @@ from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
 from diffsde.samplers.starts import draw_data
-from diffsde.types import Kind, Moments, register
+from diffsde.stability import UntrainedField, amplification_factor, instability, settle_last
+from diffsde.types import Moments, PredictionType, register
 
 MOMENTS = Moments(jnp.zeros(2), jnp.asarray(1.0))
 
@@ -59,11 +59,13 @@ def test_growth_on_a_point_is_its_closed_form(sigma: float, x64: None) -> None:
     at = times(UniformGrid(), 50, path)
     t, h = np.asarray(at[:-1]), np.diff(np.asarray(at))
     expected = 1 - h / (1 - t) - h * sigma**2 / (2 * (1 - t) ** 2)
-    np.testing.assert_allclose(growth(EulerMaruyama(Constant(sigma)), path, at, 0.0), expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        amplification_factor(EulerMaruyama(Constant(sigma)), path, at, 0.0), expected, rtol=1e-9, atol=1e-9
+    )
 
 
 def test_the_unstable_steps_are_those_past_the_known_limit(x64: None) -> None:
-    """sigma = 0.5 on ot, data at a point: |growth| > 1 where h sigma^2/(2 b^2) + h/b > 2, b = 1 - t; the message names them."""
+    """sigma = 0.5 on ot, data at a point: |amplification_factor| > 1 where h sigma^2/(2 b^2) + h/b > 2, b = 1 - t; the message names them."""
     path = PATHS["ot"]()
     at = times(UniformGrid(), 200, path)
     b = 1 - np.arange(200) / 200
@@ -106,7 +108,7 @@ def test_trap_one_is_real() -> None:
 
 
 def test_even_polynomials_are_seen_too() -> None:
-    """Stochastic Heun's factor is 1 - z + z^2/2, never negative: it is growth beyond the law's own that is said."""
+    """Stochastic Heun's factor is 1 - z + z^2/2, never negative: it is amplification_factor beyond the law's own that is said."""
     path = PATHS["ot"]()
     at = times(UniformGrid(), 250, path)
     assert "unstable" in str(instability(StochasticHeun(Constant(2.0)), path, at, "mean", 0.0025))
@@ -149,7 +151,7 @@ class NearlyExact(NetworkField):
 
     path: GaussianPath
     moments: Moments
-    kind: Kind
+    kind: PredictionType
     precondition: bool
     mixture: Mixture
     error: float

@@ -24,7 +24,7 @@ MIXED = 0.1  # alpha/beta at the start, up to which points are as good as noise
 SEARCHED = 256  # samples among which their ends are looked for
 
 
-class Way(NamedTuple):
+class DenoisedTrajectory(NamedTuple):
     """How samples come about: times (m,), states x_t and E[z|x_t], (m, k, *shape)."""
 
     times: np.ndarray
@@ -32,24 +32,24 @@ class Way(NamedTuple):
     data: np.ndarray
 
 
-class Arcs(NamedTuple):
+class Slerps(NamedTuple):
     """Interpolations between samples i and j, `ends` (k, 2): images (k, len(DEGREES), *shape)."""
 
     ends: np.ndarray
     x: np.ndarray
 
 
-class Companions(NamedTuple):
+class ComparisonSimulations(NamedTuple):
     """The ways of the first samples, the ODE and the SDE from the same noise, by title, and what lies between samples; None
     for what was not asked for.
     """
 
-    way: Way | None
+    way: DenoisedTrajectory | None
     panels: dict[str, np.ndarray]
-    arcs: Arcs | None
+    slerp: Slerps | None
 
 
-def companions(drawn: Drawn, followed: int, compared: int, between: bool = True) -> Companions:
+def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: bool = True) -> ComparisonSimulations:
     """The ways of `followed` samples, and `compared` of the chosen sampler's beside another's, 0 for none; between: and the
     interpolations.
 
@@ -57,13 +57,13 @@ def companions(drawn: Drawn, followed: int, compared: int, between: bool = True)
     of the two solves the ODE takes the interpolations along.
     """
     sampler, ends = drawn.sampler, pairs(drawn.given, len(drawn.x))
-    if signal(drawn) > MIXED or not between:  # points of p_t, of which arcs are not
+    if signal(drawn) > MIXED or not between:  # points of p_t, of which slerp are not
         ends = ends[:0]
     titles = beside(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
     ode, sde = titles.values()
     other = sde if sampler is ode else ode
     x0 = np.asarray(drawn.x0)
-    noise = arcs(x0[ends[:, 0]], x0[ends[:, 1]])
+    noise = slerp(x0[ends[:, 0]], x0[ends[:, 1]])
     which = np.repeat(ends[:, 0], len(DEGREES))
     times = drawn.times_kept(FRAMES)
 
@@ -79,17 +79,17 @@ def companions(drawn: Drawn, followed: int, compared: int, between: bool = True)
         assert mine is not None and mine.trajectory is not None
         states = Trajectory(*map(jnp.asarray, mine.trajectory))
         shown, data = denoised(drawn.field, states, member(drawn.given, slice(followed)))
-        way = Way(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
+        way = DenoisedTrajectory(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
     if compared:
         assert theirs is not None
         panels = {
             title: np.asarray(theirs.x if each is other else drawn.x)[:compared] for title, each in titles.items()
         }
     if not between:
-        return Companions(way, panels, None)
+        return ComparisonSimulations(way, panels, None)
     solved = mine if sampler is ode else theirs
     found = noise if solved is None else np.asarray(solved.x)[len(solved.x) - len(which) :].reshape(noise.shape)
-    return Companions(way, panels, Arcs(ends, found))
+    return ComparisonSimulations(way, panels, Slerps(ends, found))
 
 
 def signal(drawn: Drawn) -> float:
@@ -115,7 +115,7 @@ def pairs(given: Any, n: int) -> np.ndarray:
     return np.array(sorted(found)[:BETWEEN], int).reshape(-1, 2)
 
 
-def arcs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def slerp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """cos(phi) a + sin(phi) b from phi = 0 to 90 degrees, (k, *shape) twice to (k, len(DEGREES), *shape).
 
     Of independent a, b ~ N(0, v) every point is ~ N(0, v) itself, as one of a straight line is not. In many dimensions,

@@ -19,8 +19,8 @@ from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.solver_error import LENGTHS, of_std
-from diffsde.time_laws import invert_log_snr
-from diffsde.types import Array, Kind, Moments, Scalar, on_device, register
+from diffsde.time_distributions import invert_log_snr
+from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
 
 LEAST_SIGNAL = 0.1  # alpha/beta from which a network of the noise may start: its error in E[z|x] is 10 times its own
 
@@ -32,7 +32,7 @@ class UntrainedField(NetworkField):
 
     path: GaussianPath
     moments: Moments
-    kind: Kind
+    kind: PredictionType
     precondition: bool
 
     def network(self, x: Array, t: Scalar) -> Array:
@@ -114,7 +114,7 @@ def finite_data(field: Field, t: Scalar) -> bool:
     return bool(jnp.isfinite(field.data(jnp.full(field.shape, 0.5), jnp.asarray(t))).all())
 
 
-def growth(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:
+def amplification_factor(sampler: Sampler, path: GaussianPath, times: Array, variance: float) -> np.ndarray:
     """What each step, without its noise, multiplies a deviation from the data by, for N(0, variance) data: (steps,).
 
     There every sampler's step is linear in x. Euler-Maruyama's on a point is 1 + h (dbeta/beta - sigma^2/(2 beta^2)),
@@ -148,15 +148,15 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
     """One line where steps of an SDE's solver grow deviations from the data, and what would mend it."""
     if not sampler.stochastic:
         return None
-    factors = growth(sampler, path, times, variance)
-    wild = growing(factors, path, times, last, variance)
-    if not wild.size:
+    factors = amplification_factor(sampler, path, times, variance)
+    unstable = unstable_steps(factors, path, times, last, variance)
+    if not unstable.size:
         return None
-    begin, until = float(times[wild[0]]), float(times[wild[-1] + 1])
+    begin, until = float(times[unstable[0]]), float(times[unstable[-1] + 1])
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
     return (
-        f"on {about} the sampler is unstable in {wild.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
-        f" what is off the data is multiplied by up to {factors[wild][np.abs(factors[wild]).argmax()]:.3g} a step;"
+        f"on {about} the sampler is unstable in {unstable.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
+        f" what is off the data is multiplied by up to {factors[unstable][np.abs(factors[unstable]).argmax()]:.3g} a step;"
         f" take {mend(sampler)}"
     )
 
@@ -166,7 +166,7 @@ def _variances(path: GaussianPath, variance: Scalar, times: Array) -> Array:
     return jax.vmap(lambda t: jnp.asarray(path.alpha(t) ** 2 * variance + path.variance(t)))(times)
 
 
-def growing(factors: np.ndarray, path: GaussianPath, times: Array, last: str, variance: float) -> np.ndarray:
+def unstable_steps(factors: np.ndarray, path: GaussianPath, times: Array, last: str, variance: float) -> np.ndarray:
     """The steps that multiply a deviation by more than the law of N(0, variance) data itself grows by."""
     scales = np.asarray(_variances(path, jnp.asarray(variance), filled(times)))[: len(times)]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -188,16 +188,16 @@ def likelihood_instability(
 
     def steep(times: Array) -> tuple[np.ndarray, np.ndarray]:
         factors = factors_of(sampler, line, times)
-        return factors, growing(factors, path, times, last, variance)
+        return factors, unstable_steps(factors, path, times, last, variance)
 
-    factors, wild = steep(times)
-    if not wild.size:
+    factors, unstable = steep(times)
+    if not unstable.size:
         return None
-    worst = factors[wild][np.abs(factors[wild]).argmax()]
+    worst = factors[unstable][np.abs(factors[unstable]).argmax()]
     enough = next((more for more in (2, 4, 8, 16, 32) if not steep(refined(times, more))[1].size), None)
     return (
-        f"the likelihood of a noise of {float(field.noise_std):.3g} is too steep for {wild.size} of {len(times) - 1} steps,"
-        f" t={float(times[wild[0]]):.4g} to {float(times[wild[-1] + 1]):.4g}: what is off the measurement is multiplied by"
+        f"the likelihood of a noise of {float(field.noise_std):.3g} is too steep for {unstable.size} of {len(times) - 1} steps,"
+        f" t={float(times[unstable[0]]):.4g} to {float(times[unstable[-1] + 1]):.4g}: what is off the measurement is multiplied by"
         f" up to {worst:.3g} a step; take {f'{enough} times as many steps, ' if enough else ''}posterior=mmps, or a larger"
         " measurement.noise"
     )

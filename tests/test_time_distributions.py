@@ -14,7 +14,15 @@ from scipy import special, stats
 from diffsde.build import check
 from diffsde.errors import UserError
 from diffsde.paths import PATHS, GaussianPath
-from diffsde.time_laws import TIME_LAWS, LogitNormal, LogNormal, TimeLaw, Uniform, draw_uniforms, invert_log_snr
+from diffsde.time_distributions import (
+    TIME_DISTRIBUTIONS,
+    LogitNormal,
+    LogNormal,
+    TimeDistribution,
+    Uniform,
+    draw_uniforms,
+    invert_log_snr,
+)
 from diffsde.types import Array, Moments, Scalar
 
 COUNTS = [1, 7, 1000, 4095, 2**20]  # 7, 1000 and 4095: k/n is not exact in float32
@@ -22,11 +30,11 @@ BITS = {"zeros": 0, "ones": 0xFFFFFFFF, "alternating": 0xAAAAAAAA}
 
 
 @jax.jit
-def _times(law: TimeLaw, path: GaussianPath, u: Array, std: Scalar) -> Array:
+def _times(law: TimeDistribution, path: GaussianPath, u: Array, std: Scalar) -> Array:
     return jax.vmap(lambda u: law.quantile(u, path, Moments(jnp.zeros(2), std)))(u)
 
 
-def times(law: TimeLaw, u: Array, path: str = "ot", std: float = 0.5) -> np.ndarray:
+def times(law: TimeDistribution, u: Array, path: str = "ot", std: float = 0.5) -> np.ndarray:
     return np.asarray(_times(law, PATHS[path](), u, std))
 
 
@@ -151,7 +159,7 @@ def test_log_snr_is_inverted(x64: None, name: str) -> None:
 
 
 EXTREME_LAWS = [
-    *(cls() for cls in TIME_LAWS.values()),
+    *(cls() for cls in TIME_DISTRIBUTIONS.values()),
     LogitNormal(mean=10.5, std=1.0),
     LogitNormal(mean=-10.5, std=1.0),
     LogitNormal(mean=0.0, std=2.9),
@@ -162,7 +170,7 @@ EXTREME_LAWS = [
 
 
 @pytest.mark.parametrize("law", EXTREME_LAWS, ids=repr)
-def test_times_stay_inside_in_float32(law: TimeLaw) -> None:
+def test_times_stay_inside_in_float32(law: TimeDistribution) -> None:
     """At the extreme uniforms 2^-24 and 1 - 2^-24 every law that passes its check gives 0 < t < 1, on every path."""
     if check := getattr(law, "check", None):
         check()
