@@ -1,4 +1,4 @@
-"""The README's accuracy table: the default config for each path and objective, sampled by Euler-Maruyama.
+"""The accuracy table of docs/measurements.md: the default config for each path and objective, sampled by Euler-Maruyama.
 
     python scripts/accuracy_table.py [--steps 4000] [--seeds 0 1 2] [--paths ot] [--objectives cfm] [--words precondition=false]
 

@@ -1,6 +1,6 @@
 """When does it make sense to simulate the SDE? A field with an error, and the exact one, sampled by both at every budget.
 
-    python scripts/ode_or_sde.py [--out .github/readme/ode_or_sde.png] [--train-steps 300]
+    python scripts/ode_or_sde.py [--out docs/pictures/ode_or_sde.png] [--train-steps 300]
 
 A network is stopped long before it is trained. The error is the sliced Wasserstein distance of 20,000 samples from as many
 true samples of the 11-component mixture, over 64 directions; the floor is that
@@ -79,7 +79,7 @@ def curve(sampler: Sampler, field: Field, truth: Array) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(".github/readme/ode_or_sde.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures/ode_or_sde.png"))
     parser.add_argument("--train-steps", type=int, default=300)
     chosen = parser.parse_args()
     law = Ring().mixture()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The README's pictures: trains the default model, samples it by ODE and SDE, and copies what the commands drew.
+# The pictures of README.md and docs/: trains the default model, samples it by ODE and SDE, and copies what the commands drew.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -10,6 +10,6 @@ diffsde=${DIFFSDE:-diffsde}
     "$diffsde" train path=ot objective=cfm hydra.run.dir=run
     "$diffsde" sample run=run sampler=em sigma=0.5 hydra.run.dir=sde
 )
-mkdir -p .github/readme
-cp "$work/run/plots/loss.png" "$work/sde/plots/trajectories.png" "$work/sde/plots/marginals.png" "$work/sde/plots/cloud.gif" .github/readme/
-echo "pictures are in .github/readme/"
+mkdir -p docs/pictures
+cp "$work/run/plots/loss.png" "$work/sde/plots/trajectories.png" "$work/sde/plots/marginals.png" "$work/sde/plots/cloud.gif" docs/pictures/
+echo "pictures are in docs/pictures/"

@@ -1,0 +1,125 @@
+"""README.md and docs/: the Python example runs, every command and knob is one that diffsde knows, every link leads somewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from diffsde import knobs
+from diffsde.cli import VERBS, composed, config_folder, main
+
+ROOT = Path(__file__).parent.parent
+PAGES = {
+    str(page.relative_to(ROOT)): page.read_text()
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+TEXT = "\n".join(PAGES.values())
+CODE = re.compile(r"```\w*\n.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
+INLINE = [code.strip("`") for code in CODE.findall(TEXT) if not code.startswith("```")]
+LINES = [line for code in CODE.findall(TEXT) if code.startswith("```") for line in code.splitlines()]
+YET_TO_COME = {"ARCHITECTURE.md"}  # linked to before it is written
+COMMANDS = sorted({text.split("  #")[0].strip() for text in [*INLINE, *LINES] if text.startswith("diffsde ")})
+
+
+def jobs(words: list[str]) -> list[list[str]]:
+    """The words of jobs of a sweep in which every choice of a group occurs, and of numbers the first and the last."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep
+
+    choices = []
+    for word in words:
+        override = OverridesParser.create().parse_override(re.sub(r"glob\(.*\)", "FOLDER", word))
+        if isinstance(value := override.value(), IntervalSweep):
+            choices.append([f"{override.key_or_group}={end}" for end in (value.start, value.end)])
+        elif override.is_sweep_override():
+            each = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+            choices.append(each if (config_folder() / override.key_or_group).is_dir() else [each[0], each[-1]])
+        else:
+            choices.append([str(override.input_line)])
+    return [[each[min(i, len(each) - 1)] for each in choices] for i in range(max(map(len, choices), default=1))]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str, here: Path) -> None:
+    """Each composes, with every number and word in its range, or shows help; none is run."""
+    _, verb, *words = shlex.split(command)
+    if "hydra/sweeper=optuna" in words and not importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
+        words = [word for word in words if not word.startswith(("hydra/sweeper", "hydra.sweeper"))]
+    if "--help" in words or "--cfg" in words:
+        assert main([verb, *words]) == 0
+        return
+    assert verb in VERBS
+    for job in jobs([word for word in words if word != "-m"]) if "-m" in words else [words]:
+        knobs.check(composed(verb, job))
+
+
+def known_keys() -> set[str]:
+    """What may stand before = on a command line: knobs of verbs, groups, and the numbers of their choices."""
+    folder = config_folder()
+    known = {key for verb in VERBS for key in yaml.safe_load((folder / f"{verb}.yaml").read_text())}
+    for group in filter(Path.is_dir, folder.iterdir()):
+        known.add(group.name)
+        for choice in group.glob("*.yaml"):
+            known |= {f"{group.name}.{key}" for key in yaml.safe_load(choice.read_text())}
+    return known
+
+
+def test_knobs_named_in_the_text_exist() -> None:
+    named = {key for code in INLINE for key in re.findall(r"(?<![\w.$/-])([a-z_]+(?:\.[a-z_]+)?)=(?!=)", code)}
+    assert len(named) > 60
+    assert named - known_keys() - {"install"} == set()  # install= is of diffsde -sc, the completion
+
+
+def test_the_table_of_choices_is_the_configs() -> None:
+    """Every choice of every group stands in the README's table, and nothing that is none."""
+    table: dict[str, set[str]] = {}
+    for group, choices in re.findall(r"^\| `(\w+)=`[^|]*\|([^|]*)\|", PAGES["README.md"], re.MULTILINE):
+        table.setdefault(group, set()).update(re.findall(r"`([^`]+)`", choices))
+    folders = [path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("hydra", "experiment")]
+    there = {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in folders}
+    there["experiment"] = {file.stem for file in (config_folder() / "experiment").glob("*/*.yaml")}
+    assert table == there
+
+
+def test_the_python_example_runs() -> None:
+    """As it is written: the exact field's samples have the exact within-mode std, 1, by the ODE and by both SDEs."""
+    [example] = re.findall(r"```python\n(.*?)```", PAGES["README.md"], re.DOTALL)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(example, "README.md", "exec"), {})
+    sigma, std = np.loadtxt(printed.getvalue().splitlines(), unpack=True)
+    np.testing.assert_array_equal(sigma, [0, 0.5, 1])
+    # 5000 samples in the plane: 0.007 from chance, and the first-order solver's own error in 200 steps
+    np.testing.assert_allclose(std, 1, atol=0.03)
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    return {re.sub(r"[^\w -]", "", title).replace(" ", "-").lower() for title in re.findall(r"^#+ (.*)", text, re.M)}
+
+
+def test_links_lead_somewhere() -> None:
+    prose = {page: CODE.sub("", text) for page, text in PAGES.items()}
+    links = [(page, *link.partition("#")[::2]) for page in prose for link in re.findall(r"\]\(([^)]+)\)", prose[page])]
+    assert len(links) > 40
+    for page, file, anchor in links:
+        if file.startswith("https://") or file in YET_TO_COME:
+            continue
+        target = (ROOT / page).parent / file if file else ROOT / page
+        assert target.exists(), f"{page}: {file}"
+        assert not anchor or anchor in anchors(target.read_text()), f"{page}: {file}#{anchor}"
+    pictures = {target.name for target in (ROOT / "docs" / "pictures").iterdir()}
+    assert pictures == set(re.findall(r"pictures/([\w.]+)\)", TEXT))
+
+
+def test_scripts_named_in_the_text_exist() -> None:
+    named = set(re.findall(r"scripts/[\w.]+", TEXT))
+    assert len(named) > 10
+    assert {script for script in named if not (ROOT / script).is_file()} == set()
