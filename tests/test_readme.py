@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from diffsde import knobs
-from diffsde.cli import VERBS, composed, config_folder, main
+from diffsde.cli.job import VERBS, config_folder
+from diffsde.cli.main import composed, main
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
