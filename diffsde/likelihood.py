@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import HALF_RANGE
+from diffsde.datasets.finite import HALF_RANGE
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound, divergence
 from diffsde.paths import GaussianPath

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets import Dataset, MixtureDataset, draw_many
+from diffsde.datasets import Dataset, draw_many
 from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
@@ -56,8 +56,7 @@ def data_stds(dataset: Dataset, key: Key) -> tuple[float, ...]:
     A std of 0, of a coordinate that is constant or a set that is thin, is left out: a ratio to it means nothing. Of images
     one std, the root mean square over all pixels: that of a pixel which is nearly always black describes no image.
     """
-    if isinstance(dataset, MixtureDataset):
-        mixture = dataset.mixture()
+    if (mixture := dataset.law()) is not None:
         total = covariance(mixture)
         kinds = [np.diag(total), np.linalg.eigvalsh(total), np.asarray(mixture.variances, np.float64)]
     else:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures, predictions
-from diffsde.datasets.dataset import as_points
 from diffsde.datasets.digits import Digits
+from diffsde.datasets.finite import as_points
 from diffsde.datasets.mixture import CustomMixture, Ring
 from diffsde.evaluation.distances import figures
 from diffsde.fields import Field, LearnedField, OracleField

@@ -14,7 +14,7 @@ from scipy import stats
 from diffsde import mixtures
 from diffsde.cli.main import main
 from diffsde.datasets import DATASETS
-from diffsde.datasets.dataset import dequantised
+from diffsde.datasets.finite import dequantised
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.likelihood import SOLVERS, bits_per_dim, coarser, log_likelihood_compiled, settle_end, settle_probe

@@ -29,7 +29,6 @@ from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
-from diffsde.samplers.starts import draw_data
 from diffsde.stability import UntrainedField, amplification_factor, instability, settle_last
 from diffsde.types import Moments, PredictionType, register
 
@@ -178,7 +177,7 @@ def figures_of(
     """Of 4000 samples of gmm that start where `sample` lets them, by the last step that is decided."""
     at, data = times(grid, steps, field.path), Ring()
     last = settle_last(sampler, field, at, "auto")
-    z = draw_data(data, data.load(), jax.random.key(4), 4_000) if grid.start else None
+    z = data.draw_by_index(data.load(), jax.random.key(4), 4_000) if grid.start else None
     x0 = prior(field.path, at[0], (2,), jax.random.key(4), 4_000, z)
     return mixture_figures(data.mixture(), simulate_compiled(sampler, field, x0, at, jax.random.key(5), last=last).x)
 

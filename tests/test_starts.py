@@ -18,7 +18,6 @@ from diffsde.datasets.toys import Moons
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import PATHS
 from diffsde.samplers.loop import prior
-from diffsde.samplers.starts import draw_data
 
 OT, KEY = PATHS["ot"](), jax.random.key(3)
 
@@ -35,7 +34,7 @@ def test_inside_it_is_p_t(path: str) -> None:
     """The cross-entropy of the points under the exact p_t is its entropy, by a sample from the mixture itself."""
     chosen, t, n = PATHS[path](), jnp.asarray(0.9), 20_000
     data = Ring()
-    x = prior(chosen, t, (2,), KEY, n, draw_data(data, data.load(), KEY, n))
+    x = prior(chosen, t, (2,), KEY, n, data.draw_by_index(data.load(), KEY, n))
     alpha, beta = chosen.alpha(t), chosen.beta(t)
     mixture = data.mixture()
     law = mixture._replace(means=alpha * mixture.means, variances=alpha**2 * mixture.variances + beta**2)
@@ -57,8 +56,8 @@ def test_a_point_depends_on_its_own_index_and_label_alone(tmp_path: Path) -> Non
     for data in (Ring(components=3), Moons(), points(tmp_path)):
         arrays = data.load()
         told = None if isinstance(data, Moons) else labels
-        many = draw_data(data, arrays, KEY, 8, told)
-        few = draw_data(data, arrays, KEY, 3, None if told is None else told[:3])
+        many = data.draw_by_index(arrays, KEY, 8, told)
+        few = data.draw_by_index(arrays, KEY, 3, None if told is None else told[:3])
         np.testing.assert_array_equal(many[:3], few)
         assert len(np.unique(np.asarray(many)[:, 0])) > 2
     assert np.all(prior(OT, jnp.asarray(0.5), (2,), KEY, 8, many)[:3] == prior(OT, jnp.asarray(0.5), (2,), KEY, 3, few))
@@ -67,13 +66,13 @@ def test_a_point_depends_on_its_own_index_and_label_alone(tmp_path: Path) -> Non
 def test_labelled_starts_are_of_their_labels(tmp_path: Path) -> None:
     data = points(tmp_path)
     labels = jnp.resize(jnp.array([0, 1, 2]), 3000)
-    z = np.asarray(draw_data(data, data.load(), KEY, 3000, labels))
+    z = np.asarray(data.draw_by_index(data.load(), KEY, 3000, labels))
     for label, rows in enumerate(([0, 3, 5], [1, 4], [2])):
         found, counts = np.unique(z[label::3, 0] / 2, return_counts=True)
         assert found.tolist() == rows
         assert counts.min() > 0.8 * 1000 / len(rows)  # equally likely
     mixture = CustomMixture(((-50.0,), (50.0,)), stds=(1.0, 1.0))
-    z = np.asarray(draw_data(mixture, mixture.load(), KEY, 100, jnp.resize(jnp.array([0, 1]), 100)))
+    z = np.asarray(mixture.draw_by_index(mixture.load(), KEY, 100, jnp.resize(jnp.array([0, 1]), 100)))
     assert (z[::2] < 0).all() and (z[1::2] > 0).all()
 
 

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from diffsde.datasets.array_files import are_images
 from diffsde.datasets.arrays import ArrayFile
-from diffsde.datasets.dataset import (
-    Batch,
-    Buffer,
-    Dataset,
-    Examples,
-    FiniteDataset,
-    MixtureDataset,
-    draw_many,
-    point_shape,
-)
+from diffsde.datasets.dataset import Dataset, Examples, draw_many, point_shape
 from diffsde.datasets.digits import Digits
+from diffsde.datasets.finite import Batch, Buffer, FiniteDataset
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Ring
+from diffsde.datasets.mixture_law import MixtureDataset
 from diffsde.datasets.mnist import MNIST, FashionMNIST
 from diffsde.datasets.toys import Checkerboard, Moons, SCurve
 

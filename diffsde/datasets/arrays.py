@@ -27,7 +27,8 @@ from diffsde.datasets.array_files import (
     unfit,
     validated_labels,
 )
-from diffsde.datasets.dataset import PART, Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.dataset import Examples, Source, stamp
+from diffsde.datasets.finite import PART, FiniteDataset
 from diffsde.datasets.held_out import split
 from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part

@@ -8,7 +8,8 @@ from functools import cache
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Examples, FiniteDataset
+from diffsde.datasets.dataset import Examples
+from diffsde.datasets.finite import FiniteDataset
 from diffsde.errors import UserError
 from diffsde.types import choice
 

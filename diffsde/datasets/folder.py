@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from diffsde.datasets.dataset import Examples, FiniteDataset, Source, stamp
+from diffsde.datasets.dataset import Examples, Source, stamp
+from diffsde.datasets.finite import FiniteDataset
 from diffsde.datasets.held_out import split
 from diffsde.datasets.image_files import decode, look
 from diffsde.datasets.natural_order import naturally

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import MixtureDataset
+from diffsde.datasets.mixture_law import MixtureDataset
 from diffsde.mixtures import Mixture, with_covariances
 from diffsde.types import choice, on_device
 

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Examples, FiniteDataset, stamp
+from diffsde.datasets.dataset import Examples, stamp
 from diffsde.datasets.downloads import download
+from diffsde.datasets.finite import FiniteDataset
 from diffsde.datasets.idx import IdxFile, read_idx
 from diffsde.errors import UserError
 from diffsde.types import choice

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets.dataset import Buffer, Examples, Source
+from diffsde.datasets.dataset import Examples, Source
+from diffsde.datasets.finite import Buffer
 from diffsde.errors import UserError
 from diffsde.sharding import Sharding, shard_buffer
 

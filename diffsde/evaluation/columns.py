@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffsde.datasets import Dataset, FiniteDataset
+from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.metrics.columns import Column, columns
 from diffsde.types import Array, Key
@@ -23,9 +23,9 @@ def column_figures(
     """The columns of samples x (n, d), in the model's units, by name; none of images, of points that are no rows of numbers,
     and of data that are no finite set. labels (n,): compared with data of the same labels.
     """
-    if not isinstance(dataset, FiniteDataset) or x.ndim != 2:
-        return {}
     arrays = dataset.load()
+    if dataset.count_points(arrays) is None or x.ndim != 2:
+        return {}
     if labels is not None or len(arrays.x) > MOST:
         data = dataset.draw_given(arrays, labels, key, min(len(arrays.x), MOST))
     else:

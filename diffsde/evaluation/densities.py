@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import likelihood, mixtures
-from diffsde.datasets import Dataset, Examples, FiniteDataset, MixtureDataset
-from diffsde.datasets.dataset import dequantised
+from diffsde.datasets import Dataset, Examples
+from diffsde.datasets.finite import dequantised
 from diffsde.datasets.scaling import Scaling, log_volume, to_own
 from diffsde.errors import UserError
 from diffsde.evaluation.references import Figures, of_labels, take
@@ -63,7 +63,7 @@ class Plan(NamedTuple):
     dequantisations: int
 
 
-def of_test(dataset: FiniteDataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
+def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
     """The test split, of these labels alone where there are any, and how many of it are taken; None: 200. Raises UserError."""
     test = dataset.held_out()
     if labels is not None:
@@ -79,15 +79,15 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
 
     labels: which there are; None: the field is given none. asked: how many; None: 2000, and 200 of a test split.
     """
-    if isinstance(dataset, FiniteDataset):
+    if dataset.count_points(dataset.load()) is not None:
         test, count = of_test(dataset, asked, labels)
         chosen = take(test, np.asarray(jax.random.permutation(key, len(test.x)))[:count])
         told = None if labels is None else jnp.asarray(chosen.y)
         return Points(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
     count = asked or 2000
-    if not isinstance(dataset, MixtureDataset):
+    mixture = dataset.law()
+    if mixture is None:
         return Points(dataset.draw(dataset.load(), key, count), None, None, False)
-    mixture = dataset.mixture()
     told = None if labels is None else jnp.asarray(np.resize(labels, count))
     if told is None:
         x = mixtures.sample(mixture, key, count)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import likelihood
-from diffsde.datasets import Dataset, MixtureDataset
+from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.densities import density_figures, test_points
 from diffsde.fields import Field, bound
@@ -27,12 +27,11 @@ NAME = "KL(p || p_theta)"
 
 def is_available(dataset: Dataset, steps: int) -> bool:
     """Whether a run of so many steps on this dataset has one: the law is known, and the divergence cheap enough to be exact."""
-    if steps < LEAST or not isinstance(dataset, MixtureDataset):
-        return False
-    return dataset.mixture().means.shape[1] <= likelihood.EXACT
+    law = dataset.law()
+    return steps >= LEAST and law is not None and law.means.shape[1] <= likelihood.EXACT
 
 
-def kl_from_law(field: Field, dataset: MixtureDataset, key: Key) -> Figure | None:
+def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
     """E_p[log p - log p_theta] over 2,000 points of p, in nats; None where the field's ODE has no finite solution.
 
     error: of the mean over the points, and what FINER steps change of the first 200 points' mean. Of a conditional field the

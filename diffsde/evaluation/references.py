@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffsde.datasets import Examples, FiniteDataset
-from diffsde.datasets.dataset import HALF_RANGE, mirrored
+from diffsde.datasets.finite import HALF_RANGE, mirrored
 from diffsde.errors import UserError
 from diffsde.evaluation.features import Judge
 from diffsde.metrics.balls import balls

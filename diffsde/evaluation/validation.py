@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.datasets import Batch, FiniteDataset, MixtureDataset
+from diffsde.datasets import Batch
 from diffsde.errors import UserError
 from diffsde.objectives import Regression
 from diffsde.runs import processes
@@ -25,7 +25,7 @@ Check = Callable[[TrainState], dict[str, Any]]  # the figures of a state that st
 
 def check_of(chosen: TrainConfig, run: Run) -> Check | None:
     """What is measured at each line; None where there is nothing, and where several processes share the parameters."""
-    if isinstance(chosen.dataset, MixtureDataset):
+    if chosen.dataset.law() is not None:
         return regret_of(run)
     return validation_of(chosen, run)
 
@@ -46,7 +46,7 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
     """Of a state, the loss of points that are kept from training and its error; None where there are none, and where
     several processes share the parameters.
     """
-    if not isinstance(chosen.dataset, FiniteDataset) or not chosen.dataset.has_test or processes.is_distributed():
+    if not chosen.dataset.has_test or processes.is_distributed():
         return None
     held_out = in_precision(chosen.precision, chosen.dataset.held_out())
     if run.classes and held_out.y is None:

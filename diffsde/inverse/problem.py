@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import mixtures
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many
-from diffsde.datasets.dataset import as_points
+from diffsde.datasets import Dataset, draw_many
+from diffsde.datasets.finite import as_points
 from diffsde.datasets.scaling import Scaling, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.inverse import Measurement, Observed, Operator, measure
@@ -91,7 +91,7 @@ def pose(
     key_truth, key_noise = jax.random.split(key)
     if file is not None:
         truth = jnp.asarray(read_points(file, shape, scaling)[:count])
-    elif isinstance(dataset, FiniteDataset):
+    elif dataset.count_points(dataset.load()) is not None:
         try:
             truth = as_points(dataset.held_out().x[:count])
         except UserError as error:
@@ -136,10 +136,11 @@ def read_points(file: str, shape: tuple[int, ...], scaling: Scaling | None) -> n
 
 def law(problem: InverseProblem, dataset: Dataset, i: int) -> Mixture | None:
     """The exact posterior of measurement i, known where the data's law is a mixture."""
-    if not isinstance(dataset, MixtureDataset):
+    mixture = dataset.law()
+    if mixture is None:
         return None
     matrix = dense(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
-    return posterior_of(dataset.mixture(), matrix, problem.y[i].reshape(-1), problem.noise)
+    return posterior_of(mixture, matrix, problem.y[i].reshape(-1), problem.noise)
 
 
 posterior_of = jax.jit(mixtures.posterior)

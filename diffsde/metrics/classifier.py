@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffsde.datasets.dataset import Examples, as_points, mirrored
+from diffsde.datasets.dataset import Examples
+from diffsde.datasets.finite import as_points, mirrored
 from diffsde.nets.layers import gelu
 from diffsde.nets.patches import patchify
 from diffsde.optimizers import AdamW

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from diffsde.datasets import Dataset, Examples, FiniteDataset
-from diffsde.datasets.dataset import HALF_RANGE, as_points, mirrored
+from diffsde.datasets import Dataset, Examples
+from diffsde.datasets.finite import HALF_RANGE, as_points, mirrored
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.guidance import Guided
@@ -75,7 +75,8 @@ class Images:
     def examples(self) -> Examples | None:
         """The data, where it has an end and is here."""
         dataset = self.drawn.dataset
-        return dataset.load() if isinstance(dataset, FiniteDataset) and self.drawn.known else None
+        arrays = dataset.load() if self.drawn.known else None
+        return arrays if isinstance(arrays, Examples) else None
 
 
 def samples(images: Images) -> Figure:
@@ -85,7 +86,6 @@ def samples(images: Images) -> Figure:
     told = None if labels is None else labels[rows]
     panels = {"samples": images.shown(images.x[rows])}
     if examples is not None:
-        assert isinstance(drawn.dataset, FiniteDataset)
         panels = {"data": images.shown(drawn.dataset.draw_given(examples, told, drawn.key, len(rows)))} | panels
     return overview(panels, told, drawn.about)
 
@@ -131,12 +131,13 @@ def interpolations(images: Images) -> Figure:
 def neighbours(images: Images) -> Figure:
     """The nearest training images of the first few samples. Raises UserError where they are not all here."""
     dataset = images.drawn.dataset
-    if not isinstance(dataset, FiniteDataset):
+    arrays = dataset.load()
+    if not isinstance(arrays, Examples):
         raise UserError("the data have no end")
     if dataset.stream:
         raise UserError("they are of all data, of which dataset.stream=true holds only a part")
     few = images.x[:NEIGHBOURS]
-    near, distances = learnt_from(few, np.asarray(dataset.load().x), dataset.flip)
+    near, distances = learnt_from(few, np.asarray(arrays.x), dataset.flip)
     return plots.neighbours(images.shown(few), images.shown(near), distances, images.drawn.about)
 
 
@@ -149,9 +150,8 @@ def prediction(drawn: Drawn) -> str:
 
 def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
     """From images in the model's units to [-1, 1], black to white (on_screen)."""
-    if scaling is None or not isinstance(dataset, FiniteDataset):
-        return np.asarray
-    return on_screen(scaling, np.asarray(dataset.load().x)[:SEEN])
+    arrays = dataset.load() if scaling is not None else None
+    return on_screen(scaling, np.asarray(arrays.x)[:SEEN]) if isinstance(arrays, Examples) else np.asarray
 
 
 def square(images: np.ndarray) -> int:

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde import mixtures
-from diffsde.datasets import FiniteDataset, MixtureDataset, draw_many
 from diffsde.guidance import Guided
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
@@ -51,9 +50,7 @@ class Points:
     def law(self) -> Mixture | None:
         """The law of the data, of the labels where there are any, where it is known."""
         dataset, labels = self.drawn.dataset, labels_of(self.drawn)
-        if not isinstance(dataset, MixtureDataset):
-            return None
-        return dataset.mixture() if labels is None else mixtures.only(dataset.mixture(), labels)
+        return dataset.law(labels)
 
     @cached_property
     def truth(self) -> np.ndarray:
@@ -61,9 +58,7 @@ class Points:
         dataset, key = self.drawn.dataset, jax.random.fold_in(self.drawn.key, 1)
         if self.law is not None:
             return np.asarray(_sample(self.law, key, TRUE))
-        if isinstance(dataset, FiniteDataset):
-            return dataset.draw_given(dataset.load(), labels_of(self.drawn), key, TRUE)
-        return np.asarray(draw_many(dataset, dataset.load(), key, TRUE))
+        return dataset.draw_given(dataset.load(), labels_of(self.drawn), key, TRUE)
 
     @cached_property
     def runs(self) -> dict[str, States]:

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import empirical, ensembles
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde import ensembles
+from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, LearnedField, OracleField
+from diffsde.fields import EmpiricalField, Field, LearnedField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
 from diffsde.runs import folder, progress
 from diffsde.runs.sample_config import SampleConfig
@@ -59,19 +59,16 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     """The field itself, the dataset it is compared with, and where it comes from."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
-        if isinstance(chosen.dataset, FiniteDataset):
-            points = chosen.dataset.points(chosen.dataset.load())
-            exact = EmpiricalField(chosen.path, empirical.arrange(points), len(points), points.shape[1:])
-            return exact, chosen.dataset, f"the exact field of {len(points):,} points"
-        assert isinstance(chosen.dataset, MixtureDataset)
-        mixture = chosen.dataset.mixture()
-        return OracleField(chosen.path, mixture, mixture.means.shape[1:]), chosen.dataset, "the exact field"
+        exact = chosen.dataset.exact_field(chosen.path)
+        assert exact is not None  # SampleConfig.check
+        of = f" of {exact.count:,} points" if isinstance(exact, EmpiricalField) else ""
+        return exact, chosen.dataset, f"the exact field{of}"
     from diffsde.runs.restore import restore
     from diffsde.runs.train_config import named  # with these two flax and optax are imported
 
     where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
-    if isinstance(trained.dataset, FiniteDataset) and trained.dataset.stream:
+    if trained.dataset.stream:
         progress.streamed(trained.dataset, trained.dataset.load())
     if trained.label_dropout == 0 and (chosen.labels is None or (chosen.guidance is not None and chosen.guide is None)):
         raise UserError(

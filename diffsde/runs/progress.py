@@ -16,7 +16,7 @@ from diffsde import terminal
 from diffsde.runs import processes
 
 if TYPE_CHECKING:
-    from diffsde.datasets import Examples, FiniteDataset
+    from diffsde.datasets import Dataset, Examples
     from diffsde.datasets.scaling import Scaling
 
 LINES = 10  # progress lines off a terminal
@@ -42,7 +42,7 @@ def warn_once(message: str) -> None:
         warn(message)
 
 
-def streamed(dataset: FiniteDataset, part: Examples) -> None:
+def streamed(dataset: Dataset, part: Examples) -> None:
     """Say what is measured of a stream, where that is not all of it."""
     held, whole = len(part.x), dataset.source().size
     if held < whole:

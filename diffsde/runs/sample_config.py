@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset
+from diffsde.datasets import Dataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
 from diffsde.paths import GaussianPath
@@ -72,7 +72,7 @@ class SampleConfig:
                 raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
             if self.path is None or self.dataset is None:
                 raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
-            if not isinstance(self.dataset, MixtureDataset | FiniteDataset):
+            if not self.dataset.has_exact_field:
                 raise ValueError(
                     "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
                     " (dataset=array, image_folder, digits, mnist, fashion_mnist)"

@@ -17,7 +17,6 @@ from diffsde.samplers import Grid, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid, ListGrid
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
-from diffsde.samplers.starts import draw_data
 from diffsde.solver_error import TOLERATED, Steps, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
 from diffsde.stability import finite_velocity
@@ -28,6 +27,7 @@ TRIAL_POINTS, TRIAL_NUMBERS = (
     64,
     8192,
 )  # of a trial of steps: points, or fewer of many coordinates, so many numbers, ...
+DATA = 2**31 - 1  # folded into the key for the data's draws: no sample has this index
 TRIAL_LEAST = 4  # ... but at least so many points
 
 
@@ -116,7 +116,7 @@ def starting_points(
     if start == 0:
         return prior(field.path, at, field.shape, key, n), None
     try:
-        z = jnp.asarray(draw_data(dataset, dataset.load(), key, n, labels), float)
+        z = jnp.asarray(dataset.draw_by_index(dataset.load(), jax.random.fold_in(key, DATA), n, labels), float)
     except UserError as error:
         return prior(field.path, at, field.shape, key, n), str(error)
     return prior(field.path, at, field.shape, key, n, z), None

@@ -12,10 +12,9 @@ import jax
 import numpy as np
 
 from diffsde.build import as_config, read
-from diffsde.datasets import Dataset, MixtureDataset
+from diffsde.datasets import Dataset
 from diffsde.errors import UserError
-from diffsde.fields import Field, OracleField
-from diffsde.mixtures import moments as exact_moments
+from diffsde.fields import Field
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
@@ -157,10 +156,7 @@ def ends(columns: dict[str, np.ndarray]) -> list[str]:
 
 def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
     """The training problem with its weight decided, and what speaks against it."""
-    if isinstance(chosen.dataset, MixtureDataset):
-        moments = exact_moments(chosen.dataset.mixture())
-    else:
-        moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
+    moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
     problem = resolve_weight(asked)
     against = objection(problem)
@@ -200,9 +196,8 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
 def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
     """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
     moments, sampler = problem.moments, chosen.sampler
-    field: Field = GaussianField(chosen.path, moments.std, moments.mean.shape)
-    if exact := isinstance(chosen.dataset, MixtureDataset):
-        field = OracleField(chosen.path, chosen.dataset.mixture(), moments.mean.shape)
+    exact = None if chosen.dataset.law() is None else chosen.dataset.exact_field(chosen.path)
+    field: Field = exact or GaussianField(chosen.path, moments.std, moments.mean.shape)
     at = times(grid, fewest(sampler), chosen.path)
     last = settle_last(sampler, field, at, chosen.last)
     x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)

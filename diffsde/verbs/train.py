@@ -13,7 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, read
-from diffsde.datasets import Examples, FiniteDataset, MixtureDataset, are_images, streaming
+from diffsde.datasets import Examples, are_images, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -141,7 +141,6 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
     """The examples of the steps from `step` on."""
-    assert isinstance(chosen.dataset, FiniteDataset)
     source = chosen.dataset.source()
     read = partial(read_in_precision, chosen.precision, source)
     return Stream(
@@ -227,7 +226,6 @@ def divergence(job: Job, state: TrainState) -> Figure | None:
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None
     field = processes.all_gather(averaged(job, state))
-    assert isinstance(dataset, MixtureDataset)
     return (
         kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.is_main_process() else None
     )

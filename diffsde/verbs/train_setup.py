@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from diffsde.build import name_of
-from diffsde.datasets import Dataset, FiniteDataset, MixtureDataset, draw_many, point_shape
-from diffsde.datasets.dataset import as_points
+from diffsde.datasets import Dataset, draw_many, point_shape
+from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
 from diffsde.nets import MLP, Classifier, Net, initialise, settle, structure
 from diffsde.objectives import (
@@ -54,7 +54,7 @@ def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
 def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     """`prepare` with the net that a begun run recorded; None: what the config's net is for these points on this machine."""
     arrays = in_precision(chosen.precision, chosen.dataset.load())
-    if isinstance(chosen.dataset, FiniteDataset) and chosen.dataset.stream:
+    if chosen.dataset.stream:
         progress.streamed(chosen.dataset, arrays)
     classifies = isinstance(chosen.objective, Classification)
     classes = told_classes(chosen, arrays)
@@ -63,7 +63,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     moments = chosen.dataset.measure(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
-    body = chosen_net(chosen, shape, count_points(chosen.dataset, arrays)) if net is None else net
+    body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
     made = Classifier(body) if classifies else body
     graph, _ = structure(made, shape, chosen.precision, classes)
     problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
@@ -115,13 +115,6 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
 
 
-def count_points(dataset: Dataset, arrays: Any) -> int | None:
-    """How many points there are to learn from; None: without end."""
-    if not isinstance(dataset, FiniteDataset):
-        return None
-    return dataset.source().size if dataset.stream else len(arrays.x)
-
-
 def settled_loss(problem: Problem) -> Problem:
     """The problem with its weight resolved, what the user should know of it said."""
     if not isinstance(problem.objective, Regression):
@@ -153,7 +146,7 @@ def told_classes(chosen: TrainConfig, arrays: Any) -> int:
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
-    if not isinstance(dataset, MixtureDataset) or not isinstance(run.problem.objective, Regression):
+    if dataset.law() is None or not isinstance(run.problem.objective, Regression):
         return None
     if not has_finite_loss(run.problem):
         return None
@@ -172,10 +165,10 @@ def linear_baseline(run: Run) -> float | None:
     size = moments.mean.size
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
-    if isinstance(run.dataset, MixtureDataset):
-        return linear_loss(run.problem, np.linalg.eigvalsh(covariance(run.dataset.mixture())))
+    if (law := run.dataset.law()) is not None:
+        return linear_loss(run.problem, np.linalg.eigvalsh(covariance(law)))
     most = min(65_536, LINEAR_NUMBERS // size)
-    if isinstance(run.dataset, FiniteDataset):
+    if run.dataset.count_points(run.arrays) is not None:
         points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
     else:
         points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), most)
