@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffsde.datasets import DATASETS, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
+from diffsde.metrics.figures import TARGETS, Figure
 from diffsde.pictures import save_figure
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import files, folder, progress
-from diffsde.runs.results import judged, off
+from diffsde.runs.results import judged
 
 # What a training loss is the mean of: two losses under other ones are no better or worse than one another.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
 OF_SAMPLES = ("dataset", "measurement")  # ... and a figure of samples
-TARGETS = ("exact", "true", "real")  # what a figure is to be near: the exact value, that of the true law, of real data
 
 
 class Row(NamedTuple):
-    """A job: its overrides, `done` or why it was refused, its figures, and the one that it is judged by.
+    """A job: its overrides, `done` or why it was refused, what its summary holds, and the figure that it is judged by.
 
-    known: what is known of that figure: `exact`, `true`, `real`, `floor`, `error`. config: the job's, as a plain dict.
+    config: the job's, as a plain dict.
     """
 
     job: str
@@ -42,13 +42,12 @@ class Row(NamedTuple):
     status: str
     figures: dict[str, Any]
     name: str = ""
-    value: float = math.nan
-    known: dict[str, float] = {}
+    figure: Figure = Figure(math.nan)
     config: dict[str, Any] = {}
 
-    def off(self) -> float:
-        """The least is the best (quality.off); what is no number is never."""
-        distance = off({"value": self.value, **self.known})
+    def distance_from_target(self) -> float:
+        """The least is the best; what is no number is never."""
+        distance = self.figure.distance_from_target
         return math.inf if math.isnan(distance) else distance
 
     def words(self, keys: Sequence[str] | None = None) -> str:
@@ -81,23 +80,23 @@ def summarise(where: Path) -> list[str]:
         lines.append(("picture", progress.shown(save_figure(where / "sweep.png", figure))))
     if done and (apart := unlike(done)):
         lines.append(("best", remedy(done, apart, where)))
-    elif done and any(row.name == "cross_entropy" and not {"exact", "true"} & row.known.keys() for row in done):
+    elif done and any(row.name == "cross_entropy" and row.figure.target is None for row in done):
         lines.append(
             ("best", "none: guided samples follow another law than the data's, and the least entropy is no aim")
         )
-    elif done and not math.isinf((best := min(done, key=Row.off)).off()):
-        said = f"{best.name.replace('_', ' ')} {best.value:.4g}{beside(best.known)}, job {best.job}"
+    elif done and not math.isinf((best := min(done, key=Row.distance_from_target)).distance_from_target()):
+        said = f"{best.name.replace('_', ' ')} {best.figure.value:.4g}{target_of(best.figure)}, job {best.job}"
         lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
     progress.table(f"swept {len(done)} of {len(rows)} jobs", lines)
     return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
 
 
-def beside(known: dict[str, float]) -> str:
-    """The values that a figure is to be near, each with its error where that has one."""
-    errors = {name: known.get(f"{name}_error") for name in TARGETS if name in known}
-    return "".join(
-        f" ({name}: {known[name]:.4g}{'' if error is None else f' +- {error:.2g}'})" for name, error in errors.items()
-    )
+def target_of(figure: Figure) -> str:
+    """What a figure is to be near, with its error where that has one; nothing where there is no such value."""
+    if figure.target is None:
+        return ""
+    kind, value, error = figure.target
+    return f" ({kind}: {value:.4g}{'' if error is None else f' +- {error:.2g}'})"
 
 
 def unlike(rows: list[Row]) -> list[str]:
@@ -167,11 +166,10 @@ def row_of(job: Path) -> Row | None:
             progress.warn_once(str(error))
             return None
         name, figure = judged(summary)
-        known = {key: value for key, value in figure.items() if key != "value"}
         content = files.read_json(job / "config.json", neighbour=True)
         config = content.get("config") if isinstance(content, dict) else None
         figures = dict(flat({key: value for key, value in summary.items() if key not in APART}))
-        return Row(job.name, overrides, "done", figures, name, figure["value"], known, config or {})
+        return Row(job.name, overrides, "done", figures, name, figure, config or {})
     content = files.read_json(job / "error.json", neighbour=True)
     if isinstance(content, dict) and isinstance(content.get("error"), str):
         words = content.get("overrides")
@@ -208,7 +206,7 @@ def varied(rows: list[Row], swept: list[str]) -> list[str]:
     return [key for key in swept if len({row.overrides.get(key) for row in rows}) > 1]
 
 
-def picture(rows: list[Row], swept: list[str]) -> Figure | None:
+def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
     """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
     differing = varied(rows, swept)
     across = [key for key in differing if key != "seed"] or differing
@@ -221,13 +219,17 @@ def picture(rows: list[Row], swept: list[str]) -> Figure | None:
 
     x = max(across, key=spread)
     rest = [key for key in across if key != x]
-    points = [Point(row.overrides.get(x, ""), row.value, row.words(rest), row.known.get("error", 0.0)) for row in rows]
-    line = next(
-        (
-            (name, float(rows[0].known[name]))
-            for name in (*TARGETS, "floor")
-            if name in rows[0].known and len({f"{row.known.get(name, 0.0):.2g}" for row in rows}) == 1
-        ),
-        None,
-    )
+    points = [
+        Point(row.overrides.get(x, ""), row.figure.value, row.words(rest), row.figure.error or 0.0) for row in rows
+    ]
+    reference = rows[0].figure.reference
+    line = None
+    if reference is not None and reference.kind in (*TARGETS, "floor") and one_value(rows, reference.kind):
+        line = reference.kind, float(reference.value)
     return sweep_figure(points, x, rows[0].name.replace("_", " "), line)
+
+
+def one_value(rows: list[Row], kind: str) -> bool:
+    """Whether the jobs' figures are all held against one value of this kind, to two digits."""
+    references = [row.figure.reference for row in rows]
+    return len({f"{each.value:.2g}" if each and each.kind == kind else "" for each in references}) == 1

@@ -18,7 +18,7 @@ MOST = 100_000  # points of the data, drawn where there are more
 
 
 def column_figures(
-    x: Array, dataset: Dataset, scaling: Scaling | None, labels: Array | None, key: Key
+    x: Array | np.ndarray, dataset: Dataset, scaling: Scaling | None, labels: np.ndarray | None, key: Key
 ) -> dict[str, Column]:
     """The columns of samples x (n, d), in the model's units, by name; none of images, of points that are no rows of numbers,
     and of data that are no finite set. labels (n,): compared with data of the same labels.

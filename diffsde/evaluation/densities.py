@@ -16,9 +16,9 @@ from diffsde.datasets import Dataset, Examples
 from diffsde.datasets.finite import dequantised
 from diffsde.datasets.scaling import Scaling, log_volume, to_own
 from diffsde.errors import UserError
-from diffsde.evaluation.references import Figures, of_labels, take
+from diffsde.evaluation.references import of_labels, take
 from diffsde.fields import Field
-from diffsde.metrics.errors import Figure, mean_figure
+from diffsde.metrics.figures import Figure, mean_figure
 from diffsde.paths import GaussianPath
 from diffsde.runs import machine, progress
 from diffsde.samplers import Grid, Sampler, times
@@ -29,7 +29,7 @@ TOLERATED = 0.03  # nats a coordinate that the solver may add to the mean of log
 BATCHES = 10  # parts of the test points, for the progress that is shown
 
 
-class Points(NamedTuple):
+class TestPoints(NamedTuple):
     """x (n, *shape) to be found likely; labels (n,) that the field is given, or None; exact log p(x) (n,) where it is known.
 
     bytes: whether x are bytes.
@@ -54,15 +54,6 @@ class Solving(NamedTuple):
     probe: str
 
 
-class Plan(NamedTuple):
-    """Whose likelihood is computed, how, and over how many draws of the noise in bytes; labels: see test_points."""
-
-    n_test: int | None
-    labels: np.ndarray | None
-    solving: Solving
-    dequantisations: int
-
-
 def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
     """The test split, of these labels alone where there are any, and how many of it are taken; None: 200. Raises UserError."""
     test = dataset.held_out()
@@ -74,7 +65,7 @@ def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> t
     return test, count
 
 
-def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, key: Key) -> Points:
+def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, key: Key) -> TestPoints:
     """Points that the run has not seen: fresh ones where the law can be drawn from, else of the test split, chosen by the key.
 
     labels: which there are; None: the field is given none. asked: how many; None: 2000, and 200 of a test split.
@@ -83,11 +74,11 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
         test, count = of_test(dataset, asked, labels)
         chosen = take(test, np.asarray(jax.random.permutation(key, len(test.x)))[:count])
         told = None if labels is None else jnp.asarray(chosen.y)
-        return Points(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
+        return TestPoints(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
     count = asked or 2000
     mixture = dataset.law()
     if mixture is None:
-        return Points(dataset.draw(dataset.load(), key, count), None, None, False)
+        return TestPoints(dataset.draw(dataset.load(), key, count), None, None, False)
     told = None if labels is None else jnp.asarray(np.resize(labels, count))
     if told is None:
         x = mixtures.sample(mixture, key, count)
@@ -95,20 +86,21 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
         keys = jax.random.split(key, count)
         x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(told, keys)
     law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.given(mixture, label), x)))
-    return Points(x, told, np.asarray(law(x, told)), False)
+    return TestPoints(x, told, np.asarray(law(x, told)), False)
 
 
 def likelihood_figures(
-    field: Field, points: Points, plan: Plan, key: Key, scaling: Scaling | None = None
-) -> tuple[Figures, dict[str, Any], np.ndarray]:
-    """The figures, what they took, and log p (n,) of every point in the data's own units, the mean over its dequantisations.
+    field: Field, points: TestPoints, how: Solving, repeats: int, key: Key, scaling: Scaling | None = None
+) -> tuple[dict[str, Figure], dict[str, Any], np.ndarray]:
+    """The figures, what they took, and log p (n,) of every point in the data's own units, the mean over `repeats` draws of the
+    noise in bytes.
 
     change: what doubling the steps to these, or a tolerance ten times finer, changed of the mean over the first tenth of the
     points: an idea of the solver's error, and a part of that of the figures (density_figures). It is not there of one step.
 
     Raises UserError where some are not finite.
     """
-    how, grid, repeats = plan.solving, plan.solving.grid, plan.dequantisations
+    grid = how.grid
     if grid.end < 1:
         progress.say(f"likelihood: from t={grid.end:g}, as the velocity of this field is infinite at t=1")
     at, n = times(grid, how.steps, field.path), len(points.x)
@@ -191,7 +183,7 @@ def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) ->
     )
 
 
-def density_figures(log_p: np.ndarray, points: Points, change: float = 0.0) -> Figures:
+def density_figures(log_p: np.ndarray, points: TestPoints, change: float = 0.0) -> dict[str, Figure]:
     """bits_per_dim of bytes, else nll in nats; where the law p is known also kl = E log p - E log of the model, paired.
 
     error: sqrt(e^2 + change^2), e the standard error over the points (with that of the probes, and of the noise in bytes),
@@ -201,13 +193,13 @@ def density_figures(log_p: np.ndarray, points: Points, change: float = 0.0) -> F
 
     def figure(values: np.ndarray) -> Figure:
         found = mean_figure(values)
-        return found | ({"error": math.hypot(found["error"], change)} if "error" in found else {})
+        return found if found.error is None else found._replace(error=math.hypot(found.error, change))
 
     if points.bytes:
         bits = np.asarray(likelihood.bits_per_dim(jnp.asarray(log_p), points.x[0].size), np.float64)
         return {"bits_per_dim": figure(bits)}
     found = {"nll": figure(-log_p)}
     if points.exact is not None:
-        found["nll"]["true"] = float(-points.exact.mean())
-        found["kl"] = figure(points.exact - log_p) | {"exact": 0.0}
+        found["nll"] = found["nll"].against("true", Figure(float(-points.exact.mean())))
+        found["kl"] = figure(points.exact - log_p).against_exact(0.0)
     return found

@@ -10,8 +10,9 @@ from diffsde import likelihood
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.densities import density_figures, test_points
+from diffsde.evaluation.shown import shown_figure
 from diffsde.fields import Field, bound
-from diffsde.metrics.errors import Figure
+from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, machine, progress
 from diffsde.samplers import times
 from diffsde.samplers.grids import CosineGrid
@@ -61,11 +62,10 @@ def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
     clock.lap("figures", compiling=compiler.seconds)
     if not (np.isfinite(log_p).all() and np.isfinite(change)):
         return None
-    return density_figures(log_p, points, change)["kl"] | {"n": POINTS}
+    return density_figures(log_p, points, change)["kl"]
 
 
 def shown_kl(figure: Figure, conditional: bool) -> str:
     """0.0087 +- 0.0012 nats (2,000 points), and what it is the mean of where the field is given labels."""
     of = ", the mean over the labels of that given each" if conditional else ""
-    value: Figure = {name: figure[name] for name in ("value", "error")}
-    return f"{progress.shown_figure(value, 'nats')} ({POINTS:,} points{of})"
+    return f"{shown_figure(figure.alone(), 'nats')} ({POINTS:,} points{of})"

@@ -1,9 +1,10 @@
-"""An inverse problem as `sample` poses and judges it: the truths, what is measured of them, and how near the samples come."""
+"""How near samples of a posterior come to the points that were measured, and to the exact posterior where it is known."""
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +12,15 @@ import numpy as np
 
 from diffsde import mixtures
 from diffsde.datasets import Dataset
+from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.inverse import Operator
 from diffsde.inverse.operators import Mask
 from diffsde.inverse.problem import InverseProblem, applied, law
-from diffsde.metrics.distances import w2
-from diffsde.metrics.errors import Figure, mean_figure, prefixed, root_mean_figure, with_error
+from diffsde.metrics.distances import MOST, w2
+from diffsde.metrics.figures import Figure, mean_figure, root_mean_figure
 from diffsde.metrics.mixture import mixture_figures
+from diffsde.runs import progress
 from diffsde.types import Array, Key
-
-MEASUREMENTS = 8  # where the user does not say how many
-
 
 _sample = jax.jit(mixtures.sample, static_argnums=2)
 
@@ -31,17 +31,50 @@ def _seen(operator: Operator, z: Array) -> Array:
     return jax.vmap(lambda z: operator.pseudo_inverse(operator.apply(z)))(z)
 
 
+MISSED = 3.0  # stds of a measurement's noise, from which on samples of the posterior are said to miss it
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(Metric):
+    """What can be known of samples of the posteriors of measured points, each with its error by the scatter over measurements.
+
+    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture and the field that of its whole law;
+    rmse_unmeasured, rmse_measured: of the samples' mean from the truth, a number, in what A does not see and in what it sees,
+    beside that of A^+ y, what the measurement alone says; misfit: root mean square of (y - A x)/noise, beside the truth's own;
+    calibration: see calibration.
+    """
+
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "w2": Quantity("in the data's units", "lower", "with each coordinate in units of its std"),
+        "mode_weight_kl": Quantity("nats", "lower"),
+        "rmse_unmeasured": Quantity("in the data's units", "lower"),
+        "rmse_measured": Quantity("in the data's units", "lower"),
+        "misfit": Quantity("stds of the noise", "lower"),
+        "calibration": Quantity("", "target"),
+    }
+    needs: ClassVar[tuple[str, ...]] = ("samples", "measurement")
+
+    def is_default(self, subject: Subject) -> bool:
+        return subject.problem is not None
+
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        problem = subject.problem
+        assert problem is not None and subject.x is not None
+        own = problem.about_mean(jnp.asarray(subject.x))
+        found = reconstruction_figures(problem, own, subject.dataset, key, subject.whole)
+        if (misfit := found["misfit"].value) > MISSED:
+            progress.warn(
+                f"the samples miss what was measured by {misfit:.3g} stds of its noise, {problem.noise:.3g}: the field is not as"
+                " exact as that; take a larger measurement.noise"
+            )
+        return Measured(found)
+
+
 def reconstruction_figures(
     problem: InverseProblem, x: Array, dataset: Dataset, key: Key, exact: bool = True
 ) -> dict[str, Figure]:
-    """What can be known of samples x (n, *shape) of the posteriors, each with its error by the scatter over measurements.
-
-    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture, the mean over the measurements; not
-        where samples were told labels or guided, and `exact` is false;
-    rmse_unmeasured: of the samples' mean from the truth, a number, in what A does not see; rmse_measured: in what it sees.
-        Beside it that of A^+ y, what the measurement alone says, with the data's mean where it says nothing.
-    misfit: root mean square of (y - A x)/noise; beside it the truth's own.
-    calibration: see calibration.
+    """The figures of Reconstruction of samples x (n, *shape), held as the truths are; exact: whether they are samples of the
+    exact posterior but for the solver's and the network's errors.
     """
     operator, k = problem.operator, len(problem.truth)
     points, truth, y = np.asarray(x), np.asarray(problem.truth), np.asarray(problem.y)
@@ -60,19 +93,19 @@ def reconstruction_figures(
     ):
         if numbers:
             mine, alone = (root_mean_figure(squares(side(each - truth)) / numbers) for each in (mean, plain))
-            found[name] = mine | prefixed("measurement", alone)
+            found[name] = mine.against("measurement", alone)
     numbers = rank if isinstance(operator, Mask) else y[0].size  # a mask's y has zeros without noise besides
     scale = numbers * problem.noise**2
     misfits = [squares(y[i] - np.asarray(applied(operator, part))) / scale for i, part in enumerate(parts)]
     true = squares(y - np.asarray(applied(operator, truth))) / scale
     value = float(np.sqrt(np.concatenate(misfits).mean()))
     over = root_mean_figure(np.array([each.mean() for each in misfits]))
-    found["misfit"] = over | {"value": value} | prefixed("truth", root_mean_figure(true))
+    found["misfit"] = over._replace(value=value).against("truth", root_mean_figure(true))
     least = len(points) // k  # samples of each measurement, at least
     if least > 1:
         spreads = np.array([np.sum(part.var(axis=0, ddof=1)) for part in parts])
-        found["calibration"] = calibration((1 + 1 / least) * spreads, squares(mean - truth))
-        found["calibration"] |= {"exact": 1.0} if exact else {}
+        calibrated = calibration((1 + 1 / least) * spreads, squares(mean - truth))
+        found["calibration"] = calibrated.against_exact(1.0) if exact else calibrated
     return found
 
 
@@ -89,9 +122,9 @@ def calibration(spreads: np.ndarray, distances: np.ndarray) -> Figure:
     """
     k, value = len(spreads), float(np.sqrt(spreads.sum() / distances.sum()))
     if k < 2:
-        return {"value": value}
+        return Figure(value)
     without = np.log((spreads.sum() - spreads) / (distances.sum() - distances)) / 2
-    return with_error(value, value * float(np.sqrt((k - 1) * np.var(without))))
+    return Figure(value, value * float(np.sqrt((k - 1) * np.var(without))))
 
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, Figure]:
@@ -105,6 +138,6 @@ def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, F
         weights.append([float(mixture_figures(posterior, jnp.asarray(each)).mode_weight_kl) for each in (mine, other)])
     distance, floor, kl, true = (mean_figure(np.array(each)) for each in (values, floors, *zip(*weights, strict=True)))
     return {
-        "w2": distance | prefixed("floor", floor) | {"points": min(len(x[0]), 512)},
-        "mode_weight_kl": kl | prefixed("floor", true),
+        "w2": distance._replace(points=min(len(x[0]), MOST)).against("floor", floor),
+        "mode_weight_kl": kl.against("floor", true),
     }

@@ -1,4 +1,4 @@
-"""What evaluate measures of images: beside real ones in a classifier's features, by its classes, and by their neighbours."""
+"""The real images that samples are compared with: which, and how many."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffsde.datasets import Examples, FiniteDataset
-from diffsde.datasets.finite import HALF_RANGE, mirrored
+from diffsde.datasets import Dataset, Examples
+from diffsde.datasets.finite import HALF_RANGE
 from diffsde.errors import UserError
-from diffsde.evaluation.features import Judge
-from diffsde.metrics.balls import balls
-from diffsde.metrics.errors import Figure, prefixed, share_figure, with_error
-from diffsde.metrics.frechet import frechet_distance
-from diffsde.metrics.neighbours import Neighbours, nearest
 
-Figures = dict[str, Figure]
-
+IMAGES = 2000  # samples of images unless another number is asked for, or fewer where there are fewer test images
+POINTS = 10_000  # of other points
 REFERENCE = 10_000  # real images whose features stand for the data's law
-RESAMPLES = 200  # of the bootstrap
-COPY = 0.01  # share of the images for tests that are as near to a training image as a copy
 
 
 class Split(NamedTuple):
@@ -30,7 +23,7 @@ class Split(NamedTuple):
     told: str
 
 
-def split(dataset: FiniteDataset, labels: np.ndarray | None) -> Split:
+def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
     """The images for training and for tests, of these labels alone where there are any, mirror images among the first.
 
     Where there is no test split, a fifth of the images is set apart: the run has seen it, the classifier has not. Raises
@@ -116,93 +109,9 @@ def most(examples: Examples, count: int, labels: np.ndarray | None) -> int:
     return count
 
 
-class Seen(NamedTuple):
-    """Features of the samples, of as many real images for tests, and of real images to compare with; classes of the first two."""
-
-    samples: np.ndarray
-    test: np.ndarray
-    train: np.ndarray
-    sample_classes: np.ndarray
-    test_classes: np.ndarray
-
-
-def look(judge: Judge, images: np.ndarray, real: Real) -> Seen:
-    """All that the classifier makes of the samples (n, H, W, C), bytes, and of the real images."""
-    mine, classes = judge.look(images)
-    theirs, test_classes = judge.look(np.asarray(real.test.x))
-    return Seen(mine, theirs, judge.look(np.asarray(real.train.x)[real.rows])[0], classes, test_classes)
-
-
-def frechet_figures(seen: Seen) -> Figures:
-    """floor: of as many real images."""
-    return {
-        "frechet": {
-            "value": frechet_distance(seen.samples, seen.train),
-            "floor": frechet_distance(seen.test, seen.train),
-        }
-    }
-
-
-def ball_figures(seen: Seen) -> Figures:
-    """precision, recall, density, coverage, against as many real images as there are samples; real: of others of them."""
-    train = seen.train[: len(seen.samples)]
-    mine, real = balls(train, seen.samples), balls(train, seen.test)
-    return {
-        name: {"value": float(value), "real": float(one)}
-        for name, value, one in zip(mine._fields, mine, real, strict=True)
-    }
-
-
-def label_figures(seen: Seen, labels: np.ndarray, real: Real) -> Figures:
-    """The share of samples that look like the label that they were given; real: of images for tests. Both with the half-width
-    of Wilson's interval, which is not 0 where all are right (share_figure).
-    """
-    true = share_figure(seen.test_classes == np.asarray(real.test.y))
-    return {"label_accuracy": share_figure(seen.sample_classes == labels) | prefixed("real", true)}
-
-
-class Nearby(NamedTuple):
-    """The nearest training image of each sample and of as many images for tests, distances (n,) in [-1, 1]'s units, indices (n,)."""
-
-    samples: Neighbours
-    test: Neighbours
-
-
-def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
-    """Indices are rows of the images for training, followed by their mirror images where flip."""
-    train = np.asarray(real.train.x)
-    if flip:
-        train = np.concatenate([train, mirrored(train)])
-    found = (nearest(each, train) for each in (images, np.asarray(real.test.x)))
-    return Nearby(*(Neighbours(each.distances[:, 0] / HALF_RANGE, each.indices[:, 0]) for each in found))
-
-
-def neighbour_figures(found: Nearby) -> Figures:
-    """nearest_ratio: the median distance of samples to the training images over that of images for tests; far below 1,
-    the training images were learned by heart. real: 1; error: of the bootstrap. copied: see copied.
-    """
-    mine, real = found.samples.distances, found.test.distances
-    rng = np.random.default_rng(0)
-
-    def again(values: np.ndarray) -> np.ndarray:
-        return np.median(rng.choice(values, (RESAMPLES, len(values))), axis=1)
-
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio, spread = np.median(mine) / np.median(real), again(mine) / again(real)
-    if not np.isfinite(ratio):
-        raise UserError(
-            "neighbours: half of the images for tests are among those for training; there is nothing to compare"
-        )
-    error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
-    return {"nearest_ratio": with_error(ratio, error) | {"real": 1.0}, "copied": copied(mine, real)}
-
-
-def copied(mine: np.ndarray, real: np.ndarray) -> Figure:
-    """The share of samples that are as near to a training image as the nearest hundredth of half of the images for tests, by
-    distances (n,) of both; floor: the share of the other half that is, which has no part in that threshold. Errors: Wilson's
-    (share_figure). Of a single image for tests there is no floor.
-    """
-    halves = np.array_split(np.random.default_rng(0).permutation(real), 2)
-    near = np.quantile(halves[0], COPY)
-    floor = prefixed("floor", share_figure(halves[1] <= near)) if len(halves[1]) else {}
-    return share_figure(mine <= near) | floor
+def usual_number(dataset: Dataset, labels: np.ndarray | None = None) -> int:
+    """Samples, where none were asked for: as many as there are test images, at most 2000; 10,000 of other points."""
+    if not dataset.in_bytes(dataset.load()):
+        return POINTS
+    test = split(dataset, None).test
+    return max(1, most(test, IMAGES, labels if test.y is not None else None))

@@ -24,26 +24,26 @@ NEGLIGIBLE = 1e-6  # the error of a reference below which it is called exact: no
 
 
 class Reference(NamedTuple):
-    """What a figure is held against: its kind, a key of KINDS; its value and standard error; of how many true points a floor is."""
+    """What a figure is held against: its kind, a key of KINDS, its value and standard error."""
 
     kind: str
     value: float
     error: float | None = None
-    points: int | None = None
 
 
 class Figure(NamedTuple):
     """A number that was measured: its value, one standard error of it (None where a single number says nothing), and what it
-    is held against. Its unit and direction are its metric's.
+    is held against; points: in each of the sets that it is a distance of. Its unit and direction are its metric's.
     """
 
     value: float
     error: float | None = None
     reference: Reference | None = None
+    points: int | None = None
 
-    def against(self, kind: str, other: Figure, points: int | None = None) -> Figure:
+    def against(self, kind: str, other: Figure) -> Figure:
         """The same figure, held against another of this kind."""
-        return self._replace(reference=Reference(kind, other.value, other.error, points))
+        return self._replace(reference=Reference(kind, other.value, other.error))
 
     def against_exact(self, value: float) -> Figure:
         """The same figure, held against a value that is known."""
@@ -75,22 +75,18 @@ class Figure(NamedTuple):
         if self.error is not None:
             found["error"] = self.error
         if self.reference is not None:
-            kind, value, error, points = self.reference
+            kind, value, error = self.reference
             found[kind] = value
             if error is not None:
                 found[f"{kind}_error"] = error
-            if points is not None:
-                found["points"] = points
-        return found
+        return found if self.points is None else found | {"points": self.points}
 
     @classmethod
     def of_dict(cls, found: dict[str, Any]) -> Figure:
         """The inverse of `as_dict`; other keys are passed over."""
         kind = next((kind for kind in KINDS if kind in found), None)
-        reference = (
-            None if kind is None else Reference(kind, found[kind], found.get(f"{kind}_error"), found.get("points"))
-        )
-        return cls(found.get("value", math.nan), found.get("error"), reference)
+        reference = None if kind is None else Reference(kind, found[kind], found.get(f"{kind}_error"))
+        return cls(found.get("value", math.nan), found.get("error"), reference, found.get("points"))
 
 
 def standard_error(values: np.ndarray, groups: np.ndarray | None = None) -> float | None:

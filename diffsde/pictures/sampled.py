@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from diffsde.runs.simulating import Job
 
 
-def draw_samples(job: Job, x: Array) -> None:
-    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides."""
+def draw_samples(job: Job, x: Array) -> list[Path]:
+    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides; their paths."""
     chosen, shape = job.chosen, job.field.shape
     kind = kind_of(shape, job.problem is not None)
     wanted = chosen_pictures(chosen.drawn, kind)
     if not PICTURES[kind]:
         progress.say(f"no pictures: there are none of {kind}")
     if not wanted or not (job.known or are_images(shape)):
-        return
+        return []
     scene: Any
     if job.problem is not None:
         own = job.problem.about_mean(x)
@@ -49,9 +49,10 @@ def draw_samples(job: Job, x: Array) -> None:
             known=job.known,
         )
         scene = scene_of(drawn, wanted)
-    draw_pictures(scene, wanted, job.out / "plots")
+    paths = draw_pictures(scene, wanted, job.out / "plots")
     if more := more_pictures(wanted, kind):
         progress.say(more)
+    return paths
 
 
 def about(job: Job) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from diffsde import ensembles
 from diffsde.errors import UserError
 from diffsde.runs import clock, folder, locks, machine, processes, progress
-from diffsde.runs.results import judged, off
+from diffsde.runs.results import Result, deliver, judged
 
 Config = dict[str, Any]
 Outcome = float | UserError  # how far the figure that a job is judged by is off, or why there is none
@@ -21,22 +21,15 @@ class Verb(NamedTuple):
 
     settle: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
     prepare: from these, the config and the folder a job, whose `group()` is what has to be equal for jobs to be one
-    program; what it holds open until all are done goes into the stack. work: on the jobs of a group.
+    program; what it holds open until all are done goes into the stack. work: the result of each job of a group, or why it comes
+    to nothing.
     """
 
     name: str
     settle: Callable[[Config], tuple[Config, Config]]
     choose: Callable[[Config], Any]
     prepare: Callable[[Any, Config, Path, ExitStack], Any]
-    work: Callable[[list[Any]], list[Outcome]]
-
-
-def outcome(act: Callable[..., float], *args: Any) -> Outcome:
-    """What comes of one job's end: its figure, or the UserError that was raised, which is no other job's concern."""
-    try:
-        return act(*args)
-    except UserError as error:
-        return error
+    work: Callable[[list[Any]], list[Result | UserError]]
 
 
 def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
@@ -53,7 +46,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
                 out = processes.broadcast_path(out)
                 if folder.claim(out, verb.name, config):
                     progress.say(f"finished before: {progress.shown(out)}")
-                    outcomes[i] = off(judged(folder.read_summary(out))[1])
+                    outcomes[i] = judged(folder.read_summary(out))[1].distance_from_target
                 else:
                     held.enter_context(locks.held(out))
                     begun[i] = verb.prepare(chosen, config, out, held)
@@ -64,8 +57,19 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
             machine.configure_process(
                 machines[indices[0]]
             )  # the last job to be prepared may have had another precision
-            outcomes |= zip(indices, verb.work([begun[i] for i in indices]), strict=True)
+            for i, result in zip(indices, verb.work([begun[i] for i in indices]), strict=True):
+                outcomes[i] = delivered(verb, begun[i], result)
     return [outcomes[i] for i in range(len(jobs))]
+
+
+def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
+    """The outcome of a job whose result is there: its score, or the UserError that was raised, which is no other job's concern."""
+    if isinstance(result, UserError):
+        return result
+    try:
+        return deliver(result, verb.name, job.config, job.out)
+    except UserError as error:
+        return error
 
 
 def alone(verb: Verb, config: Config, out: Path) -> float:

@@ -6,7 +6,6 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -197,79 +196,3 @@ def described_grid(grid: dict[str, Any]) -> str:
     """A grid's name and its numbers but for the ends, as they stand in a config: grid=log_snr low=-5 high=5."""
     numbers = {name: value for name, value in grid.items() if name not in ("name", "start", "end", "times")}
     return " ".join([f"grid={grid['name']}", *(f"{name}={value:g}" for name, value in numbers.items())])
-
-
-BESIDE = {  # what a figure is shown beside, where its dict has it; with its own error, NAME_error, where that has one
-    "exact": "exact",
-    "true": "of the true law",
-    "real": "real ones",
-    "measurement": "the measurement alone",
-    "truth": "the truth",
-    "floor": "a true sample of this size",
-}
-STDS = "with each coordinate in units of its std"
-NATS, BITS, LENGTH = "nats", "bits a dimension", "in the data's units"
-UNITS = {
-    **dict.fromkeys(("cross_entropy", "mode_weight_kl", "nll", "kl"), NATS),
-    "bits_per_dim": BITS,
-    **dict.fromkeys(("w2", "rmse_unmeasured", "rmse_measured"), LENGTH),
-    "misfit": "stds of the noise",
-}
-DIGITS = 7  # of a number at most
-PLACES = 6  # decimals beyond which a number is shown with an exponent
-
-
-def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
-    """The unit of each figure that has one; scaled: of points whose coordinates are divided by their stds."""
-    return {name: STDS if scaled and name == "w2" else UNITS[name] for name in figures if name in UNITS}
-
-
-def figure_rows(
-    figures: dict[str, dict[str, float]], guided: bool = False, scaled: bool = False
-) -> list[tuple[str, str]]:
-    """The rows of a table that show figures, each with its unit; guided: beside samples of a guided field."""
-    of = units(figures, scaled)
-    rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
-    note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
-    return rows + ([("", note)] if guided else [])
-
-
-def shown_figure(figure: dict[str, float], unit: str = "") -> str:
-    """Value, error and what is beside them, all to the same decimals: to two digits of the error, and without one to four
-    decimals, or four digits of a value below 0.1.
-    """
-    error = figure.get("error")
-    size = abs(figure["value"]) / 100 if abs(figure["value"]) < 0.1 else 1e-3
-    places = decimals(error if error and math.isfinite(error) else size)
-    if 0.1 <= abs(figure["value"]) < math.inf:  # float32 has no more digits
-        places = min(places, max(0, DIGITS - 1 - math.floor(math.log10(abs(figure["value"])))))
-    text = with_places(figure["value"], places)
-    if error is not None:
-        seen = not 0 < error < 0.5 * 10.0**-places
-        text += f" +- {(with_places(error, places) if seen else f'{error:.1e}') if error else 0}"
-    text += f" {unit}" if unit else ""
-    for name, what in BESIDE.items():
-        if name in figure:
-            if name == "floor" and "points" in figure:
-                what = f"{figure['points']} true points"
-            text += f"  ({what}: {with_places(figure[name], places)}"
-            own = figure.get(f"{name}_error", 0.0)
-            text += f" +- {with_places(own, places)})" if own >= 0.5 * 10.0**-places else ")"
-    return text
-
-
-def decimals(error: float) -> int:
-    """The decimals with which a positive number has two digits; 4 of 0."""
-    if not error:
-        return 4
-    return max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
-
-
-def with_places(number: float, places: int) -> str:
-    """A number to so many decimals, with an exponent where those are many: then with the digits that they leave."""
-    if places <= PLACES or abs(number) >= 0.1 or not math.isfinite(number):
-        return f"{number:.{places}f}"
-    rounded = round(number, places)
-    if rounded == 0:
-        return "0"
-    return f"{rounded:.{max(0, places + math.floor(math.log10(abs(rounded))))}e}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,19 @@ from diffsde.build import read
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import same_scaling, to_own
 from diffsde.errors import UserError
-from diffsde.evaluation.columns import column_figures, column_rows, column_summary
-from diffsde.evaluation.distances import figures
-from diffsde.evaluation.reconstruction import MEASUREMENTS, reconstruction_figures
+from diffsde.evaluation.metric import Measured, Subject
+from diffsde.evaluation.reconstruction import Reconstruction
+from diffsde.evaluation.shown import figure_rows, units
+from diffsde.evaluation.table import METRICS, meant
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
 from diffsde.inverse.measurements import NOISE
 from diffsde.inverse.posteriors import PosteriorField
 from diffsde.inverse.problem import InverseProblem, pose
-from diffsde.metrics.columns import Column
-from diffsde.metrics.errors import Figure
-from diffsde.runs import clock, files, folder, jobs, processes, progress
+from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
-from diffsde.runs.results import judged, off
+from diffsde.runs.results import Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, settle
 from diffsde.runs.simulating import Batch, Job, how_drawn, simulated
 from diffsde.runs.starting import (
@@ -49,11 +50,9 @@ from diffsde.stability import instability, likelihood_instability, settle_last
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
 
-MISSED = 3.0  # stds of a measurement's noise, from which on samples of the posterior are said to miss it
-
 
 def sample(config: dict[str, Any], out: Path) -> float:
-    """Draw samples, write the sample folder `out`, and return how far the first of its figures is off."""
+    """Draw samples, write the sample folder `out`, and return how far the first of its figures is from its target."""
     return jobs.alone(VERB, config, out)
 
 
@@ -136,11 +135,26 @@ def chosen_steps(
     return choice
 
 
-def draw(group: list[Job]) -> list[jobs.Outcome]:
-    """Simulate jobs of one structure by one program, and finish each."""
+def draw(group: list[Job]) -> list[Result | UserError]:
+    """Simulate jobs of one structure by one program."""
     batch = simulated(group)
     clock.lap("sampling", compiling=batch.compiling)
-    return [jobs.outcome(finish, job, found, batch) for job, found in zip(group, batch.found, strict=True)]
+    together = f" for {len(group)} jobs at once" if len(group) > 1 else ""
+    return [one_of(job, found, batch, together) for job, found in zip(group, batch.found, strict=True)]
+
+
+def one_of(job: Job, found: Simulated, batch: Batch, together: str) -> Result | UserError:
+    """The result of one job: its samples, to be written before anything is made of them, what is measured and what is drawn."""
+    try:
+        how = how_drawn(job, found)
+    except UserError as error:
+        return error
+    arrays = {"samples": sample_arrays(job, found.x)}
+    if found.trajectory is not None:
+        times, x = found.trajectory
+        arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
+    drawing = partial(pictures_of, job, found.x) if processes.is_main_process() and job.chosen.drawn else None
+    return Result(partial(report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
@@ -153,72 +167,53 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
     return arrays
 
 
-def finish(job: Job, found: Simulated, batch: Batch) -> float:
-    """Write the samples and their figures, say what came out, then draw pictures; how far the first figure is off."""
-    chosen, out, x = job.chosen, job.out, found.x
-    how, members, (_, seconds, cpu_seconds, compiling) = how_drawn(job, found), len(batch.found), batch
-    written = write_samples(job, found)
-    metrics, by_column = figures_of(job, x)
+def report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
+    """The figures of the samples, and how they came about."""
+    chosen, scaled = job.chosen, job.scaling is not None
+    found = measured(job, x)
+    unit_scaled = scaled and job.problem is None
     summary = {
         **how,
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
-        "seconds_compile": compiling,
-        "members": members,
+        "seconds": batch.seconds,
+        "cpu_seconds": batch.cpu_seconds,
+        "seconds_compile": batch.compiling,
+        "members": len(batch.found),
         "field": job.origin,
         **({"data": job.data} if job.data else {}),
-        "metrics": metrics,
-        "units": progress.units(metrics, job.scaling is not None and job.problem is None),
-        **column_summary(by_column),
+        "metrics": summary_figures(found.figures),
+        "units": units(found.figures, unit_scaled),
+        **found.about,
     }
-    files.write_json(out / "summary.json", summary)
-    others = f" for {members} jobs at once" if members > 1 else ""
-    progress.table(
-        f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}",
-        [
-            ("stretches" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
-            *([("units", "x in the data's own; sigma in stds of each coordinate")] if job.scaling is not None else []),
-            *progress.figure_rows(metrics, job.guided, job.scaling is not None and job.problem is None),
-            *column_rows(by_column, job.labels is not None),
-            *[(path.stem, progress.shown(path)) for path in written],
-        ],
-    )
-    clock.lap("figures")
-    if processes.is_main_process() and chosen.drawn:
-        from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
-
-        draw_samples(job, x)
-        clock.lap("drawing")
-    progress.say(f"time: {clock.said()}{others}")
-    return off(judged(summary)[1])
+    rows = [
+        ("stretches" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
+        *([("units", "x in the data's own; sigma in stds of each coordinate")] if scaled else []),
+        *figure_rows(found.figures, job.guided, unit_scaled),
+        *found.rows,
+    ]
+    score = next((figure.distance_from_target for figure in found.figures.values()), math.nan)
+    return Report(f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}", rows, summary, score)
 
 
-def write_samples(job: Job, found: Simulated) -> list[Path]:
-    """The samples, and their trajectory where one was asked for, on the disk before anything is made of them."""
-    folder.write_config(job.out, "sample", job.config)
-    arrays = sample_arrays(job, found.x)
-    written = [files.write(job.out / "samples.npz", lambda path: np.savez(path, **arrays))]
-    if found.trajectory is not None:
-        kept = {"times": np.asarray(found.trajectory.times), "x": to_own(job.scaling, found.trajectory.x)}
-        written.append(files.write(job.out / "trajectory.npz", lambda path: np.savez(path, **kept)))  # type: ignore[arg-type]
-    return written
-
-
-def figures_of(job: Job, x: Array) -> tuple[dict[str, Figure], dict[str, Column]]:
-    """The figures of the samples, and the columns of points of one's own; none where the data is not here."""
-    if job.problem is not None:
-        own = job.problem.about_mean(x)
-        found = reconstruction_figures(job.problem, own, job.dataset, job.key_true, job.plain)
-        if (misfit := found["misfit"]["value"]) > MISSED:
-            progress.warn(
-                f"the samples miss what was measured by {misfit:.3g} stds of its noise, {job.problem.noise:.3g}: the field is not"
-                " as exact as that; take a larger measurement.noise"
-            )
-        return found, {}
+def measured(job: Job, x: Array) -> Measured:
+    """What the first metric that such samples have finds of them; nothing where the data is not here."""
     if not job.known:
-        return {}, {}
-    columns = column_figures(x, job.dataset, job.scaling, job.labels, job.key_true)
-    return figures(x, job.dataset, job.key_true, job.labels, job.guided), columns
+        return Measured({})
+    labels = None if job.labels is None else np.asarray(job.labels)
+    subject = Subject(
+        job.dataset, job.field, len(x), x, labels, guided=job.guided, problem=job.problem, whole=job.plain
+    )
+    metric = Reconstruction() if job.problem is not None else METRICS[meant("distance", subject)[0]]()
+    return metric.measure(subject, job.key_true)
+
+
+def pictures_of(job: Job, x: Array) -> list[Path]:
+    """Draw the pictures that were asked for."""
+    from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
+
+    return draw_samples(job, x)
+
+
+MEASUREMENTS = 8  # where the user does not say how many
 
 
 def data_here(dataset: Dataset, run: str) -> bool:

@@ -18,19 +18,20 @@ from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
 from diffsde.errors import UserError
-from diffsde.evaluation.distances import check_metric, measured, settled
-from diffsde.evaluation.kl import NAME, is_available, kl_from_law, shown_kl
+from diffsde.evaluation.in_training import check_metric, measured_figure, sampling_times
+from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.validation import check_of, said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
 from diffsde.loggers import NoLogger
-from diffsde.metrics.errors import Figure
+from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
 from diffsde.objectives import Classification, Regression, has_finite_loss
 from diffsde.runs import clock, files, folder, jobs, machine, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.lengthen import initial_params, lengthen
 from diffsde.runs.restore import recorded_net
+from diffsde.runs.results import Report, Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_config import TrainConfig, field_of, in_precision, named
@@ -115,7 +116,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
     fresh = shard_parameters(sharding, start(run, params))
     if chosen.metric != "loss":  # what cannot be judged is said before it is trained
-        settled(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
+        sampling_times(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
     if isinstance(objective := run.problem.objective, Regression):
         field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)
         if wrong := default_solver_error(field, chosen.dataset):
@@ -168,8 +169,8 @@ def sharding_of(chosen: TrainConfig) -> Sharding | None:
     return Sharding(mesh, chosen.shard)
 
 
-def fit_group(group: list[Job]) -> list[jobs.Outcome]:
-    """Train jobs of one structure as one program, and finish each."""
+def fit_group(group: list[Job]) -> list[Result | UserError]:
+    """Train jobs of one structure as one program: the result of each, or why it failed."""
     compiler, first_job, split = machine.Compiler(), group[0], len(group) > 1
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
     if stream is not None:
@@ -201,15 +202,23 @@ def fit_group(group: list[Job]) -> list[jobs.Outcome]:
     except UserError as error:
         if not all(job.member.failed for job in group):  # each of which says why
             return [job.member.failed or error for job in group]
-    outcomes: list[jobs.Outcome] = []
+    results: list[Result | UserError] = []
     for i, job in enumerate(group):
         if job.member.failed:
             files.write_json(job.out / "error.json", {"error": str(job.member.failed)})
-            outcomes.append(job.member.failed)
+            results.append(job.member.failed)
         else:
             mine = ensembles.member(state, i) if split else state
-            outcomes.append(jobs.outcome(finish, job, mine, compiler.seconds, len(group)))
-    return outcomes
+            together = f" for {len(group)} runs at once" if split else ""
+            results.append(
+                Result(
+                    partial(report, job, mine, compiler.seconds, len(group)),
+                    draw=partial(draw_run, job, mine),
+                    end=partial(end_log, job),
+                    together=together,
+                )
+            )
+    return results
 
 
 def figure(job: Job, state: TrainState) -> float:
@@ -217,7 +226,7 @@ def figure(job: Job, state: TrainState) -> float:
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    return measured(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
+    return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key).distance_from_target
 
 
 def divergence(job: Job, state: TrainState) -> Figure | None:
@@ -248,27 +257,25 @@ def final_loss(losses: list[float]) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def finish(job: Job, state: TrainState, compiling: float, members: int) -> float:
-    """Write the summary of a trained run, say what came out, then draw its pictures; its metric is returned."""
-    chosen, losses, floor, run = job.chosen, job.member.losses(), job.floor, job.run
-    objective = run.problem.objective
-    seconds, cpu_seconds = job.member.seconds()
-    loss, error, held_out = final_loss(losses), loss_error(losses), job.member.validation()
-    diverged = job.member.diverging(loss)
+def report(job: Job, state: TrainState, compiling: float, members: int) -> Report:
+    """What came of a trained run: its loss, beside what it is held against, and the metric that it is judged by."""
+    chosen, losses, run = job.chosen, job.member.losses(), job.run
+    loss, held_out = Figure(final_loss(losses), loss_error(losses)), job.member.validation()
+    if job.floor is not None:
+        loss = loss._replace(reference=Reference("floor", *job.floor))
+    diverged = job.member.diverging(loss.value)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
-    parameters = count(state.params)
     kl = None if diverged else divergence(job, state)
+    seconds, cpu_seconds = job.member.seconds()
     summary = {
         "steps": chosen.steps,
-        "parameters": parameters,
+        "parameters": count(state.params),
         "metric": {"name": chosen.metric, "value": metric},
-        "loss": {"value": loss}
-        | ({} if error is None else {"error": error})
-        | ({"floor": floor[0], "floor_error": floor[1]} if floor else {}),
+        "loss": loss.as_dict(),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
-        **({"kl": kl} if kl else {}),
+        **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
-        **({"weight": objective.weight} if isinstance(objective, Regression) else {}),
+        **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
         "data": job.data,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -278,38 +285,37 @@ def finish(job: Job, state: TrainState, compiling: float, members: int) -> float
         "devices": jax.device_count() if run.sharding is None else run.sharding.mesh.size,
         "device": jax.devices()[0].device_kind,
     }
-    little = None if diverged else unlearnt(loss, floor and floor[0], linear_baseline(run), job.net)
-    names = named(chosen)
-    files.write_json(job.out / "summary.json", summary)
     if diverged and not job.member.warned:
         progress.warn(diverged)
-    shown_floor = f"  (irreducible, on average: {floor[0]:.4f} +- {floor[1]:.4f})" if floor else ""
+    little = None if diverged else unlearnt(loss.value, job.floor and job.floor[0], linear_baseline(run), job.net)
     others = f" for {members} runs at once" if members > 1 else ""
-    progress.table(
-        f"trained {names}",
-        [
-            ("parameters", f"{parameters:,}"),
-            (
-                "loss",
-                f"{loss:.4f}{'' if error is None else f' +- {error:.4f}'}{shown_floor}"
-                + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else ""),
-            ),
-            *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
-            *([("validation loss", said_validation(held_out, loss))] if held_out else []),
-            *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
-            ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
-            *([("still to learn", little)] if little else []),
-            ("run", progress.shown(job.out)),
-            *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-            ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
-        ],
+    rows = [
+        ("parameters", f"{summary['parameters']:,}"),
+        ("loss", shown_loss(loss) + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
+        *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
+        *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
+        *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
+        ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
+        *([("still to learn", little)] if little else []),
+        ("run", progress.shown(job.out)),
+        *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
+        ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
+    ]
+    return Report(f"trained {named(chosen)}", rows, summary, metric)
+
+
+def shown_loss(loss: Figure) -> str:
+    """The loss, its error, and the loss that no network passes where it is known."""
+    error = "" if loss.error is None else f" +- {loss.error:.4f}"
+    floor = loss.reference
+    return f"{loss.value:.4f}{error}" + (
+        f"  (irreducible, on average: {floor.value:.4f} +- {floor.error:.4f})" if floor else ""
     )
-    clock.lap("figures")
-    pictures = draw_run(job, state)
-    clock.lap("drawing")
-    job.member.recorder.finish(summary, pictures)
-    progress.say(f"time: {clock.said()}{others}")
-    return metric
+
+
+def end_log(job: Job, report: Report, pictures: list[Path]) -> None:
+    """Tell the run's logger how it ended."""
+    job.member.recorder.finish(report.summary, pictures)
 
 
 def draw_run(job: Job, state: TrainState) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Fidelity and diversity of samples, by balls about points that reach to their k-th nearest neighbours."""
+"""Precision, recall, density and coverage of samples, by balls about points that reach to their k-th nearest neighbours."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MANIFOLD = 3  # neighbours whose distance is the radius of a ball (1904.06991, s
 COVERAGE = 5  # ... (2002.09797, section 5.1)
 
 
-class Balls(NamedTuple):
+class PRDC(NamedTuple):
     """precision and recall (1904.06991, eq. 2), density and coverage (2002.09797, eqs. 3 and 4)."""
 
     precision: float
@@ -22,7 +22,7 @@ class Balls(NamedTuple):
     coverage: float
 
 
-def balls(real: np.ndarray, generated: np.ndarray) -> Balls:
+def prdc(real: np.ndarray, generated: np.ndarray) -> PRDC:
     """Of features real (N, d) and generated (M, d), each with more than 5 points; the same computation serves all four.
 
     A ball about a point reaches to its k-th nearest neighbour among its own kind, k = 3 for precision and recall, 5 for
@@ -40,7 +40,7 @@ def balls(real: np.ndarray, generated: np.ndarray) -> Balls:
         inside = squares <= wide[rows, None]
         covered[rows] = inside.any(axis=1)
         held += int(inside.sum())
-    return Balls(precise.mean(), recalled.mean(), held / (COVERAGE * len(generated)), covered.mean())
+    return PRDC(precise.mean(), recalled.mean(), held / (COVERAGE * len(generated)), covered.mean())
 
 
 def radii_of(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:

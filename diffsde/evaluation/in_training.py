@@ -1,0 +1,65 @@
+"""The figure that a run is judged by: of samples that are drawn while, or when, it is trained."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from diffsde.datasets import Dataset
+from diffsde.errors import UserError
+from diffsde.evaluation.metric import Metric, Subject
+from diffsde.evaluation.references import POINTS, usual_number
+from diffsde.evaluation.table import METRICS
+from diffsde.fields import Field
+from diffsde.metrics.figures import Figure
+from diffsde.runs.starting import settle_grid, stds_of
+from diffsde.samplers import prior, simulate_compiled, times
+from diffsde.samplers.grids import AutoGrid
+from diffsde.samplers.ode import Heun
+from diffsde.stability import settle_last
+from diffsde.types import Array, Key
+
+SAMPLER, STEPS = Heun(), 100  # what the samples are drawn by
+# Of a figure how far it is from its target, by the word that was its name before.
+GAPS = {"cross_entropy_gap": "cross_entropy"}
+
+
+def figure_words(dataset: Dataset) -> dict[str, tuple[type[Metric], str]]:
+    """The words of `metric=` for runs on this dataset besides `loss`: the metric and the figure that each means."""
+    subject = Subject(dataset, n=usual_number(dataset))
+    found: dict[str, tuple[type[Metric], str]] = {}
+    for metric in METRICS.values():
+        if "samples" not in metric.needs or metric().unavailable(subject):
+            continue
+        for figure in metric.quantities:
+            if figure != "label_probability":  # of samples that were given labels
+                found.setdefault(figure, (metric, figure))
+    return found | {old: found[new] for old, new in GAPS.items() if new in found}
+
+
+def check_metric(word: str, dataset: Dataset) -> None:
+    """Raise UserError for a metric that is not available for runs on this dataset."""
+    if word == "loss":
+        return
+    able = figure_words(dataset)
+    if word not in able:
+        raise UserError(f"metric is '{word}'; of this dataset there are loss, {', '.join(able)}")
+
+
+def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:
+    """The times and the last step of the samples. Raises UserError for a field that cannot be sampled over them."""
+    grid = times(settle_grid(AutoGrid(), field, stds_of(dataset)), STEPS, field.path)
+    return grid, settle_last(SAMPLER, field, grid, "auto")
+
+
+def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figure:
+    """That figure of samples drawn by Heun's method in 100 steps: 10,000, beside real images as many as there are
+    test images.
+    """
+    metric, name = figure_words(dataset)[word]
+    key_prior, key_noise, key_true = jax.random.split(key, 3)
+    grid, last = sampling_times(field, dataset)
+    n = usual_number(dataset) if "images" in metric.needs else POINTS
+    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
+    x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, last=last).x
+    return metric().measure(Subject(dataset, field, n, np.asarray(x)), key_true).figures[name]

@@ -1,0 +1,152 @@
+"""The likelihood of points that a field was not trained on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import likelihood
+from diffsde.build import name_of
+from diffsde.errors import UserError
+from diffsde.evaluation import densities
+from diffsde.evaluation.densities import Solving
+from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
+from diffsde.fields import EmpiricalField, Field, LearnedField, bound
+from diffsde.guidance import Guided
+from diffsde.runs import progress
+from diffsde.runs.starting import stds_of
+from diffsde.samplers import GRIDS, Sampler
+from diffsde.samplers.adaptive import Adaptive
+from diffsde.types import Key
+
+RAW = "the run was trained on bytes as they are, whose density has no bound; train with dataset.dequantise=true"
+
+
+@dataclasses.dataclass(frozen=True)
+class Likelihood(Metric):
+    """-log p of points that the field was not trained on, by its probability-flow ODE (1806.07366; 2011.13456, eq. 39).
+
+    bits_per_dim of images in bytes; else nll, in nats and the data's own units, and where the law p is known kl = E_p[log p -
+    log p_theta]. The fields are the knobs of configs/evaluate.yaml, which documents each.
+    """
+
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "bits_per_dim": Quantity("bits a dimension", "lower"),
+        "nll": Quantity("nats", "lower"),
+        "kl": Quantity("nats", "lower"),
+    }
+    needs: ClassVar[tuple[str, ...]] = ("field",)
+
+    n_test: int | None = None
+    solver: str = "rk4"
+    solver_steps: int | None = None
+    solver_grid: str = "quadratic"
+    tolerance: float | None = None
+    probe: str = "auto"
+    dequantisations: int = 1
+
+    def check(self) -> None:
+        """Relations between the fields."""
+        if self.tolerance is not None and self.solver != "adaptive":
+            raise ValueError(f"tolerance is {self.tolerance}, which is of solver=adaptive alone")
+
+    def solving(self, subject: Subject) -> Solving:
+        """How the ODE is solved of a field that is given one of its labels. Raises UserError where its ODE has no end."""
+        assert subject.field is not None
+        solver: Sampler = likelihood.SOLVERS[self.solver]()
+        if self.tolerance is not None:
+            solver = Adaptive(rtol=self.tolerance, atol=self.tolerance)
+        steps = self.solver_steps or (1 if solver.adaptive else 50)
+        label = None if subject.field_labels is None else jnp.asarray(subject.field_labels[0])
+        grid = likelihood.settle_end(bound(subject.field, label), GRIDS[self.solver_grid]())
+        return Solving(solver, grid, steps, likelihood.settle_probe(self.probe, subject.field.shape))
+
+    def unavailable(self, subject: Subject) -> str | None:
+        if why := super().unavailable(subject) or without_density(subject):
+            return why
+        if untouched(subject) and "likelihood" not in subject.named:
+            return f"{RAW}; metrics=[likelihood] measures it all the same"
+        self.refuse(subject)
+        try:
+            self.solving(subject)
+        except UserError as error:
+            return str(error).removeprefix("likelihood: ")
+        return None
+
+    def refuse(self, subject: Subject) -> None:
+        """Raise UserError for numbers that the test points do not allow."""
+        dataset = subject.dataset
+        if dataset.count_points(dataset.load()) is not None:
+            densities.of_test(dataset, self.n_test, subject.field_labels)
+        if self.dequantisations > 1 and not subject.in_bytes:
+            raise UserError(
+                f"dequantisations is {self.dequantisations}, but the data are no images in bytes; leave it at 1"
+            )
+
+    def prepare(self, subject: Subject) -> None:
+        assert subject.field is not None
+        if untouched(subject):
+            progress.warn(f"likelihood: {RAW}")
+        if wrong := densities.solver_warning(self.solving(subject), subject.field.path, stds_of(subject.dataset)):
+            progress.warn(wrong)
+
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        """Beside the figures: log_p (n,) of every test point, and these points, in the data's own units."""
+        field, how = subject.field, self.solving(subject)
+        assert field is not None
+        key_points, key_solve = jax.random.split(key)
+        points = densities.test_points(subject.dataset, self.n_test, subject.field_labels, key_points)
+        scaling = subject.dataset.scaling(field.shape)
+        found, about, log_p = densities.likelihood_figures(field, points, how, self.dequantisations, key_solve, scaling)
+        solver = name_of(how.solver)
+        text = f"{about['n']:,} test points, {solver}, {about['nfe']:.0f} evaluations, divergence: {about['probe']}"
+        repeats = f", {about['dequantisations']} dequantisation(s)" if points.bytes else ""
+        rows = [("likelihood", f"{text}{repeats}, {about['seconds']:.1f} s")]
+        if "change" in about:
+            name, unit = next(iter(found)).replace("_", " "), "bits" if points.bytes else "nats"
+            finer = "ten times the tolerance to this" if how.solver.adaptive else "half as many steps to these"
+            rows.append(("", f"{about['change']:+.2g} {unit} in {name}, from {finer}; a part of the error"))
+        about |= {"solver": solver, "given_labels": points.labels is not None}
+        return Measured(
+            found, {"likelihood": about}, tuple(rows), {"likelihood": {"log_p": log_p, "x": points.own(scaling)}}
+        )
+
+
+def unguided(field: Field) -> Field:
+    """The field inside those that guide it."""
+    return unguided(field.field) if isinstance(field, Guided) else field
+
+
+def untouched(subject: Subject) -> bool:
+    """Whether the field was trained on bytes that were not dequantised."""
+    assert subject.field is not None
+    learned = isinstance(unguided(subject.field), LearnedField)
+    return learned and subject.in_bytes and not subject.dataset.dequantise
+
+
+def without_density(subject: Subject) -> str | None:
+    """Why the field has no density, or there are no points to measure it at; None where it has and there are."""
+    field, dataset = subject.field, subject.dataset
+    assert field is not None
+    labelled = subject.labels is not None
+    if isinstance(unguided(field), EmpiricalField):
+        return "the exact field of finite data has no density"
+    if dataset.count_points(dataset.load()) is not None:
+        try:
+            test = dataset.held_out()
+        except UserError:
+            return f"dataset={name_of(dataset)} has no test split, and its training points would flatter"
+        scaling = dataset.scaling(field.shape)
+        if scaling is not None and not scaling.std.all():
+            at = int(np.argmin(scaling.std.ravel()))
+            name = (dataset.column_names() or tuple(map(str, range(scaling.std.size))))[at]
+            return f"coordinate {name} is constant, and has no density; leave it out (dataset.columns=)"
+        if labelled and test.y is None:
+            return "the test points have no labels that the field could be given"
+    if labelled and not subject.classes:
+        return "the points for tests have no labels that the field could be given"
+    return None

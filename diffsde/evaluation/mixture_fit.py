@@ -1,0 +1,67 @@
+"""How well samples follow the Gaussian mixture that the data is known to be."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import mixtures
+from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
+from diffsde.metrics.figures import Figure, Reference, mean_figure, root_mean_figure
+from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_figures, mixture_values
+from diffsde.overlap import Estimate
+from diffsde.types import Array, Key
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureFit(Metric):
+    """Figures of samples x under the mixture p that the data is known to be, with r_k(x) its posterior responsibilities:
+
+    cross_entropy: -mean log p(x), beside the entropy of p; within_mode_std: sqrt(mean sum_k r_k |S_k^-1/2 (x - mu_k)|^2/d),
+    beside 1; mode_weight_kl: sum_k q_k log(q_k/w_k), q_k = mean r_k, beside its mean for as many true samples.
+    Of samples that were given labels the law is that of these labels in their proportions, and label_probability, the mean of
+    P(label | x), takes the place of mode_weight_kl, since the proportions are as dealt.
+    """
+
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "cross_entropy": Quantity("nats", "target"),
+        "within_mode_std": Quantity("", "target"),
+        "mode_weight_kl": Quantity("nats", "lower"),
+        "label_probability": Quantity("", "target"),
+    }
+    needs: ClassVar[tuple[str, ...]] = ("samples", "law")
+
+    def is_default(self, subject: Subject) -> bool:
+        return subject.problem is None and subject.dataset.law() is not None
+
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        mixture, whole = subject.dataset.law(subject.labels), subject.dataset.law()
+        assert mixture is not None and whole is not None and subject.x is not None
+        x, labels = jnp.asarray(subject.x), subject.labels
+        log_p, r, squares = (np.asarray(part, np.float64) for part in mixture_values(mixture, x))
+        found = {
+            "cross_entropy": mean_figure(-log_p, labels).against_estimate(mixtures.entropy(mixture)),
+            "within_mode_std": root_mean_figure(squares, labels).against_exact(1.0),
+        }
+        if labels is not None:
+            found["label_probability"] = label_probability(whole, x, labels)
+        else:
+            kl, error = (
+                float(mixture_figures(mixture, x).mode_weight_kl),
+                kl_error(r, np.asarray(mixture.weights, np.float64)),
+            )
+            found["mode_weight_kl"] = Figure(kl, error, Reference("floor", *expected_kl(mixture, len(x))))
+        if subject.guided:
+            found = {name: figure.alone() for name, figure in found.items()}
+        return Measured(found)
+
+
+def label_probability(mixture: mixtures.Mixture, x: Array, labels: np.ndarray) -> Figure:
+    """The mean of P(label | x) under the mixture, beside that of true points of each label."""
+    found = np.asarray(label_probabilities(mixture, x, jnp.asarray(labels)), np.float64)
+    shares, known = np.bincount(labels, minlength=mixture.weights.size) / len(labels), mixtures.overlap(mixture)
+    true = Estimate(float(shares @ known.own), float(np.linalg.norm(shares * known.own_error)))
+    return mean_figure(found, labels).against_estimate(true)

@@ -1,0 +1,69 @@
+"""Figures as a table says them: value, error and what each is held against, in as many digits as are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from diffsde.evaluation.table import QUANTITIES
+from diffsde.metrics.figures import KINDS, Figure
+
+DIGITS = 7  # of a number at most
+PLACES = 6  # decimals beyond which a number is shown with an exponent
+
+
+def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
+    """The unit of each figure that has one; scaled: of points whose coordinates are divided by their stds."""
+    found = {}
+    for name in figures:
+        quantity = QUANTITIES[name]
+        if unit := (scaled and quantity.scaled_unit) or quantity.unit:
+            found[name] = unit
+    return found
+
+
+def figure_rows(figures: dict[str, Figure], guided: bool = False, scaled: bool = False) -> list[tuple[str, str]]:
+    """The rows of a table that show figures, each with its unit; guided: beside samples of a guided field."""
+    of = units(figures, scaled)
+    rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
+    note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
+    return rows + ([("", note)] if guided else [])
+
+
+def shown_figure(figure: Figure, unit: str = "") -> str:
+    """Value, error and what is beside them, all to the same decimals: to two digits of the error, and without one to four
+    decimals, or four digits of a value below 0.1.
+    """
+    value, error, reference, points = figure
+    size = abs(value) / 100 if abs(value) < 0.1 else 1e-3
+    places = decimals(error if error and math.isfinite(error) else size)
+    if 0.1 <= abs(value) < math.inf:  # float32 has no more digits
+        places = min(places, max(0, DIGITS - 1 - math.floor(math.log10(abs(value)))))
+    text = with_places(value, places)
+    if error is not None:
+        seen = not 0 < error < 0.5 * 10.0**-places
+        text += f" +- {(with_places(error, places) if seen else f'{error:.1e}') if error else 0}"
+    text += f" {unit}" if unit else ""
+    if reference is None:
+        return text
+    what = f"{points} true points" if reference.kind == "floor" and points is not None else KINDS[reference.kind]
+    own = reference.error or 0.0
+    shown = f" +- {with_places(own, places)}" if own >= 0.5 * 10.0**-places else ""
+    return f"{text}  ({what}: {with_places(reference.value, places)}{shown})"
+
+
+def decimals(error: float) -> int:
+    """The decimals with which a positive number has two digits; 4 of 0."""
+    if not error:
+        return 4
+    return max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
+
+
+def with_places(number: float, places: int) -> str:
+    """A number to so many decimals, with an exponent where those are many: then with the digits that they leave."""
+    if places <= PLACES or abs(number) >= 0.1 or not math.isfinite(number):
+        return f"{number:.{places}f}"
+    rounded = round(number, places)
+    if rounded == 0:
+        return "0"
+    return f"{rounded:.{max(0, places + math.floor(math.log10(abs(rounded))))}e}"

@@ -1,0 +1,106 @@
+"""The one table of metrics, and which of them words and subjects ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from diffsde.errors import UserError, suggestion
+from diffsde.evaluation.image_features import Frechet, LabelAccuracy, PrecisionRecall
+from diffsde.evaluation.likelihood import Likelihood
+from diffsde.evaluation.memorisation import NearestNeighbours
+from diffsde.evaluation.metric import Metric, Quantity, Subject
+from diffsde.evaluation.mixture_fit import MixtureFit
+from diffsde.evaluation.reconstruction import Reconstruction
+from diffsde.evaluation.transport import W2
+from diffsde.runs import progress
+
+# In the order in which they are measured unless the user gives another: a job is judged by its first figure.
+METRICS: dict[str, type[Metric]] = {
+    "mixture": MixtureFit,
+    "w2": W2,
+    "reconstruction": Reconstruction,
+    "frechet": Frechet,
+    "prdc": PrecisionRecall,
+    "labels": LabelAccuracy,
+    "neighbours": NearestNeighbours,
+    "likelihood": Likelihood,
+}
+QUANTITIES: dict[str, Quantity] = {
+    figure: quantity for metric in METRICS.values() for figure, quantity in metric.quantities.items()
+}
+# Words of before, and what each stands for of a subject; said: whether the user is told the new one.
+RENAMED = {"balls": "prdc"}
+OLD: dict[str, Callable[[Subject], str]] = {
+    "distance": lambda subject: "w2" if subject.dataset.law() is None else "mixture"
+}
+
+
+class Chosen(NamedTuple):
+    """A metric to be measured, by its name; figures: those of it that are kept, None for all."""
+
+    name: str
+    metric: Metric
+    figures: frozenset[str] | None = None
+
+
+def words() -> list[str]:
+    """Every word that names a metric, or one of its figures."""
+    return [*METRICS, *(name for name in QUANTITIES if name not in METRICS), *OLD, *RENAMED]
+
+
+def check_words(asked: Sequence[str]) -> None:
+    """Raise ValueError for a word that names no metric, for none, and for one twice."""
+    for word in asked:
+        if word not in words():
+            raise ValueError(f"metrics: '{word}' is not a metric{suggestion(word, words())}")
+    if not asked or len(set(asked)) < len(asked):
+        raise ValueError(f"metrics is {list(asked)}; name each that is wanted once, e.g. metrics=[likelihood]")
+
+
+def meant(word: str, subject: Subject) -> tuple[str, str | None]:
+    """The metric that a word means of this subject, and the figure of it, None for all of them."""
+    if new := RENAMED.get(word):
+        progress.warn_once(f"metrics: '{word}' is called {new} now")
+        return new, None
+    if word in OLD:
+        return OLD[word](subject), None
+    if word in METRICS:
+        return word, None
+    able = [name for name, metric in METRICS.items() if word in metric.quantities]
+    return next((name for name in able if METRICS[name]().is_default(subject)), able[0]), word
+
+
+def choose_metrics(
+    asked: Sequence[str] | None, subject: Subject, made: dict[str, Metric], many: bool = False
+) -> list[Chosen]:
+    """The metrics that the user named, each of which must be available, or all that a subject has; said: what it has not.
+
+    made: those that are no defaults of their class, by name. many: whether the user said how many samples, so that a metric
+    that takes more is an error. Raises UserError.
+    """
+    kept: dict[str, frozenset[str] | None] = {}
+    for word in asked or [name for name, kind in METRICS.items() if made.get(name, kind()).is_default(subject)]:
+        name, figure = meant(word, subject)
+        figures = kept.get(name, frozenset())
+        kept[name] = None if figure is None or figures is None else figures | {figure}
+    subject.named = tuple(kept) if asked else ()
+    found = []
+    for name, figures in kept.items():
+        metric = made.get(name) or METRICS[name]()
+        if why := metric.unavailable(subject):
+            if asked or (many and f"; n is {subject.n}" in why):
+                raise UserError(f"metrics: {name} is not available: {why}")
+            progress.say(f"not measured: {name}: {why}")
+        else:
+            found.append(Chosen(name, metric, figures))
+    if not found:
+        raise UserError("metrics: none is available")
+    for chosen in found:
+        chosen.metric.prepare(subject)
+    return found
+
+
+def only(found: dict[str, Any], figures: frozenset[str] | None) -> dict[str, Any]:
+    """The figures that were asked for."""
+    return found if figures is None else {name: figure for name, figure in found.items() if name in figures}

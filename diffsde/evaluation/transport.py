@@ -1,0 +1,70 @@
+"""The 2-Wasserstein distance of samples from the data, and the columns of a user's own table one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from diffsde.datasets import draw_many
+from diffsde.evaluation.columns import column_figures, column_rows, column_summary
+from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
+from diffsde.metrics.distances import MOST, w2
+from diffsde.metrics.figures import Figure, paired_error
+from diffsde.types import Key
+
+REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
+# Numbers in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each.
+NUMBERS = 2**23
+
+
+@dataclasses.dataclass(frozen=True)
+class W2(Metric):
+    """w2: the 2-Wasserstein distance of sets of samples from as many true points, beside that of other true points from these.
+
+    W2^2(mu, nu) = min over couplings of E |X - Y|^2, exact for two sets of up to 512 points each (assignment), the mean of up
+    to 8 pairs of sets. Of rows of numbers also each column's mean, std and Kolmogorov-Smirnov distance beside the data's.
+    """
+
+    quantities: ClassVar[dict[str, Quantity]] = {
+        "w2": Quantity("in the data's units", "lower", "with each coordinate in units of its std")
+    }
+    needs: ClassVar[tuple[str, ...]] = ("samples",)
+
+    def is_default(self, subject: Subject) -> bool:
+        return subject.problem is None and subject.dataset.law() is None and not subject.in_bytes
+
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        assert subject.x is not None
+        found = distance(subject, key)
+        scaling = subject.dataset.scaling(subject.x.shape[1:])
+        by_column = column_figures(subject.x, subject.dataset, scaling, subject.labels, key)
+        rows = column_rows(by_column, subject.labels is not None)
+        return Measured({"w2": found.alone() if subject.guided else found}, column_summary(by_column), tuple(rows))
+
+
+def distance(subject: Subject, key: Key) -> Figure:
+    """The mean W2 of sets of samples from as many true points, and of other true points from these: value and floor.
+
+    The errors are by the scatter over the pairs; samples that are in several pairs, of fewer than all sets take, count once
+    (paired_error).
+    """
+    x, dataset = subject.samples, subject.dataset
+    references, size = pairs(len(x), x[0].size)
+    count, arrays = 2 * references * size, dataset.load()
+    if subject.labels is None:
+        drawn = np.asarray(draw_many(dataset, arrays, key, count))
+    else:
+        drawn = dataset.draw_given(arrays, subject.labels, key, count)
+    true = drawn.reshape(2, references, size, *x.shape[1:])
+    mine = x[np.arange(references * size) % len(x)].reshape(true[0].shape)
+    values, floors = (np.array([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))
+    floor = Figure(float(floors.mean()), paired_error(floors, references))
+    return Figure(float(values.mean()), paired_error(values, len(x) / size), points=size).against("floor", floor)
+
+
+def pairs(count: int, dimension: int) -> tuple[int, int]:
+    """How many pairs of sets a distance of `count` samples is averaged over, and the points in a set."""
+    size = min(count, MOST, max(1, NUMBERS // (2 * dimension)))
+    return min(REFERENCES, max(1, NUMBERS // (2 * size * dimension))), size
