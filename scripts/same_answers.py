@@ -1,6 +1,6 @@
 """Whether two checkouts give the same answers: some commands of every verb, what came out of them, and what differs.
 
-    python scripts/same_answers.py keep DIR [--checkout PATH]    run them in DIR, a new folder; PATH: this checkout
+    python scripts/same_answers.py keep DIR [--checkout PATH]    run them in DIR, new, to stay there; PATH: this checkout
     python scripts/same_answers.py compare DIR1 DIR2             exit status 1 where anything differs
 
 Seeds are fixed and there is one thread, so two sets of one checkout on one machine are the same to the bit. DIR/NAME.txt has
@@ -93,15 +93,14 @@ def keep(where: Path, checkout: Path) -> None:
 
 
 def contents(where: Path, path: str) -> dict[str, Any]:
-    """What is compared of a file, by its place in it: arrays, the frames of an image, numbers and words."""
+    """What is compared of a file, by its place in it: arrays, the pixels of all frames, numbers and words."""
     file, kind = where / path, Path(path).suffix
     if kind == ".npz":
         with np.load(file) as arrays:
             return dict(arrays)
     if kind in (".png", ".gif"):
         with Image.open(file) as image:
-            frames = enumerate(ImageSequence.Iterator(image))
-            return {f"frame {i}": np.array(frame.convert("RGBA")) for i, frame in frames}
+            return {"pixels": np.stack([np.array(frame.convert("RGBA")) for frame in ImageSequence.Iterator(image)])}
     if kind not in (".csv", ".json", ".jsonl"):
         return {"bytes": np.fromfile(file, np.uint8)} if file.is_file() else {}
     text = file.read_text().replace(str(where.resolve()), "DIR")
