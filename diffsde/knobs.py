@@ -95,7 +95,12 @@ KNOBS: dict[str, Knob] = {
     "guidance_interval": UNIT,
     "tolerance": POSITIVE,
     "last": Word(("auto", "step", "mean", "denoise")),
-    "metric": Word(("loss", "cross_entropy_gap", "mode_weight_kl", "w2")),
+    "metric": Word(
+        (
+            *("loss", "cross_entropy_gap", "cross_entropy", "within_mode_std", "mode_weight_kl", "w2"),
+            *("frechet", "precision", "recall", "density", "coverage", "nearest_ratio", "copied"),
+        )
+    ),
     "solver": Word(("euler", "midpoint", "heun", "rk4", "adaptive")),
     "solver_grid": Word(("uniform", "quadratic", "cosine")),
     "probe": Word(("auto", "exact", "rademacher", "gaussian")),

@@ -21,6 +21,7 @@ from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Posterior
 from diffsde.inverse.problem import InverseProblem, law, pose
+from diffsde.metrics.figures import Figure
 from diffsde.paths import PATHS
 from diffsde.samplers import Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
@@ -43,6 +44,12 @@ def mode_distance(problem: InverseProblem, x: Array) -> float:
         share = jax.vmap(lambda x, exact=exact: mixtures.responsibilities(exact, x))(x[i::k]).mean(axis=0)
         found.append(float(jnp.abs(share - exact.weights).sum() / 2))
     return float(np.mean(found))
+
+
+def beside(figure: Figure) -> tuple[float, float]:
+    """The value, and what it is held against."""
+    assert figure.reference is not None
+    return figure.value, figure.reference.value
 
 
 def main() -> None:
@@ -77,10 +84,10 @@ def main() -> None:
                         )
                         continue
                     found = reconstruction_figures(problem, x, Ring(), jax.random.key(3))
-                    w2, misfit = found["w2"], found["misfit"]
+                    (w2, floor), (misfit, truth) = (beside(found[name]) for name in ("w2", "misfit"))
                     print(
-                        f"{head}  {mode_distance(problem, x):.3f}     {w2['value']:.2f} ({w2['floor']:.2f})"
-                        f"    {found['calibration']['value']:.3f}        {misfit['value']:.2f} ({misfit['truth']:.2f})"
+                        f"{head}  {mode_distance(problem, x):.3f}     {w2:.2f} ({floor:.2f})"
+                        f"    {found['calibration'].value:.3f}        {misfit:.2f} ({truth:.2f})"
                         f"     {'yes' if warned else 'no'}",
                         flush=True,
                     )

@@ -13,7 +13,8 @@ import yaml
 from diffsde import knobs
 from diffsde.build import GROUPS, read, table
 from diffsde.errors import UserError
-from diffsde.evaluation.distances import METRICS
+from diffsde.evaluation.in_training import metric_words
+from diffsde.evaluation.likelihood import Likelihood
 from diffsde.likelihood import GRIDS as SOLVER_GRIDS
 from diffsde.likelihood import PROBES, SOLVERS
 from diffsde.nets.dit import POSITIONS
@@ -98,7 +99,7 @@ def test_every_number_and_switch_has_a_knob_of_its_kind() -> None:
                 if name not in {field.name for field in dataclasses.fields(cls)} or name in FREE_NUMBERS:
                     continue
                 used.add(check_kind(hint, name, group, choice))
-    for cls in (TrainConfig, SampleConfig, EvaluateConfig, ExplainConfig, Machine):
+    for cls in (TrainConfig, SampleConfig, EvaluateConfig, Likelihood, ExplainConfig, Machine):
         for name, hint in typing.get_type_hints(cls).items():
             if name not in FREE_NUMBERS:
                 used.add(check_kind(hint, name, "", ""))
@@ -126,7 +127,7 @@ def check_kind(hint: Any, name: str, group: str, choice: str) -> str:
         ("schedule", SCHEDULES),
         ("activation", ACTIVATIONS),
         ("weight", WEIGHTS),
-        ("metric", METRICS),
+        ("metric", metric_words()),
         ("precision", PRECISIONS),
         ("positions", POSITIONS),
         ("norm", NORMS),
@@ -195,7 +196,8 @@ def knobs_and_groups(text: str) -> tuple[set[str], set[str]]:
 def test_evaluate_takes_samples_words_and_its_own() -> None:
     text = (CONFIGS / "evaluate.yaml").read_text()
     knobs, groups = knobs_and_groups(text)
-    own, theirs = ({field.name for field in dataclasses.fields(cls)} for cls in (EvaluateConfig, SampleConfig))
+    names = [{field.name for field in dataclasses.fields(cls)} for cls in (EvaluateConfig, Likelihood, SampleConfig)]
+    own, theirs = names[0] | names[1], names[2]
     assert not own & theirs
     assert knobs | groups == own | theirs - {*APART, *PARTS}
     drawing, _ = knobs_and_groups((CONFIGS / "sample.yaml").read_text())

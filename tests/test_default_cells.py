@@ -14,14 +14,14 @@ import pytest
 
 from diffsde.datasets import DATASETS, Dataset, draw_many
 from diffsde.ensembles import member
-from diffsde.evaluation.distances import MEASURED_BY, prior, settled
+from diffsde.evaluation.in_training import SAMPLER, sampling_times
 from diffsde.fields import LearnedField
 from diffsde.metrics.mixture import mixture_figures
 from diffsde.nets import Auto, initialise, settle, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
-from diffsde.samplers import simulate_compiled
+from diffsde.samplers import prior, simulate_compiled
 from diffsde.time_distributions import Uniform
 from diffsde.training import Run, start, train_steps
 
@@ -64,9 +64,9 @@ def samples(data: str, path: str, objective: str) -> np.ndarray:
         state, _ = train_steps(run, state, np.int32(CHUNK), chunk=CHUNK)
     kind = regression(asked).kind
     field = LearnedField(asked.path, member(state.ema, 0), asked.moments, asked.graph, kind, True)
-    grid, last = settled(field)
+    grid, last = sampling_times(field, dataset)
     x0 = prior(field.path, grid[0], (2,), jax.random.key(5), SAMPLES)
-    return np.asarray(simulate_compiled(MEASURED_BY, field, x0, grid, jax.random.key(6), last=last).x)
+    return np.asarray(simulate_compiled(SAMPLER, field, x0, grid, jax.random.key(6), last=last).x)
 
 
 def from_the_curves(x: np.ndarray) -> float:

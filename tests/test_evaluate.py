@@ -19,13 +19,16 @@ from diffsde.cli.main import composed, main
 from diffsde.datasets import DATASETS, Examples
 from diffsde.errors import UserError
 from diffsde.evaluation import features, references
+from diffsde.evaluation.likelihood import without_density
+from diffsde.evaluation.memorisation import nearby, neighbour_figures
+from diffsde.evaluation.metric import Subject
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Recipe
 from diffsde.paths import PATHS
 from diffsde.runs import folder
-from diffsde.verbs.evaluate import choose, compared, evaluate, lacking, prepare
+from diffsde.verbs.evaluate import choose, evaluate, prepare
 from diffsde.verbs.train import train
 
 ORACLE = ["run=oracle", "dataset=digits", "path=ot"]
@@ -147,8 +150,10 @@ def test_duplicates_are_copies(here: Path) -> None:
     """Of images that are there many times over, every sample and every image for tests is as near as a copy."""
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
     real = references.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
-    found = references.neighbour_figures(references.nearby(images[5:15] ^ np.uint8(1), real, False))
-    assert found["copied"]["value"] == found["copied"]["floor"] == 1.0 and found["nearest_ratio"]["value"] == 1.0
+    found = neighbour_figures(nearby(images[5:15] ^ np.uint8(1), real, False))
+    copied = found["copied"]
+    assert copied.reference is not None and found["nearest_ratio"].value == 1.0
+    assert copied.value == copied.reference.value == 1.0
 
 
 # The likelihood -------------------------------------------------------------------------------------------------------
@@ -209,7 +214,8 @@ def test_bits_of_a_network_that_has_learned_nothing(
     asked = composed("evaluate", ["run=run", f"labels={labels or 'null'}", "steps=1"])
     with ExitStack() as held:
         job = prepare(choose(asked), asked, here / "out", held)
-    assert ("likelihood" in job.metrics) == conditional and job.metrics[0] == "frechet"
+    names = [each.name for each in job.metrics]
+        assert ("likelihood" in names) == conditional and names[0] == "frechet"
     assert ("not measured: likelihood: the run was trained on bytes" in capsys.readouterr().out) != conditional
     digits_there = np.bincount(np.asarray(data.held_out().y))
     assert job.draws.n == (min(10 * count + label for label, count in enumerate(digits_there)) if conditional else 360)
@@ -239,13 +245,15 @@ def test_labels_of_a_guide_are_no_labels_of_the_images(here: Path) -> None:
     data, path = DATASETS["array"](file="mine.npy"), PATHS["ot"]()
     field = EmpiricalField(path, empirical.arrange(jnp.zeros((5, 4, 4, 1))), 5, (4, 4, 1))
     for each in (field, Autoguided(field, field, 2.0), Autoguided(Autoguided(field, field, 2.0), field, 2.0)):
-        assert lacking(each, data, False)["likelihood"] == "the exact field of finite data has no density"
-    real = compared(["neighbours"], 12, data, np.arange(12) % 3, {})
-    assert real is not None and len(real.test.x) == 12 and len(real.train.x) == 48
+        assert without_density(Subject(data, each)) == "the exact field of finite data has no density"
+    real = Subject(data, n=12, labels=np.arange(12) % 3).real
+    assert len(real.test.x) == 12 and len(real.train.x) == 48
     gmm = DATASETS["gmm"]()
-    assert "likelihood" not in lacking(OracleField(path, gmm.mixture(), (2,)), gmm, True)
+    given = np.arange(12) % 3
+    assert without_density(Subject(gmm, OracleField(path, gmm.mixture(), (2,)), labels=given)) is None
     moons = DATASETS["moons"]()
-    assert "no labels" in lacking(OracleField(path, gmm.mixture(), (2,)), moons, True)["likelihood"]
+    why = without_density(Subject(moons, OracleField(path, gmm.mixture(), (2,)), labels=given))
+    assert why is not None and "no labels" in why
 
 
 # The command line -----------------------------------------------------------------------------------------------------
@@ -253,9 +261,12 @@ def test_labels_of_a_guide_are_no_labels_of_the_images(here: Path) -> None:
 GMM = "evaluate run=oracle dataset=gmm path=ot"
 REFUSED = [
     ("evaluate", "no trained run"),
-    (f"{GMM} metrics=[frechet]", "metrics: frechet cannot be had: the data are no images in bytes"),
-    (f"{GMM} metrics=[fretchet]", "'fretchet' is not one (did you mean 'frechet'?)"),
-    (f"{GMM} metrics=[fid]", "'fid' is not one; there are distance, frechet, balls, labels, neighbours, likelihood\n"),
+    (f"{GMM} metrics=[frechet]", "metrics: frechet is not available: the data are no images in bytes"),
+    (f"{GMM} metrics=[fretchet]", "'fretchet' is not a metric (did you mean 'frechet'?)"),
+    (
+        f"{GMM} metrics=[fid]",
+        "'fid' is not a metric; there are mixture, w2, reconstruction, frechet, prdc, labels, neighbours, likelihood\n",
+    ),
     (f"{GMM} metrics=[likelihood,likelihood]", "name each that is wanted once"),
     (f"{GMM} n_test=0", "n_test is 0; it must be 1 or more"),
     (f"{GMM} solver=ddim", "solver is 'ddim'; choose one of euler, midpoint, heun, rk4, adaptive"),
@@ -266,10 +277,10 @@ REFUSED = [
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
     ("evaluate samples=absent", "samples: there is no folder 'absent'; give a sample folder\n"),
     ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),
-    ("evaluate " + " ".join(ORACLE) + " n=1", "frechet cannot be had: it takes 2 or more samples; n is 1"),
+    ("evaluate " + " ".join(ORACLE) + " n=1", "frechet is not available: it takes 2 or more samples; n is 1"),
     ("evaluate " + " ".join(ORACLE) + " n=3 metrics=[balls]", "it takes 6 or more samples; n is 3"),
     (f"{GMM} dequantisations=3", "dequantisations is 3, but the data are no images in bytes"),
-    ("evaluate " + " ".join(ORACLE) + " n=5", "balls cannot be had: it takes 6 or more samples; n is 5"),
+    ("evaluate " + " ".join(ORACLE) + " n=5", "prdc is not available: it takes 6 or more samples; n is 5"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[likelihood]", "the exact field of finite data has no density"),
     ("evaluate " + " ".join(ORACLE) + " metrics=[labels]", "the samples were given none; say labels=all"),
 ]

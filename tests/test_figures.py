@@ -18,17 +18,19 @@ from scipy import stats
 from diffsde import mixtures
 from diffsde.cli.main import main
 from diffsde.datasets import CustomMixture, Moons, Ring
-from diffsde.evaluation import densities, distances, references
+from diffsde.evaluation import densities, memorisation, references, transport
+from diffsde.evaluation.image_features import Features, LabelAccuracy
+from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.reconstruction import calibration, reconstruction_figures
+from diffsde.evaluation.shown import figure_rows, shown_figure
+from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
 from diffsde.likelihood import settle_end
-from diffsde.metrics import errors
+from diffsde.metrics.figures import Figure, Reference, mean_figure, share_figure, standard_error
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT
-from diffsde.runs import results
-from diffsde.runs.progress import figure_rows, shown_figure
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
@@ -39,13 +41,19 @@ SETS = 40
 WITHIN = np.sqrt(stats.chi2(SETS - 1).ppf([0.0005, 0.9995]) / (SETS - 1))
 
 
-def deviations(found: list[dict[str, float]], target: float | None = None) -> np.ndarray:
+def figures(x: Any, dataset: Any, key: Any, labels: Any = None) -> dict[str, Figure]:
+    """What `sample` measures of samples."""
+    subject = Subject(dataset, n=len(x), x=x, labels=None if labels is None else np.asarray(labels))
+    return METRICS[name_of_fit(subject)]().measure(subject, key).figures
+
+
+def deviations(found: list[Figure], target: float | None = None) -> np.ndarray:
     """(value - target)/error of each figure; the target is their own mean where none is known."""
-    values, stated = (np.array([figure[key] for figure in found]) for key in ("value", "error"))
+    values, stated = (np.array([getattr(figure, key) for figure in found]) for key in ("value", "error"))
     return (values - (values.mean() if target is None else target)) / stated
 
 
-def covered(found: list[dict[str, float]], target: float | None = None) -> None:
+def covered(found: list[Figure], target: float | None = None) -> None:
     z = deviations(found, target)
     root = np.sqrt(np.sum(z**2) / (len(z) - (target is None)))
     assert WITHIN[0] < root < WITHIN[1], (root, WITHIN)
@@ -57,23 +65,23 @@ OVERLAPPING = CustomMixture(means=((0.0, 0.0), (1.5, 0.0), (0.0, 2.0)), stds=(1.
 def test_errors_of_a_mixtures_figures_cover() -> None:
     """40 true sets of 400 points: cross-entropy and width about their exact values; true weights scatter about their floor."""
     sets = samples(OVERLAPPING.mixture(), SETS * 400).reshape(SETS, 400, 2)
-    found = [distances.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0)) for x in sets]
-    covered([each["cross_entropy"] for each in found], found[0]["cross_entropy"]["exact"])
+    found = [figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0)) for x in sets]
+    covered([each["cross_entropy"] for each in found], found[0]["cross_entropy"].reference.value)
     covered([each["within_mode_std"] for each in found], 1.0)
     weights = [each["mode_weight_kl"] for each in found]
     mean, error = (
-        np.mean([each["value"] for each in weights]),
-        np.std([each["value"] for each in weights]) / np.sqrt(SETS),
+        np.mean([each.value for each in weights]),
+        np.std([each.value for each in weights]) / np.sqrt(SETS),
     )
-    assert abs(mean - weights[0]["floor"]) < 4 * error
-    assert np.mean([each["error"] for each in weights]) == pytest.approx(error * np.sqrt(SETS), rel=0.5)
+    assert abs(mean - weights[0].reference.value) < 4 * error
+    assert np.mean([each.error for each in weights]) == pytest.approx(error * np.sqrt(SETS), rel=0.5)
 
 
 def test_the_error_of_wrong_weights_covers() -> None:
     """Sets of other weights, whose divergence is far from 0: the slope's part of the error."""
     other = OVERLAPPING.mixture()._replace(weights=jnp.array([0.2, 0.2, 0.6]))
     sets = samples(other, SETS * 400).reshape(SETS, 400, 2)
-    covered([distances.figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0))["mode_weight_kl"] for x in sets])
+    covered([figures(jnp.asarray(x), OVERLAPPING, jax.random.key(0))["mode_weight_kl"] for x in sets])
 
 
 def test_the_error_of_label_probabilities_covers() -> None:
@@ -81,8 +89,8 @@ def test_the_error_of_label_probabilities_covers() -> None:
     mixture, labels = OVERLAPPING.mixture(), jnp.tile(jnp.arange(3), 100)
     place = jax.jit(partial(mixtures.place, mixture))
     eps = jax.random.normal(jax.random.key(1), (SETS, 300, 2))
-    found = [distances.figures(place(labels, e), OVERLAPPING, jax.random.key(0), labels) for e in eps]
-    covered([each["label_probability"] for each in found], found[0]["label_probability"]["true"])
+    found = [figures(place(labels, e), OVERLAPPING, jax.random.key(0), labels) for e in eps]
+    covered([each["label_probability"] for each in found], found[0]["label_probability"].reference.value)
     covered([each["cross_entropy"] for each in found])
 
 
@@ -91,13 +99,13 @@ def test_the_error_of_w2_covers(count: int, most: float, monkeypatch: pytest.Mon
     """Sets of 100 points, so that 100 samples are in all 8 pairs, 400 in two each and 1000 in one, with other true points each
     time: the stated error is the scatter over 80 repetitions, whose std is known to 8%, or somewhat above.
     """
-    monkeypatch.setattr(distances, "MOST", 100)
+    monkeypatch.setattr(transport, "MOST", 100)
     data = Moons()
     draws = [data.draw(data.load(), jax.random.key(1000 + i), count) for i in range(80)]
-    found = [distances.figures(x, data, jax.random.key(i))["w2"] for i, x in enumerate(draws)]
-    for name, error, limit in (("value", "error", most), ("floor", "floor_error", 1.4)):
-        scatter = np.std([each[name] for each in found], ddof=1)
-        assert 0.75 < np.sqrt(np.mean([each[error] ** 2 for each in found])) / scatter < limit, name
+    found = [figures(x, data, jax.random.key(i))["w2"] for i, x in enumerate(draws)]
+    for each, limit in ((found, most), ([one.reference for one in found], 1.4)):
+        scatter = np.std([one.value for one in each], ddof=1)
+        assert 0.75 < np.sqrt(np.mean([one.error**2 for one in each])) / scatter < limit, each[0]
 
 
 @pytest.mark.slow
@@ -120,7 +128,7 @@ def test_the_error_of_the_exact_posteriors_figures_covers() -> None:
         x = draws(problem.y, jax.random.key(1000 + i))
         found.append(reconstruction_figures(problem, x, data, jax.random.key(i), exact=False))
     covered([each["calibration"] for each in found], 1.0)
-    covered([{"value": each["misfit"]["truth"], "error": each["misfit"]["truth_error"]} for each in found], 1.0)
+    covered([each["misfit"].reference for each in found], 1.0)
     for name in ("rmse_measured", "rmse_unmeasured", "misfit"):
         covered([each[name] for each in found])
 
@@ -129,11 +137,11 @@ def test_calibration_of_spreads_twice_too_wide_is_2() -> None:
     """Distances of chi-square with 2 degrees, spreads 4 times their mean: 2 within its error; of one measurement it has none."""
     distances = np.random.default_rng(0).chisquare(2, 200)
     figure = calibration(np.full(200, 8.0), distances)
-    assert abs(figure["value"] - 2) < 4 * figure["error"]
-    assert figure["error"] == pytest.approx(
+    assert abs(figure.value - 2) < 4 * figure.error
+    assert figure.error == pytest.approx(
         2 * np.sqrt(1 / 200) / 2, rel=0.4
     )  # half the relative error of the mean square
-    assert calibration(np.array([8.0]), np.array([2.0])) == {"value": 2.0}
+    assert calibration(np.array([8.0]), np.array([2.0])) == Figure(2.0)
 
 
 def test_shares_have_wilsons_interval() -> None:
@@ -141,47 +149,49 @@ def test_shares_have_wilsons_interval() -> None:
     z = stats.norm.cdf(1) - stats.norm.cdf(-1)
     for right in (0, 3, 20):
         ends = stats.binomtest(right, 20).proportion_ci(z, method="wilson")
-        figure = errors.share_figure(np.arange(20) < right)
-        assert figure["value"] == right / 20 and figure["error"] > 0
-        assert figure["error"] == pytest.approx((ends.high - ends.low) / 2, rel=1e-10)
+        figure = share_figure(np.arange(20) < right)
+        assert figure.value == right / 20 and figure.error > 0
+        assert figure.error == pytest.approx((ends.high - ends.low) / 2, rel=1e-10)
 
 
 def test_labels_all_right_have_an_error() -> None:
     classes = np.arange(50) % 5
-    seen = references.Seen(np.zeros(0), np.zeros(0), np.zeros(0), classes, (classes + (np.arange(50) < 5)) % 5)
-    real = references.Real(None, np.zeros(0), references.Examples(np.zeros(50), classes))  # type: ignore[arg-type]
-    figure = references.label_figures(seen, classes, real)["label_accuracy"]
-    assert figure["value"] == 1 and 0 < figure["error"] < 0.02
-    assert figure["real"] == 0.9 and figure["real_error"] == pytest.approx(np.sqrt(0.9 * 0.1 / 50), rel=0.05)
+    none = np.zeros(0)
+    found = Features(none, none, none, classes, (classes + (np.arange(50) < 5)) % 5, {}, ("", ""))
+    subject = Subject(Ring(), n=50, labels=classes)
+    vars(subject)["real"] = references.Real(None, none, references.Examples(np.zeros(50), classes))  # type: ignore[arg-type]
+    figure = LabelAccuracy().figures(found, subject)["label_accuracy"]
+    assert figure.value == 1 and 0 < figure.error < 0.02
+    assert figure.reference.value == 0.9 and figure.reference.error == pytest.approx(np.sqrt(0.9 * 0.1 / 50), rel=0.05)
 
 
 def test_the_floor_of_copies_is_measured_on_other_images() -> None:
     """Over many sets it is near 1% but not always; true distances of its own scatter about it; copies stand out."""
     rng, floors, values = np.random.default_rng(0), [], []
     for _ in range(400):
-        figure = references.copied(rng.exponential(size=400), rng.exponential(size=400))
-        floors.append(figure["floor"])
-        values.append(figure["value"])
+        figure = memorisation.copied(rng.exponential(size=400), rng.exponential(size=400))
+        floors.append(figure.reference.value)
+        values.append(figure.value)
     assert len(set(floors)) > 3 and np.std(floors) > 0
     assert np.mean(floors) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(400))
     assert 0.01 < np.mean(floors) < 0.02  # a quantile of 200 leaves more than a hundredth below it
-    copies = references.copied(np.zeros(10), rng.exponential(size=10))
-    assert copies["value"] == 1 and copies["error"] > 0 and copies["floor_error"] > 0
-    assert "floor" not in references.copied(np.zeros(1), np.ones(1))
+    copies = memorisation.copied(np.zeros(10), rng.exponential(size=10))
+    assert copies.value == 1 and copies.error > 0 and copies.reference.error > 0
+    assert memorisation.copied(np.zeros(1), np.ones(1)).reference is None
 
 
 def test_one_sample_has_no_error() -> None:
-    for figure in distances.figures(jnp.zeros((1, 2)), OVERLAPPING, jax.random.key(0)).values():
-        assert "error" not in figure
+    for figure in figures(jnp.zeros((1, 2)), OVERLAPPING, jax.random.key(0)).values():
+        assert figure.error is None
         assert "+- " not in shown_figure(figure).partition("(")[0]
-    assert errors.mean_figure(np.array([2.0])) == {"value": 2.0}
-    assert errors.mean_figure(np.array([1.0, 3.0])) == {"value": 2.0, "error": 1.0}
+    assert mean_figure(np.array([2.0])) == Figure(2.0)
+    assert mean_figure(np.array([1.0, 3.0])) == Figure(2.0, 1.0)
 
 
 def test_dealt_groups_scatter_about_their_own_means() -> None:
     values, groups = np.array([0.0, 2.0, 10.0, 14.0]), np.array([0, 0, 1, 1])
-    assert errors.standard_error(values, groups) == pytest.approx(np.sqrt(2 * 2 + 2 * 8) / 4)
-    assert errors.standard_error(values, np.arange(4)) == errors.standard_error(values)
+    assert standard_error(values, groups) == pytest.approx(np.sqrt(2 * 2 + 2 * 8) / 4)
+    assert standard_error(values, np.arange(4)) == standard_error(values)
 
 
 SHOWN = [
@@ -203,11 +213,11 @@ SHOWN = [
 
 @pytest.mark.parametrize(("figure", "text"), SHOWN, ids=[text for _, text in SHOWN])
 def test_what_is_printed_has_the_digits_of_its_error(figure: dict[str, float], text: str) -> None:
-    assert shown_figure(figure, "nats") == text
+    assert shown_figure(Figure.of_dict(figure), "nats") == text
 
 
 def test_units_are_shown() -> None:
-    rows = dict(figure_rows({"kl": {"value": 0.5}, "w2": {"value": 0.5}, "bits_per_dim": {"value": 1.5}}))
+    rows = dict(figure_rows({"kl": Figure(0.5), "w2": Figure(0.5), "bits_per_dim": Figure(1.5)}))
     assert rows == {"kl": "0.5000 nats", "w2": "0.5000 in the data's units", "bits per dim": "1.5000 bits a dimension"}
 
 
@@ -250,7 +260,7 @@ def test_the_entropy_above_two_dimensions_is_shown(
     assert 0 < figure["true_error"] < 0.01
     mixture = Mixture(np.array([[0.0] * 4, [1.0] * 4]), np.array([[1.0], [0.25]]), np.array([0.5, 0.5]))  # type: ignore[arg-type]
     assert figure["true"] == pytest.approx(mixtures.entropy(mixture).value, abs=1e-5)
-    assert results.off({"value": 3.0, "true": 5.0}) == 2.0
+    assert Figure(3.0, reference=Reference("true", 5.0)).distance_from_target == 2.0
 
 
 ADAPTIVE = Adaptive(rtol=1e-3, atol=1e-3)
@@ -265,12 +275,12 @@ def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int
     field = OracleField(OT(), mixture.mixture(), (2,))
     points = densities.test_points(mixture, 100, None, jax.random.key(0))
     grid = settle_end(field, UniformGrid())
-    plan = densities.Plan(100, None, densities.Solving(solver, grid, steps, "exact"), 1)
-    found, told, log_p = densities.likelihood_figures(field, points, plan, jax.random.key(1))
+    how = densities.Solving(solver, grid, steps, "exact")
+    found, told, log_p = densities.likelihood_figures(field, points, how, 1, jax.random.key(1))
     off, alone = points.exact - log_p, np.std(points.exact - log_p, ddof=1) / 10
-    assert abs(found["kl"]["value"]) < 3 * found["kl"]["error"]
-    assert found["kl"]["error"] == pytest.approx(np.hypot(alone, told["change"]), rel=1e-6)
-    assert found["kl"]["value"] == pytest.approx(off.mean(), abs=1e-9)
-    assert abs(found["nll"]["value"] - mixtures.entropy(mixture.mixture()).value) < 4 * found["nll"]["error"]
+    assert abs(found["kl"].value) < 3 * found["kl"].error
+    assert found["kl"].error == pytest.approx(np.hypot(alone, told["change"]), rel=1e-6)
+    assert found["kl"].value == pytest.approx(off.mean(), abs=1e-9)
+    assert abs(found["nll"].value - mixtures.entropy(mixture.mixture()).value) < 4 * found["nll"].error
     if isinstance(solver, Euler):
-        assert abs(found["kl"]["value"]) > 3 * alone, "the scatter over points alone does not hold it"
+        assert abs(found["kl"].value) > 3 * alone, "the scatter over points alone does not hold it"

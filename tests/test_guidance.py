@@ -13,9 +13,11 @@ from diffsde import mixtures, predictions
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.mixture import CustomMixture, Ring
-from diffsde.evaluation.distances import figures
+from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
+from diffsde.metrics.figures import Figure
 from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, Mixer, initialise, structure
 from diffsde.nets import Classifier as WithLogits
@@ -301,15 +303,21 @@ def test_only_keeps_the_labels_asked_for() -> None:
     np.testing.assert_array_equal(kept.means, Ring().mixture().means[jnp.array([4, 9])])
 
 
+def figures(x: Any, dataset: Any, key: Any, labels: Any = None) -> dict[str, Figure]:
+    """What `sample` measures of samples."""
+    subject = Subject(dataset, n=len(x), x=x, labels=None if labels is None else np.asarray(labels))
+    return METRICS[name_of_fit(subject)]().measure(subject, key).figures
+
+
 def test_samples_in_the_wrong_component_are_told_apart() -> None:
     """Points each in another component than asked for are as probable as right ones; their labels' probability is not."""
     labels = jnp.tile(jnp.arange(3), 400)
     eps = jax.random.normal(jax.random.key(0), (1200, 2))
     right, wrong = (mixtures.place(MIXTURE, k, eps) for k in (labels, (labels + 1) % 3))
     found = [figures(x, LAW, jax.random.key(1), labels)["label_probability"] for x in (right, wrong)]
-    errors = np.hypot(found[0]["error"], found[0]["true_error"])
-    assert abs(found[0]["value"] - found[0]["true"]) < 4 * errors and errors < 0.005
-    assert found[1]["value"] < 0.1 < 0.9 < found[1]["true"]
+    errors = np.hypot(found[0].error, found[0].reference.error)
+    assert abs(found[0].value - found[0].reference.value) < 4 * errors and errors < 0.005
+    assert found[1].value < 0.1 < 0.9 < found[1].reference.value
 
 
 def test_labelled_samples_are_compared_with_points_of_their_labels() -> None:
@@ -320,7 +328,7 @@ def test_labelled_samples_are_compared_with_points_of_their_labels() -> None:
     labels = jnp.full(100, 3)
     alike = figures(threes, digits, jax.random.key(0), labels)["w2"]
     apart = figures(threes, digits, jax.random.key(0))["w2"]
-    assert alike["value"] < 1.1 * alike["floor"] < 0.9 * apart["value"]
+    assert alike.value < 1.1 * alike.reference.value < 0.9 * apart.value
     drawn = digits.draw_given(arrays, np.array([3, 8]), jax.random.key(1), 50)
     images = np.asarray(as_points(arrays.x))
     for label, x in zip([3, 8] * 25, drawn, strict=True):

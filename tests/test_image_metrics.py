@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from diffsde.metrics.balls import COVERAGE, balls
 from diffsde.metrics.frechet import frechet_distance, gaussian_distance
 from diffsde.metrics.neighbours import nearest
+from diffsde.metrics.prdc import COVERAGE, prdc
 
 RNG = np.random.default_rng(0)
 
@@ -43,7 +43,7 @@ def test_balls_counted_by_hand() -> None:
     """Real points 0, 1, ..., 9 reach 2 or 3 (their third neighbour) and 3 to 5 (their fifth) to each side."""
     real = np.arange(10.0)[:, None]
     generated = np.array([4.2, 4.3, 4.4, 4.5, 4.6, 4.7, 100.0])[:, None]
-    found = balls(real, generated)
+    found = prdc(real, generated)
     assert found.precision == pytest.approx(6 / 7)
     # The ball of 100 reaches to 4.5, its third neighbour, and so holds 5, ..., 9; that of 4.2, to 3.9 and 4.5, holds 4
     assert found.recall == pytest.approx(6 / 10)
@@ -57,7 +57,7 @@ def test_balls_counted_by_hand() -> None:
 def test_two_samples_of_one_law(dimension: int) -> None:
     """Density 1 and coverage 1 - prod (N-i)/(N+M-i) on average, whatever the law (2002.09797, lemmas 1 and 2)."""
     n, m, i = 60, 40, np.arange(1, COVERAGE + 1)
-    found = [balls(x[:n], x[n:]) for x in RNG.exponential(size=(300, n + m, dimension))]
+    found = [prdc(x[:n], x[n:]) for x in RNG.exponential(size=(300, n + m, dimension))]
     for values, expected in (
         ([each.density for each in found], 1.0),
         ([each.coverage for each in found], 1 - np.prod((n - i) / (n + m - i))),
@@ -69,11 +69,11 @@ def test_what_precision_and_recall_tell_apart() -> None:
     """Samples of one mode of two are precise and recall half; samples of both and far noise the other way round."""
     modes = np.repeat([[0.0, 0.0], [50.0, 0.0]], 500, axis=0)
     real = modes + RNG.normal(size=(1000, 2))
-    dropped = balls(real, RNG.normal(size=(1000, 2)))
+    dropped = prdc(real, RNG.normal(size=(1000, 2)))
     assert dropped.precision > 0.95 and dropped.recall == pytest.approx(0.5, abs=0.03)
     assert dropped.coverage == pytest.approx(0.5, abs=0.02)
     noisy = np.concatenate([real, RNG.normal((0, 1000), size=(1000, 2))])
-    invented = balls(real, noisy)
+    invented = prdc(real, noisy)
     assert invented.precision == pytest.approx(0.5, abs=0.01) and invented.recall > 0.95
     assert invented.density == pytest.approx(0.5 * (1 + 1 / 5), rel=0.05), "each of its copies counts itself once more"
 

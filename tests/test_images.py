@@ -30,7 +30,8 @@ from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.idx import IdxFile
 from diffsde.datasets.mnist import MNIST, Collection, FashionMNIST, load_files
 from diffsde.errors import UserError
-from diffsde.evaluation.distances import figures, pairs
+from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.transport import W2, pairs
 from diffsde.runs.data_report import described
 
 RNG = np.random.default_rng(0)
@@ -742,5 +743,7 @@ def test_a_distance_of_large_images_takes_fewer_of_them(tmp_path: Path) -> None:
         sets, points = pairs(10_000, dimension)
         assert sets >= 1 and points >= 1 and (2 * sets * points * dimension <= 2**23 or sets == points == 1)
     data = images(tmp_path, RNG.integers(0, 256, (50, 128, 128, 3), dtype=np.uint8))
-    found = figures(draw_many(data, data.load(), jax.random.key(1), 400), data, jax.random.key(0))["w2"]
-    assert found["points"] == 85 and found["value"] == pytest.approx(found["floor"], rel=0.1)
+    x = draw_many(data, data.load(), jax.random.key(1), 400)
+    found = W2().measure(Subject(data, n=400, x=x), jax.random.key(0)).figures["w2"]
+    assert found.points == 85 and found.reference is not None
+    assert found.value == pytest.approx(found.reference.value, rel=0.1)

@@ -228,7 +228,7 @@ def test_on_a_mixture_moment_matching_is_near_exact_and_dps_is_not() -> None:
         x0, grid = jax.random.normal(jax.random.key(1), (n, 2)), times(UniformGrid(), 25, prior.path)
         x = simulate_compiled(Heun(), field, x0, grid, jax.random.key(2), given=problem.given(n)).x
         found = reconstruction_figures(problem, x, Ring(), jax.random.key(3))
-        ratio[name] = found["w2"]["value"] / found["w2"]["floor"]
+        ratio[name] = found["w2"].value / found["w2"].reference.value
     assert ratio["exact"] < 1.15 and ratio["mmps"] < 1.35 and ratio["dps"] > 1.6, ratio
 
 
@@ -336,11 +336,11 @@ def test_the_figures_of_exact_samples_are_their_exact_values() -> None:
 
     x = jax.jit(jax.vmap(draws))(problem.y, jax.random.split(jax.random.key(1), count))
     found = reconstruction_figures(problem, x.swapaxes(0, 1).reshape(-1, 2), dataset, jax.random.key(2))
-    assert found["calibration"]["value"] == pytest.approx(1, abs=0.2)  # of 40 truths: two to three standard deviations
-    assert found["misfit"]["truth"] == pytest.approx(1, abs=4 / np.sqrt(2 * count))
-    assert found["w2"]["value"] == pytest.approx(found["w2"]["floor"], rel=0.1)
-    assert found["mode_weight_kl"]["value"] == pytest.approx(found["mode_weight_kl"]["floor"], rel=0.4)
-    assert found["rmse_unmeasured"]["value"] < found["rmse_unmeasured"]["measurement"]
+    assert found["calibration"].value == pytest.approx(1, abs=0.2)  # of 40 truths: two to three standard deviations
+    assert found["misfit"].reference.value == pytest.approx(1, abs=4 / np.sqrt(2 * count))
+    assert found["w2"].value == pytest.approx(found["w2"].reference.value, rel=0.1)
+    assert found["mode_weight_kl"].value == pytest.approx(found["mode_weight_kl"].reference.value, rel=0.4)
+    assert found["rmse_unmeasured"].value < found["rmse_unmeasured"].reference.value
     wrong = reconstruction_figures(problem, x.swapaxes(0, 1).reshape(-1, 2)[::-1], dataset, jax.random.key(2))
     assert wrong["w2"]["value"] > 2 * wrong["w2"]["floor"]
 
@@ -356,9 +356,9 @@ def test_rmse_is_of_what_is_seen_and_of_what_is_not(tmp_path: Path) -> None:
     problem = InverseProblem(truth, jax.vmap(operator.apply)(truth), operator, 0.5, moments(data, 0))
     x = jnp.tile(truth + jnp.where(operator.seen > 0, 2.0, -3.0), (2, 1, 1, 1))
     found = reconstruction_figures(problem, x, data, jax.random.key(0))
-    assert found["rmse_measured"]["value"] == pytest.approx(2, rel=1e-5)
-    assert found["rmse_unmeasured"]["value"] == pytest.approx(3, rel=1e-5)
-    assert found["misfit"]["value"] == pytest.approx(4, rel=1e-5)
+    assert found["rmse_measured"].value == pytest.approx(2, rel=1e-5)
+    assert found["rmse_unmeasured"].value == pytest.approx(3, rel=1e-5)
+    assert found["misfit"].value == pytest.approx(4, rel=1e-5)
 
 
 @pytest.mark.parametrize(("noise", "steps", "steep"), [(0.05, 50, True), (0.5, 50, False)])

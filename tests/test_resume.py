@@ -77,7 +77,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     """Send this process a signal once the state is at a step or beyond."""
-    honest = training_loop.report.Steps.update
+    honest = training_loop.progress.Steps.update
 
     def update(self: Any, done: int, note: str = "") -> None:
         honest(self, done, note)
@@ -86,7 +86,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
             os.kill(os.getpid(), number)
 
     stop_at.sent = False  # type: ignore[attr-defined]
-    monkeypatch.setattr(training_loop.report.Steps, "update", update)
+    monkeypatch.setattr(training_loop.progress.Steps, "update", update)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -184,7 +184,7 @@ def ending(run: Path) -> list[np.ndarray]:
 def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_bits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With buffers of another length besides: they are no part of what is computed."""
     assert main([*STREAM, "hydra.run.dir=whole"]) == 0
-    honest, sent = training_loop.report.Steps.update, []
+    honest, sent = training_loop.progress.Steps.update, []
 
     def update(self: Any, done: int, note: str = "") -> None:
         honest(self, done, note)
@@ -193,7 +193,7 @@ def test_a_run_stopped_within_an_epoch_goes_on_to_the_same_bits(here: Path, monk
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(training_loop.report.Steps, "update", update)
+        patched.setattr(training_loop.progress.Steps, "update", update)
         assert main([*STREAM, "hydra.run.dir=run"]) == 143
     (stopped,) = checkpoints.steps(here / "run" / "checkpoints")[-1:]
     assert 70 <= stopped < 150 and stopped * 32 % 300

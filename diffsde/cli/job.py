@@ -13,7 +13,7 @@ from typing import Any
 from diffsde import knobs, memory, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
-from diffsde.runs import clock, files
+from diffsde.runs import clock
 
 # Each has a function of that name.
 VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "explain")}
@@ -157,6 +157,7 @@ def _going_on(
 
 def _keep_refusal(out: Path, why: str, words: list[str]) -> None:
     """error.json in the folder of a sweep's job."""
+    from diffsde.runs import files
 
     files.write_json(out / "error.json", {"error": why, "overrides": words})
 

@@ -29,11 +29,9 @@ def figure_words(dataset: Dataset) -> dict[str, tuple[type[Metric], str]]:
     subject = Subject(dataset, n=usual_number(dataset))
     found: dict[str, tuple[type[Metric], str]] = {}
     for metric in METRICS.values():
-        if "samples" not in metric.needs or metric().unavailable(subject):
-            continue
-        for figure in metric.quantities:
-            if figure != "label_probability":  # of samples that were given labels
-                found.setdefault(figure, (metric, figure))
+        figures = in_training(metric)
+        if figures and metric().unavailable(subject) is None:
+            found |= {name: (metric, name) for name in figures if name not in found}
     return found | {old: found[new] for old, new in GAPS.items() if new in found}
 
 
@@ -63,3 +61,16 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figu
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, last=last).x
     return metric().measure(Subject(dataset, field, n, np.asarray(x)), key_true).figures[name]
+
+
+def metric_words() -> list[str]:
+    """Every word that `metric=` takes, for some dataset."""
+    figures = [name for kind in METRICS.values() if "measurement" not in kind.needs for name in in_training(kind)]
+    return ["loss", *GAPS, *figures]
+
+
+def in_training(metric: type[Metric]) -> list[str]:
+    """The figures of a metric that samples of a run without labels have."""
+    if "samples" not in metric.needs or "labels" in metric.needs:
+        return []
+    return [name for name in metric.quantities if name != "label_probability"]

@@ -31,9 +31,14 @@ QUANTITIES: dict[str, Quantity] = {
 }
 # Words of before, and what each stands for of a subject; said: whether the user is told the new one.
 RENAMED = {"balls": "prdc"}
-OLD: dict[str, Callable[[Subject], str]] = {
-    "distance": lambda subject: "w2" if subject.dataset.law() is None else "mixture"
-}
+OLD: dict[str, Callable[[Subject], str]] = {"distance": lambda subject: name_of_fit(subject)}
+
+
+def name_of_fit(subject: Subject) -> str:
+    """The metric that says how well samples follow their law: what `sample` measures."""
+    if subject.problem is not None:
+        return "reconstruction"
+    return "w2" if subject.dataset.law() is None else "mixture"
 
 
 class Chosen(NamedTuple):
@@ -53,7 +58,8 @@ def check_words(asked: Sequence[str]) -> None:
     """Raise ValueError for a word that names no metric, for none, and for one twice."""
     for word in asked:
         if word not in words():
-            raise ValueError(f"metrics: '{word}' is not a metric{suggestion(word, words())}")
+            near = suggestion(word, words()) or suggestion(word, METRICS)
+            raise ValueError(f"metrics: '{word}' is not a metric{near}")
     if not asked or len(set(asked)) < len(asked):
         raise ValueError(f"metrics is {list(asked)}; name each that is wanted once, e.g. metrics=[likelihood]")
 
@@ -61,7 +67,7 @@ def check_words(asked: Sequence[str]) -> None:
 def meant(word: str, subject: Subject) -> tuple[str, str | None]:
     """The metric that a word means of this subject, and the figure of it, None for all of them."""
     if new := RENAMED.get(word):
-        progress.warn_once(f"metrics: '{word}' is called {new} now")
+        progress.say(f"metrics: '{word}' is called {new} now")
         return new, None
     if word in OLD:
         return OLD[word](subject), None

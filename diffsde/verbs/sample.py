@@ -18,9 +18,8 @@ from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Measured, Subject
-from diffsde.evaluation.reconstruction import Reconstruction
 from diffsde.evaluation.shown import figure_rows, units
-from diffsde.evaluation.table import METRICS, meant
+from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
 from diffsde.inverse.measurements import NOISE
@@ -195,15 +194,14 @@ def report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
 
 
 def measured(job: Job, x: Array) -> Measured:
-    """What the first metric that such samples have finds of them; nothing where the data is not here."""
+    """How well the samples follow their law; nothing where the data is not here."""
     if not job.known:
         return Measured({})
     labels = None if job.labels is None else np.asarray(job.labels)
     subject = Subject(
         job.dataset, job.field, len(x), x, labels, guided=job.guided, problem=job.problem, whole=job.plain
     )
-    metric = Reconstruction() if job.problem is not None else METRICS[meant("distance", subject)[0]]()
-    return metric.measure(subject, job.key_true)
+    return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
 
 
 def pictures_of(job: Job, x: Array) -> list[Path]:

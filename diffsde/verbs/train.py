@@ -48,6 +48,7 @@ CURVE = 3  # lines of the log, of which a curve is made unasked
 class Job:
     """A run on its way: what it is, where it writes, and what it starts from."""
 
+    config: dict[str, Any]
     chosen: TrainConfig
     out: Path
     run: Run
@@ -137,7 +138,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling, as_config(net))
-    return Job(chosen, out, run, state, floor, member, stream, data, net)
+    return Job(config, chosen, out, run, state, floor, member, stream, data, net)
 
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
