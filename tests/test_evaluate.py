@@ -215,7 +215,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
     with ExitStack() as held:
         job = prepare(choose(asked), asked, here / "out", held)
     names = [each.name for each in job.metrics]
-        assert ("likelihood" in names) == conditional and names[0] == "frechet"
+    assert ("likelihood" in names) == conditional and names[0] == "frechet"
     assert ("not measured: likelihood: the run was trained on bytes" in capsys.readouterr().out) != conditional
     digits_there = np.bincount(np.asarray(data.held_out().y))
     assert job.draws.n == (min(10 * count + label for label, count in enumerate(digits_there)) if conditional else 360)

@@ -44,10 +44,7 @@ class Result(NamedTuple):
 
 def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> float:
     """Write a job's result into its folder, say it, and return its score. Raises UserError where it comes to nothing."""
-    if result.arrays:
-        written = write_arrays(result.arrays, verb, config, out)
-    else:
-        written = []
+    written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
     report = result.report()
     write_arrays(report.arrays, verb, config, out)
     files.write_json(out / "summary.json", report.summary)
@@ -60,6 +57,12 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
         result.end(report, pictures)
     progress.say(f"time: {clock.said()}{result.together}")
     return report.score
+
+
+def say(result: Result) -> None:
+    """Say the result of a verb that writes nothing."""
+    for line in result.report().lines:
+        progress.say(line)
 
 
 def write_arrays(arrays: Arrays, verb: str, config: dict[str, Any], out: Path) -> list[Path]:

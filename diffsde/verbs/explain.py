@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from diffsde.fields import Field
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
+from diffsde.runs.results import Report, Result, say
 from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import GaussianField, Steps
@@ -61,44 +63,56 @@ def explain(config: dict[str, Any], out: Path) -> None:
     """Print the reasoning; nothing is run and nothing is written."""
     machine.set_compilation_cache(True, None)
     chosen = read(ExplainConfig, config)
+    say(Result(partial(report, chosen, config)))
+
+
+def report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
+    """The path and its limits, the loss, the sampler and its steps, and what speaks against them."""
     alpha, beta = written(chosen.path)
-    progress.say(f"path={config['path']['name']}")
-    say_about(chosen.path)
-    progress.say(f"  x_t = ({alpha}) z + ({beta}) eps\n")
     columns = along(chosen)
-    for line in table(columns):
-        progress.say(f"  {line}")
-    for line in ends(columns):
-        progress.say(f"  {line}")
-
-    progress.say(f"\nobjective={config['objective']['name']} time={config['time']['name']}")
-    say_about(chosen.objective)
-    problem, warnings = settle_loss(chosen)
-    if isinstance(problem.objective, Regression):
-        row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
-        progress.say(f"  {row}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]")
-        progress.say(f"  weight: {weight} ({WEIGHTS[weight]})")
-        if isinstance(chosen.objective, Regression) and chosen.objective.weight == "auto":
-            progress.say(f"  taken by auto, because {choose_weight(problem).because}")
-
-    progress.say(f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}")
-    say_about(chosen.sampler)
-    if diffusion := getattr(chosen.sampler, "diffusion", None):
-        say_about(diffusion)
-        progress.say(
-            "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
-        )
-    warnings += say_steps(chosen, problem)
-
-    progress.say("\nbefore it runs")
-    for warning in warnings or ["nothing speaks against it"]:
-        progress.say(f"  {warning}")
+    problem, against = settle_loss(chosen)
+    steps, wrong = about_steps(chosen, problem)
+    lines = [
+        f"path={config['path']['name']}",
+        *about(chosen.path),
+        f"  x_t = ({alpha}) z + ({beta}) eps\n",
+        *(f"  {line}" for line in [*table(columns), *ends(columns)]),
+        f"\nobjective={config['objective']['name']} time={config['time']['name']}",
+        *about(chosen.objective),
+        *about_loss(chosen, problem, alpha, beta),
+        f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}",
+        *about(chosen.sampler),
+        *about_diffusion(chosen),
+        *steps,
+        "\nbefore it runs",
+        *(f"  {warning}" for warning in [*against, *wrong] or ["nothing speaks against it"]),
+    ]
+    return Report("", [], {}, 0.0, lines=tuple(lines))
 
 
-def say_about(choice: Any) -> None:
+def about(choice: Any) -> list[str]:
     """The first paragraph of the class's own documentation: the equation and its source."""
-    for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines():
-        progress.say(f"  {line}")
+    return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
+
+
+def about_loss(chosen: ExplainConfig, problem: Problem, alpha: str, beta: str) -> list[str]:
+    """The regression's equation and weight; nothing of a classifier."""
+    if not isinstance(problem.objective, Regression):
+        return []
+    row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
+    lines = [f"  {row}; loss = E[weight |y_hat(x_t, t) - y|^2 / d]", f"  weight: {weight} ({WEIGHTS[weight]})"]
+    if isinstance(chosen.objective, Regression) and chosen.objective.weight == "auto":
+        lines.append(f"  taken by auto, because {choose_weight(problem).because}")
+    return lines
+
+
+def about_diffusion(chosen: ExplainConfig) -> list[str]:
+    """The diffusion of an SDE sampler, and why its marginals are those of the ODE."""
+    diffusion = getattr(chosen.sampler, "diffusion", None)
+    if not diffusion:
+        return []
+    same = "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
+    return [*about(diffusion), same]
 
 
 def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
@@ -163,8 +177,8 @@ def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
     return problem, [f"warning: {against}"] if against else []
 
 
-def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
-    """Order, steps and evaluations of the sampler; what speaks against it. Of a classifier: for the field that it guides."""
+def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], list[str]]:
+    """Order, steps and evaluations of the sampler; and what speaks against it. Of a classifier: for the field that it guides."""
     sampler = chosen.sampler
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
@@ -177,20 +191,22 @@ def say_steps(chosen: ExplainConfig, problem: Problem) -> list[str]:
         at = times(grid, steps, chosen.path)
         last = settle_last(sampler, field, at, chosen.last)
     except UserError as error:
-        return [f"refused: {error}"]
+        return [], [f"refused: {error}"]
     cost = f"{sampler.nfe(steps, last)} evaluations of the field"
     if sampler.adaptive:
         cost = "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
-    progress.say(f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})")
-    progress.say(f"  {progress.described_grid(as_config(grid))}")
-    progress.say(f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}")
+    lines = [
+        f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})",
+        f"  {progress.described_grid(as_config(grid))}",
+        f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}",
+    ]
     found = (
         instability(sampler, chosen.path, at, last, chosen.dataset.least_variance()),
         solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
     )
-    return [f"warning: {warning}" for warning in found if warning]
+    return lines, [f"warning: {warning}" for warning in found if warning]
 
 
 def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
