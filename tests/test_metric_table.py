@@ -1,0 +1,195 @@
+"""Every metric of the table: states what its figures are, says why it is not available, and knows true samples when it sees them."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde import mixtures
+from diffsde.datasets import DATASETS, Dataset
+from diffsde.datasets.finite import as_points
+from diffsde.errors import UserError
+from diffsde.evaluation import features
+from diffsde.evaluation.in_training import figure_words, measured_figure
+from diffsde.evaluation.metric import NEEDS, Subject
+from diffsde.evaluation.references import proportioned, take
+from diffsde.evaluation.table import METRICS, check_words, choose_metrics, meant
+from diffsde.inverse.measurements import Linear
+from diffsde.inverse.problem import pose
+from diffsde.metrics.classifier import Recipe
+from diffsde.metrics.figures import KINDS, Figure, Reference
+from diffsde.paths import OT
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(autouse=True)
+def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "Recipe", lambda: Recipe(steps=300))
+
+
+def of_law(name: str, n: int = 2000) -> Subject:
+    """True samples of a dataset that is drawn from, and its exact field where it has one."""
+    data = DATASETS[name]()
+    x = data.draw(data.load(), jax.random.key(1), n)
+    return Subject(data, data.exact_field(OT()), n, x)
+
+
+@cache
+def of_digits() -> Subject:
+    """Test images that are not those which the metrics compare with, and their labels."""
+    data = DATASETS["digits"]()
+    test, n = data.held_out(), 160
+    order = proportioned(test, len(test.x), None)
+    mine = take(test, order[n : 2 * n])
+    subject = Subject(data, n=n, x=np.asarray(as_points(mine.x)), labels=np.asarray(mine.y))
+    others = take(test, order[:n])
+    subject.real = subject.real._replace(test=others)  # in its place: the samples' own would be among the labels' first
+    return subject
+
+
+def of_posteriors() -> Subject:
+    """Samples of exact posteriors of points in the plane of which a combination of the coordinates is measured."""
+    data, k, each = DATASETS["gmm"](components=3, radius=2.0), 64, 64
+    problem = pose(Linear(matrix=((1.0, 0.5),), noise=0.5), None, k, data, data.measure(data.load(), KEY), KEY)
+
+    def of(y: jax.Array, key: jax.Array) -> jax.Array:
+        return mixtures.sample(mixtures.posterior(data.mixture(), jnp.array([[1.0, 0.5]]), y, 0.5), key, each)
+
+    x = jax.jit(jax.vmap(of))(problem.y, jax.random.split(KEY, k)).swapaxes(0, 1).reshape(-1, 2)
+    return Subject(data, n=len(x), x=x, problem=problem)
+
+
+TRUE = {
+    "mixture": lambda: of_law("gmm"),
+    "w2": lambda: of_law("moons", 4096),
+    "reconstruction": of_posteriors,
+    **dict.fromkeys(("frechet", "prdc", "labels", "neighbours"), of_digits),
+    "likelihood": lambda: of_law("gmm"),
+}
+# Of figures without an error of their own: how far two sets of so few true images are apart at most, a distance by a factor.
+UNSTATED = {"frechet": 2.0, **dict.fromkeys(("precision", "recall", "density", "coverage"), 0.2)}
+# No worse than what it is held against, within the errors: the exact posterior knows more than the measurement.
+BETTER = ("rmse_unmeasured", "rmse_measured")
+
+
+def unstated(figure: str, reference: Reference) -> float:
+    return UNSTATED[figure] * (reference.value if figure == "frechet" else 1.0)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_it_says_what_its_figures_are(name: str) -> None:
+    kind = METRICS[name]
+    assert kind.quantities and set(kind.needs) <= NEEDS.keys()
+    for figure, (unit, direction, scaled) in kind.quantities.items():
+        assert direction in ("lower", "higher", "target") and isinstance(unit, str) and scaled != ""
+        assert re.search(rf"\b{figure}\b", str(kind.__doc__)), f"{figure} is not explained"
+    assert name in METRICS and name.isidentifier()
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_it_is_not_available_without_what_it_needs(name: str) -> None:
+    """Of a subject that has nothing at all there is a reason, and a user who names the metric is told so."""
+    nothing = Subject(DATASETS["moons"]())
+    why = METRICS[name]().unavailable(nothing)
+    assert why and why == why.strip() and not why.endswith(".")
+    with pytest.raises(UserError, match=re.escape(f"metrics: {name} is not available: {why}")):
+        choose_metrics([name], nothing, {})
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_true_samples_are_what_they_are_held_against(name: str) -> None:
+    """Within five errors, its own and the reference's; and the figures are those that it stated."""
+    subject, metric = TRUE[name](), METRICS[name]()
+    assert metric.unavailable(subject) is None
+    found = metric.measure(subject, jax.random.key(3)).figures
+    assert found and found.keys() <= metric.quantities.keys()
+    for figure, (value, error, reference, _) in found.items():
+        assert reference is not None and reference.kind in KINDS, figure
+        if metric.quantities[figure].direction == "target":
+            assert found[figure].target is not None, figure
+        if figure in UNSTATED:
+            assert abs(value - reference.value) < unstated(figure, reference), (figure, found[figure])
+        else:
+            assert error is not None and error > 0, figure
+            both = np.hypot(error, reference.error or 0.0)
+            above = value - reference.value
+            assert (above if figure in BETTER else abs(above)) < 5 * both, (figure, found[figure])
+
+
+def wrong(name: str) -> Subject:
+    """Samples that are not of the data's law."""
+    subject = TRUE[name]()
+    if name == "neighbours":
+        x = np.asarray(as_points(subject.real.train.x[: subject.n]))
+    elif name == "labels":
+        return Subject(subject.dataset, n=subject.n, x=subject.x, labels=np.roll(subject.labels, 1))  # type: ignore[arg-type]
+    else:
+        x = np.asarray(subject.x) * 0.5
+    found = Subject(subject.dataset, subject.field, subject.n, x, problem=subject.problem)
+    if name == "likelihood":
+        found.field = DATASETS["gmm"](radius=9.0).exact_field(OT())
+    return found
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_wrong_samples_are_told_apart(name: str) -> None:
+    """Shrunk ones, training images, wrong labels, another field: some figure is far from what it is held against."""
+    metric = METRICS[name]()
+    found = metric.measure(wrong(name), jax.random.key(3)).figures
+
+    def far(name: str, figure: Figure) -> bool:
+        reference = figure.reference
+        assert reference is not None
+        limit = 5 * np.hypot(figure.error or 0.0, reference.error or 0.0)
+        return abs(figure.value - reference.value) > (unstated(name, reference) if name in UNSTATED else limit)
+
+    assert any(far(name, figure) for name, figure in found.items()), found
+
+
+def test_words_of_before() -> None:
+    assert meant("balls", of_law("gmm", 1)) == ("prdc", None)
+    assert meant("distance", of_law("gmm", 1)) == ("mixture", None) and meant("distance", of_law("moons", 1)) == (
+        "w2",
+        None,
+    )
+    assert meant("mode_weight_kl", of_law("gmm", 1)) == ("mixture", "mode_weight_kl")
+    with pytest.raises(ValueError, match="did you mean 'frechet'"):
+        check_words(["fretchet"])
+
+
+def test_figures_are_named_one_by_one() -> None:
+    """A figure's name asks for that of its metric alone; the metric's own for all."""
+    subject = of_law("gmm", 10)
+    (only,) = choose_metrics(["mode_weight_kl", "cross_entropy"], subject, {})
+    assert only.name == "mixture" and only.figures == {"mode_weight_kl", "cross_entropy"}
+    (whole,) = choose_metrics(["mode_weight_kl", "mixture"], subject, {})
+    assert whole.figures is None
+
+
+@pytest.mark.parametrize(("name", "words"), [("gmm", {"cross_entropy_gap", "mode_weight_kl", "w2"}), ("moons", {"w2"})])
+def test_a_run_is_judged_by_the_same_table(name: str, words: set[str]) -> None:
+    """The exact field's samples are as near to the law as the solver lets them."""
+    data: Dataset = DATASETS[name]()
+    able = figure_words(data)
+    assert words <= able.keys() and {figure for _, figure in able.values()} <= {
+        figure for kind in METRICS.values() for figure in kind.quantities
+    }
+    if field := data.exact_field(OT()):
+        assert measured_figure(field, data, "cross_entropy_gap", KEY).distance_from_target < 0.05
+
+
+def test_a_figure_round_trips() -> None:
+    for figure in (
+        Figure(1.0),
+        Figure(1.0, 0.5, Reference("exact", 2.0)),
+        Figure(1.0, 0.5, Reference("floor", 2.0, 0.1), 512),
+    ):
+        assert Figure.of_dict(figure.as_dict()) == figure
+    assert Figure(1.0, reference=Reference("real", 3.0)).distance_from_target == 2.0
+    assert Figure(1.0, reference=Reference("floor", 3.0)).distance_from_target == 1.0
