@@ -42,7 +42,7 @@ EXACT = 16  # coordinates up to which the exact divergence is taken unless anoth
 SHORT = 1e-5  # how far from t = 1 the ODE begins where the field is infinite there (2011.13456, appendix C)
 
 
-class Likelihood(NamedTuple):
+class LogLikelihood(NamedTuple):
     """log_p (n,) in nats; nfe (n,) evaluations of the field where they differ by point."""
 
     log_p: Array
@@ -94,7 +94,7 @@ def log_likelihood(
     steps: Scalar | None = None,
     probe: str = "exact",
     chunk: int | None = None,
-) -> Likelihood:
+) -> LogLikelihood:
     """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
 
     The solver goes from the last time to the first. labels (n,): what the field is given with each, log p(x_n | label_n).
@@ -113,7 +113,7 @@ def log_likelihood(
     end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, last="mean", steps=steps, chunk=chunk)
     beta = field.path.beta(times[0])
     square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
-    return Likelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
+    return LogLikelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
 
 
 log_likelihood_compiled = jax.jit(log_likelihood, static_argnames=("probe", "chunk"))

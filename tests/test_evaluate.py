@@ -28,7 +28,7 @@ from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Recipe
 from diffsde.paths import PATHS
 from diffsde.runs import folder
-from diffsde.verbs.evaluate import choose, evaluate, prepare
+from diffsde.verbs.evaluate import VERB, evaluate, prepare
 from diffsde.verbs.train import train
 
 ORACLE = ["run=oracle", "dataset=digits", "path=ot"]
@@ -131,7 +131,7 @@ def test_real_images_have_the_samples_labels() -> None:
     """The first n of the real ones have just the labels of n samples, and all of them their proportions."""
     data = DATASETS["digits"]()
     labels = np.repeat([3, 8], [6, 20])
-    real = references.beside(references.split(data, np.array([3, 8])), 26, labels)
+    real = references.real_beside(references.split(data, np.array([3, 8])), 26, labels)
     np.testing.assert_array_equal(np.sort(real.test.y), labels)
     near = np.asarray(real.train.y)[real.rows]
     np.testing.assert_array_equal(np.sort(near[:26]), labels)
@@ -140,7 +140,7 @@ def test_real_images_have_the_samples_labels() -> None:
     y = np.asarray(data.held_out().y)
     able = [n for n in range(1, 100) if all((np.resize([3, 8], n) == k).sum() <= (y == k).sum() for k in (3, 8))]
     with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
-        references.beside(references.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
+        references.real_beside(references.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
     assert len(able) == max(able) < 99
     with pytest.raises(UserError, match="of 11 there is none among those for training"):
         references.split(data, np.array([3, 11]))
@@ -213,7 +213,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
         assert kept["log_p"].shape == (360,)
     asked = composed("evaluate", ["run=run", f"labels={labels or 'null'}", "steps=1"])
     with ExitStack() as held:
-        job = prepare(choose(asked), asked, here / "out", held)
+        job = prepare(VERB.choose(asked), asked, here / "out", held)
     names = [each.name for each in job.metrics]
     assert ("likelihood" in names) == conditional and names[0] == "frechet"
     assert ("not measured: likelihood: the run was trained on bytes" in capsys.readouterr().out) != conditional

@@ -169,15 +169,15 @@ def test_the_floor_of_copies_is_measured_on_other_images() -> None:
     """Over many sets it is near 1% but not always; true distances of its own scatter about it; copies stand out."""
     rng, floors, values = np.random.default_rng(0), [], []
     for _ in range(400):
-        figure = memorisation.copied(rng.exponential(size=400), rng.exponential(size=400))
+        figure = memorisation.share_copied(rng.exponential(size=400), rng.exponential(size=400))
         floors.append(figure.reference.value)
         values.append(figure.value)
     assert len(set(floors)) > 3 and np.std(floors) > 0
     assert np.mean(floors) == pytest.approx(np.mean(values), abs=4 * np.std(values) / np.sqrt(400))
     assert 0.01 < np.mean(floors) < 0.02  # a quantile of 200 leaves more than a hundredth below it
-    copies = memorisation.copied(np.zeros(10), rng.exponential(size=10))
+    copies = memorisation.share_copied(np.zeros(10), rng.exponential(size=10))
     assert copies.value == 1 and copies.error > 0 and copies.reference.error > 0
-    assert memorisation.copied(np.zeros(1), np.ones(1)).reference is None
+    assert memorisation.share_copied(np.zeros(1), np.ones(1)).reference is None
 
 
 def test_one_sample_has_no_error() -> None:

@@ -25,10 +25,10 @@ from diffsde.pictures.comparison_simulations import (
     ComparisonSimulations,
     comparison_simulations,
     denoised,
-    pairs,
+    pairs_alike,
     slerp,
 )
-from diffsde.pictures.images import Images, learnt_from, overview, prediction
+from diffsde.pictures.images import ImageScene, image_overview, learnt_from, prediction
 from diffsde.pictures.table import IMAGES, PICTURES
 from diffsde.plots import images as plots
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
@@ -39,7 +39,7 @@ from diffsde.samplers.ode import Euler
 
 
 def pictures(n: int, shape: tuple[int, ...] = (4, 4, 1), seed: int = 0) -> np.ndarray:
-    """Images far apart, (n, *shape), values in [-1, 1]."""
+    """ImageScene far apart, (n, *shape), values in [-1, 1]."""
     return np.random.default_rng(seed).uniform(-1, 1, (n, *shape)).astype(np.float32)
 
 
@@ -126,7 +126,7 @@ def test_no_pixel_is_resampled_and_no_word_cut_off_or_covered(name: str) -> None
 
 def test_a_row_for_each_label() -> None:
     x, labels = pictures(11), np.arange(11) % 4
-    both = overview({"data": -x, "samples": x}, labels)
+    both = image_overview({"data": -x, "samples": x}, labels)
     for j, row in enumerate(shown(both)):
         expected = (-x if j < 4 else x)[j % 4 :: 4]
         assert (row == plots.mosaic(expected, len(expected))).all()
@@ -237,14 +237,14 @@ def test_the_law_is_the_same_along_an_interpolation() -> None:
 
 def test_interpolations_are_between_samples_given_the_same() -> None:
     labels = np.arange(40) % 10
-    found = pairs(jnp.asarray(labels), 40)
+    found = pairs_alike(jnp.asarray(labels), 40)
     assert len(found) == BETWEEN and len(set(found.ravel().tolist())) == 2 * BETWEEN
     assert (labels[found[:, 0]] == labels[found[:, 1]]).all()
-    assert pairs(None, 5).tolist() == [[0, 1], [2, 3]]
-    assert pairs({"y": jnp.array([0, 0, 0, 1]), "m": jnp.array([[1.0, 2], [1, 3], [1, 2], [1, 2]])}, 4).tolist() == [
-        [0, 2]
-    ]
-    assert pairs(None, 1).shape == pairs(jnp.arange(3), 3).shape == (0, 2)
+    assert pairs_alike(None, 5).tolist() == [[0, 1], [2, 3]]
+    assert pairs_alike(
+        {"y": jnp.array([0, 0, 0, 1]), "m": jnp.array([[1.0, 2], [1, 3], [1, 2], [1, 2]])}, 4
+    ).tolist() == [[0, 2]]
+    assert pairs_alike(None, 1).shape == pairs_alike(jnp.arange(3), 3).shape == (0, 2)
 
 
 def test_one_sample_has_no_interpolation() -> None:
@@ -305,7 +305,7 @@ def test_data_that_is_not_here_is_said(
     drawn = made[0]._replace(known=False)
     assert draw_pictures(scene_of(drawn, chosen), chosen, tmp_path) == [tmp_path / "samples.png"]
     assert "no neighbours.png: dataset.file: 'none.npy' is not a file" in capsys.readouterr().err
-    (found,) = shown(chosen["samples"].draw(Images(drawn, ())))
+    (found,) = shown(chosen["samples"].draw(ImageScene(drawn, ())))
     assert (found == plots.mosaic(np.asarray(drawn.x), 5)).all()
 
 

@@ -20,7 +20,7 @@ from diffsde.datasets.mixture import CustomMixture
 from diffsde.fields import OracleField
 from diffsde.paths import PATHS, VE
 from diffsde.pictures import Drawn, chosen_pictures
-from diffsde.pictures.points import Points
+from diffsde.pictures.points import PointScene
 from diffsde.pictures.table import IMAGES, PICTURES, PLANE, SETS
 from diffsde.plots import film, images, marginals
 from diffsde.plots.style import HeatMap, window
@@ -70,7 +70,7 @@ def decoded(film: film.Film) -> tuple[list[np.ndarray], list[int]]:
 def test_a_film_shows_every_state_and_holds_the_last() -> None:
     """Of grey images: each pixel is there, to the few shades that words take of the palette, over every other frame's."""
     moving = {each: RANDOM.uniform(-1, 1, (4, 4, 5, 5, 1)).astype(np.float32) for each in ("x", "z")}
-    frames, pauses = decoded(images.film(moving, np.array([0.0, 0.25, 0.5, 1.0]), 2, "about"))
+    frames, pauses = decoded(images.film_of_images(moving, np.array([0.0, 0.25, 0.5, 1.0]), 2, "about"))
     assert len(frames) == 4 and pauses == [60] * 3 + [pauses[-1]]
     assert pauses[-1] == pytest.approx((1 + film.HOLD) * film.PAUSE, abs=10)
     side = 2 * images.scale_of((5, 5)) * 5 + images.GAP
@@ -92,8 +92,8 @@ def test_dots_of_a_film_lie_where_their_axes_say() -> None:
     extent = window([np.array([[-3.0, -1.0], [1.0, 3.0]])])
     flat = HeatMap(np.ones((4, 4)), extent)
     places = np.array([[-2.0, 2.5], [0.5, -0.5], [50.0, 0.0]])
-    one = marginals.film({"a": places[:, None], "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
-    none = marginals.film({"a": np.full((3, 1, 2), 99.0), "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
+    one = marginals.film_of_points({"a": places[:, None], "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
+    none = marginals.film_of_points({"a": np.full((3, 1, 2), 99.0), "b": np.full((3, 1, 2), 99.0)}, times, flat, extent)
     seen = []
     for i in range(3):
         differs = (one.palette[one.frames[i]] != none.palette[none.frames[i]]).any(axis=-1)
@@ -111,7 +111,7 @@ def test_words_of_a_film_are_grey_and_its_ground_white() -> None:
     """Whatever colours the shades take: red ones would give the titles a tint."""
     ramp = np.add.outer(np.linspace(0, 1, 60), np.linspace(0, 1, 60))
     extent = window([np.array([[0.0, 0.0], [1.0, 1.0]])])
-    made = marginals.film({"title": np.zeros((1, 5, 2))}, np.zeros(1), HeatMap(ramp, extent), extent, "about")
+    made = marginals.film_of_points({"title": np.zeros((1, 5, 2))}, np.zeros(1), HeatMap(ramp, extent), extent, "about")
     frame = made.palette[made.frames[0]].astype(int)
     assert (frame[0, 0] == 255).all()
     title = frame[: len(frame) // 8].reshape(-1, 3)
@@ -133,14 +133,14 @@ def test_no_noise_is_cut_off(name: str, path: str) -> None:
 
 
 @cache
-def points_of(name: str, path: str = "ot", sampler: Sampler | None = None) -> Points:
+def points_of(name: str, path: str = "ot", sampler: Sampler | None = None) -> PointScene:
     """Samples of a mixture's exact field; of other data those of gmm's field stand in, which a window does not tell."""
     dataset, chosen = DATASETS[name](), VE() if path == "ve" else PATHS[path]()
     mixture = (dataset if hasattr(dataset, "mixture") else DATASETS["gmm"]()).mixture()
     field, times, key = OracleField(chosen, mixture, (2,)), jnp.linspace(0, 1, 13), jax.random.key(3)
     x0 = prior(chosen, times[0], (2,), jax.random.key(1), 500)
     x = simulate_compiled(sampler or Heun(), field, x0, times, key, last="mean").x
-    return Points(Drawn(sampler or Heun(), field, dataset, x0, x, times, key, "mean"))
+    return PointScene(Drawn(sampler or Heun(), field, dataset, x0, x, times, key, "mean"))
 
 
 def test_the_true_row_is_data_with_noise() -> None:
@@ -185,7 +185,7 @@ def test_the_sde_beside_samples_is_stable_on_a_thin_set() -> None:
     dataset = CustomMixture(means=((-1.0, 0.0), (1.0, 0.0)), stds=(0.02, 0.02))
     scene = points_of("gmm")
     field = OracleField(PATHS["ot"](), dataset.mixture(), (2,))
-    thin = Points(scene.drawn._replace(dataset=dataset, field=field))
+    thin = PointScene(scene.drawn._replace(dataset=dataset, field=field))
     assert list(thin.runs)[1] == "SDE: em, vanishing sigma = 0.5"
     assert np.abs(np.abs(thin.runs["SDE: em, vanishing sigma = 0.5"].x[-1]) - [1, 0]).max() < 0.3
 
@@ -214,7 +214,7 @@ def test_words_for_sets_of_pictures() -> None:
 def test_titles_say_what_pictures_are_of() -> None:
     """Also a run whose folder has the signs of a formula in its name."""
     whole = points_of("gmm")
-    scene = Points(whole.drawn._replace(about="heun, 12 steps, path ot, from runs/a$b$_c"))
+    scene = PointScene(whole.drawn._replace(about="heun, 12 steps, path ot, from runs/a$b$_c"))
     vars(scene).update(runs=whole.runs, truth=whole.truth, true=whole.true, densities=whole.densities)
     for picture in PICTURES[PLANE].values():
         if isinstance(drawn := picture.draw(scene), Figure):
@@ -230,7 +230,7 @@ def test_a_picture_that_fails_takes_nothing_with_it(
     monkeypatch.chdir(tmp_path)
     good = PICTURES[PLANE]["marginals"]
 
-    def fails(points: Points) -> Figure:
+    def fails(points: PointScene) -> Figure:
         assert (tmp_path / "out" / "summary.json").exists() and (tmp_path / "out" / "samples.npz").exists()
         raise OSError(28, "No space left on device")
 

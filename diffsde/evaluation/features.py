@@ -48,7 +48,7 @@ def judge(
     name = f"{dataset}-{fingerprint(recipe, examples, flip)[:10]}"
     fresh = classifier.initialise(recipe, classifier.seen_shape(examples.x.shape[1:]), classes)
     file = cache and cache / f"{name}.npz"
-    if file and (params := read(file, fresh.params)) is not None:
+    if file and (params := read_classifier(file, fresh.params)) is not None:
         return Judge(name, recipe, params)
     params = train(recipe, fresh, examples._replace(x=classifier.seen(examples.x)), flip)
     if file:
@@ -86,7 +86,7 @@ def keep(file: Path, params: Params) -> None:
         )
 
 
-def read(file: Path, like: Params) -> Params | None:
+def read_classifier(file: Path, like: Params) -> Params | None:
     """What the file holds; None where it is absent, or, with a warning, not what was written there."""
     if not file.exists():
         return None

@@ -40,12 +40,12 @@ def features_of(subject: Subject) -> Features:
         right = float((eye.look(np.asarray(whole.test.x))[1] == np.asarray(whole.test.y)).mean())
         about = {"classifier": {"name": eye.name, "accuracy": right, "judged_on": whole.told}}
         row = "features", f"of classifier {eye.name}, right on {right:.2%} of {whole.told}"
-        subject.kept["features"] = look(eye, as_bytes(subject.samples), subject)._replace(about=about, row=row)
+        subject.kept["features"] = features_by(eye, as_bytes(subject.samples), subject)._replace(about=about, row=row)
     found: Features = subject.kept["features"]
     return found
 
 
-def look(eye: Judge, images: np.ndarray, subject: Subject) -> Features:
+def features_by(eye: Judge, images: np.ndarray, subject: Subject) -> Features:
     """All that the classifier makes of the samples (n, H, W, C), bytes, and of the real images."""
     real = subject.real
     mine, classes = eye.look(images)

@@ -85,11 +85,11 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
     error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
     return {
         "nearest_ratio": Figure(float(ratio), error).against("real", Figure(1.0)),
-        "copied": copied(mine, real),
+        "copied": share_copied(mine, real),
     }
 
 
-def copied(mine: np.ndarray, real: np.ndarray) -> Figure:
+def share_copied(mine: np.ndarray, real: np.ndarray) -> Figure:
     """The share of samples that are as near to a training image as the nearest hundredth of half of the images for tests, by
     distances (n,) of both; floor: the share of the other half that is, which has no part in that threshold. Errors: Wilson's
     (share_figure). Of a single image for tests there is no floor.

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from diffsde.datasets import Dataset
-from diffsde.evaluation.references import Real, beside, split
+from diffsde.evaluation.references import Real, real_beside, split
 from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
 from diffsde.metrics.figures import Figure
@@ -66,7 +66,7 @@ class Subject:
     def real(self) -> Real:
         """The real images beside the samples. Raises UserError for more samples than there are test images."""
         known = self.labels if self.classes else None
-        return beside(split(self.dataset, None if known is None else np.unique(known)), self.n, known)
+        return real_beside(split(self.dataset, None if known is None else np.unique(known)), self.n, known)
 
     @property
     def samples(self) -> np.ndarray:

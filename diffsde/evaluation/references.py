@@ -70,7 +70,7 @@ class Real(NamedTuple):
     test: Examples
 
 
-def beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
+def real_beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
     """What n samples, of labels (n,) where they have any, are judged beside. Raises UserError for too few real images."""
     rows = proportioned(found.test, n, labels)
     if len(rows) < n:

@@ -107,6 +107,6 @@ def choose_metrics(
     return found
 
 
-def only(found: dict[str, Any], figures: frozenset[str] | None) -> dict[str, Any]:
+def figures_kept(found: dict[str, Any], figures: frozenset[str] | None) -> dict[str, Any]:
     """The figures that were asked for."""
     return found if figures is None else {name: figure for name, figure in found.items() if name in figures}

@@ -37,14 +37,14 @@ class W2(Metric):
 
     def measure(self, subject: Subject, key: Key) -> Measured:
         assert subject.x is not None
-        found = distance(subject, key)
+        found = transport_distance(subject, key)
         scaling = subject.dataset.scaling(subject.x.shape[1:])
         by_column = column_figures(subject.x, subject.dataset, scaling, subject.labels, key)
         rows = column_rows(by_column, subject.labels is not None)
         return Measured({"w2": found.alone() if subject.guided else found}, column_summary(by_column), tuple(rows))
 
 
-def distance(subject: Subject, key: Key) -> Figure:
+def transport_distance(subject: Subject, key: Key) -> Figure:
     """The mean W2 of sets of samples from as many true points, and of other true points from these: value and floor.
 
     The errors are by the scatter over the pairs; samples that are in several pairs, of fewer than all sets take, count once

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from diffsde.pictures.drawn import Drawn, described
-from diffsde.pictures.posterior import Posterior
+from diffsde.pictures.drawn import Drawn, described_sampler
+from diffsde.pictures.posterior import PosteriorScene
 from diffsde.pictures.table import (
     RUN,
     RUN_ON_IMAGES,
@@ -20,10 +20,10 @@ __all__ = [
     "RUN",
     "RUN_ON_IMAGES",
     "Drawn",
-    "Posterior",
+    "PosteriorScene",
     "TrainedRun",
     "chosen_pictures",
-    "described",
+    "described_sampler",
     "draw_pictures",
     "kind_of",
     "more_pictures",

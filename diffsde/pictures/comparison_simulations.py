@@ -11,7 +11,7 @@ import numpy as np
 from diffsde.ensembles import member
 from diffsde.fields import Field, bound
 from diffsde.paths import coefficients
-from diffsde.pictures.drawn import Drawn, beside, simulated
+from diffsde.pictures.drawn import Drawn, ode_and_sde, simulated
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.loop import Simulated, Trajectory
@@ -56,10 +56,10 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
     A sample's noise depends on its own index alone, so that the chosen sampler's are the samples themselves. Whichever
     of the two solves the ODE takes the interpolations along.
     """
-    sampler, ends = drawn.sampler, pairs(drawn.given, len(drawn.x))
+    sampler, ends = drawn.sampler, pairs_alike(drawn.given, len(drawn.x))
     if signal(drawn) > MIXED or not between:  # points of p_t, of which slerp are not
         ends = ends[:0]
-    titles = beside(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
+    titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
     ode, sde = titles.values()
     other = sde if sampler is ode else ode
     x0 = np.asarray(drawn.x0)
@@ -98,7 +98,7 @@ def signal(drawn: Drawn) -> float:
     return float(path.alpha(start) / path.beta(start))
 
 
-def pairs(given: Any, n: int) -> np.ndarray:
+def pairs_alike(given: Any, n: int) -> np.ndarray:
     """Up to BETWEEN pairs of samples (k, 2) that are given the same; no sample is in two of them."""
     n = min(n, SEARCHED)
     kinds = np.zeros(n, int)

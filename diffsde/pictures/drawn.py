@@ -91,7 +91,7 @@ def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.n
     return lambda x: (2 * (to_own(scaling, x) - low) / (high - low) - 1).astype(np.float32)
 
 
-def labels_of(drawn: Drawn) -> np.ndarray | None:
+def labels_given(drawn: Drawn) -> np.ndarray | None:
     """The label (n,) of each sample, where labels are what they are given."""
     given = drawn.given
     if given is None or not hasattr(given, "dtype") or given.ndim != 1 or given.dtype.kind not in "iu":
@@ -99,18 +99,18 @@ def labels_of(drawn: Drawn) -> np.ndarray | None:
     return np.asarray(given)
 
 
-def described(sampler: Sampler) -> str:
+def described_sampler(sampler: Sampler) -> str:
     """A sampler's name, and its sigma_t where it has one."""
     diffusion = getattr(sampler, "diffusion", None)
     return name_of(sampler) + (f", {name_of(diffusion)} sigma = {float(diffusion.scale):g}" if diffusion else "")
 
 
-def beside(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
+def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
     """The ODE and the SDE to show side by side, the chosen sampler being one of them; `diffusion` is for the other."""
     if not sampler.stochastic:
         sde = EulerMaruyama(diffusion)
-        return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described(sde)}": sde}
+        return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described_sampler(sde)}": sde}
     ode: Sampler = Euler()
     if isinstance(sampler, EulerMaruyama):  # which is Euler without its sigma, by the program that there is
         ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, scale=0.0))  # type: ignore[type-var]
-    return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described(sampler)}": sampler}
+    return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described_sampler(sampler)}": sampler}

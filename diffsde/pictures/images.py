@@ -23,7 +23,7 @@ from diffsde.pictures.comparison_simulations import (
     DenoisedTrajectory,
     comparison_simulations,
 )
-from diffsde.pictures.drawn import Drawn, labels_of, on_screen
+from diffsde.pictures.drawn import Drawn, labels_given, on_screen
 from diffsde.plots import images as plots
 from diffsde.plots.film import Film
 
@@ -38,7 +38,7 @@ NEIGHBOURS = 6  # samples beside so many training images
 
 
 @dataclasses.dataclass(frozen=True)
-class Images:
+class ImageScene:
     """What pictures of images need, each made when the first of them asks for it. names: the pictures that are drawn."""
 
     drawn: Drawn
@@ -52,11 +52,11 @@ class Images:
     @cached_property
     def shown(self) -> Callable[[Any], np.ndarray]:
         """From images in the model's units to [-1, 1]."""
-        return screen_of(self.drawn.dataset, self.drawn.scaling)
+        return screen_of_images(self.drawn.dataset, self.drawn.scaling)
 
     @cached_property
     def labels(self) -> np.ndarray | None:
-        return labels_of(self.drawn)
+        return labels_given(self.drawn)
 
     @cached_property
     def beside(self) -> ComparisonSimulations:
@@ -79,7 +79,7 @@ class Images:
         return arrays if isinstance(arrays, Examples) else None
 
 
-def samples(images: Images) -> Figure:
+def image_samples(images: ImageScene) -> Figure:
     """Data and the first samples side by side, of labelled ones a row for each label; samples alone without data."""
     drawn, examples, labels = images.drawn, images.examples, images.labels
     rows = first_of(labels) if labels is not None else np.arange(min(len(images.x), SIDE**2))
@@ -87,7 +87,7 @@ def samples(images: Images) -> Figure:
     panels = {"samples": images.shown(images.x[rows])}
     if examples is not None:
         panels = {"data": images.shown(drawn.dataset.draw_given(examples, told, drawn.key, len(rows)))} | panels
-    return overview(panels, told, drawn.about)
+    return image_overview(panels, told, drawn.about)
 
 
 def first_of(labels: np.ndarray) -> np.ndarray:
@@ -96,7 +96,7 @@ def first_of(labels: np.ndarray) -> np.ndarray:
     return np.sort(np.concatenate(each))
 
 
-def denoising(images: Images) -> Figure:
+def image_denoising(images: ImageScene) -> Figure:
     way, shown = images.way, images.shown
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     return plots.denoising(
@@ -108,18 +108,18 @@ def denoising(images: Images) -> Figure:
     )
 
 
-def film(images: Images) -> Film:
+def image_film(images: ImageScene) -> Film:
     way, shown = images.way, images.shown
     titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
-    return plots.film(titles, way.times, square(way.x[0]), images.drawn.about)
+    return plots.film_of_images(titles, way.times, square(way.x[0]), images.drawn.about)
 
 
-def comparison(images: Images) -> Figure:
+def image_comparison(images: ImageScene) -> Figure:
     panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
     return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
 
 
-def interpolations(images: Images) -> Figure:
+def image_interpolations(images: ImageScene) -> Figure:
     found, labels = images.beside.slerp, images.labels
     assert found is not None
     if not len(found.ends):
@@ -128,7 +128,7 @@ def interpolations(images: Images) -> Figure:
     return plots.interpolations(images.shown(found.x), DEGREES, names, images.drawn.about)
 
 
-def neighbours(images: Images) -> Figure:
+def image_neighbours(images: ImageScene) -> Figure:
     """The nearest training images of the first few samples. Raises UserError where they are not all here."""
     dataset = images.drawn.dataset
     arrays = dataset.load()
@@ -144,11 +144,11 @@ def neighbours(images: Images) -> Figure:
 def prediction(drawn: Drawn) -> str:
     """What the field says of the data: an expectation, given the label where there is one; guided, D_w is none."""
     if isinstance(drawn.field, Guided):
-        return "$D_w(x_t, y)$" if labels_of(drawn) is not None else "$D_w(x_t)$"
-    return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_of(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
+        return "$D_w(x_t, y)$" if labels_given(drawn) is not None else "$D_w(x_t)$"
+    return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_given(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
 
 
-def screen_of(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
+def screen_of_images(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
     """From images in the model's units to [-1, 1], black to white (on_screen)."""
     arrays = dataset.load() if scaling is not None else None
     return on_screen(scaling, np.asarray(arrays.x)[:SEEN]) if isinstance(arrays, Examples) else np.asarray
@@ -159,7 +159,7 @@ def square(images: np.ndarray) -> int:
     return math.isqrt(len(images) - 1) + 1
 
 
-def overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
+def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
     """The first images (n, H, W, C) of each panel in a square; of labelled ones a row for each label (n,)."""
     shape = next(iter(panels.values())).shape[1:]
     columns = plots.fitting(shape, SIDE, len(panels))

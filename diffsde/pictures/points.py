@@ -15,7 +15,7 @@ from diffsde import mixtures
 from diffsde.guidance import Guided
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.pictures.drawn import Drawn, beside, labels_of, simulated
+from diffsde.pictures.drawn import Drawn, labels_given, ode_and_sde, simulated
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.film import Film
@@ -41,7 +41,7 @@ class States(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Points:
+class PointScene:
     """What pictures of points need, each made when the first of them asks for it."""
 
     drawn: Drawn
@@ -49,16 +49,16 @@ class Points:
     @cached_property
     def law(self) -> Mixture | None:
         """The law of the data, of the labels where there are any, where it is known."""
-        dataset, labels = self.drawn.dataset, labels_of(self.drawn)
+        dataset, labels = self.drawn.dataset, labels_given(self.drawn)
         return dataset.law(labels)
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """Points of the data (TRUE, d), in the model's units."""
+        """PointScene of the data (TRUE, d), in the model's units."""
         dataset, key = self.drawn.dataset, jax.random.fold_in(self.drawn.key, 1)
         if self.law is not None:
             return np.asarray(_sample(self.law, key, TRUE))
-        return dataset.draw_given(dataset.load(), labels_of(self.drawn), key, TRUE)
+        return dataset.draw_given(dataset.load(), labels_given(self.drawn), key, TRUE)
 
     @cached_property
     def runs(self) -> dict[str, States]:
@@ -68,7 +68,7 @@ class Points:
         stable = widest < 4 * drawn.dataset.least_variance() / sigma.scale**2  # Euler-Maruyama at the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
-        for title, sampler in beside(drawn.sampler, sigma if stable else Vanishing(sigma.scale)).items():
+        for title, sampler in ode_and_sde(drawn.sampler, sigma if stable else Vanishing(sigma.scale)).items():
             more = 1  # as an ODE solver takes few steps, and Euler-Maruyama beside it would show its own error
             if sampler.stochastic and not drawn.sampler.stochastic:
                 more = max(1, round(SDE_STEPS / (len(times) - 1)))
@@ -132,7 +132,7 @@ class Points:
         return counted(self.true_at(times[:1], TRUE)[0], self.extent), counted(self.drawn.own(self.truth), self.extent)
 
 
-def trajectories(points: Points) -> Figure:
+def point_trajectories(points: PointScene) -> Figure:
     panels = {title: run.x[:, :LINES] for title, run in points.runs.items()}
     times = points.samples.times
     return lines.trajectories(
@@ -140,7 +140,7 @@ def trajectories(points: Points) -> Figure:
     )
 
 
-def marginals(points: Points) -> Figure:
+def point_marginals(points: PointScene) -> Figure:
     times = points.samples.times[points.shown]
     densities = None if points.law is None else points.densities[:-1]
     title = "data $x_t$, not guided" if isinstance(points.drawn.field, Guided) else "data $x_t$"
@@ -148,17 +148,17 @@ def marginals(points: Points) -> Figure:
     return clouds.marginals(times.tolist(), rows, densities, points.extent, points.drawn.about)
 
 
-def film(points: Points) -> Film:
+def point_film(points: PointScene) -> Film:
     moving = {title: run.x for title, run in points.runs.items()}
-    return clouds.film(moving, points.samples.times, points.ends[1], points.extent, points.drawn.about)
+    return clouds.film_of_points(moving, points.samples.times, points.ends[1], points.extent, points.drawn.about)
 
 
-def trajectories_1d(points: Points) -> Figure:
+def point_trajectories_1d(points: PointScene) -> Figure:
     panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in points.runs.items()}
     return lines.trajectories_1d(panels, points.drawn.own(points.truth)[:, 0], points.names[0], points.drawn.about)
 
 
-def samples_1d(points: Points) -> Figure:
+def point_samples_1d(points: PointScene) -> Figure:
     own = points.drawn.own
     return clouds.samples_1d(own(points.drawn.x)[:, 0], own(points.truth)[:, 0], points.names[0], points.drawn.about)
 

@@ -23,7 +23,7 @@ COLUMNS = 6  # samples of each measurement that are drawn
 SHOWN = 8  # measurements that are drawn
 
 
-class Posterior(NamedTuple):
+class PosteriorScene(NamedTuple):
     """Samples x (n, *shape) as the truths are held, sample i of measurement i mod k.
 
     exact: whether the exact posterior, where it is known, is theirs; it is not that of samples that were told labels.
@@ -54,7 +54,7 @@ def screen_of(problem: InverseProblem) -> Callable[[np.ndarray], np.ndarray]:
     return lambda z: shown(z / divisor)
 
 
-def images(posterior: Posterior) -> Figure:
+def posterior_images(posterior: PosteriorScene) -> Figure:
     """A row for each measurement: the truth, what was measured of it, samples, their mean and std."""
     problem, operator = posterior.problem, posterior.problem.operator
     truth, mine = np.asarray(problem.truth[: posterior.drawn]), posterior.samples()
@@ -66,7 +66,7 @@ def images(posterior: Posterior) -> Figure:
     return plots.reconstructions(shown(truth), shown(measured), known > 0.5, few, mine, posterior.about)
 
 
-def points(posterior: Posterior) -> Figure:
+def posterior_points(posterior: PosteriorScene) -> Figure:
     """A panel for each of a few measurements of points in the plane: the truth, samples, and the exact posterior's."""
     problem, dataset, key = posterior.problem, posterior.dataset, posterior.key
     truth, mine, scaling = np.asarray(problem.truth[: posterior.drawn]), posterior.samples(), problem.scaling

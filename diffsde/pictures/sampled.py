@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from diffsde.build import name_of
 from diffsde.datasets import are_images
 from diffsde.inverse import MMPS
-from diffsde.pictures.drawn import Drawn, described
-from diffsde.pictures.posterior import Posterior
+from diffsde.pictures.drawn import Drawn, described_sampler
+from diffsde.pictures.posterior import PosteriorScene
 from diffsde.pictures.table import PICTURES, chosen_pictures, draw_pictures, kind_of, more_pictures, scene_of
 from diffsde.runs import progress
 from diffsde.samplers.adaptive import Adaptive
@@ -31,7 +31,7 @@ def draw_samples(job: Job, x: Array) -> list[Path]:
     scene: Any
     if job.problem is not None:
         own = job.problem.about_mean(x)
-        scene = Posterior(job.problem, own, job.dataset, job.key_true, job.plain, about(job))
+        scene = PosteriorScene(job.problem, own, job.dataset, job.key_true, job.plain, title_of(job))
     else:
         drawn = Drawn(
             sampler=chosen.sampler,
@@ -45,7 +45,7 @@ def draw_samples(job: Job, x: Array) -> list[Path]:
             coupled=chosen.coupled,
             given=job.labels,
             scaling=job.scaling,
-            about=about(job),
+            about=title_of(job),
             known=job.known,
         )
         scene = scene_of(drawn, wanted)
@@ -55,11 +55,11 @@ def draw_samples(job: Job, x: Array) -> list[Path]:
     return paths
 
 
-def about(job: Job) -> str:
+def title_of(job: Job) -> str:
     """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
     chosen, sampler = job.chosen, job.chosen.sampler
     steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
-    words = [described(sampler), steps, f"path {name_of(job.field.path)}"]
+    words = [described_sampler(sampler), steps, f"path {name_of(job.field.path)}"]
     if chosen.guidance is not None:
         words.append(f"guidance {chosen.guidance:g}")
     if chosen.measurement is not None:

@@ -32,29 +32,37 @@ MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured imag
 PICTURES: dict[str, dict[str, Picture]] = {
     LINE: {
         "trajectories": Picture(
-            "trajectories.png", "ways by the ODE and the SDE against t", points.trajectories_1d, True
+            "trajectories.png", "ways by the ODE and the SDE against t", points.point_trajectories_1d, True
         ),
-        "samples": Picture("samples.png", "histograms of samples and of the data", points.samples_1d, True),
+        "samples": Picture("samples.png", "histograms of samples and of the data", points.point_samples_1d, True),
     },
     PLANE: {
-        "trajectories": Picture("trajectories.png", "ways by the ODE and the SDE", points.trajectories, True),
-        "marginals": Picture("marginals.png", "data with noise over samples, at four times", points.marginals, True),
-        "film": Picture("cloud.gif", "the cloud of samples from noise to data", points.film, True),
+        "trajectories": Picture("trajectories.png", "ways by the ODE and the SDE", points.point_trajectories, True),
+        "marginals": Picture(
+            "marginals.png", "data with noise over samples, at four times", points.point_marginals, True
+        ),
+        "film": Picture("cloud.gif", "the cloud of samples from noise to data", points.point_film, True),
     },
     IMAGES: {
-        "samples": Picture("samples.png", "samples beside data, a row for each label", images.samples, True),
-        "denoising": Picture("denoising.png", "x_t and E[z|x_t] of a few samples", images.denoising, True),
-        "film": Picture("forming.gif", "the same of more, as a film", images.film),
-        "comparison": Picture("ode_or_sde.png", "the ODE and an SDE from the same noise", images.comparison),
-        "interpolations": Picture("interpolations.png", "what lies between two starting noises", images.interpolations),
-        "neighbours": Picture("neighbours.png", "samples beside the nearest training images", images.neighbours),
+        "samples": Picture("samples.png", "samples beside data, a row for each label", images.image_samples, True),
+        "denoising": Picture("denoising.png", "x_t and E[z|x_t] of a few samples", images.image_denoising, True),
+        "film": Picture("forming.gif", "the same of more, as a film", images.image_film),
+        "comparison": Picture("ode_or_sde.png", "the ODE and an SDE from the same noise", images.image_comparison),
+        "interpolations": Picture(
+            "interpolations.png", "what lies between two starting noises", images.image_interpolations
+        ),
+        "neighbours": Picture("neighbours.png", "samples beside the nearest training images", images.image_neighbours),
     },
-    MEASURED_PLANE: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.points, True)},
-    MEASURED_IMAGES: {"posterior": Picture("posterior.png", "samples of each posterior", posterior.images, True)},
-    RUN: {"loss": Picture("loss.png", "the loss along training", training.loss, True)},
+    MEASURED_PLANE: {
+        "posterior": Picture("posterior.png", "samples of each posterior", posterior.posterior_points, True)
+    },
+    MEASURED_IMAGES: {
+        "posterior": Picture("posterior.png", "samples of each posterior", posterior.posterior_images, True)
+    },
+    RUN: {"loss": Picture("loss.png", "the loss along training", training.run_loss, True)},
     RUN_ON_IMAGES: {
-        "loss": Picture("loss.png", "the loss along training", training.loss, True),
-        "samples": Picture("samples.png", "samples of the trained field", training.samples, True),
+        "loss": Picture("loss.png", "the loss along training", training.run_loss, True),
+        "samples": Picture("samples.png", "samples of the trained field", training.run_samples, True),
     },
     NO_PICTURES: {},
 }
@@ -90,9 +98,9 @@ def more_pictures(chosen: dict[str, Picture], kind: str) -> str:
     return f"more pictures: pictures=all, or some of [{','.join(more)}]" if more else ""
 
 
-def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.Images | points.Points:
+def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.ImageScene | points.PointScene:
     """What these pictures of samples need."""
-    return images.Images(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.Points(drawn)
+    return images.ImageScene(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.PointScene(drawn)
 
 
 def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Path]:

@@ -13,8 +13,8 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.ensembles import member
 from diffsde.fields import LearnedField, bound
-from diffsde.pictures.drawn import described
-from diffsde.pictures.images import CLASSES, SIDE, overview, screen_of
+from diffsde.pictures.drawn import described_sampler
+from diffsde.pictures.images import CLASSES, SIDE, image_overview, screen_of_images
 from diffsde.plots.loss import loss_curve
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
@@ -42,11 +42,11 @@ class TrainedRun(NamedTuple):
     key: Key
 
 
-def loss(run: TrainedRun) -> Figure:
+def run_loss(run: TrainedRun) -> Figure:
     return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out, run.regrets)
 
 
-def samples(run: TrainedRun) -> Figure:
+def run_samples(run: TrainedRun) -> Figure:
     """Samples by DPM-Solver++ (2M) in 25 steps, as many of each label: what the field has learnt, cheaply."""
     assert run.field is not None
     sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(run.key)
@@ -57,6 +57,6 @@ def samples(run: TrainedRun) -> Figure:
     last = settle_last(sampler, bound(run.field, member(given, 0)), grid, "auto")
     x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
     x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, last=last).x
-    shown = screen_of(run.dataset, run.dataset.scaling(run.field.shape))(x)
-    about = f"{described(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
-    return overview({"": shown}, None if given is None else np.asarray(given), about)
+    shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)
+    about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
+    return image_overview({"": shown}, None if given is None else np.asarray(given), about)

@@ -226,7 +226,7 @@ def neighbours(samples: np.ndarray, nearest: np.ndarray, distances: np.ndarray, 
     return sheet(tiles, words, about)
 
 
-def film(panels: dict[str, np.ndarray], times: np.ndarray, columns: int, about: str = "") -> Film:
+def film_of_images(panels: dict[str, np.ndarray], times: np.ndarray, columns: int, about: str = "") -> Film:
     """Grids of images (m, n, H, W, C), one for each title, along the times (m,)."""
     tiles, words = _panels({title: images[-1] for title, images in panels.items()}, columns)
     stamps = strips([f"t = {t:.2f}" for t in times], SMALL, DPI)

@@ -44,7 +44,9 @@ def samples_1d(samples: np.ndarray, truth: np.ndarray, name: str = "$x$", about:
     return figure
 
 
-def film(panels: dict[str, np.ndarray], times: np.ndarray, data: HeatMap, extent: Extent, about: str = "") -> Film:
+def film_of_points(
+    panels: dict[str, np.ndarray], times: np.ndarray, data: HeatMap, extent: Extent, about: str = ""
+) -> Film:
     """The clouds (m, n, 2) moving through `times` (m,), a panel each, over p_data."""
     figure, axes = new_panels(3.3, 1, len(panels), about, FILM_DPI)
     for axis, title in zip(axes.flat, panels, strict=True):

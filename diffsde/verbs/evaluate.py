@@ -19,7 +19,7 @@ from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.references import usual_number
 from diffsde.evaluation.shown import figure_rows, units
-from diffsde.evaluation.table import Chosen, check_words, choose_metrics, only
+from diffsde.evaluation.table import Chosen, check_words, choose_metrics, figures_kept
 from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, machine, progress, sample_config
@@ -72,7 +72,7 @@ class Samples(NamedTuple):
 
 
 @dataclasses.dataclass
-class Job:
+class EvaluateJob:
     """A field or a set of samples to be judged: all that was read before anything is computed."""
 
     config: dict[str, Any]
@@ -94,7 +94,7 @@ def evaluate(config: dict[str, Any], out: Path) -> float:
     return jobs.alone(VERB, config, out)
 
 
-def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with the folder that run=latest means now and, of samples that are there, as they were drawn."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
@@ -118,7 +118,7 @@ def refuse_words(words: list[str]) -> None:
             raise UserError(f"samples= are judged as they were drawn; it takes no {word}")
 
 
-def choose(config: dict[str, Any]) -> Choices:
+def _choose(config: dict[str, Any]) -> Choices:
     rest = dict(config)
     own = read(EvaluateConfig, {field.name: rest.pop(field.name) for field in dataclasses.fields(EvaluateConfig)})
     likelihood = read(Likelihood, {field.name: rest.pop(field.name) for field in dataclasses.fields(Likelihood)})
@@ -138,7 +138,7 @@ def number_of_samples(draws: SampleConfig) -> int:
     return usual_number(dataset, None if labels is None else np.asarray(labels))
 
 
-def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
+def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack) -> EvaluateJob:
     """The field, the samples or what draws them, and the metrics. Raises UserError for one that is not available."""
     own, likelihood, draws = chosen
     samples: SampleJob | Samples | None
@@ -164,7 +164,7 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
     metrics = choose_metrics(own.metrics, subject, {"likelihood": likelihood}, many=bool(config["n"]))
     if not any("samples" in each.metric.needs for each in metrics):
         samples = None
-    return Job(config, draws, out, subject, origin, metrics, own.metrics is not None, samples)
+    return EvaluateJob(config, draws, out, subject, origin, metrics, own.metrics is not None, samples)
 
 
 def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
@@ -193,15 +193,15 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
     return Samples(to_model(scaling, x), y)
 
 
-def measure(group: list[Job]) -> list[Result | UserError]:
+def _measure(group: list[EvaluateJob]) -> list[Result | UserError]:
     """Each job's result, measured when it is reported."""
-    return [Result(partial(report, job)) for job in group]
+    return [Result(partial(_report, job)) for job in group]
 
 
-def report(job: Job) -> Report:
+def _report(job: EvaluateJob) -> Report:
     """The figures of all metrics, one after another in the order asked for. Raises UserError where there are none."""
     summary, rows, arrays = {"field": job.origin}, [], {}  # type: tuple[dict[str, Any], list[tuple[str, str]], Arrays]
-    draw_samples(job, summary, rows, arrays)
+    add_samples(job, summary, rows, arrays)
     clock.lap("sampling", compiling=summary.get("seconds_compile", 0.0))
     key_field, key_samples = jax.random.split(jax.random.fold_in(jax.random.key(job.draws.seed), 1))
     figures: dict[str, Figure] = {}
@@ -214,7 +214,7 @@ def report(job: Job) -> Report:
                 raise
             progress.say(f"not measured: {name}: {error}")
         else:
-            figures |= only(found.figures, kept)
+            figures |= figures_kept(found.figures, kept)
             summary |= found.about
             rows += [row for row in found.rows if row not in rows]
             arrays |= found.arrays
@@ -232,7 +232,7 @@ def report(job: Job) -> Report:
     return Report(f"judged {job.origin}", rows, summary, score, arrays)
 
 
-def draw_samples(job: Job, summary: dict[str, Any], rows: list[tuple[str, str]], arrays: Arrays) -> None:
+def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str, str]], arrays: Arrays) -> None:
     """The subject's samples, those that are there or drawn now, and what summary, table and files have of them."""
     if isinstance(job.samples, Samples):
         job.subject.x = job.samples.x
@@ -248,4 +248,4 @@ def draw_samples(job: Job, summary: dict[str, Any], rows: list[tuple[str, str]],
         job.subject.x = np.asarray(drawn.found[0].x)
 
 
-VERB = jobs.Verb("evaluate", settle, choose, prepare, measure)
+VERB = jobs.Verb("evaluate", _settle, _choose, prepare, _measure)

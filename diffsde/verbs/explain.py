@@ -63,10 +63,10 @@ def explain(config: dict[str, Any], out: Path) -> None:
     """Print the reasoning; nothing is run and nothing is written."""
     machine.set_compilation_cache(True, None)
     chosen = read(ExplainConfig, config)
-    say(Result(partial(report, chosen, config)))
+    say(Result(partial(_report, chosen, config)))
 
 
-def report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
+def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     """The path and its limits, the loss, the sampler and its steps, and what speaks against them."""
     alpha, beta = written(chosen.path)
     columns = along(chosen)
@@ -74,14 +74,14 @@ def report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     steps, wrong = about_steps(chosen, problem)
     lines = [
         f"path={config['path']['name']}",
-        *about(chosen.path),
+        *doc_lines(chosen.path),
         f"  x_t = ({alpha}) z + ({beta}) eps\n",
         *(f"  {line}" for line in [*table(columns), *ends(columns)]),
         f"\nobjective={config['objective']['name']} time={config['time']['name']}",
-        *about(chosen.objective),
+        *doc_lines(chosen.objective),
         *about_loss(chosen, problem, alpha, beta),
         f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}",
-        *about(chosen.sampler),
+        *doc_lines(chosen.sampler),
         *about_diffusion(chosen),
         *steps,
         "\nbefore it runs",
@@ -90,7 +90,7 @@ def report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     return Report("", [], {}, 0.0, lines=tuple(lines))
 
 
-def about(choice: Any) -> list[str]:
+def doc_lines(choice: Any) -> list[str]:
     """The first paragraph of the class's own documentation: the equation and its source."""
     return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
 
@@ -112,7 +112,7 @@ def about_diffusion(chosen: ExplainConfig) -> list[str]:
     if not diffusion:
         return []
     same = "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
-    return [*about(diffusion), same]
+    return [*doc_lines(diffusion), same]
 
 
 def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:

@@ -153,7 +153,7 @@ def one_of(job: Job, found: Simulated, batch: Batch, together: str) -> Result | 
         times, x = found.trajectory
         arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
     drawing = partial(pictures_of, job, found.x) if processes.is_main_process() and job.chosen.drawn else None
-    return Result(partial(report, job, found.x, how, batch), arrays, drawing, together=together)
+    return Result(partial(_report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
 def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
     return arrays
 
 
-def report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
+def _report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
     """The figures of the samples, and how they came about."""
     chosen, scaled = job.chosen, job.scaling is not None
     found = measured(job, x)

@@ -45,7 +45,7 @@ CURVE = 3  # lines of the log, of which a curve is made unasked
 
 
 @dataclasses.dataclass
-class Job:
+class TrainJob:
     """A run on its way: what it is, where it writes, and what it starts from."""
 
     config: dict[str, Any]
@@ -77,7 +77,7 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     return jobs.together(VERB, asked)
 
 
-def choose(config: dict[str, Any]) -> TrainConfig:
+def _choose(config: dict[str, Any]) -> TrainConfig:
     """The config's choices, its logger installed."""
     chosen = read(TrainConfig, config)
     check_metric(chosen.metric, chosen.dataset)
@@ -92,7 +92,7 @@ def plan_of(chosen: TrainConfig) -> Schedule:
     return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
 
 
-def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
+def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> TrainJob:
     """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
     begun = (out / "config.json").exists()
     if begun:
@@ -138,7 +138,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling, as_config(net))
-    return Job(config, chosen, out, run, state, floor, member, stream, data, net)
+    return TrainJob(config, chosen, out, run, state, floor, member, stream, data, net)
 
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
@@ -170,7 +170,7 @@ def sharding_of(chosen: TrainConfig) -> Sharding | None:
     return Sharding(mesh, chosen.shard)
 
 
-def fit_group(group: list[Job]) -> list[Result | UserError]:
+def fit_group(group: list[TrainJob]) -> list[Result | UserError]:
     """Train jobs of one structure as one program: the result of each, or why it failed."""
     compiler, first_job, split = machine.Compiler(), group[0], len(group) > 1
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
@@ -213,7 +213,7 @@ def fit_group(group: list[Job]) -> list[Result | UserError]:
             together = f" for {len(group)} runs at once" if split else ""
             results.append(
                 Result(
-                    partial(report, job, mine, compiler.seconds, len(group)),
+                    partial(_report, job, mine, compiler.seconds, len(group)),
                     draw=partial(draw_run, job, mine),
                     end=partial(end_log, job),
                     together=together,
@@ -222,7 +222,7 @@ def fit_group(group: list[Job]) -> list[Result | UserError]:
     return results
 
 
-def figure(job: Job, state: TrainState) -> float:
+def figure(job: TrainJob, state: TrainState) -> float:
     """The figure that `metric` names, of the first parameter average."""
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
@@ -230,7 +230,7 @@ def figure(job: Job, state: TrainState) -> float:
     return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key).distance_from_target
 
 
-def divergence(job: Job, state: TrainState) -> Figure | None:
+def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     """KL(p || p_theta) of the first parameter average, where `train` measures it; by the first of several processes alone."""
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
@@ -241,7 +241,7 @@ def divergence(job: Job, state: TrainState) -> Figure | None:
     )
 
 
-def averaged(job: Job, state: TrainState) -> LearnedField:
+def averaged(job: TrainJob, state: TrainState) -> LearnedField:
     """The field of the first parameter average, which lies where the run's own numbers do."""
     problem, params = job.run.problem, shard_parameters(job.run.sharding, ensembles.member(state.ema, 0))
     return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
@@ -258,7 +258,7 @@ def final_loss(losses: list[float]) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def report(job: Job, state: TrainState, compiling: float, members: int) -> Report:
+def _report(job: TrainJob, state: TrainState, compiling: float, members: int) -> Report:
     """What came of a trained run: its loss, beside what it is held against, and the metric that it is judged by."""
     chosen, losses, run = job.chosen, job.member.losses(), job.run
     loss, held_out = Figure(final_loss(losses), loss_error(losses)), job.member.validation()
@@ -266,7 +266,7 @@ def report(job: Job, state: TrainState, compiling: float, members: int) -> Repor
         loss = loss._replace(reference=Reference("floor", *job.floor))
     diverged = job.member.diverging(loss.value)
     metric = job.member.score(chosen.steps) if chosen.best else figure(job, state)
-    kl = None if diverged else divergence(job, state)
+    kl = None if diverged else kl_of(job, state)
     seconds, cpu_seconds = job.member.seconds()
     summary = {
         "steps": chosen.steps,
@@ -314,12 +314,12 @@ def shown_loss(loss: Figure) -> str:
     )
 
 
-def end_log(job: Job, report: Report, pictures: list[Path]) -> None:
+def end_log(job: TrainJob, report: Report, pictures: list[Path]) -> None:
     """Tell the run's logger how it ended."""
     job.member.recorder.finish(report.summary, pictures)
 
 
-def draw_run(job: Job, state: TrainState) -> list[Path]:
+def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
     """Draw the pictures of a trained run that were asked for, and say which there are besides; their paths."""
     chosen = job.chosen
     words = as_words(chosen.pictures)
@@ -373,4 +373,4 @@ def with_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, config
 
 
-VERB = jobs.Verb("train", with_init, choose, prepare_job, fit_group)
+VERB = jobs.Verb("train", with_init, _choose, prepare_job, fit_group)
