@@ -30,7 +30,7 @@ from diffsde.types import Coefficients
 QUICK_COMPILING = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
 KNOWN_BY = "0.10."
 
-REFERENCE = Path("reference", "gaussian_paths.json")
+REFERENCE = Path(__file__).parent / "data" / "gaussian_paths.json"
 
 EVERY_PATH: dict[str, GaussianPath] = {
     **{name: cls() for name, cls in PATHS.items() if name != "expression"},
@@ -130,15 +130,12 @@ def path(request: pytest.FixtureRequest) -> GaussianPath:
     return EVERY_PATH[request.param]
 
 
-def shared() -> Path:
-    """Where files lie that are no part of the repository: $DIFFSDE_SHARED, or a folder `shared` beside it."""
-    return Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-
-
 @pytest.fixture
 def mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of MNIST's original files, where DIFFSDE_DATA points in this test."""
-    folder = shared() / "mnist"
+    """The folder of MNIST's original files, which are no part of the repository: $DIFFSDE_SHARED/mnist, or shared/mnist
+    beside it. DIFFSDE_DATA points there in this test.
+    """
+    folder = Path(os.environ.get("DIFFSDE_SHARED") or Path(__file__).resolve().parents[2] / "shared") / "mnist"
     if not folder.is_dir():
         pytest.skip(f"MNIST's files are not here: no {folder}; set DIFFSDE_SHARED to the folder that holds mnist/")
     monkeypatch.setenv("DIFFSDE_DATA", str(folder))
@@ -147,15 +144,8 @@ def mnist(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def reference() -> list[dict[str, Any]]:
-    """The 168 cases computed elsewhere with 50 digits, from $DIFFSDE_SHARED or a folder `shared` beside the
-    repository.
-    """
-    file = shared() / REFERENCE
-    if not file.is_file():
-        pytest.skip(
-            f"the reference values are not here: no {REFERENCE} in {shared()}; set DIFFSDE_SHARED to their folder"
-        )
-    cases = json.loads(file.read_text())["cases"]
+    """The 168 cases computed elsewhere with 50 digits."""
+    cases = json.loads(REFERENCE.read_text())["cases"]
     assert len(cases) == 168
     return cases
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffsde import empirical
+from diffsde import empirical, mixtures
 from diffsde.build import check
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.errors import UserError
@@ -58,19 +58,30 @@ def test_samples_of_finite_data_are_the_data() -> None:
     assert len(set(distance.argmin(axis=1))) > 100
 
 
+FACTOR = np.array([[1.0, 0.8, 0.0, -0.4], [0.0, 0.6, 0.3, 0.9], [0.5, 0.0, 1.2, 0.0], [0.0, -0.7, 0.0, 0.4]])
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2)])
 @pytest.mark.parametrize("path", ["ot", "sqrt", "vp"])
-def test_divergence_of_a_gaussian(path: str, x64: None) -> None:
-    """For N(m, diag(v)): div u = sum_i (alpha dalpha v_i + beta dbeta)/C_i = d/dt of log sqrt(det C), at any x."""
-    variances = jnp.array([0.3, 2.0])
-    field = OracleField(PATHS[path](), Mixture(jnp.array([[1.0, -2.0]]), variances[None], jnp.ones(1)), (2,))
+def test_divergence_of_a_gaussian(path: str, shape: tuple[int, ...], x64: None) -> None:
+    """For N(m, S), all coordinates correlated: div u = d/dt of log sqrt(det(alpha^2 S + beta^2 I)), at any x.
 
-    def half_log_det(t: Scalar) -> Scalar:
-        return jnp.sum(jnp.log(field.path.alpha(t) ** 2 * variances + field.path.variance(t))) / 2
+    du/dx is no diagonal: the sum of all its entries is far from its trace.
+    """
+    covariance = jnp.asarray(FACTOR @ FACTOR.T)
+    law = mixtures.with_covariances(jnp.array([[1.0, -2.0, 0.5, 3.0]]), covariance[None], jnp.ones(1))
+    field = OracleField(PATHS[path](), law, shape)
 
+    @jax.jit
+    @jax.grad
+    def expected(t: Scalar) -> Scalar:
+        total = field.path.alpha(t) ** 2 * covariance + field.path.variance(t) * jnp.eye(4)
+        return jnp.linalg.slogdet(total)[1] / 2
+
+    found = jax.jit(divergence)
     for t in (0.2, 0.9):
-        expected = jax.grad(half_log_det)(t)
-        for x in ([0.0, 0.0], [3.0, -1.0]):
-            assert float(divergence(field, jnp.array(x), t)) == pytest.approx(float(expected), rel=1e-10)
+        for x in ([0.0, 0.0, 0.0, 0.0], [3.0, -1.0, 0.5, 2.0]):
+            assert float(found(field, jnp.array(x).reshape(shape), t)) == pytest.approx(float(expected(t)), rel=1e-10)
 
 
 def test_full_covariances_are_those_given(x64: None) -> None:

@@ -225,6 +225,15 @@ def test_attention_is_jaxs() -> None:
     np.testing.assert_allclose(attend(q, k, v, 3), jax.nn.dot_product_attention(*by_head).reshape(7, 12), atol=1e-5)
 
 
+def test_waves_have_the_published_frequencies() -> None:
+    """sin and cos of place/10000^(2i/d) (1706.03762, section 3.5), d = 8 numbers of the 16 for the row, 8 for the column: at row
+    3 and column 5 of 4 rows of 6 the angles are 3, 0.3, 0.03, 0.003 and 5, 0.5, 0.05, 0.005.
+    """
+    row, column = np.array([3, 0.3, 0.03, 0.003]), np.array([5, 0.5, 0.05, 0.005])
+    expected = np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)])
+    np.testing.assert_allclose(waves(4, 6, 16)[3 * 6 + 5], expected, rtol=1e-12)
+
+
 def test_waves_tell_places_apart() -> None:
     """Every place has the same norm, sqrt(width/2), and the product of two depends on their distance alone."""
     table = waves(5, 6, 16)

@@ -16,6 +16,7 @@ from diffsde.paths import PATHS
 from diffsde.samplers import DIFFUSIONS, SAMPLERS, simulate_compiled, times
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.grids import LogSNRGrid, UniformGrid
+from diffsde.samplers.loop import prior
 from diffsde.samplers.sampler import Sampler
 
 LAW = Ring().mixture()
@@ -29,7 +30,7 @@ def keeps_the_marginals(sampler: Sampler, path_name: str, steps: int, start: flo
     field = OracleField(PATHS[path_name](), LAW, (2,))
     grid = LogSNRGrid(start, 1.0, -6.0, 4.0) if path_name in ("ve", "edm") else UniformGrid(start)
     at = times(grid, steps, field.path)
-    x0 = field.path.beta(at[0]) * jax.random.normal(jax.random.key(3), (N, 2))
+    x0 = prior(field.path, at[0], field.shape, jax.random.key(3), N)
     found = mixture_figures(LAW, simulate_compiled(sampler, field, x0, at, jax.random.key(4)).x)
     assert abs(float(found.cross_entropy) - ENTROPY) < 4 * float(found.cross_entropy_error) + 0.02
     assert abs(float(found.within_mode_std) - 1) < 4 / np.sqrt(4 * N) + 0.01
@@ -46,6 +47,12 @@ NOT_HERE = ("langevin", "adaptive")  # langevin stops at t = 0.9 by design; adap
 def test_every_sampler_with_its_defaults(name: str, path_name: str) -> None:
     """As `diffsde sample sampler=NAME` takes it, but for the start, where alpha must not be 0."""
     keeps_the_marginals(SAMPLERS[name](), path_name, FINITE_STEPS.get(name, 400), 0.05 if name == "ald" else 1e-3)
+
+
+@pytest.mark.parametrize("path_name", ["ve", "edm"])
+def test_paths_that_start_in_wide_noise(path_name: str) -> None:
+    """Of std 50 and 80: the noise that they start from is as wide, whatever the data."""
+    keeps_the_marginals(SAMPLERS["heun"](), path_name, 200, 0.0)
 
 
 @pytest.mark.slow

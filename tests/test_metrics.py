@@ -4,6 +4,7 @@ distance.
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 
 import jax
@@ -118,6 +119,13 @@ def test_w2_of_a_shifted_copy_is_the_shift(shape: tuple[int, ...]) -> None:
     assert w2(x, y) == pytest.approx(np.sqrt(np.sum(shift**2)), rel=1e-10)
     assert w2(y, x) == pytest.approx(w2(x, y), rel=1e-12)
     assert w2(x, RNG.permutation(x)) == 0
+
+
+def test_w2_is_the_least_over_all_pairings() -> None:
+    """All 120 of two sets of five points in the plane, tried one by one."""
+    for x, y in RNG.normal(size=(10, 2, 5, 2)):
+        costs = [np.mean(np.sum((x - y[list(order)]) ** 2, axis=1)) for order in itertools.permutations(range(5))]
+        assert w2(x, y) == pytest.approx(np.sqrt(min(costs)), rel=1e-12)
 
 
 def test_w2_on_a_line_is_that_of_the_quantiles() -> None:

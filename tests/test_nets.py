@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from diffsde.nets.layers import ACTIVATIONS, harmonics, product
+from diffsde.nets.layers import ACTIVATIONS, harmonics, product, time_features
 from diffsde.nets.mlp import MLP
 
 
@@ -20,6 +22,13 @@ def test_harmonics_are_cosines_and_sines(count: int) -> None:
     angles = np.outer(np.arange(1, count + 1), np.asarray(x, np.float64)).ravel()
     expected = np.concatenate([np.cos(angles), np.sin(angles)])
     np.testing.assert_allclose(harmonics(x, count), expected, atol=3e-7 * max(count, 1))
+
+
+def test_features_of_time() -> None:
+    """Half turns over [0, 1], at every whole multiple: at t = 1/3 cosines and sines of 60, 120, 180 degrees; none is t itself."""
+    root = math.sqrt(3) / 2
+    np.testing.assert_allclose(time_features(1 / 3, 3, jnp.float32), [0.5, -0.5, -1, root, root, 0], atol=1e-6)
+    np.testing.assert_array_equal(time_features(0.25, 0, jnp.float32), [0.25])
 
 
 def test_silu_is_x_times_the_sigmoid() -> None:
@@ -41,15 +50,18 @@ def test_products_derivatives_are_those_of_a_product(x64: None) -> None:
 
 
 def test_the_mlp_is_its_layers() -> None:
-    """Raw t, no harmonics, tanh: the network written out in numpy."""
-    net = MLP(widths=(5, 4), activation="tanh", time_frequencies=0, space_frequencies=0).make(
-        (2,), nnx.Rngs(0), "float32", 0
-    )
+    """The network written out in numpy, tanh between: of raw x and t alone, and with the features of both beside them."""
     x, t = np.array([0.3, -0.8]), 0.4
-    h = np.append(x, t)
-    for i, layer in enumerate(net.layers):
-        h = (np.tanh(h) if i else h) @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
-    np.testing.assert_allclose(net(jnp.asarray(x), t), h, rtol=1e-5)
+    of_x = [np.cos(x), np.cos(2 * x), np.cos(3 * x), np.sin(x), np.sin(2 * x), np.sin(3 * x)]
+    of_t = [np.cos(np.pi * t), np.cos(2 * np.pi * t), np.sin(np.pi * t), np.sin(2 * np.pi * t)]
+    for space, time, seen in ((0, 0, [*x, t]), (3, 2, np.concatenate([x, *of_x, of_t]))):
+        net = MLP((5, 4), activation="tanh", time_frequencies=time, space_frequencies=space).make(
+            (2,), nnx.Rngs(0), "float32", 0
+        )
+        h = np.asarray(seen)
+        for i, layer in enumerate(net.layers):
+            h = (np.tanh(h) if i else h) @ np.asarray(layer.kernel[...]) + np.asarray(layer.bias[...])
+        np.testing.assert_allclose(net(jnp.asarray(x), t), h, rtol=1e-5, atol=1e-6)
 
 
 def test_a_fresh_gated_skip_adds_nothing_and_then_what_its_formula_says() -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import known, samples
+from conftest import double_precision, known, samples
 from scipy import stats
 
 from diffsde import mixtures, objectives, predictions
@@ -155,9 +155,13 @@ EVERY_LOSS = {
 TIMES = np.array([2.0**-24, 1 - 2.0**-24, 0.05, 0.3, 0.7, 0.95])
 
 
+Losses = dict[str, dict[Any, tuple[np.ndarray, np.ndarray]]]
+
+
 @pytest.fixture(scope="module")
-def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.ndarray, np.ndarray]]]]:
-    """By path: its coefficients at TIMES, and loss and gradient of every objective, weight and preconditioning.
+def every_loss() -> tuple[dict[str, Coefficients], Losses, Losses]:
+    """By path: its coefficients at TIMES, and loss and gradient of every objective, weight and preconditioning, in float32 and
+    in float64.
 
     The path enters a loss through its coefficients alone, which are given here: one program serves all paths.
     """
@@ -174,20 +178,32 @@ def every_loss() -> tuple[dict[str, Coefficients], dict[str, dict[Any, tuple[np.
                 for name, asked in EVERY_LOSS.items()
             }
 
-    z, eps = jnp.array(np.random.default_rng(0).normal(size=(2, len(TIMES), 2)) * 4, jnp.float32)
-    by_path = {path: known(PATHS[path](), TIMES)[0] for path in NAMED}
-    return by_path, {path: jax.tree.map(np.asarray, program(c, z, eps)) for path, c in by_path.items()}
+    z, eps = (np.random.default_rng(0).normal(size=(2, len(TIMES), 2)) * 4).astype(np.float32)
+
+    def losses(dtype: type) -> tuple[dict[str, Coefficients], Losses]:
+        by_path = {path: known(PATHS[path](), TIMES)[0] for path in NAMED}
+        draws = jnp.asarray(z, dtype), jnp.asarray(eps, dtype)
+        return by_path, {path: jax.tree.map(np.asarray, program(c, *draws)) for path, c in by_path.items()}
+
+    single = losses(np.float32)
+    with double_precision():
+        return *single, losses(np.float64)[1]
 
 
 @pytest.mark.parametrize("path", NAMED)
-def test_loss_and_gradient_are_finite_at_both_ends(every_loss: Any, path: str) -> None:
-    """At t = 2^-24 and 1 - 2^-24 in float32, every objective with its default weight has a finite loss and gradient."""
+def test_loss_and_gradient_keep_their_digits_at_both_ends(every_loss: Any, path: str) -> None:
+    """At t = 2^-24 and 1 - 2^-24, and between, every objective with its default weight has in float32 the loss and the gradient
+    that it has in float64.
+    """
     for name in REGRESSIONS:
         for precondition in (True, False):
             weight = problem(path, name, precondition=precondition).objective.weight
-            for part in every_loss[1][path][name, weight, precondition]:
-                assert part.dtype == np.float32
-                assert np.all(np.isfinite(part)), (name, weight, precondition)
+            both = (found[path][name, weight, precondition] for found in every_loss[1:])
+            for part, exact in zip(*both, strict=True):
+                assert part.dtype == np.float32 and exact.dtype == np.float64
+                size = np.abs(exact) + 1e-3 * np.abs(exact).max(axis=-1, keepdims=True) * (exact.ndim > 1)
+                off = np.abs(part - exact) / size
+                assert np.max(off) < 1e-3, (name, weight, precondition, off)
 
 
 @pytest.mark.parametrize("path", NAMED)

@@ -214,12 +214,22 @@ def test_those_that_ask_who_writes_do_not_disturb_one_another(here: Path) -> Non
     os.close(asking)
 
 
-def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path) -> None:
+def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean loss of the last tenth of the steps so far; where there are lines, of the last tenth of them, one at least."""
+    every: list[float] = []
+    honest = member.Member.take
+
+    def take(one: member.Member, done: int, losses: np.ndarray, *rest: Any) -> None:
+        every.extend(losses.tolist())
+        honest(one, done, losses, *rest)
+
+    monkeypatch.setattr(member.Member, "take", take)
     words = [*RUN, "steps=60", "checkpoint_every=20", "best=true", "keep=1", "hydra.run.dir=run"]
     assert main(words) == 0
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
-    assert set(scores) == {20, 40, 60} and all(map(math.isfinite, scores.values()))
+    expected = {20: np.mean(every[18:20]), 40: np.mean(every[:30]), 60: np.mean(every[30:])}
+    assert len(every) == 60 and scores == pytest.approx(expected, rel=1e-6)
     assert run_writer.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
 
 

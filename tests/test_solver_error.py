@@ -22,6 +22,7 @@ from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid, LogSNRGrid, UniformGrid
+from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
 from diffsde.solver_error import Steps, data_stds, of_std, std_ratios
 from diffsde.solver_remedies import resolve_grid, solver_error
@@ -62,9 +63,8 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
     grid = UniformGrid(start, 0.98)
     at = times(grid, 12, chosen)
     for std, said in zip((0.3, 4.0), std_ratios(Steps(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True):
-        alpha, beta = (float(part(at[0])) for part in (chosen.alpha, chosen.beta))
-        begin = np.hypot(alpha * std, beta) if start else beta
-        x0 = begin * jax.random.normal(jax.random.key(1), (n, 1))
+        data = std * jax.random.normal(jax.random.key(3), (n, 1)) if start else None
+        x0 = prior(chosen, at[0], (1,), jax.random.key(1), n, data)
         x = simulate_compiled(sampler, of_std(chosen, jnp.asarray(std)), x0, at, jax.random.key(2), last=last).x
         end = np.hypot(float(chosen.alpha(at[-1])) * std, float(chosen.beta(at[-1])))
         ratio = float(np.sqrt(np.mean(np.asarray(x, np.float64) ** 2))) / end

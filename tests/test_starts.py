@@ -22,11 +22,12 @@ from diffsde.samplers.loop import prior
 OT, KEY = PATHS["ot"](), jax.random.key(3)
 
 
-def test_at_the_path_s_own_start_it_is_the_published_prior() -> None:
-    """N(0, beta(0)^2): of ve std 50, whatever the data."""
-    x = np.asarray(prior(PATHS["ve"](), jnp.asarray(0.0), (2,), KEY, 20_000))
-    np.testing.assert_allclose(x.std(axis=0), 50, rtol=4 / np.sqrt(40_000))
-    np.testing.assert_allclose(x.mean(axis=0), 0, atol=4 * 50 / np.sqrt(20_000))
+@pytest.mark.parametrize(("path", "std"), [("ve", 50), ("edm", 80), ("ot", 1)])
+def test_at_the_path_s_own_start_it_is_the_published_prior(path: str, std: float) -> None:
+    """N(0, beta(0)^2), whatever the data: of ve std 50 (2011.13456, appendix C), of edm 80 (2206.00364, table 1)."""
+    x = np.asarray(prior(PATHS[path](), jnp.asarray(0.0), (2,), KEY, 20_000))
+    np.testing.assert_allclose(x.std(axis=0), std, rtol=4 / np.sqrt(40_000))
+    np.testing.assert_allclose(x.mean(axis=0), 0, atol=4 * std / np.sqrt(20_000))
 
 
 @pytest.mark.parametrize("path", ["ot", "vp"])

@@ -33,6 +33,7 @@ from diffsde.runs import training_loop
 from diffsde.runs.train_config import TrainConfig
 from diffsde.training import examples, start, train_steps
 from diffsde.verbs.train_setup import prepare
+from tests.test_posterior_targets import by_hand
 from tests.test_resume import two_processes
 
 N, B = 1000, 64
@@ -165,16 +166,22 @@ def test_a_streamed_step_is_the_step_on_those_rows(here: Path) -> None:
 
 
 def test_targets_of_a_stream_are_averaged_over_its_batch(here: Path) -> None:
-    """A step has no points but those of its batch, in whatever way these are turned."""
+    """A step has no points but those of its batch, in whatever way these are turned: each target is their mean, weighed by
+    N(x; alpha z, beta^2 I) in numpy. In memory there are others beside them.
+    """
     np.save("images.npy", np.random.default_rng(0).integers(0, 256, (64, 2, 2, 1)).astype(np.uint8))
     words = ["dataset=array", "dataset.file=images.npy", "dataset.flip=true", "batch_size=32", "net=mlp"]
     for more, points in (["dataset.stream=true"], 32), ([], 1024):
-        run, _ = prepare(read(TrainConfig, composed("train", [*words, *more])))
+        run, _ = prepare(read(TrainConfig, composed("train", [*words, *more, "path=ot"])))
         assert run.points == points
         if more:
             run = dataclasses.replace(run, arrays=Batch(jnp.asarray(np.load("images.npy"))[:32], None))
         drawn = examples(run, jax.random.key(0), run.batch_size, run.points)
-        assert drawn.mean is not None and drawn.mean.shape == (32, 2, 2, 1)
+        z, t = np.asarray(drawn.z, np.float64), np.asarray(drawn.t, np.float64)
+        x = [t * z + (1 - t) * eps for t, z, eps in zip(t, z, np.asarray(drawn.eps), strict=True)]
+        expected = np.stack([by_hand(x.ravel(), t, 1 - t, z.reshape(32, 4)) for x, t in zip(x, t, strict=True)])
+        same = np.abs(np.asarray(drawn.mean).reshape(32, 4) - expected).max(axis=1) < 2e-4
+        assert same.all() if more else same.mean() < 0.5
 
 
 def ending(run: Path) -> list[np.ndarray]:
