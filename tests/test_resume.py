@@ -217,13 +217,13 @@ def test_those_that_ask_who_writes_do_not_disturb_one_another(here: Path) -> Non
 def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean loss of the last tenth of the steps so far; where there are lines, of the last tenth of them, one at least."""
     every: list[float] = []
-    honest = member.Member.take
+    honest = run_writer.RunWriter.take
 
-    def take(one: member.Member, done: int, losses: np.ndarray, *rest: Any) -> None:
+    def take(one: run_writer.RunWriter, done: int, losses: np.ndarray, *rest: Any) -> None:
         every.extend(losses.tolist())
         honest(one, done, losses, *rest)
 
-    monkeypatch.setattr(member.Member, "take", take)
+    monkeypatch.setattr(run_writer.RunWriter, "take", take)
     words = [*RUN, "steps=60", "checkpoint_every=20", "best=true", "keep=1", "hydra.run.dir=run"]
     assert main(words) == 0
     lines = [json.loads(line) for line in (here / "run" / "metrics.jsonl").read_text().splitlines()]
