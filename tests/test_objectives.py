@@ -267,9 +267,9 @@ def test_spread_of_the_unit_weight(std: float) -> None:
     """
     square = std**2
     ot, trig = with_std(problem("ot", "cfm", "unit"), std), with_std(problem("trig", "v", "unit"), std)
-    assert objectives.spread(ot) == pytest.approx((1 + square) / min(1, square), rel=0.02)
-    assert objectives.spread(trig) == pytest.approx(max(square, 1 / square), rel=1e-3)
-    assert objectives.spread(with_std(problem("ve", "cfm", "balanced"), std)) == pytest.approx(1, rel=1e-5)
+    assert objectives.scale_spread(ot) == pytest.approx((1 + square) / min(1, square), rel=0.02)
+    assert objectives.scale_spread(trig) == pytest.approx(max(square, 1 / square), rel=1e-3)
+    assert objectives.scale_spread(with_std(problem("ve", "cfm", "balanced"), std)) == pytest.approx(1, rel=1e-5)
 
 
 def test_auto_weight_changes_at_the_stated_spread() -> None:

@@ -1,0 +1,78 @@
+"""The losses of training, at one example."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from diffsde import mixtures, predictions
+from diffsde.nets import apply
+from diffsde.objectives.objective import Draw, Problem, regression
+from diffsde.paths import coefficients
+from diffsde.types import Array, Coefficients, Scalar
+
+
+def root_weight(problem: Problem, c: Coefficients) -> Scalar:
+    """sqrt(weight(t))."""
+    kind, weight = regression(problem).kind, regression(problem).weight
+    match weight:
+        case "unit":
+            return jnp.ones_like(c.alpha)
+        case "beta2":
+            return jnp.asarray(c.beta)
+        case "balanced":
+            return 1 / predictions.output_scale(kind, c, problem.moments)
+        case other:
+            raise ValueError(f"weight '{other}' has to be resolved before training (objectives.resolve_weight)")
+
+
+def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
+    """weight(t) |y_hat - y|^2 / d for one sample; of a classifier -log p(label | x_t, t)."""
+    return training_loss(problem, params, sample._replace(mean=None))[1]
+
+
+def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
+    """What is differentiated, and `loss`: the first against the target of `mean`, where there is one, of the same gradient
+    in expectation.
+    """
+    z, eps, t, label, mean = sample
+    c = coefficients(problem.path, t)
+    x = c.alpha * z + c.beta * eps
+    if isinstance(problem.objective, Classification):
+        seen = predictions.linear_denoised(x, c, problem.moments)
+        value = -jax.nn.log_softmax(apply(problem.graph, params, seen, t))[label]
+        return value, value
+    seen = predictions.network_input(x, c, problem.moments) if problem.precondition else x
+    residual = partial(_residual, problem, c, apply(problem.graph, params, seen, t, label))
+    own = jnp.mean(residual(z, eps) ** 2)
+    if mean is None:
+        return own, own
+    return jnp.mean(residual(mean, eps + c.alpha / c.beta * (z - mean)) ** 2), own
+
+
+def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: Array) -> Array:
+    """sqrt(weight) (y_hat - y) (*shape,), of the network's output; preconditioned sqrt(weight) c_out (F - F*)."""
+    kind, root = regression(problem).kind, root_weight(problem, c)
+    if not problem.precondition:
+        a, b = predictions.row(kind, c)
+        return root * output - (root * a) * z - (root * b) * eps
+    target = predictions.network_target(z, eps, c, problem.moments)
+    if regression(problem).weight == "balanced":  # weight c_out^2 = 1 there
+        return output - target
+    return root * predictions.output_scale(kind, c, problem.moments) * (output - target)
+
+
+def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
+    """weight(t) Var(y | x_t)/d for one sample of a mixture: its mean is the loss's floor, the exact field's own loss.
+
+    Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; and where the
+    component is told, that of the component alone.
+    """
+    z, eps, t, label, _ = sample
+    c = coefficients(problem.path, t)
+    x = (c.alpha * z + c.beta * eps).reshape(-1)
+    scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)
+    return scale**2 * mixtures.posterior_variance(mixtures.given(mixture, label), x, c) / x.size
