@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from diffsde import mixtures, predictions
 from diffsde.nets import apply
-from diffsde.objectives.objective import Draw, Problem, regression
+from diffsde.objectives.objective import Classification, Draw, Problem, Regression, regression
 from diffsde.paths import coefficients
 from diffsde.types import Array, Coefficients, Scalar
 
