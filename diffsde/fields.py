@@ -153,7 +153,7 @@ class NetworkField(Field):
 @partial(register, static=["graph", "kind", "precondition", "labels"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(NetworkField):
-    """A trained network, made for so many `labels`, and the `label` () that it is told; None: that there is none."""
+    """A trained network, made for so many `labels`, and the `label` () that is bound to it; None: none is."""
 
     path: GaussianPath
     params: Any

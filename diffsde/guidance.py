@@ -47,7 +47,7 @@ class Guided(Field):
         """What is predicted at (x, t) inside the interval."""
 
 
-def told(field: Field, label: Scalar | None) -> Field:
+def bind_label(field: Field, label: Scalar | None) -> Field:
     """The field given the label, where it is conditional; else as it is."""
     return field.bind(label) if field.classes else field
 
@@ -79,7 +79,7 @@ class ClassifierFree(Guided):
 class Autoguided(Guided):
     """D_0(x) + w (D(x) - D_0(x)), D_0 a worse version of D, of an earlier checkpoint or a smaller net (2406.02507, eq. 4).
 
-    A label is told to both, where they are conditional.
+    A label is bound to both, where they are conditional.
     """
 
     field: Field
@@ -89,7 +89,7 @@ class Autoguided(Guided):
     end: Scalar = 1.0
 
     def bind(self, given: Any) -> Field:
-        return dataclasses.replace(self, field=self.field.bind(given), worse=told(self.worse, given))
+        return dataclasses.replace(self, field=self.field.bind(given), worse=bind_label(self.worse, given))
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         return extrapolated(self.worse.output(x, t), self.field.output(x, t), self.weight)
@@ -127,7 +127,7 @@ class Classifier:
 class ClassifierGuided(Guided):
     """grad log p_t(x) + w grad log p(label | x_t = x) (2105.05233, eq. 14); without a label, the field itself.
 
-    The label is told to the field too, where it is conditional.
+    The label is bound to the field too, where it is conditional.
     """
 
     field: Field
@@ -142,7 +142,7 @@ class ClassifierGuided(Guided):
         return self.classifier.classes
 
     def bind(self, given: Scalar | None) -> Field:
-        return dataclasses.replace(self, field=told(self.field, given), label=given)
+        return dataclasses.replace(self, field=bind_label(self.field, given), label=given)
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         plain = self.field.output(x, t)

@@ -143,7 +143,7 @@ def coarser(times: Array, coarse: Array) -> Array:
     return jnp.concatenate([jnp.full(len(times) - len(coarse), coarse[0]), coarse])
 
 
-def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
+def choose_probe(probe: str, shape: tuple[int, ...]) -> str:
     """`auto` decided: exact up to 16 coordinates. Raises UserError for no key of PROBES."""
     if probe == "auto":
         return "exact" if math.prod(shape) <= EXACT else "rademacher"
@@ -152,7 +152,7 @@ def settle_probe(probe: str, shape: tuple[int, ...]) -> str:
     return probe
 
 
-def settle_end(field: Field, grid: Grid) -> Grid:
+def choose_end(field: Field, grid: Grid) -> Grid:
     """The grid, ended 1e-5 short of t = 1 where the velocity is infinite there. Raises UserError where it is elsewhere."""
     if grid.end == 1 and not finite_velocity(field, 1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass

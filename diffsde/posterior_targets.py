@@ -23,7 +23,7 @@ EXACT = 2.0**17  # of d (alpha s/beta)^2, up to which float32 has log w_j to 0.0
 
 
 class Points(NamedTuple):
-    """Points z (m, *shape) that targets are averaged over, and the label (m,) that a network is told with each, or None."""
+    """Points z (m, *shape) that targets are averaged over, and the label (m,) that a network is given with each, or None."""
 
     z: Array
     label: Array | None = None
@@ -42,8 +42,8 @@ def groups(batch_size: int, points: int) -> int:
 def posterior_means(z: Array, eps: Array, ratio: Array, points: Points, moments: Moments, label: Array | None) -> Array:
     """E[z_J | x_t, points] of each example (n, *shape), the points in the n examples' z among them.
 
-    ratio (n,): alpha/beta. label (n,): what the network is told, -1 for an example whose label is hidden; the average is over
-    the points of an equal label, and there over all. None: it is told none.
+    ratio (n,): alpha/beta. label (n,): what the network is given, -1 for an example whose label is hidden; the average is over
+    the points of an equal label, and there over all. None: it is given none.
     """
     rows, at = (((x - moments.mean) / moments.std).reshape(len(x), -1) for x in (z, points.z))
     noise, r = eps.reshape(rows.shape), (ratio * moments.std)[:, None]

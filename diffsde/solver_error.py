@@ -65,7 +65,7 @@ def data_stds(dataset: Dataset, key: Key) -> tuple[float, ...]:
         if x is None:
             x = draw_many(dataset, arrays, key, SECOND_MOMENTS)
         if x.ndim > 2:
-            kinds = [np.square(np.asarray(dataset.measure(arrays, key).std, np.float64)[None])]
+            kinds = [np.square(np.asarray(dataset.moments(arrays, key).std, np.float64)[None])]
         else:
             kinds = [np.asarray(x, np.float64).var(axis=0), np.array([dataset.least_variance()])]
     ends = [end for kind in kinds for end in (kind.min(), kind.max(), kind[kind > 0].min(initial=np.inf))]

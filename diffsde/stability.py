@@ -50,7 +50,7 @@ def _finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> Array:
     return jnp.isfinite(sampler.point(sampler.step(field, state, t, h, jax.random.key(0)))).all()
 
 
-def settle_last(sampler: Sampler, field: Field, times: Array, last: str) -> str:
+def choose_last_step(sampler: Sampler, field: Field, times: Array, last: str) -> str:
     """The policy of the last step, `auto` decided. Tries the first and the last step on one point.
 
     Raises UserError where the first, or the last with a policy that was asked for, meets something infinite.

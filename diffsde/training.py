@@ -95,13 +95,13 @@ def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
     """
     moments = run.problem.moments
     c = jax.vmap(partial(coefficients, run.problem.path))(jnp.asarray(batch.t))
-    told = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
-    rows = batch.z, batch.eps, jnp.asarray(c.alpha / c.beta), told
+    label = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
+    rows = batch.z, batch.eps, jnp.asarray(c.alpha / c.beta), label
     parts = groups(len(batch.z), points)
 
     def of_part(part: tuple[tuple[Array, Array, Array, Array | None], Points]) -> Array:
-        (z, eps, ratio, told), own = part
-        return posterior_means(z, eps, ratio, own, moments, told)
+        (z, eps, ratio, label), own = part
+        return posterior_means(z, eps, ratio, own, moments, label)
 
     if parts == 1:
         return of_part((rows, drawn))

@@ -63,7 +63,7 @@ def main() -> None:
     n = chosen.truths * chosen.samples
     x0 = jax.random.normal(jax.random.key(1), (n, 2))
     print("noise steps sampler      posterior  modes TV  W2 (floor)     calibration  misfit (truth)  warned of")
-    moments = Ring().measure(Ring().load(), jax.random.key(3))
+    moments = Ring().moments(Ring().load(), jax.random.key(3))
     for noise in chosen.noise:
         problem = pose(
             Linear(matrix=((1.0, 0.0),), noise=noise), None, chosen.truths, Ring(), moments, jax.random.key(0)

@@ -24,7 +24,7 @@ from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import padded, prior
 from diffsde.solver_error import Steps, data_stds
-from diffsde.stability import settle_last
+from diffsde.stability import choose_last_step
 from diffsde.step_choice import MOST, choose_steps, fewest
 
 N, MANY = 16_384, 1024
@@ -37,10 +37,10 @@ def row(name: str, path: str) -> str:
     sampler: Sampler = SAMPLERS[name]()
     field, grid = OracleField(PATHS[path](), Ring().mixture(), (2,)), UniformGrid()
     try:
-        last = settle_last(sampler, field, times(grid, fewest(sampler), field.path), "auto")
+        last = choose_last_step(sampler, field, times(grid, fewest(sampler), field.path), "auto")
     except UserError:
         grid = UniformGrid(LATE)
-        last = settle_last(sampler, field, times(grid, fewest(sampler), field.path), "auto")
+        last = choose_last_step(sampler, field, times(grid, fewest(sampler), field.path), "auto")
     stds = data_stds(Ring(), jax.random.key(0))
     x0 = trial_starts(field, Ring(), grid.start, trial_points(field.shape), None)
     found = choose_steps(

@@ -392,7 +392,7 @@ def test_measured_moments_are_the_exact_ones(name: str) -> None:
     """measure finds mean and std of a known law within 4 standard errors of its 65,536 draws."""
     dataset: Any = DATASETS[name]()
     exact = mixtures.moments(dataset.mixture())
-    found = dataset.measure(dataset.load(), jax.random.key(1))
+    found = dataset.moments(dataset.load(), jax.random.key(1))
     std = float(exact.std)
     assert np.all(np.abs(found.mean - exact.mean) < 4 * 2 * std / np.sqrt(65_536))
     assert abs(float(found.std) / std - 1) < 4 * 0.003
@@ -402,7 +402,7 @@ def test_measured_moments_of_an_array(tmp_path: Path) -> None:
     """For an array they are its own, though far from 0: float32 cancels nothing."""
     values = np.random.default_rng(0).normal(size=(1000, 4)) * 0.5 + 300.0
     dataset = ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", values))
-    found = dataset.measure(dataset.load(), jax.random.key(1))
+    found = dataset.moments(dataset.load(), jax.random.key(1))
     np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-6)
     rows = np.float64(np.float32(values))
     assert float(found.std) == pytest.approx(np.sqrt(rows.var(0).mean()), rel=1e-6)

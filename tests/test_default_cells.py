@@ -17,7 +17,7 @@ from diffsde.ensembles import member
 from diffsde.evaluation.in_training import SAMPLER, sampling_times
 from diffsde.fields import LearnedField
 from diffsde.metrics.mixture import mixture_figures
-from diffsde.nets import Auto, initialise, settle, structure
+from diffsde.nets import Auto, choose_net, initialise, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
@@ -38,8 +38,8 @@ pytestmark = pytest.mark.slow
 
 
 def problem(dataset: Dataset, path: str, objective: str) -> Problem:
-    moments = dataset.measure(dataset.load(), jax.random.key(1))
-    net = settle(Auto(), (2,), None, "cpu")
+    moments = dataset.moments(dataset.load(), jax.random.key(1))
+    net = choose_net(Auto(), (2,), None, "cpu")
     return resolve_weight(
         Problem(PATHS[path](), OBJECTIVES[objective](), Uniform(), moments, structure(net, (2,))[0], True)
     )
@@ -57,7 +57,7 @@ def one_for_all(asked: Problem) -> str:
 def samples(data: str, path: str, objective: str) -> np.ndarray:
     """Points of the network after 2000 steps, by Heun's method in 100 steps."""
     dataset = DATASETS[data]()
-    asked, arrays, net = problem(dataset, path, objective), dataset.load(), settle(Auto(), (2,), None, "cpu")
+    asked, arrays, net = problem(dataset, path, objective), dataset.load(), choose_net(Auto(), (2,), None, "cpu")
     run = Run(asked, dataset, arrays, Adam(), jax.random.key(2), jnp.asarray(STEPS), jnp.asarray([0.999]), BATCH)
     state = start(run, initialise(net, (2,), jax.random.key(0)))
     for _ in range(STEPS // CHUNK):

@@ -193,7 +193,7 @@ def test_bits_of_a_network_that_has_learned_nothing(
     words = ["dataset=digits", f"dataset.conditional={str(conditional).lower()}", "dataset.dequantise=true"]
     train(composed("train", [*words, *SMALL, "steps=1", "batch_size=10", "lr=1e-12"]), here / "run")
     data = DATASETS["digits"](dequantise=True)
-    moments = data.measure(data.load(), jax.random.key(0))
+    moments = data.moments(data.load(), jax.random.key(0))
     k, width = np.asarray(data.held_out().x, np.float64), 1 / 127.5
     square = (k * width - 1 - np.asarray(moments.mean)) ** 2 + width**2 / 12
     s = float(moments.std)

@@ -27,7 +27,7 @@ from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
-from diffsde.likelihood import settle_end
+from diffsde.likelihood import choose_end
 from diffsde.metrics.figures import Figure, Reference, mean_figure, share_figure, standard_error
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT
@@ -122,7 +122,7 @@ def test_the_error_of_the_exact_posteriors_figures_covers() -> None:
 
         return jax.vmap(of)(ys, jax.random.split(key, k)).swapaxes(0, 1).reshape(-1, 2)
 
-    moments = data.measure(data.load(), jax.random.key(0))
+    moments = data.moments(data.load(), jax.random.key(0))
     for i in range(SETS):
         problem = pose(measured, None, k, data, moments, jax.random.key(i))
         x = draws(problem.y, jax.random.key(1000 + i))
@@ -274,7 +274,7 @@ def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int
     mixture = Ring(components=3, radius=3.0)
     field = OracleField(OT(), mixture.mixture(), (2,))
     points = densities.test_points(mixture, 100, None, jax.random.key(0))
-    grid = settle_end(field, UniformGrid())
+    grid = choose_end(field, UniformGrid())
     how = densities.Solving(solver, grid, steps, "exact")
     found, told, log_p = densities.likelihood_figures(field, points, how, 1, jax.random.key(1))
     off, alone = points.exact - log_p, np.std(points.exact - log_p, ddof=1) / 10

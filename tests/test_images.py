@@ -122,7 +122,7 @@ def test_measured_moments_are_those_of_the_points(
     ramp = np.linspace(0, 250, 5).astype(np.uint8)  # left is darker: the mirror images change the moments
     data = images(tmp_path, ramp + RNG.integers(0, 6, (30, 4, 5), dtype=np.uint8), flip=flip)
     points = np.asarray(data.points(data.load()), np.float64)
-    found = data.measure(data.load(), jax.random.key(0))
+    found = data.moments(data.load(), jax.random.key(0))
     assert found.mean.shape == (4, 5, 1) and found.mean.dtype == jnp.float32
     np.testing.assert_allclose(found.mean, points.mean(axis=0), atol=1e-6)
     assert float(found.std) == pytest.approx(np.sqrt(points.var(axis=0).mean()), rel=1e-6)
@@ -135,7 +135,7 @@ def test_dequantised_bytes_are_uniform_over_their_bins(tmp_path: Path) -> None:
     u = ((drawn(noisy, 4000)[0] - drawn(plain, 4000)[0]) * 127.5 + 0.5).ravel()
     assert stats.kstest(u[:: len(u) // 2000], "uniform", args=(-1e-4, 1 + 2e-4)).pvalue > 1e-3
     assert abs(np.corrcoef(u.reshape(4000, 6)[:, :2].T)[0, 1]) < 0.08, "every number has its own"
-    before, after = (data.measure(data.load(), jax.random.key(0)) for data in (plain, noisy))
+    before, after = (data.moments(data.load(), jax.random.key(0)) for data in (plain, noisy))
     np.testing.assert_array_equal(before.mean, after.mean)
     assert float(after.std**2 - before.std**2) == pytest.approx(1 / (12 * 127.5**2), rel=1e-2)
     refused(lambda: noisy.points(noisy.load()), "dataset.dequantise", "leave it false")
@@ -146,7 +146,7 @@ def test_moments_in_double_precision(tmp_path: Path, x64: None) -> None:
     """With precision=float64 points and moments are double."""
     data = images(tmp_path, RNG.integers(0, 256, (6, 2, 3), dtype=np.uint8))
     assert data.draw(data.load(), jax.random.key(0), 2).dtype == jnp.float64
-    assert data.measure(data.load(), jax.random.key(0)).mean.dtype == jnp.float64
+    assert data.moments(data.load(), jax.random.key(0)).mean.dtype == jnp.float64
 
 
 def test_only_some_have_a_test_split_or_labels(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_mnist_is_mnist(mnist: Path) -> None:
     np.testing.assert_array_equal(arrays.y[:10], [5, 0, 4, 1, 9, 2, 1, 3, 1, 4])
     assert np.bincount(test.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
     assert data.load().x is arrays.x
-    found = data.measure(arrays, jax.random.key(0))
+    found = data.moments(arrays, jax.random.key(0))
     assert float(found.mean.mean()) == pytest.approx(2 * 0.1307 - 1, abs=1e-4)
 
 

@@ -60,7 +60,7 @@ def skew() -> Mixture:
 
 
 def moments(dataset: Dataset, seed: int) -> Moments:
-    return dataset.measure(dataset.load(), jax.random.key(seed))
+    return dataset.moments(dataset.load(), jax.random.key(seed))
 
 
 def operators() -> dict[str, Operator]:

@@ -17,7 +17,7 @@ from diffsde.datasets import DATASETS
 from diffsde.datasets.finite import dequantised
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
-from diffsde.likelihood import SOLVERS, bits_per_dim, coarser, log_likelihood_compiled, settle_end, settle_probe
+from diffsde.likelihood import SOLVERS, bits_per_dim, choose_end, choose_probe, coarser, log_likelihood_compiled
 from diffsde.paths import PATHS
 from diffsde.samplers import GRIDS, times
 from diffsde.stability import UntrainedField
@@ -110,7 +110,7 @@ def test_a_gaussian_of_images_is_exact_whatever_the_signs_of_the_probe(name: str
     """A network of 0 is the field of N(m, s^2), whose derivative is diagonal: v^T J v is its trace for v = +-1."""
     mean = jnp.linspace(-1, 1, 48).reshape(4, 4, 3)
     field = UntrainedField(PATHS[name](), Moments(mean, 0.5), "velocity", True)
-    grid = settle_end(field, GRIDS["quadratic"]())
+    grid = choose_end(field, GRIDS["quadratic"]())
     assert grid.end == pytest.approx(1 - 1e-5 if name == "sqrt" else 1, abs=1e-9)
     x = mean + 0.5 * jax.random.normal(jax.random.key(0), (5, 4, 4, 3))
     solver, at = SOLVERS["rk4"](), times(grid, 100, field.path)
@@ -143,12 +143,12 @@ def test_fewer_steps_by_the_same_program() -> None:
 
 
 def test_what_cannot_be_solved_backwards_is_refused() -> None:
-    assert settle_probe("auto", (4, 4)) == "exact" and settle_probe("auto", (28, 28, 1)) == "rademacher"
+    assert choose_probe("auto", (4, 4)) == "exact" and choose_probe("auto", (28, 28, 1)) == "rademacher"
     with pytest.raises(UserError, match="probe is 'sobol'; there are auto, exact, rademacher, gaussian"):
-        settle_probe("sobol", (2,))
+        choose_probe("sobol", (2,))
     raw = UntrainedField(PATHS["ot"](), Moments(jnp.zeros(2), 1.0), "noise", False)
     with pytest.raises(UserError, match=r"infinite at t=0, .* precondition=true"):
-        settle_end(raw, GRIDS["uniform"]())
+        choose_end(raw, GRIDS["uniform"]())
 
 
 def test_a_density_uniform_over_the_bytes_has_8_bits() -> None:

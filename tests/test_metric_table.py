@@ -56,7 +56,7 @@ def of_digits() -> Subject:
 def of_posteriors() -> Subject:
     """Samples of exact posteriors of points in the plane of which a combination of the coordinates is measured."""
     data, k, each = DATASETS["gmm"](components=3, radius=2.0), 64, 64
-    problem = pose(Linear(matrix=((1.0, 0.5),), noise=0.5), None, k, data, data.measure(data.load(), KEY), KEY)
+    problem = pose(Linear(matrix=((1.0, 0.5),), noise=0.5), None, k, data, data.moments(data.load(), KEY), KEY)
 
     def of(y: jax.Array, key: jax.Array) -> jax.Array:
         return mixtures.sample(mixtures.posterior(data.mixture(), jnp.array([[1.0, 0.5]]), y, 0.5), key, each)

@@ -29,7 +29,7 @@ from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
-from diffsde.stability import UntrainedField, amplification_factor, instability, settle_last
+from diffsde.stability import UntrainedField, amplification_factor, choose_last_step, instability
 from diffsde.types import Moments, PredictionType, register
 
 MOMENTS = Moments(jnp.zeros(2), jnp.asarray(1.0))
@@ -138,9 +138,9 @@ def test_ends(path: str, kind: str, precondition: bool, sampler: object, expecte
     at = times(UniformGrid(), 20, field.path)
     if expected == "grid.start":
         with pytest.raises(UserError, match=expected):
-            settle_last(sampler, field, at, "auto")  # type: ignore[arg-type]
+            choose_last_step(sampler, field, at, "auto")  # type: ignore[arg-type]
     else:
-        assert settle_last(sampler, field, at, "auto") == expected  # type: ignore[arg-type]
+        assert choose_last_step(sampler, field, at, "auto") == expected  # type: ignore[arg-type]
 
 
 @partial(register, static=["kind", "precondition"])
@@ -176,7 +176,7 @@ def figures_of(
 ) -> MixtureFigures:
     """Of 4000 samples of gmm that start where `sample` lets them, by the last step that is decided."""
     at, data = times(grid, steps, field.path), Ring()
-    last = settle_last(sampler, field, at, "auto")
+    last = choose_last_step(sampler, field, at, "auto")
     z = data.draw_by_index(data.load(), jax.random.key(4), 4_000) if grid.start else None
     x0 = prior(field.path, at[0], (2,), jax.random.key(4), 4_000, z)
     return mixture_figures(data.mixture(), simulate_compiled(sampler, field, x0, at, jax.random.key(5), last=last).x)
@@ -240,10 +240,10 @@ def test_what_is_said_of_the_last_step_is_right() -> None:
     field = nearly_exact("ot", "data", False)
     at = times(UniformGrid(), 50, field.path)
     with pytest.raises(UserError, match="say last=denoise"):
-        settle_last(Heun(), field, at, "mean")
-    assert settle_last(Heun(), field, at, "denoise") == "denoise"
+        choose_last_step(Heun(), field, at, "mean")
+    assert choose_last_step(Heun(), field, at, "denoise") == "denoise"
     with pytest.raises(UserError, match="steps=50"):
-        settle_last(Heun(), field, times(UniformGrid(), 1, field.path), "auto")
+        choose_last_step(Heun(), field, times(UniformGrid(), 1, field.path), "auto")
     assert figures_of(Heun(), field, UniformGrid(), 50).within_mode_std == pytest.approx(1, abs=0.05)
 
 
@@ -274,7 +274,7 @@ def test_one_step_through_an_infinite_end_is_refused() -> None:
         (SAMPLERS["adaptive"](), r"infinite at t=1; .*grid\.end"),
     ):
         with pytest.raises(UserError, match=says):
-            settle_last(sampler, field, times(UniformGrid(), 1, field.path), "auto")
+            choose_last_step(sampler, field, times(UniformGrid(), 1, field.path), "auto")
 
 
 EXPLAINED = [

@@ -22,7 +22,7 @@ from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
 from diffsde.solver_error import Steps, data_stds
-from diffsde.stability import settle_last
+from diffsde.stability import choose_last_step
 from diffsde.step_choice import MOST, TOLERANCE, choose_steps, fewest, halving_error, quiet
 
 OT = PATHS["ot"]()
@@ -142,7 +142,7 @@ def test_chosen_steps_keep_the_modes_as_they_are(name: str, path: str) -> None:
     """The exact field of the 11 components: within-mode std is 1 within 1% and 3 standard errors of 16,384 points."""
     sampler, chosen, n = SAMPLERS[name](), PATHS[path](), 16_384
     field, grid = OracleField(chosen, Ring().mixture(), (2,)), UniformGrid()
-    last = settle_last(sampler, field, times(grid, 64, chosen), "auto")
+    last = choose_last_step(sampler, field, times(grid, 64, chosen), "auto")
     x0 = prior(chosen, jnp.asarray(0.0), (2,), jax.random.key(1), n)
     how, stds = Steps(sampler, grid, MOST, last), data_stds(Ring(), jax.random.key(0))
     found = choose_steps(how, chosen, stds, trial_of(sampler, field, grid, last, x0[:64], None))

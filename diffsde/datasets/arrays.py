@@ -140,16 +140,16 @@ class ArrayFile(FiniteDataset):
         mean, std = (tuple(each.ravel().tolist()) for each in scaling)
         return dataclasses.replace(self, mean=mean, std=std)
 
-    def measure(self, arrays: Examples, key: Key) -> Moments:
+    def moments(self, arrays: Examples, key: Key) -> Moments:
         shape = np.shape(arrays.x)[1:]
         scaling = self.scaling(shape)
         if scaling is None or self.mean is not None or scaling.mean.shape != shape:
-            return super().measure(arrays, key)
+            return super().moments(arrays, key)
         varying = float(np.mean(scaling.std > 0))  # by construction, of all rows, also where `arrays` is a part of them
         return Moments(jnp.zeros(shape), jnp.sqrt(varying))
 
     def table(self) -> Table | None:
-        """The table that the file is, of which the names and the notes are told; None for arrays."""
+        """The table that the file is, of which the names and the notes are said; None for arrays."""
         if not is_table(self.file):
             return None
         labels = "" if is_array(self.labels) else self.labels

@@ -46,7 +46,7 @@ class Dataset(abc.ABC):
 
     The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key a
     point costs more than a small network's step.
-    has_exact_field: whether exact_field knows one. conditional: whether a network is told the class of each point. stream: whether the examples stay on the disk, and
+    has_exact_field: whether exact_field knows one. conditional: whether a network is given the class of each point. stream: whether the examples stay on the disk, and
     training reads those of each step when it comes to them (streaming.py); `load` then gives a random part of them.
     flip, dequantise: see FiniteDataset.
     """
@@ -163,7 +163,7 @@ class Dataset(abc.ABC):
         """
         return _each_by_index(self, arrays, keys_of(key, n))
 
-    def measure(self, arrays: Any, key: Key) -> Moments:
+    def moments(self, arrays: Any, key: Key) -> Moments:
         """Mean (*shape,) and root-mean-square std () of the data: of 65,536 draws, where it has no better answer."""
         return _moments_of_draws(self, arrays, key)
 

@@ -122,7 +122,7 @@ class FiniteDataset(Dataset):
         x = as_points(arrays.x)
         return jnp.concatenate([x, mirrored(x)]) if self.flip else x
 
-    def measure(self, arrays: Examples, key: Key) -> Moments:
+    def moments(self, arrays: Examples, key: Key) -> Moments:
         """Exactly, in float64 on the host, a part after another; about the first point, so that nothing cancels."""
         x = np.asarray(arrays.x)
         first = x[0].astype(np.float64)

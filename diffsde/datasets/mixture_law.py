@@ -45,7 +45,7 @@ class MixtureDataset(Dataset):
     def load(self) -> mixtures.Mixture:
         return self.mixture()
 
-    def measure(self, arrays: mixtures.Mixture, key: Key) -> Moments:
+    def moments(self, arrays: mixtures.Mixture, key: Key) -> Moments:
         """Exactly, from the law."""
         return mixtures.moments(arrays)
 

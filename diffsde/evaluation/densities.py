@@ -73,20 +73,20 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
     if dataset.count_points(dataset.load()) is not None:
         test, count = of_test(dataset, asked, labels)
         chosen = take(test, np.asarray(jax.random.permutation(key, len(test.x)))[:count])
-        told = None if labels is None else jnp.asarray(chosen.y)
-        return TestPoints(jnp.asarray(chosen.x), told, None, chosen.x.dtype == np.uint8)
+        given_labels = None if labels is None else jnp.asarray(chosen.y)
+        return TestPoints(jnp.asarray(chosen.x), given_labels, None, chosen.x.dtype == np.uint8)
     count = asked or 2000
     mixture = dataset.law()
     if mixture is None:
         return TestPoints(dataset.draw(dataset.load(), key, count), None, None, False)
-    told = None if labels is None else jnp.asarray(np.resize(labels, count))
-    if told is None:
+    given_labels = None if labels is None else jnp.asarray(np.resize(labels, count))
+    if given_labels is None:
         x = mixtures.sample(mixture, key, count)
     else:
         keys = jax.random.split(key, count)
-        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(told, keys)
+        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(given_labels, keys)
     law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.given(mixture, label), x)))
-    return TestPoints(x, told, np.asarray(law(x, told)), False)
+    return TestPoints(x, given_labels, np.asarray(law(x, given_labels)), False)
 
 
 def likelihood_figures(
@@ -135,7 +135,7 @@ def likelihood_figures(
     mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0) - log_volume(scaling, field.shape)
     if bad := int((~np.isfinite(mean)).sum()):
         raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
-    told = {
+    about = {
         "n": n,
         "dequantisations": repeats if points.bytes else 0,
         "nfe": float(np.concatenate(nfe).mean()),
@@ -147,7 +147,7 @@ def likelihood_figures(
         "seconds": seconds,
         "seconds_compile": compiler.seconds,
     }
-    return density_figures(mean, points, change.get("change", 0.0)), told, mean
+    return density_figures(mean, points, change.get("change", 0.0)), about, mean
 
 
 def coarse(how: Solving, grid: Grid, field: Field, at: Array) -> tuple[Sampler, Array, int] | None:
@@ -165,17 +165,17 @@ def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) ->
     mends it: more steps, or the adaptive one.
     """
 
-    def off(how: Solving) -> tuple[float, float]:
+    def error_of(how: Solving) -> tuple[float, float]:
         found = likelihood.gaussian_error(how.solver, path, times(how.grid, how.steps, path), stds)
         worst = int(np.abs(np.nan_to_num(found, nan=np.inf)).argmax())
         return found[worst], stds[worst]
 
-    if not stds or abs((wrong := off(how))[0]) <= TOLERATED:
+    if not stds or abs((wrong := error_of(how))[0]) <= TOLERATED:
         return None
     tried = [(f"solver_steps={more * how.steps}", how._replace(steps=more * how.steps)) for more in (2, 4, 8, 16)]
     adaptive = ("solver=adaptive", how._replace(solver=likelihood.SOLVERS["adaptive"](), steps=1))
     kinds = [adaptive] if how.solver.adaptive else [*tried, adaptive]
-    words = next((words for words, other in kinds if abs(off(other)[0]) <= TOLERATED), None)
+    words = next((words for words, other in kinds if abs(error_of(other)[0]) <= TOLERATED), None)
     mend = f"{words} mends that" if words else "scale the data to a std of about 1"
     return (
         f"likelihood: the solver alone adds {wrong[0]:+.2g} nats a coordinate to log p of Gaussian data of std"

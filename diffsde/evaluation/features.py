@@ -93,9 +93,9 @@ def read_classifier(file: Path, like: Params) -> Params | None:
     try:
         with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
             values = {name: archive[name] for name in archive.files}
-        told = str(values.pop("hash"))
+        kept_hash = str(values.pop("hash"))
         whole = {name: (value.shape, value.dtype) for name, value in values.items()}
-        if whole == {name: (value.shape, value.dtype) for name, value in like.items()} and told == hashed(values):
+        if whole == {name: (value.shape, value.dtype) for name, value in like.items()} and kept_hash == hashed(values):
             return {name: jnp.asarray(value) for name, value in values.items()}
         reason = "it is not what was written"
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

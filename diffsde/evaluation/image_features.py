@@ -38,8 +38,8 @@ def features_of(subject: Subject) -> Features:
         whole, dataset = split(subject.dataset, None), subject.dataset
         eye = judge(name_of(dataset), whole.train, dataset.flip, subject.cache and subject.cache / "classifiers")
         right = float((eye.look(np.asarray(whole.test.x))[1] == np.asarray(whole.test.y)).mean())
-        about = {"classifier": {"name": eye.name, "accuracy": right, "judged_on": whole.told}}
-        row = "features", f"of classifier {eye.name}, right on {right:.2%} of {whole.told}"
+        about = {"classifier": {"name": eye.name, "accuracy": right, "judged_on": whole.provenance}}
+        row = "features", f"of classifier {eye.name}, right on {right:.2%} of {whole.provenance}"
         subject.kept["features"] = features_by(eye, as_bytes(subject.samples), subject)._replace(about=about, row=row)
     found: Features = subject.kept["features"]
     return found

@@ -12,11 +12,11 @@ from diffsde.evaluation.references import POINTS, usual_number
 from diffsde.evaluation.table import METRICS
 from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
-from diffsde.runs.starting import settle_grid, stds_of
+from diffsde.runs.starting import choose_grid, stds_of
 from diffsde.samplers import prior, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.ode import Heun
-from diffsde.stability import settle_last
+from diffsde.stability import choose_last_step
 from diffsde.types import Array, Key
 
 SAMPLER, STEPS = Heun(), 100  # what the samples are drawn by
@@ -46,8 +46,8 @@ def check_metric(word: str, dataset: Dataset) -> None:
 
 def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:
     """The times and the last step of the samples. Raises UserError for a field that cannot be sampled over them."""
-    grid = times(settle_grid(AutoGrid(), field, stds_of(dataset)), STEPS, field.path)
-    return grid, settle_last(SAMPLER, field, grid, "auto")
+    grid = times(choose_grid(AutoGrid(), field, stds_of(dataset)), STEPS, field.path)
+    return grid, choose_last_step(SAMPLER, field, grid, "auto")
 
 
 def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figure:

@@ -42,7 +42,7 @@ def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
     labels = np.arange(field.classes) if field.classes else None
     points = test_points(dataset, POINTS, labels, key_points)
     try:
-        grid = likelihood.settle_end(bound(field, None if labels is None else jnp.asarray(0)), GRID)
+        grid = likelihood.choose_end(bound(field, None if labels is None else jnp.asarray(0)), GRID)
     except UserError:
         return None
     fine = times(grid, FINER, field.path)

@@ -62,8 +62,8 @@ class Likelihood(Metric):
             solver = Adaptive(rtol=self.tolerance, atol=self.tolerance)
         steps = self.solver_steps or (1 if solver.adaptive else 50)
         label = None if subject.field_labels is None else jnp.asarray(subject.field_labels[0])
-        grid = likelihood.settle_end(bound(subject.field, label), GRIDS[self.solver_grid]())
-        return Solving(solver, grid, steps, likelihood.settle_probe(self.probe, subject.field.shape))
+        grid = likelihood.choose_end(bound(subject.field, label), GRIDS[self.solver_grid]())
+        return Solving(solver, grid, steps, likelihood.choose_probe(self.probe, subject.field.shape))
 
     def unavailable(self, subject: Subject) -> str | None:
         if why := super().unavailable(subject) or without_density(subject):

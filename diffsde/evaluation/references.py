@@ -16,11 +16,11 @@ REFERENCE = 10_000  # real images whose features stand for the data's law
 
 
 class Split(NamedTuple):
-    """Real images in bytes: those to compare with, and others of the same law; told: how they were told apart."""
+    """Real images in bytes: those to compare with, and others of the same law; provenance: how these were found."""
 
     train: Examples
     test: Examples
-    told: str
+    provenance: str
 
 
 def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
@@ -29,17 +29,17 @@ def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
     Where there is no test split, a fifth of the images is set apart: the run has seen it, the classifier has not. Raises
     UserError for a label without images.
     """
-    train, told = dataset.load(), "the test split"
+    train, provenance = dataset.load(), "the test split"
     try:
         test = dataset.held_out()
     except UserError:
         rows = np.random.default_rng(0).permutation(len(train.x))
         apart = max(1, len(rows) // 5)
         train, test = (take(train, part) for part in (rows[apart:], rows[:apart]))
-        told = "a fifth of the images, which the run was trained on, as there is no test split"
+        provenance = "a fifth of the images, which the run was trained on, as there is no test split"
     if labels is not None:
         train, test = of_labels(train, labels, "those for training"), of_labels(test, labels, "those for tests")
-    return Split(train, test, told)
+    return Split(train, test, provenance)
 
 
 def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:

@@ -29,7 +29,7 @@ METRICS: dict[str, type[Metric]] = {
 QUANTITIES: dict[str, Quantity] = {
     figure: quantity for metric in METRICS.values() for figure, quantity in metric.quantities.items()
 }
-# Words of before, and what each stands for of a subject; said: whether the user is told the new one.
+# Words of before, and what each stands for of a subject; said: whether the new one is said.
 RENAMED = {"balls": "prdc"}
 OLD: dict[str, Callable[[Subject], str]] = {"distance": lambda subject: name_of_fit(subject)}
 

@@ -18,7 +18,7 @@ from diffsde.types import Array, Key, Scalar
 if TYPE_CHECKING:
     from flax import nnx
 
-    from diffsde.nets.table import MLP, NETS, Auto, Classifier, DiT, Mixer, UNet, settle
+    from diffsde.nets.table import MLP, NETS, Auto, Classifier, DiT, Mixer, UNet, choose_net
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
@@ -35,9 +35,9 @@ __all__ = [
     "Params",
     "UNet",
     "apply",
+    "choose_net",
     "count",
     "initialise",
-    "settle",
     "structure",
 ]
 

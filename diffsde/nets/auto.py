@@ -30,7 +30,7 @@ class Auto:
 
     Up to 4 coordinates that is the default mlp; of more, one without harmonics of x, which would swamp the coordinates
     themselves, with a gated skip of rank min(d, 256) instead, and two layers of 128, fewer than 8192 points less, down to
-    32. It stands for one of them until `settle` has said which.
+    32. It stands for one of them until `choose_net` has said which.
     widths, activation, time_frequencies, space_frequencies, gated_skip: as in mlp; null: what suits. Given one, images get
     an mlp too.
     """
@@ -45,7 +45,7 @@ class Auto:
         MLP(**given(self)).check()
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        raise TypeError("net=auto has to be settled before it is made")
+        raise TypeError("net=auto has to be chosen before it is made")
 
 
 def given(net: Auto) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def given(net: Auto) -> dict[str, Any]:
     return {name: value for name, value in vars(net).items() if value is not None}
 
 
-def settle(net: Net, shape: tuple[int, ...], points: int | None, backend: str) -> Net:
+def choose_net(net: Net, shape: tuple[int, ...], points: int | None, backend: str) -> Net:
     """The net itself, or what `auto` means for so many points (None: without end) of this shape on this backend.
 
     backend: jax.default_backend(). Once a run has begun, its folder records the net that was chosen.

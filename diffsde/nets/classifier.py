@@ -23,7 +23,7 @@ class Classifier:
 
 
 class Logits(nnx.Module):
-    """The module of a Classifier, which no label is told."""
+    """The module of a Classifier, which no label is given."""
 
     def __init__(self, body: nnx.Module, size: int, classes: int, rngs: nnx.Rngs, compute: str):
         self.body, self.compute = body, compute

@@ -73,7 +73,7 @@ def _product_jvp(primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tup
 
 def dense(layer: nnx.Linear, h: Array, compute: str) -> Array:
     """h kernel + bias over the last axis, in the type `compute`, which the result keeps."""
-    assert layer.bias is not None  # nnx.Linear has one unless told otherwise
+    assert layer.bias is not None  # nnx.Linear has one by default
     kernel, bias = layer.kernel[...].astype(compute), layer.bias[...].astype(compute)
     return product(h.astype(compute), kernel) + bias
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from diffsde import mixtures, predictions
 from diffsde.nets import apply
-from diffsde.objectives.objective import Classification, Draw, Problem, Regression, regression
+from diffsde.objectives.objective import Classification, Draw, Problem, regression
 from diffsde.paths import coefficients
 from diffsde.types import Array, Coefficients, Scalar
 
@@ -69,7 +69,7 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     """weight(t) Var(y | x_t)/d for one sample of a mixture: its mean is the loss's floor, the exact field's own loss.
 
     Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; and where the
-    component is told, that of the component alone.
+    component is given, that of the component alone.
     """
     z, eps, t, label, _ = sample
     c = coefficients(problem.path, t)

@@ -108,7 +108,7 @@ class Problem:
 
 
 class Draw(NamedTuple):
-    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is told.
+    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is given.
 
     mean: E[z | x_t] over some points (*shape,), of which training makes its target (posterior_targets.py); None: z itself.
     """

@@ -83,11 +83,11 @@ def image_samples(images: ImageScene) -> Figure:
     """Data and the first samples side by side, of labelled ones a row for each label; samples alone without data."""
     drawn, examples, labels = images.drawn, images.examples, images.labels
     rows = first_of(labels) if labels is not None else np.arange(min(len(images.x), SIDE**2))
-    told = None if labels is None else labels[rows]
+    given_labels = None if labels is None else labels[rows]
     panels = {"samples": images.shown(images.x[rows])}
     if examples is not None:
-        panels = {"data": images.shown(drawn.dataset.draw_given(examples, told, drawn.key, len(rows)))} | panels
-    return image_overview(panels, told, drawn.about)
+        panels = {"data": images.shown(drawn.dataset.draw_given(examples, given_labels, drawn.key, len(rows)))} | panels
+    return image_overview(panels, given_labels, drawn.about)
 
 
 def first_of(labels: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ SHOWN = 8  # measurements that are drawn
 class PosteriorScene(NamedTuple):
     """Samples x (n, *shape) as the truths are held, sample i of measurement i mod k.
 
-    exact: whether the exact posterior, where it is known, is theirs; it is not that of samples that were told labels.
+    exact: whether the exact posterior, where it is known, is theirs; it is not that of samples that were given labels.
     """
 
     problem: InverseProblem

@@ -19,7 +19,7 @@ from diffsde.plots.loss import loss_curve
 from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior
-from diffsde.stability import settle_last
+from diffsde.stability import choose_last_step
 from diffsde.types import Key
 
 LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
@@ -54,7 +54,7 @@ def run_samples(run: TrainedRun) -> Figure:
     n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
     given = jnp.arange(n) % kinds if kinds else None
     grid = times(UniformGrid(), LEARNED_STEPS, run.field.path)
-    last = settle_last(sampler, bound(run.field, member(given, 0)), grid, "auto")
+    last = choose_last_step(sampler, bound(run.field, member(given, 0)), grid, "auto")
     x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
     x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, last=last).x
     shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)

@@ -19,14 +19,14 @@ Outcome = float | UserError  # how far the figure that a job is judged by is off
 class Verb(NamedTuple):
     """What is a verb's own.
 
-    settle: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
+    resolve: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
     prepare: from these, the config and the folder a job, whose `group()` is what has to be equal for jobs to be one
     program; what it holds open until all are done goes into the stack. work: the result of each job of a group, or why it comes
     to nothing.
     """
 
     name: str
-    settle: Callable[[Config], tuple[Config, Config]]
+    resolve: Callable[[Config], tuple[Config, Config]]
     choose: Callable[[Config], Any]
     prepare: Callable[[Any, Config, Path, ExitStack], Any]
     work: Callable[[list[Any]], list[Result | UserError]]
@@ -40,7 +40,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
     with ExitStack() as held:
         for i, (config, out) in enumerate(jobs):
             try:
-                config, machines[i] = verb.settle(config)
+                config, machines[i] = verb.resolve(config)
                 machine.configure_process(machines[i])
                 chosen = verb.choose(config)
                 out = processes.broadcast_path(out)

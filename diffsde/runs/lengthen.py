@@ -46,7 +46,7 @@ def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:
     if jax.tree.map(jnp.shape, found.params) != jax.tree.map(jnp.shape, params) or found.classes != classes:
         raise UserError(
             f"init: '{chosen.init}' has another net, for points of shape {found.moments.mean.shape} and {found.classes} labels;"
-            " its net=, the shape of its points, and whether it is told labels, must be those of this run"
+            " its net=, the shape of its points, and whether it is given labels, must be those of this run"
         )
     if (theirs := named(found.config)) != (mine := named(chosen)):
         progress.warn(f"init: '{chosen.init}' was trained with {theirs}, and this run has {mine}")

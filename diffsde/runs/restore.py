@@ -57,11 +57,11 @@ def restore(
 
 
 def restore_guide(
-    run_folder: Path, which: str = "last", precision: str | None = None, told: bool = True
+    run_folder: Path, which: str = "last", precision: str | None = None, labelled: bool = True
 ) -> LearnedField | Classifier:
-    """What guides a field: a worse one, or a classifier. told: samples have labels, which a field may need."""
+    """What guides a field: a worse one, or a classifier. labelled: samples have labels, which a field may need."""
     found = restore_network(run_folder, None, which, precision, "guide")
-    if not told and found.classes and found.config.label_dropout == 0 and not found.classifies:
+    if not labelled and found.classes and found.config.label_dropout == 0 and not found.classifies:
         raise UserError(
             f"guide: '{run_folder}' was trained with label_dropout=0 and does not know how to do without a label;"
             " give labels="

@@ -31,7 +31,7 @@ class Report(NamedTuple):
 
 class Result(NamedTuple):
     """What becomes of a job. arrays: written at once, before anything is made of them; then `report` measures, its summary is
-    written and its table said, and then `draw` draws and says each picture. end: told of the report and the pictures.
+    written and its table said, and then `draw` draws and says each picture. end: called with the report and the pictures.
     together: ' for 3 jobs at once' where that is so.
     """
 

@@ -113,7 +113,7 @@ class SampleConfig:
                 )
 
 
-def settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def resolve_latest(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with the folder that run=latest means now, and with the run's precision."""
     config = with_run(config)
     return config, with_precision(config)

@@ -1,4 +1,4 @@
-"""What is settled before samples are drawn: the grid for the data at hand, where they start, how many steps they take."""
+"""What is decided before samples are drawn: the grid for the data at hand, where they start, how many steps they take."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stds_met(field: Field, dataset: Dataset) -> tuple[float, ...]:
     return stds_of(dataset)
 
 
-def settle_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
+def choose_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
     """The grid, `auto` decided for data of these stds; field: bound to what it may not do without."""
     if not isinstance(grid, AutoGrid):
         return grid
@@ -132,7 +132,7 @@ def warn_of_start(field: Field, dataset: Dataset, start: float, absent: str | No
         )
     elif other_law and start:
         signal = float(field.path.alpha(start) / field.path.beta(start))
-        if signal * float(dataset.measure(dataset.load(), jax.random.key(0)).std) > TOLERATED:
+        if signal * float(dataset.moments(dataset.load(), jax.random.key(0)).std) > TOLERATED:
             progress.warn(
                 f"grid.start: samples start at t={start:g} from p_t of the data, which is not that of a field {other_law};"
                 " start at 0"

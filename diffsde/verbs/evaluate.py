@@ -94,14 +94,14 @@ def evaluate(config: dict[str, Any], out: Path) -> float:
     return jobs.alone(VERB, config, out)
 
 
-def _settle(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with the folder that run=latest means now and, of samples that are there, as they were drawn."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
         if theirs.get("measurement") is not None:
             raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
-    return sample_config.settle(config)
+    return sample_config.resolve_latest(config)
 
 
 def drawing_knobs() -> list[str]:
@@ -248,4 +248,4 @@ def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str,
         job.subject.x = np.asarray(drawn.found[0].x)
 
 
-VERB = jobs.Verb("evaluate", _settle, _choose, prepare, _measure)
+VERB = jobs.Verb("evaluate", _resolve, _choose, prepare, _measure)

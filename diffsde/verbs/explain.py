@@ -20,11 +20,11 @@ from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_w
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
 from diffsde.runs.results import Report, Result, say
-from diffsde.runs.starting import fixed_steps, settle_grid, stds_of, trial_of, trial_points, trial_starts
+from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import GaussianField, Steps
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import UntrainedField, instability, settle_last, takes_sigma
+from diffsde.stability import UntrainedField, choose_last_step, instability, takes_sigma
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, PredictionType
@@ -70,7 +70,7 @@ def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     """The path and its limits, the loss, the sampler and its steps, and what speaks against them."""
     alpha, beta = written(chosen.path)
     columns = along(chosen)
-    problem, against = settle_loss(chosen)
+    problem, against = resolve_loss(chosen)
     steps, wrong = about_steps(chosen, problem)
     lines = [
         f"path={config['path']['name']}",
@@ -168,9 +168,9 @@ def ends(columns: dict[str, np.ndarray]) -> list[str]:
     return found
 
 
-def settle_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
+def resolve_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
     """The training problem with its weight decided, and what speaks against it."""
-    moments = chosen.dataset.measure(chosen.dataset.load(), jax.random.key(0))
+    moments = chosen.dataset.moments(chosen.dataset.load(), jax.random.key(0))
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
     problem = resolve_weight(asked)
     against = objection(problem)
@@ -185,11 +185,11 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
     steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""
     stds = stds_of(chosen.dataset)
     try:
-        grid = settle_grid(chosen.grid, field, stds)
+        grid = choose_grid(chosen.grid, field, stds)
         if steps is None:
             steps, how_many = usual_steps(chosen, problem, grid, stds)
         at = times(grid, steps, chosen.path)
-        last = settle_last(sampler, field, at, chosen.last)
+        last = choose_last_step(sampler, field, at, chosen.last)
     except UserError as error:
         return [], [f"refused: {error}"]
     cost = f"{sampler.nfe(steps, last)} evaluations of the field"
@@ -215,7 +215,7 @@ def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple
     exact = None if chosen.dataset.law() is None else chosen.dataset.exact_field(chosen.path)
     field: Field = exact or GaussianField(chosen.path, moments.std, moments.mean.shape)
     at = times(grid, fewest(sampler), chosen.path)
-    last = settle_last(sampler, field, at, chosen.last)
+    last = choose_last_step(sampler, field, at, chosen.last)
     x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)
     trial = trial_of(sampler, field, grid, last, x0, None)
     steps = choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps

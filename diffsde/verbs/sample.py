@@ -29,11 +29,11 @@ from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
 from diffsde.runs.results import Report, Result, summary_figures
-from diffsde.runs.sample_config import SampleConfig, describe, settle
+from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest
 from diffsde.runs.simulating import Batch, Job, how_drawn, simulated
 from diffsde.runs.starting import (
+    choose_grid,
     fixed_steps,
-    settle_grid,
     starting_points,
     stds_met,
     trial_of,
@@ -45,7 +45,7 @@ from diffsde.samplers import Grid, times
 from diffsde.samplers.loop import Simulated
 from diffsde.solver_error import Steps
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import instability, likelihood_instability, settle_last
+from diffsde.stability import choose_last_step, instability, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
 
@@ -73,11 +73,11 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
     stds = stds_met(field, dataset)
-    placed = settle_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
+    placed = choose_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
     law = "guided" if chosen.guidance is not None else None
     if chosen.measurement is not None:
         law = "given what is measured"
-        count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.measure(dataset.load(), key_true)
+        count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.moments(dataset.load(), key_true)
         key_pose = jax.random.fold_in(key_true, 1)
         problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, key_pose, scaling)
         if chosen.measurement.noise is None and scaling is not None:
@@ -98,7 +98,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
     keys = key_noise, key_true
     job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
-    job.last = settle_last(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
+    job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     how = Steps(chosen.sampler, placed, steps, job.last)
     steep = None
     if isinstance(field, PosteriorField):
@@ -122,10 +122,10 @@ def chosen_steps(
     """
     sampler, count = chosen.sampler, trial_points(field.shape)
     at = times(grid, fewest(sampler), field.path)
-    told = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
-    given = told if problem is None else problem.given(count, told)
-    last = settle_last(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
-    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, told)
+    given_labels = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
+    given = given_labels if problem is None else problem.given(count, given_labels)
+    last = choose_last_step(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
+    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, given_labels)
     clock.lap("starting")
     with progress.working("choosing the number of steps"):
         trial = trial_of(sampler, field, grid, last, x0, given)
@@ -231,4 +231,4 @@ def data_here(dataset: Dataset, run: str) -> bool:
     return True
 
 
-VERB = jobs.Verb("sample", settle, lambda config: read(SampleConfig, config), prepare, draw)
+VERB = jobs.Verb("sample", resolve_latest, lambda config: read(SampleConfig, config), prepare, draw)

@@ -194,11 +194,11 @@ def fit_group(group: list[TrainJob]) -> list[Result | UserError]:
     return results
 
 
-def with_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def resolve_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with the folder that init=latest means now, twice: as it is kept, and as the process is set up by."""
     if config.get("init") == "latest":
         config = config | {"init": str(folder.latest())}
     return config, config
 
 
-VERB = jobs.Verb("train", with_init, _choose, prepare_job, fit_group)
+VERB = jobs.Verb("train", resolve_init, _choose, prepare_job, fit_group)

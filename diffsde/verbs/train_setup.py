@@ -11,7 +11,7 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset, draw_many, point_shape
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
-from diffsde.nets import MLP, Classifier, Net, initialise, settle, structure
+from diffsde.nets import MLP, Classifier, Net, choose_net, initialise, structure
 from diffsde.objectives import (
     Classification,
     Problem,
@@ -57,16 +57,16 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     if chosen.dataset.stream:
         progress.streamed(chosen.dataset, arrays)
     classifies = isinstance(chosen.objective, Classification)
-    classes = told_classes(chosen, arrays)
+    classes = n_classes(chosen, arrays)
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
-    moments = chosen.dataset.measure(arrays, key_measure)
+    moments = chosen.dataset.moments(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
     made = Classifier(body) if classifies else body
     graph, _ = structure(made, shape, chosen.precision, classes)
-    problem = settled_loss(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
+    problem = with_weight(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
     hidden = 0.0 if classifies else chosen.label_dropout
     averaged = 0 if classifies else points_of(chosen, moments.mean.size)
     if averaged:
@@ -101,7 +101,7 @@ def points_of(chosen: TrainConfig, size: int) -> int:
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
     """The config's net, and of net=auto what it stands for here, which is said."""
-    net = settle(chosen.net, shape, points, jax.default_backend())
+    net = choose_net(chosen.net, shape, points, jax.default_backend())
     if net is not chosen.net:
         numbers = ", ".join(f"{name} {shown(value)}" for name, value in vars(net).items())
         many = "" if points is None else f"{points:,} "
@@ -115,7 +115,7 @@ def shown(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
 
 
-def settled_loss(problem: Problem) -> Problem:
+def with_weight(problem: Problem) -> Problem:
     """The problem with its weight resolved, what the user should know of it said."""
     if not isinstance(problem.objective, Regression):
         return problem
@@ -128,7 +128,7 @@ def settled_loss(problem: Problem) -> Problem:
     return problem
 
 
-def told_classes(chosen: TrainConfig, arrays: Any) -> int:
+def n_classes(chosen: TrainConfig, arrays: Any) -> int:
     """Of how many classes labels are drawn in training; 0: none are. Raises UserError where there are none to draw."""
     classifies = isinstance(chosen.objective, Classification)
     if not (classifies or chosen.dataset.conditional):
