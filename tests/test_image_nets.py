@@ -16,7 +16,7 @@ from flax import nnx
 from diffsde import nets
 from diffsde.build import check
 from diffsde.errors import UserError
-from diffsde.nets import MLP, NETS, Auto, count, initialise, settle, structure
+from diffsde.nets import MLP, NETS, Auto, count, initialise, choose_net, structure
 from diffsde.nets.dit import DiT
 from diffsde.nets.layers import attend, normalise
 from diffsde.nets.mixer import Mixer
@@ -318,35 +318,35 @@ def test_defaults_pass_their_check(name: str) -> None:
     check(NETS[name]())
 
 
-def test_auto_is_settled_by_points_and_machine() -> None:
+def test_auto_is_chosen_by_points_and_machine() -> None:
     """Few coordinates get the default MLP, many one with a gated skip and no harmonics; images a mixer on CPU and a U-Net
     elsewhere, that fit them whatever their size.
     """
     for backend in ("cpu", "gpu"):
-        assert settle(Auto(), (2,), None, backend) == settle(Auto(), (4,), 100, backend) == MLP()
+        assert choose_net(Auto(), (2,), None, backend) == choose_net(Auto(), (4,), 100, backend) == MLP()
         for shape in ((5,), (100,), (4, 5)):
-            many = settle(Auto(), shape, 2000, backend)
+            many = choose_net(Auto(), shape, 2000, backend)
             assert isinstance(many, MLP) and many.gated_skip == math.prod(shape) and many.space_frequencies == 0
-    assert settle(Auto(), (28, 28, 1), 60_000, "cpu") == Mixer()
-    assert settle(Auto(), (28, 28, 1), 60_000, "gpu") == UNet()
+    assert choose_net(Auto(), (28, 28, 1), 60_000, "cpu") == Mixer()
+    assert choose_net(Auto(), (28, 28, 1), 60_000, "gpu") == UNet()
     chosen = DiT(depth=1)
-    assert settle(chosen, (2,), None, "cpu") is chosen
+    assert choose_net(chosen, (2,), None, "cpu") is chosen
     for backend in ("cpu", "tpu"):
         for shape in ((8, 8, 1), (7, 9, 3), (32, 32, 3), (30, 20, 1), (1, 1, 1)):
-            structure(settle(Auto(), shape, None, backend), shape)
+            structure(choose_net(Auto(), shape, None, backend), shape)
 
 
 def test_auto_is_narrower_for_few_points() -> None:
     """A unit of the two hidden layers for 64 points, from 32 to 128; the skip's rank stops at 256."""
     for points, width in ((None, 128), (10**6, 128), (8192, 128), (6400, 100), (2000, 32), (10, 32)):
-        assert settle(Auto(), (100,), points, "cpu") == MLP((width, width), space_frequencies=0, gated_skip=100)
-    assert settle(Auto(), (1000,), None, "cpu").gated_skip == 256  # type: ignore[attr-defined]
+        assert choose_net(Auto(), (100,), points, "cpu") == MLP((width, width), space_frequencies=0, gated_skip=100)
+    assert choose_net(Auto(), (1000,), None, "cpu").gated_skip == 256  # type: ignore[attr-defined]
 
 
 def test_auto_keeps_what_it_is_given() -> None:
     """Fields of the mlp that are given hold, for images too; the others follow the points."""
-    assert settle(Auto(widths=(16,), space_frequencies=0), (2,), None, "cpu") == MLP((16,), space_frequencies=0)
-    assert settle(Auto(gated_skip=0), (50,), None, "cpu") == MLP((128, 128), space_frequencies=0)
-    assert settle(Auto(widths=(16,)), (8, 8, 1), None, "cpu") == MLP((16,), space_frequencies=0, gated_skip=64)
+    assert choose_net(Auto(widths=(16,), space_frequencies=0), (2,), None, "cpu") == MLP((16,), space_frequencies=0)
+    assert choose_net(Auto(gated_skip=0), (50,), None, "cpu") == MLP((128, 128), space_frequencies=0)
+    assert choose_net(Auto(widths=(16,)), (8, 8, 1), None, "cpu") == MLP((16,), space_frequencies=0, gated_skip=64)
     with pytest.raises(UserError, match="activation is 'sulu'"):
         check(Auto(activation="sulu"))
