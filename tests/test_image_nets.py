@@ -16,11 +16,11 @@ from flax import nnx
 from diffsde import nets
 from diffsde.build import check
 from diffsde.errors import UserError
-from diffsde.nets import MLP, NETS, Auto, count, initialise, choose_net, structure
+from diffsde.nets import MLP, NETS, Auto, choose_net, count, initialise, structure
 from diffsde.nets.dit import DiT
-from diffsde.nets.layers import attend, normalise
+from diffsde.nets.layers import attention, normalise
 from diffsde.nets.mixer import Mixer
-from diffsde.nets.patches import cut, paste, waves
+from diffsde.nets.patches import patchify, sincos_position_embedding, unpatchify
 from diffsde.nets.unet import UNet, convolve, double, group_normalise, halve
 
 apply = jax.jit(nets.apply, static_argnums=0)  # a network op by op is a hundred programs
@@ -55,17 +55,17 @@ def test_windows_are_the_images_own(patch: int, overlap: int) -> None:
     framed = np.pad(x, ((overlap, overlap), (overlap, overlap), (0, 0)))
     side = patch + 2 * overlap
     squares = [framed[i : i + side, j : j + side].ravel() for i in range(0, 8, patch) for j in range(0, 12, patch)]
-    np.testing.assert_array_equal(cut(jnp.asarray(x), patch, overlap), squares)
+    np.testing.assert_array_equal(patchify(jnp.asarray(x), patch, overlap), squares)
 
 
 def test_pasting_undoes_cutting() -> None:
     """Without overlap; with it every pixel comes back as often as windows cover it."""
     x = image()
-    np.testing.assert_array_equal(paste(cut(x, 4, 0), SHAPE, 4, 0), x)
+    np.testing.assert_array_equal(unpatchify(patchify(x, 4, 0), SHAPE, 4, 0), x)
     covered = np.ones(8)
     covered[2:6] = 2  # two windows of 4 + 2 x 2 pixels overlap in the middle half
     expected = x * (covered[:, None] * covered)[..., None]
-    np.testing.assert_allclose(paste(cut(x, 4, 2), SHAPE, 4, 2), expected, rtol=1e-6)
+    np.testing.assert_allclose(unpatchify(patchify(x, 4, 2), SHAPE, 4, 2), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -170,7 +170,7 @@ def test_dit_without_positions_knows_no_order(positions: str) -> None:
     order = jnp.array([2, 0, 3, 1])
 
     def permuted(x: jax.Array) -> jax.Array:
-        return paste(cut(x, 4, 0)[order], SHAPE, 4, 0)
+        return unpatchify(patchify(x, 4, 0)[order], SHAPE, 4, 0)
 
     run = partial(apply, graph, params, t=0.3)
     difference = float(jnp.abs(run(permuted(image())) - permuted(run(image()))).max())
@@ -181,7 +181,7 @@ def test_mixer_mixes_every_channel_alike_but_places_apart() -> None:
     """The order of patches matters to it, and a change of one pixel reaches every patch."""
     graph, params = random_parameters(SMALL["mixer"])
     run = partial(apply, graph, params, t=0.3)
-    change = cut(run(image().at[0, 0, 0].add(1.0)) - run(image()), 4, 0)
+    change = patchify(run(image().at[0, 0, 0].add(1.0)) - run(image()), 4, 0)
     assert float(jnp.abs(change).max(axis=1).min()) > 1e-3
 
 
@@ -222,7 +222,7 @@ def test_norms_are_flaxs() -> None:
 def test_attention_is_jaxs() -> None:
     q, k, v = (image(i, (7, 12)) for i in range(3))
     by_head = [each.reshape(7, 3, 4) for each in (q, k, v)]
-    np.testing.assert_allclose(attend(q, k, v, 3), jax.nn.dot_product_attention(*by_head).reshape(7, 12), atol=1e-5)
+    np.testing.assert_allclose(attention(q, k, v, 3), jax.nn.dot_product_attention(*by_head).reshape(7, 12), atol=1e-5)
 
 
 def test_waves_have_the_published_frequencies() -> None:
@@ -231,12 +231,12 @@ def test_waves_have_the_published_frequencies() -> None:
     """
     row, column = np.array([3, 0.3, 0.03, 0.003]), np.array([5, 0.5, 0.05, 0.005])
     expected = np.concatenate([np.sin(row), np.cos(row), np.sin(column), np.cos(column)])
-    np.testing.assert_allclose(waves(4, 6, 16)[3 * 6 + 5], expected, rtol=1e-12)
+    np.testing.assert_allclose(sincos_position_embedding(4, 6, 16)[3 * 6 + 5], expected, rtol=1e-12)
 
 
 def test_waves_tell_places_apart() -> None:
     """Every place has the same norm, sqrt(width/2), and the product of two depends on their distance alone."""
-    table = waves(5, 6, 16)
+    table = sincos_position_embedding(5, 6, 16)
     products = (table @ table.T).reshape(5, 6, 5, 6)
     np.testing.assert_allclose(np.diag(table @ table.T), 8)
     np.testing.assert_allclose(products[0, 0, 2, 3], products[2, 2, 4, 5])
@@ -319,7 +319,7 @@ def test_defaults_pass_their_check(name: str) -> None:
 
 
 def test_auto_is_chosen_by_points_and_machine() -> None:
-    """Few coordinates get the default MLP, many one with a gated skip and no harmonics; images a mixer on CPU and a U-Net
+    """Few coordinates get the default MLP, many one with a gated skip and no Fourier features; images a mixer on CPU and a U-Net
     elsewhere, that fit them whatever their size.
     """
     for backend in ("cpu", "gpu"):

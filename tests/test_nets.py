@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from jax.test_util import check_grads
 
-from diffsde.nets.layers import ACTIVATIONS, harmonics, product, time_features
+from diffsde.nets.layers import ACTIVATIONS, fourier_features, product, time_features
 from diffsde.nets.mlp import MLP
 
 
@@ -21,7 +21,7 @@ def test_harmonics_are_cosines_and_sines(count: int) -> None:
     x = jnp.array([-3.0, 0.0, 0.1, 2.5])
     angles = np.outer(np.arange(1, count + 1), np.asarray(x, np.float64)).ravel()
     expected = np.concatenate([np.cos(angles), np.sin(angles)])
-    np.testing.assert_allclose(harmonics(x, count), expected, atol=3e-7 * max(count, 1))
+    np.testing.assert_allclose(fourier_features(x, count), expected, atol=3e-7 * max(count, 1))
 
 
 def test_features_of_time() -> None:
