@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from functools import partial, update_wrapper
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, run_job, setup_globals
@@ -28,7 +28,9 @@ from diffsde.cli.composing import GridSweeper
 from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import files, folder, locks
-from diffsde.runs.jobs import Outcome
+
+if TYPE_CHECKING:
+    from diffsde.runs.jobs import Outcome
 
 TOGETHER = {
     "auto": "vmap on an accelerator, each on CPU, where it is as fast and takes less memory",

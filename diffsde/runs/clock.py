@@ -46,5 +46,4 @@ def parts() -> dict[str, float]:
 def said() -> str:
     """4.1 s: 1.2 starting, 0.3 compiling, 1.6 sampling, 1.0 drawing."""
     spent = parts()
-    shown = {what: seconds for what, seconds in spent.items() if seconds >= 0.05}  # what would be said as 0.0 is not
-    return f"{sum(spent.values()):.1f} s: " + ", ".join(f"{seconds:.1f} {what}" for what, seconds in shown.items())
+    return f"{sum(spent.values()):.1f} s: " + ", ".join(f"{seconds:.1f} {what}" for what, seconds in spent.items())

@@ -32,7 +32,7 @@ class Report(NamedTuple):
 class Result(NamedTuple):
     """What becomes of a job. arrays: written at once, before anything is made of them; then `report` measures, its summary is
     written and its table said, and then `draw` draws and says each picture. end: called with the report and the pictures.
-    together: ' for 3 jobs at once' where that is so.
+    together: ' for 3 jobs at once' where that is so. lap: what the seconds up to the table went into.
     """
 
     report: Callable[[], Report]
@@ -40,6 +40,7 @@ class Result(NamedTuple):
     draw: Callable[[], list[Path]] | None = None
     end: Callable[[Report, list[Path]], None] | None = None
     together: str = ""
+    lap: str = "figures"
 
 
 def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> float:
@@ -49,7 +50,7 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
     write_arrays(report.arrays, verb, config, out)
     files.write_json(out / "summary.json", report.summary)
     progress.table(report.title, [*report.rows, *[(path.stem, progress.shown(path)) for path in written]])
-    clock.lap("figures")
+    clock.lap(result.lap)
     pictures = result.draw() if result.draw else []
     if result.draw:
         clock.lap("drawing")

@@ -195,7 +195,7 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
 
 def _measure(group: list[EvaluateJob]) -> list[Result | UserError]:
     """Each job's result, measured when it is reported."""
-    return [Result(partial(_report, job)) for job in group]
+    return [Result(partial(_report, job), lap="writing") for job in group]
 
 
 def _report(job: EvaluateJob) -> Report:
