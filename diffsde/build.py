@@ -146,7 +146,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is str:
         if value is None or isinstance(value, dict | list):
-            raise UserError(f"{where} is {value!r}; it must be a word")
+            raise UserError(f"{where} is {value!r}; it must be a string")
         return str(value)
     return _number(hint, value, where)
 

@@ -12,7 +12,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """' (did you mean x?)' where something known is close; and what there is, where that is a short list."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    listing = f"; there are {', '.join(known)}" if len(known) < 20 else ""
+    listing = f"; choose one of {', '.join(known)}" if len(known) < 20 else ""
     return (f" (did you mean '{close[0]}'?)" if close else "") + listing
 
 

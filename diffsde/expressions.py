@@ -70,5 +70,5 @@ def _value(node: ast.expr, variables: Mapping[str, Scalar], text: str) -> Scalar
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1 and not node.keywords:
         if node.func.id in FUNCTIONS:
             return FUNCTIONS[node.func.id](_value(node.args[0], variables, text))
-        raise UserError(f"function '{node.func.id}' in '{text}' is unknown; there are {', '.join(FUNCTIONS)}")
+        raise UserError(f"function '{node.func.id}' in '{text}' is unknown; choose one of {', '.join(FUNCTIONS)}")
     raise UserError(f"'{text}' is outside the grammar: numbers, {', '.join(variables)}, pi, + - * / ** and functions")

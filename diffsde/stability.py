@@ -18,6 +18,7 @@ from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
+from diffsde.samplers.sde import EulerMaruyama
 from diffsde.solver_error import LENGTHS, of_std
 from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
@@ -154,9 +155,10 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
         return None
     begin, until = float(times[unstable[0]]), float(times[unstable[-1] + 1])
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
+    bound = " (stable for h < 4 beta^2/sigma^2)" if isinstance(sampler, EulerMaruyama) and variance == 0 else ""
     return (
         f"on {about} the sampler is unstable in {unstable.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
-        f" what is off the data is multiplied by up to {factors[unstable][np.abs(factors[unstable]).argmax()]:.3g} a step;"
+        f" a step amplifies perturbations off the data by up to {np.abs(factors[unstable]).max():.3g}{bound};"
         f" take {mend(sampler)}"
     )
 
@@ -197,8 +199,8 @@ def likelihood_instability(
     enough = next((more for more in (2, 4, 8, 16, 32) if not steep(refined(times, more))[1].size), None)
     return (
         f"the likelihood of a noise of {float(field.noise_std):.3g} is too steep for {unstable.size} of {len(times) - 1} steps,"
-        f" t={float(times[unstable[0]]):.4g} to {float(times[unstable[-1] + 1]):.4g}: what is off the measurement is multiplied by"
-        f" up to {worst:.3g} a step; take {f'{enough} times as many steps, ' if enough else ''}posterior=mmps, or a larger"
+        f" t={float(times[unstable[0]]):.4g} to {float(times[unstable[-1] + 1]):.4g}: a step amplifies perturbations"
+        f" off the measurement by up to {abs(worst):.3g}; take {f'{enough} times as many steps, ' if enough else ''}posterior=mmps, or a larger"
         " measurement.noise"
     )
 

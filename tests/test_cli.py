@@ -65,7 +65,7 @@ REFUSED = [
     ("train run=absent", "there is no folder 'absent'"),
     (
         "train run=absent seed=3",
-        "run= goes on with a run under its own config, for more steps= if need be; it takes no seed=3",
+        "run= goes on with a run under its own config, for more steps= if need be; it cannot be combined with seed=3",
     ),
     ("train processes=2", "need coordinator=host:port"),
     ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
@@ -74,7 +74,7 @@ REFUSED = [
     ("train shard=true", "there is only one"),
     ("train -m stepz=1,2", "stepz is not known"),
     ("train -m seed=0,1 hydra/launcher=batsh", "'batsh' is not a choice (did you mean 'batch'?)"),
-    ("train -m seed=0,1 hydra/launcher=batch hydra.launcher.together=both", "'both' is not known; there are auto"),
+    ("train -m seed=0,1 hydra/launcher=batch hydra.launcher.together=both", "'both' is not known; choose one of auto"),
     ("sample run=oracle dataset=gmm path=ot ema=0.9", "run=oracle has no checkpoint and no ema"),
     ("sample", "no trained run"),
     ("sample run=absent", "there is no folder 'absent'"),

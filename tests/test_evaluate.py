@@ -62,7 +62,7 @@ def as_samples(place: Path, x: Any, y: Any = None) -> str:
 
 
 def digits(count: int) -> tuple[Examples, Examples]:
-    """Training images, and as many images for tests as those that figures are compared with."""
+    """Training images, and as many test images as those that figures are compared with."""
     data = DATASETS["digits"]()
     test = data.held_out()
     return data.load(), references.take(test, references.proportioned(test, count, None))
@@ -265,7 +265,7 @@ REFUSED = [
     (f"{GMM} metrics=[fretchet]", "'fretchet' is not a metric (did you mean 'frechet'?)"),
     (
         f"{GMM} metrics=[fid]",
-        "'fid' is not a metric; there are mixture, w2, reconstruction, frechet, prdc, labels, neighbours, likelihood\n",
+        "'fid' is not a metric; choose one of mixture, w2, reconstruction, frechet, prdc, labels, neighbours, likelihood\n",
     ),
     (f"{GMM} metrics=[likelihood,likelihood]", "name each that is wanted once"),
     (f"{GMM} n_test=0", "n_test is 0; it must be 1 or more"),
@@ -301,7 +301,7 @@ def test_samples_that_are_there_are_not_drawn_otherwise(here: Path, capsys: pyte
     samples = as_samples(here / "some", digits(20)[1].x)
     for word in ("steps=3", "sampler=em", "n=10", "grid.start=0.1", "guidance_interval=[0,1]"):
         assert main(["evaluate", samples, word]) == 2
-        assert "judged as they were drawn; it takes no " in capsys.readouterr().err
+        assert "judged as they were drawn; they cannot be combined with " in capsys.readouterr().err
     (here / "some" / "samples.npz").write_bytes(b"PK\x03\x04")
     assert main(["evaluate", samples]) == 2
     assert "samples.npz' cannot be read" in capsys.readouterr().err

@@ -237,6 +237,6 @@ def test_training_and_likelihood_are_told_of_them(here: Path, capsys: pytest.Cap
     kept = levels(ImageFolder(folder="all", test="0.2").held_out())
     np.testing.assert_array_equal(np.sort(np.asarray(points.x)[:, 0, 0, 0]), np.sort(kept))
     likely = ["evaluate", "run=run", "metrics=[likelihood]", "n_test=4", "hydra.run.dir=likely"]
-    assert main(likely) == 2 and "there are 3 points for tests; take n_test=3" in capsys.readouterr().err
+    assert main(likely) == 2 and "there are 3 test points; take n_test=3" in capsys.readouterr().err
     assert main(["train", *words[:2], *quick, "dataset.test=0.01", "hydra.run.dir=none"]) == 2
     assert "dataset.test: 0.01 of 15 images are 0" in capsys.readouterr().err and not Path("none").exists()

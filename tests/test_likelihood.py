@@ -144,7 +144,7 @@ def test_fewer_steps_by_the_same_program() -> None:
 
 def test_what_cannot_be_solved_backwards_is_refused() -> None:
     assert choose_probe("auto", (4, 4)) == "exact" and choose_probe("auto", (28, 28, 1)) == "rademacher"
-    with pytest.raises(UserError, match="probe is 'sobol'; there are auto, exact, rademacher, gaussian"):
+    with pytest.raises(UserError, match="probe is 'sobol'; choose one of auto, exact, rademacher, gaussian"):
         choose_probe("sobol", (2,))
     raw = UntrainedField(PATHS["ot"](), Moments(jnp.zeros(2), 1.0), "noise", False)
     with pytest.raises(UserError, match=r"infinite at t=0, .* precondition=true"):

@@ -74,7 +74,7 @@ def test_unreadable_configs_are_passed_over(here: Path, capsys: pytest.CaptureFi
     linked = {"a link to nothing", "a link to itself"}  # which a glob may not find
     assert len(set(told)) == len(told) and set(SORTS) - linked <= set(told) <= set(SORTS)
     assert main(["train", "run=latest"]) == 0
-    assert "finished before" in capsys.readouterr().out
+    assert "already finished" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_run_names_the_run_to_go_on_with(
         stop_at(patched, 200, signal.SIGTERM)
         assert main([*RUN, "keep=9", "hydra.run.dir=mine"]) == 143
     assert main(["train", "run=mine", "seed=5"]) == 2
-    assert "it takes no seed=5" in capsys.readouterr().err
+    assert "it cannot be combined with seed=5" in capsys.readouterr().err
     kept = len(checkpoints.steps(here / "mine" / "checkpoints"))
     assert kept > 2
     assert main(["train", "run=mine", "threads=1", "pictures=none"]) == 0
@@ -130,7 +130,7 @@ def test_run_names_the_run_to_go_on_with(
     assert len(checkpoints.steps(here / "mine" / "checkpoints")) > kept  # under its own keep and checkpoint_every too
     assert_same(here / "mine", whole)
     assert main(["train", "run=mine", "threads=1"]) == 0
-    assert "finished before: mine" in capsys.readouterr().out
+    assert "already finished: mine" in capsys.readouterr().out
     assert not (here / "outputs").exists()
 
 

@@ -161,7 +161,7 @@ def test_a_half_finished_sweep_goes_on(
     finished = (sweep / "0" / "summary.json").stat().st_mtime_ns
     assert main(words) == 0
     said = capsys.readouterr().out
-    assert "going on with the sweep" in said and said.count("finished before") == 1 and "from step" in said
+    assert "resuming the sweep" in said and said.count("already finished") == 1 and "from step" in said
     assert (sweep / "0" / "summary.json").stat().st_mtime_ns == finished
     for job in "012":
         for ours, theirs in zip(leaves(sweep / job), leaves(here / "whole" / job), strict=True):
@@ -243,7 +243,7 @@ def test_a_sweep_in_a_linked_folder_is_run_once(here: Path, capsys: pytest.Captu
     (here / "link").symlink_to("real")
     words = ["sample", "-m", "seed=0,1", *DRAW, "hydra/launcher=batch", "hydra.launcher.together=vmap"]
     assert main([*words, "hydra.sweep.dir=link/sweep"]) == 0
-    assert "finished before" not in capsys.readouterr().out
+    assert "already finished" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=batch", "hydra.launcher.together=vmap"]], ids=str)

@@ -199,8 +199,8 @@ def test_glob_without_m_or_without_a_match(
         "sample|-m|run=glob(none/*)": "it matches nothing",
         "sample|-m|run=glob(all/n*)": "none of the 1 that it matches is a folder of finished runs",
         "evaluate|-m|samples=glob(all/*)": "a folder of finished sample folders",
-        "train|run=glob(all/*)": "it takes no glob(all/*)",
-        "train|-m|run=glob(all/*)": "it takes no glob(all/*)",
+        "train|run=glob(all/*)": "it cannot be combined with glob(all/*)",
+        "train|-m|run=glob(all/*)": "it cannot be combined with glob(all/*)",
     }.items():
         assert main(line.split("|")) == 2, line
         error = capsys.readouterr().err

@@ -139,7 +139,7 @@ def _going_on(
         given = {word.partition("=")[0].lstrip("+"): word for word in words}
         if others := [word for key, word in given.items() if key not in ("run", "steps", *folder.MACHINE, *FREE)]:
             raise UserError(
-                f"run= goes on with a run under its own config, for more steps= if need be; it takes no {others[0]}"
+                f"run= goes on with a run under its own config, for more steps= if need be; it cannot be combined with {others[0]}"
                 " (init= begins another run from its parameters)"
             )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])

@@ -135,7 +135,7 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
     found = sweeps.unfinished(verb, given)
     if found is None:
         return words
-    print(f"going on with the sweep in {found} (resume=false begins afresh)", flush=True)
+    print(f"resuming the sweep in {found} (resume=false begins afresh)", flush=True)
     return [*words, f"hydra.sweep.dir={found}"]
 
 

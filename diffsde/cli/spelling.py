@@ -132,7 +132,7 @@ def expanded(verb: str, word: str, sweeping: bool) -> str:
     if key not in FOLDERS or not (value.startswith("glob(") and value.endswith(")")):
         return word
     if verb == "train":
-        raise UserError(f"{key}= goes on with one run; it takes no {value}")
+        raise UserError(f"{key}= goes on with one run; it cannot be combined with {value}")
     what = "runs" if FOLDERS[key] == "train" else "sample folders"
     there = _matches(value)
     taken = [place for place in there if _is_wanted(key, place)]

@@ -61,7 +61,7 @@ def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> t
         test = of_labels(test, labels, "the test split")
     count = min(200, len(test.x)) if asked is None else asked
     if count > len(test.x):
-        raise UserError(f"n_test is {count}, but there are {len(test.x)} points for tests; take n_test={len(test.x)}")
+        raise UserError(f"n_test is {count}, but there are {len(test.x)} test points; take n_test={len(test.x)}")
     return test, count
 
 

@@ -148,5 +148,5 @@ def without_density(subject: Subject) -> str | None:
         if labelled and test.y is None:
             return "the test points have no labels that the field could be given"
     if labelled and not subject.classes:
-        return "the points for tests have no labels that the field could be given"
+        return "the test points have no labels that the field could be given"
     return None

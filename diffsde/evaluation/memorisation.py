@@ -53,7 +53,7 @@ class NearestNeighbours(Metric):
 
 
 class Nearby(NamedTuple):
-    """The nearest training image of each sample and of as many images for tests, distances (n,) in [-1, 1]'s units, indices (n,)."""
+    """The nearest training image of each sample and of as many test images, distances (n,) in [-1, 1]'s units, indices (n,)."""
 
     samples: Neighbours
     test: Neighbours
@@ -79,9 +79,7 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, spread = np.median(mine) / np.median(real), again(mine) / again(real)
     if not np.isfinite(ratio):
-        raise UserError(
-            "neighbours: half of the images for tests are among those for training; there is nothing to compare"
-        )
+        raise UserError("neighbours: half of the test images are among those for training; there is nothing to compare")
     error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
     return {
         "nearest_ratio": Figure(float(ratio), error).against("real", Figure(1.0)),
@@ -90,7 +88,7 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
 
 
 def share_copied(mine: np.ndarray, real: np.ndarray) -> Figure:
-    """The share of samples that are as near to a training image as the nearest hundredth of half of the images for tests, by
+    """The share of samples that are as near to a training image as the nearest hundredth of half of the test images, by
     distances (n,) of both; floor: the share of the other half that is, which has no part in that threshold. Errors: Wilson's
     (share_figure). Of a single image for tests there is no floor.
     """

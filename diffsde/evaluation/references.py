@@ -75,7 +75,7 @@ def real_beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
     rows = proportioned(found.test, n, labels)
     if len(rows) < n:
         raise UserError(
-            f"n is {n}, but beside so many samples as many real images for tests are judged, of the same labels; there are"
+            f"n is {n}, but beside so many samples as many real test images are judged, of the same labels; there are"
             f" {len(found.test.x)} in all, and enough for n={most(found.test, n, labels)}"
         )
     kept = proportioned(found.train, max(REFERENCE, n), labels)

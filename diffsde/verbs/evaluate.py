@@ -115,7 +115,7 @@ def refuse_words(words: list[str]) -> None:
     for word in words:
         key = word.partition("=")[0].lstrip("+~").partition("@")[0]
         if key.partition(".")[0] in (*drawing_knobs(), "diffusion"):
-            raise UserError(f"samples= are judged as they were drawn; it takes no {word}")
+            raise UserError(f"samples= are judged as they were drawn; they cannot be combined with {word}")
 
 
 def _choose(config: dict[str, Any]) -> Choices:
