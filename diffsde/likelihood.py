@@ -148,7 +148,7 @@ def choose_probe(probe: str, shape: tuple[int, ...]) -> str:
     if probe == "auto":
         return "exact" if math.prod(shape) <= EXACT else "rademacher"
     if probe not in PROBES:
-        raise UserError(f"probe is '{probe}'; there are auto, {', '.join(PROBES)}")
+        raise UserError(f"probe is '{probe}'; choose one of auto, {', '.join(PROBES)}")
     return probe
 
 

@@ -155,7 +155,7 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
         return None
     begin, until = float(times[unstable[0]]), float(times[unstable[-1] + 1])
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
-    bound = " (stable for h < 4 beta^2/sigma^2)" if isinstance(sampler, EulerMaruyama) and variance == 0 else ""
+    bound = " (stable for about h < 4 beta^2/sigma^2)" if isinstance(sampler, EulerMaruyama) and variance == 0 else ""
     return (
         f"on {about} the sampler is unstable in {unstable.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
         f" a step amplifies perturbations off the data by up to {np.abs(factors[unstable]).max():.3g}{bound};"
