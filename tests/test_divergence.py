@@ -54,7 +54,7 @@ def spoil_at(monkeypatch: pytest.MonkeyPatch, step: int, seen: list[int], parame
             values = values.at[max(0, step - first)].set(jnp.nan)
         return state, values
 
-    monkeypatch.setattr(training_loop.processes, "in_turn", spoiled)
+    monkeypatch.setattr(training_loop.processes, "one_process_at_a_time", spoiled)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once(

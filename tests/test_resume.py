@@ -235,7 +235,7 @@ def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path, m
 
 def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each times its own steps, also while it saves: dispatches of different lengths would wait for each other for ever."""
-    monkeypatch.setattr(training_loop.processes, "agree", lambda *values: (*values[:2], 3)[: len(values)])
+    monkeypatch.setattr(training_loop.processes, "all_reduce_max", lambda *values: (*values[:2], 3)[: len(values)])
     counts: list[int] = []
 
     def program(run: Any, state: TrainState, count: Any) -> tuple[TrainState, Any]:

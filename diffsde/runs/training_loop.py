@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,63 +40,24 @@ def fit(
     The state of several members is stacked. A dispatch is begun before the losses of the last one are read, so that
     the device never waits. Raises Stopped when asked to stop, once all is saved.
     """
-    split, capacity = len(members) > 1, stream and stream.capacity
-    first = step = int(np.max(np.asarray(state.step)))
-    waiting: deque[tuple[int, int, jax.Array, list[Any]]] = deque()
-    stride = wish = 1  # steps in a dispatch: of all processes, and as this one has timed them
-    saved_at, began = time.perf_counter(), (time.perf_counter(), time.process_time())
-    before = [one.seconds() for one in members]
-    mark = began[0]
-
-    def read_out(until: int) -> None:
-        nonlocal mark, wish
-        while len(waiting) > until:
-            done, counted, values, checks = waiting.popleft()
-            losses = np.atleast_2d(np.asarray(values))[:, :counted]
-            now = time.perf_counter()
-            wish = max(1, min(plan.log_every, int(SLICE * counted / max(now - mark, 1e-9))))
-            mark = now
-            spent = now - began[0], time.process_time() - began[1]
-            for one, mine, (wall, cpu), check in zip(members, losses, before, checks, strict=True):
-                one.take(done, mine, spent[0] + wall, spent[1] + cpu, check)
-            end_where_all_failed(members)
-            latest = [one.losses()[-1] for one in members if one.losses() and not one.failed]
-            if latest:
-                held_out = [one.validation()[-1][0] for one in members if one.validation() and not one.failed]
-                note = f", validation {min(held_out):.4f}" if held_out else ""
-                bar.update(done, f"loss {min(latest):.4f}" + (f" to {max(latest):.4f}" if split else "") + note)
-
-    def save() -> None:
-        nonlocal mark
-        read_out(until=0)
-        for i, one in enumerate(members):
-            one.save(step, member(state, i) if split else state, partial(score, i))
-        end_where_all_failed(members)
-        mark = time.perf_counter()
-
-    with progress.Steps("train", plan.steps, first) as bar, stoppable() as asked:
+    step = int(np.max(np.asarray(state.step)))
+    length, saved_at = DispatchLength(plan, stream and stream.capacity), time.perf_counter()
+    losses = WaitingLosses(members, length)
+    with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked:
         while step < plan.steps:
-            edges = [every - step % every for every in (plan.log_every, plan.checkpoint_every, capacity) if every]
-            count = min(plan.steps - step, stride, *edges)
+            count = length.after(step)
             if stream is not None:  # read and put while the device is at the last dispatch
                 run = dataclasses.replace(run, arrays=stream.buffer(step))
             state, values = processes.one_process_at_a_time(program(run, state, np.int32(count)))
             step += count
-            lined = step % plan.log_every == 0 or step == plan.steps
-            checks = [
-                one.check(member(state, i) if split else state) if one.check and lined else None
-                for i, one in enumerate(members)
-            ]
-            waiting.append((step, count, values, checks))
-            read_out(until=1)
-            if plan.checkpoint_every:
-                due = step % plan.checkpoint_every == 0
-            else:
-                due = time.perf_counter() - saved_at > EVERY
-            stop, now, stride = processes.all_reduce_max(max(asked, default=0), due or step == plan.steps, wish)
-            if now or stop:
-                save()
-                saved_at = time.perf_counter()
+            losses.add(Dispatch(step, count, values, checked(members, state, step, plan)))
+            losses.read(bar, until=1)
+            due = step == plan.steps or checkpoint_due(plan, step, time.perf_counter() - saved_at)
+            stop, due_anywhere, length.agreed = processes.all_reduce_max(max(asked, default=0), due, length.timed)
+            if due_anywhere or stop:
+                losses.read(bar, until=0)
+                save(members, state, step, score)
+                saved_at = length.restart()
             if stop:
                 break
         for one in members:
@@ -105,6 +66,100 @@ def fit(
         if stop:  # at the last step too: a sweep would begin its next job
             raise Stopped(f"at step {step} of {plan.steps}, saved; the same command goes on from there", stop)
     return state
+
+
+class DispatchLength:
+    """How many steps the next dispatch takes: SLICE seconds of them, and none beyond a line, a checkpoint or a buffer."""
+
+    def __init__(self, plan: Schedule, capacity: int | None) -> None:
+        self.plan = plan
+        self.periods = [every for every in (plan.log_every, plan.checkpoint_every, capacity) if every]
+        self.agreed = self.timed = 1  # the steps of SLICE seconds: of all processes, and as this one has timed its own
+        self.restart()
+
+    def restart(self) -> float:
+        """Time the next dispatch from now, the time that is returned."""
+        self.since = time.perf_counter()
+        return self.since
+
+    def after(self, step: int) -> int:
+        """The steps of the dispatch that follows a step."""
+        return min(self.plan.steps - step, self.agreed, *(every - step % every for every in self.periods))
+
+    def ended(self, steps: int) -> float:
+        """Take note that a dispatch of so many steps ended now, the time that is returned."""
+        now = time.perf_counter()
+        self.timed = max(1, min(self.plan.log_every, int(SLICE * steps / max(now - self.since, 1e-9))))
+        self.since = now
+        return now
+
+
+class Dispatch(NamedTuple):
+    """`count` steps up to `step`, their losses (longest,) or (members, longest), and each member's checks of the state then."""
+
+    step: int
+    count: int
+    losses: jax.Array
+    checks: list[dict[str, Any] | None]
+
+
+class WaitingLosses:
+    """The losses of the dispatches that the log has not had yet: reading them waits for the device."""
+
+    def __init__(self, members: list[RunWriter], length: DispatchLength) -> None:
+        self.members, self.length = members, length
+        self.waiting: deque[Dispatch] = deque()
+        self.began = time.perf_counter(), time.process_time()
+        self.before = [one.seconds() for one in members]
+
+    def add(self, dispatch: Dispatch) -> None:
+        self.waiting.append(dispatch)
+
+    def read(self, bar: progress.Steps, until: int) -> None:
+        """Pass the oldest on to the members' logs, until so many dispatches wait."""
+        while len(self.waiting) > until:
+            step, count, values, checks = self.waiting.popleft()
+            losses = np.atleast_2d(np.asarray(values))[:, :count]
+            spent = self.length.ended(count) - self.began[0], time.process_time() - self.began[1]
+            for one, mine, (wall, cpu), check in zip(self.members, losses, self.before, checks, strict=True):
+                one.take(step, mine, spent[0] + wall, spent[1] + cpu, check)
+            end_where_all_failed(self.members)
+            if note := latest(self.members):
+                bar.update(step, note)
+
+
+def latest(members: list[RunWriter]) -> str:
+    """The last losses in the logs, of several members the lowest and the highest; empty where there is none yet."""
+    going_on = [one for one in members if not one.failed]
+    losses = [one.losses()[-1] for one in going_on if one.losses()]
+    if not losses:
+        return ""
+    held_out = [one.validation()[-1][0] for one in going_on if one.validation()]
+    most = f" to {max(losses):.4f}" if len(members) > 1 else ""
+    return f"loss {min(losses):.4f}{most}" + (f", validation {min(held_out):.4f}" if held_out else "")
+
+
+def of_member(members: list[RunWriter], state: TrainState, i: int) -> TrainState:
+    """The state of one member; that of a single one is not stacked."""
+    return member(state, i) if len(members) > 1 else state
+
+
+def checked(members: list[RunWriter], state: TrainState, step: int, plan: Schedule) -> list[dict[str, Any] | None]:
+    """What each member's line of the log has of the state besides; None where there is no line, or nothing besides."""
+    lined = step % plan.log_every == 0 or step == plan.steps
+    return [one.check(of_member(members, state, i)) if one.check and lined else None for i, one in enumerate(members)]
+
+
+def checkpoint_due(plan: Schedule, step: int, seconds: float) -> bool:
+    """Whether to save at a step, `seconds` after the last time."""
+    return step % plan.checkpoint_every == 0 if plan.checkpoint_every else seconds > EVERY
+
+
+def save(members: list[RunWriter], state: TrainState, step: int, score: Callable[[int, TrainState], float]) -> None:
+    """Begin to write each member's checkpoint of a step."""
+    for i, one in enumerate(members):
+        one.save(step, of_member(members, state, i), partial(score, i))
+    end_where_all_failed(members)
 
 
 def end_where_all_failed(members: list[RunWriter]) -> None:
