@@ -15,7 +15,7 @@ from diffsde.datasets.finite import HALF_RANGE
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound, divergence
 from diffsde.paths import GaussianPath
-from diffsde.samplers import Sampler, simulate
+from diffsde.samplers import LoopSettings, Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import Grid
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
@@ -93,7 +93,6 @@ def log_likelihood(
     labels: Array | None = None,
     steps: Scalar | None = None,
     probe: str = "exact",
-    chunk: int | None = None,
 ) -> LogLikelihood:
     """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
 
@@ -101,7 +100,7 @@ def log_likelihood(
     probe: a key of PROBES; point i's is drawn from fold_in(key, i) once and held along its way, so that the integrand
     stays smooth and the mean over probes is log p up to the steps' error.
     steps: of times, only the last so many steps are taken, times[0] being again where they end; a traced number (`coarser`).
-    chunk: points that go together, None: as many as fit the cache. Memory is flat in the number of steps.
+    Memory is flat in the number of steps.
     """
     n, d = x.shape[0], math.prod(field.shape)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
@@ -110,13 +109,13 @@ def log_likelihood(
     given = None if probes is None and labels is None else Given(probes, labels)
     start = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
     flow = ReversedFlow(field, (d + 1,))
-    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, last="mean", steps=steps, chunk=chunk)
+    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, steps, LoopSettings("mean"))
     beta = field.path.beta(times[0])
     square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
     return LogLikelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
 
 
-log_likelihood_compiled = jax.jit(log_likelihood, static_argnames=("probe", "chunk"))
+log_likelihood_compiled = jax.jit(log_likelihood, static_argnames="probe")
 
 
 def gaussian_error(solver: Sampler, path: GaussianPath, times: Array, stds: tuple[float, ...]) -> np.ndarray:
@@ -133,7 +132,7 @@ def gaussian_error(solver: Sampler, path: GaussianPath, times: Array, stds: tupl
 def _log_p(solver: Sampler, path: GaussianPath, times: Array, stds: Array, steps: Scalar) -> Array:
     def of(std: Array) -> Array:
         field, key = of_std(path, std), jax.random.key(0)
-        return log_likelihood(solver, field, std[None, None], times, key, steps=steps, chunk=1).log_p[0]
+        return log_likelihood(solver, field, std[None, None], times, key, steps=steps).log_p[0]
 
     return jax.vmap(of)(stds)
 

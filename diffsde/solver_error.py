@@ -15,7 +15,7 @@ from diffsde.datasets import Dataset, draw_many
 from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.samplers import Sampler, simulate, times
+from diffsde.samplers import LoopSettings, Sampler, simulate, times
 from diffsde.samplers.corrector import PredictorCorrector
 from diffsde.samplers.grids import Grid
 from diffsde.samplers.sampler import Draws
@@ -235,7 +235,7 @@ def _followed(
 
     def of(std: Array) -> Array:
         x, key = jnp.ones((1, 1), times.dtype), jax.random.key(0)
-        return simulate(sampler, of_std(path, std), x, times, key, last=last, steps=steps, chunk=1).x[0, 0]
+        return simulate(sampler, of_std(path, std), x, times, key, None, steps, LoopSettings(last, chunk=1)).x[0, 0]
 
     return jax.vmap(of)(stds), jax.vmap(lambda t: jnp.stack([path.alpha(t), path.beta(t)]))(times)
 

@@ -44,7 +44,7 @@ def points() -> np.ndarray:
     return np.random.default_rng(1).normal(size=(N, 2)).astype(np.float32)
 
 
-def compiled(method: str, steps: int, **static: Any) -> tuple[Any, tuple[Any, ...], float]:
+def compiled(method: str, steps: int, save_every: int | None = None) -> tuple[Any, tuple[Any, ...], float]:
     """The program that `diffsde sample` runs, its arguments, and the seconds it took to compile."""
     import jax
     import jax.numpy as jnp
@@ -53,7 +53,7 @@ def compiled(method: str, steps: int, **static: Any) -> tuple[Any, tuple[Any, ..
     from diffsde.nets import structure
     from diffsde.nets.mlp import MLP
     from diffsde.paths import OT
-    from diffsde.samplers import Sampler, simulate_compiled
+    from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
     from diffsde.samplers.diffusions import Constant
     from diffsde.samplers.ode import Euler
     from diffsde.samplers.sde import EulerMaruyama
@@ -66,8 +66,9 @@ def compiled(method: str, steps: int, **static: Any) -> tuple[Any, tuple[Any, ..
     field = LearnedField(OT(), params, Moments(jnp.zeros(2), jnp.ones(())), graph, "velocity", False)
     sampler: Sampler = Euler() if method == "euler" else EulerMaruyama(Constant(SIGMA))
     given = sampler, field, jnp.asarray(points()), jnp.linspace(0.0, 1.0, steps + 1), jax.random.key(0)
+    saving = None if save_every is None else Saving(save_every)
     begin = time.perf_counter()
-    program = simulate_compiled.lower(*given, **static).compile()
+    program = simulate_compiled.lower(*given, settings=LoopSettings(saving=saving)).compile()
     return program, given, time.perf_counter() - begin
 
 

@@ -23,7 +23,7 @@ from diffsde.fields import LearnedField
 from diffsde.nets import initialise, structure
 from diffsde.nets.mlp import MLP
 from diffsde.paths import OT
-from diffsde.samplers import simulate_compiled
+from diffsde.samplers import LoopSettings, simulate_compiled
 from diffsde.samplers.chunks import bytes_live, chunks, fitting, threads
 from diffsde.samplers.ode import Euler
 from diffsde.types import Moments
@@ -61,7 +61,7 @@ def sampling(width: int, dim: int, n: int, sizes: list[int], rounds: int) -> str
     chosen = chunks(n, fitting(field, x)).size
 
     def program(size: int) -> Callable[[], Any]:
-        ready = simulate_compiled.lower(*given, chunk=size).compile()
+        ready = simulate_compiled.lower(*given, settings=LoopSettings(chunk=size)).compile()
         return lambda: jax.block_until_ready(ready(*given))
 
     found = medians(

@@ -238,7 +238,7 @@ class Judge:
         field = trained(run)
         at = times(UniformGrid(), SAMPLE_STEPS, field.path)
         x0 = jax.random.normal(jax.random.key(2), (SAMPLES, 2))
-        x = simulate_compiled(Heun(), field, x0, at, jax.random.key(3), last="mean").x
+        x = simulate_compiled(Heun(), field, x0, at, jax.random.key(3)).x
         true = draw_many(Moons(TUTORIAL_NOISE), (), jax.random.key(1), 2 * SAMPLES)
         return self.w2(np.asarray(x), np.asarray(true[:SAMPLES]), np.asarray(true[SAMPLES:]))
 

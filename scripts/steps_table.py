@@ -20,7 +20,7 @@ from diffsde.metrics.mixture import mixture_figures
 from diffsde.paths import PATHS
 from diffsde.runs import machine
 from diffsde.runs.starting import trial_of, trial_points, trial_starts
-from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times
+from diffsde.samplers import SAMPLERS, LoopSettings, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import padded, prior
 from diffsde.solver_error import Steps, data_stds
@@ -50,7 +50,7 @@ def row(name: str, path: str) -> str:
 
     def within(steps: int) -> float:
         at, count = padded(times(grid, steps, field.path))
-        x = simulate_compiled(sampler, field, start, at, jax.random.key(2), last=last, steps=count).x
+        x = simulate_compiled(sampler, field, start, at, jax.random.key(2), None, count, LoopSettings(last)).x
         return float(mixture_figures(Ring().mixture(), x).within_mode_std)
 
     mine, limit = within(found.steps), within(MANY)

@@ -20,7 +20,7 @@ from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
 from diffsde.runs import machine
-from diffsde.samplers import simulate
+from diffsde.samplers import LoopSettings, simulate
 from diffsde.samplers.sampler import Sampler
 from diffsde.state import STATE
 from diffsde.types import Coefficients
@@ -110,7 +110,7 @@ def samples(mixture: Mixture, count: int = 20_000, seed: int = 0) -> np.ndarray:
     return np.asarray(_samples(mixture, seed, count))
 
 
-_simulate = jax.jit(simulate, static_argnames=("last", "coupled"))
+_simulate = jax.jit(simulate, static_argnames="settings")
 
 
 def ends(
@@ -119,7 +119,9 @@ def ends(
     """Where each grid takes the points x (n, *shape); one compiled program for all, as they are padded to the longest."""
     longest, key = max(map(len, grids)), jax.random.key(seed)
     return [
-        _simulate(sampler, field, x, jnp.pad(grid, (0, longest - len(grid))), key, steps=len(grid) - 1, **words).x
+        _simulate(
+            sampler, field, x, jnp.pad(grid, (0, longest - len(grid))), key, None, len(grid) - 1, LoopSettings(**words)
+        ).x
         for grid in grids
     ]
 

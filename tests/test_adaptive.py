@@ -16,12 +16,12 @@ from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS
-from diffsde.samplers import simulate
+from diffsde.samplers import LoopSettings, simulate
 from diffsde.samplers.adaptive import PAIRS, Adaptive
 from diffsde.samplers.ode import RK4
 from diffsde.types import Array, Prediction, Scalar, register
 
-run = jax.jit(partial(simulate, last="step"))
+run = jax.jit(partial(simulate, settings=LoopSettings(last="step")))
 GRID = (0.1, 0.9)
 
 

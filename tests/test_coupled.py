@@ -13,7 +13,7 @@ from scipy import stats
 from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS
-from diffsde.samplers import SAMPLERS, simulate
+from diffsde.samplers import SAMPLERS, LoopSettings, simulate
 from diffsde.samplers.diffusions import Bump, Constant, Diffusion, Memoryless
 from diffsde.samplers.exponential import Exponential
 from diffsde.samplers.loop import brownian_path
@@ -22,7 +22,7 @@ from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
 from tests.conftest import ends
 
-run = jax.jit(partial(simulate, last="step", coupled=True))
+run = jax.jit(partial(simulate, settings=LoopSettings(last="step", coupled=True)))
 START, END = 0.1, 0.9
 
 

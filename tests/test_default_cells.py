@@ -21,7 +21,7 @@ from diffsde.nets import Auto, choose_net, initialise, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS
-from diffsde.samplers import prior, simulate_compiled
+from diffsde.samplers import LoopSettings, prior, simulate_compiled
 from diffsde.time_distributions import Uniform
 from diffsde.training import Run, start, train_steps
 
@@ -66,7 +66,7 @@ def samples(data: str, path: str, objective: str) -> np.ndarray:
     field = LearnedField(asked.path, member(state.ema, 0), asked.moments, asked.graph, kind, True)
     grid, last = sampling_times(field, dataset)
     x0 = prior(field.path, grid[0], (2,), jax.random.key(5), SAMPLES)
-    return np.asarray(simulate_compiled(SAMPLER, field, x0, grid, jax.random.key(6), last=last).x)
+    return np.asarray(simulate_compiled(SAMPLER, field, x0, grid, jax.random.key(6), settings=LoopSettings(last)).x)
 
 
 def from_the_curves(x: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, OracleField, divergence
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
-from diffsde.samplers import simulate, times
+from diffsde.samplers import LoopSettings, simulate, times
 from diffsde.samplers.diffusions import Memoryless
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Heun
@@ -50,7 +50,7 @@ def test_samples_of_finite_data_are_the_data() -> None:
     points = data(300, (2, 2)) * 50
     field = finite("ot", points)
     x = jax.random.normal(jax.random.key(6), (200, 2, 2))
-    end = jax.jit(partial(simulate, last="denoise"))(
+    end = jax.jit(partial(simulate, settings=LoopSettings(last="denoise")))(
         Heun(), field, x, times(UniformGrid(), 200, field.path), jax.random.key(0)
     ).x
     distance = np.linalg.norm((np.asarray(end)[:, None] - np.asarray(points)).reshape(200, 300, 4), axis=-1)

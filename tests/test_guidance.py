@@ -24,7 +24,7 @@ from diffsde.nets import Classifier as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
 from diffsde.optimizers import Adam, hidden
 from diffsde.paths import OT, PATHS, coefficients
-from diffsde.samplers import SAMPLERS, simulate_compiled
+from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled
 from diffsde.samplers.ode import Heun
 from diffsde.time_distributions import Uniform
 from diffsde.training import Run, examples, loss_floor, start, train_steps
@@ -92,9 +92,9 @@ def test_each_sample_has_its_own_label(name: str) -> None:
     """With labels bound sample by sample, each comes out as it does when all are given its label; in chunks too."""
     sampler, labels = SAMPLERS[name](), jnp.array([0, 2, 1, 3, 1])
     x0, times, key = jax.random.normal(jax.random.key(0), (5, 2)), jnp.linspace(0.01, 0.99, 9), jax.random.key(1)
-    mixed = simulate_compiled(sampler, oracle(), x0, times, key, labels, chunk=2).x
+    mixed = simulate_compiled(sampler, oracle(), x0, times, key, labels, settings=LoopSettings(chunk=2)).x
     for label in range(4):
-        every = simulate_compiled(sampler, oracle().bind(label), x0, times, key, chunk=5).x
+        every = simulate_compiled(sampler, oracle().bind(label), x0, times, key, settings=LoopSettings(chunk=5)).x
         np.testing.assert_allclose(mixed[labels == label], every[labels == label], rtol=1e-4, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, coefficients
 from diffsde.plots import inverse as plots
-from diffsde.samplers import simulate_compiled, times
+from diffsde.samplers import LoopSettings, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.stability import likelihood_instability
@@ -177,7 +177,12 @@ def test_samples_have_the_posterior_mean_and_covariance(path: str, posterior: Po
     start = jnp.concatenate([jnp.zeros((1, 2)), field.path.beta(0.0) * jnp.eye(2)])
     end = np.asarray(
         simulate_compiled(
-            Heun(), field, start, times(UniformGrid(end=0.9999), 400, field.path), jax.random.key(0), last="denoise"
+            Heun(),
+            field,
+            start,
+            times(UniformGrid(end=0.9999), 400, field.path),
+            jax.random.key(0),
+            settings=LoopSettings(last="denoise"),
         ).x
     )
     mean, covariance = conditioned(MATRIX, np.array([3.0]), 0.2)

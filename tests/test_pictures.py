@@ -31,7 +31,7 @@ from diffsde.pictures.comparison_simulations import (
 from diffsde.pictures.images import ImageScene, image_overview, learnt_from, prediction
 from diffsde.pictures.table import IMAGES, PICTURES
 from diffsde.plots import images as plots
-from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled, times
+from diffsde.samplers import EulerMaruyama, Heun, LoopSettings, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import Trajectory, prior
@@ -148,7 +148,7 @@ def drawn_by(sampler: Sampler, path: GaussianPath | None = None, n: int = 20) ->
     grid = times(UniformGrid(), 24, path)
     x0 = prior(path, grid[0], field.shape, jax.random.key(1), n)
     key = jax.random.key(2)
-    x = simulate_compiled(sampler, field, x0, grid, key, last="denoise").x
+    x = simulate_compiled(sampler, field, x0, grid, key, settings=LoopSettings(last="denoise")).x
     return Drawn(sampler, field, ArrayFile(file="none.npy"), x0, x, grid, key, "denoise"), points
 
 
@@ -193,7 +193,9 @@ def test_ode_and_sde_begin_at_the_same_noise(made: tuple[Drawn, np.ndarray, Comp
     assert [title.split()[0].strip(",:") for title in panels] == ["ODE", "SDE"]
     ode, sde = panels.values()
     other = Euler() if stochastic else SDE
-    theirs = simulate_compiled(other, drawn.field, drawn.x0, drawn.times, drawn.key, last="denoise").x
+    theirs = simulate_compiled(
+        other, drawn.field, drawn.x0, drawn.times, drawn.key, settings=LoopSettings(last="denoise")
+    ).x
     close(ode, (theirs if stochastic else drawn.x)[:9])
     close(sde, (drawn.x if stochastic else theirs)[:9])
     assert np.abs(ode - sde).max() > 0.1
@@ -214,7 +216,7 @@ def test_interpolations_end_at_the_odes_samples(made: tuple[Drawn, np.ndarray, C
         middle,
         drawn.times,
         drawn.key,
-        last="denoise",
+        settings=LoopSettings(last="denoise"),
     ).x
     same = np.abs(found.x[:, 4] - found.x[:, 5]).reshape(BETWEEN, -1).max(axis=1) < 1e-3  # one basin at both
     assert same.any()
@@ -313,13 +315,12 @@ def test_data_that_is_not_here_is_said(
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with colour images in bytes, two classes of them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
     x = np.rint((pictures(24, (6, 5, 3)) + 1) * 127.5).astype(np.uint8)
-    np.savez(tmp_path / "colour.npz", x=x, y=np.arange(24) % 2)
-    return tmp_path
+    np.savez(here / "colour.npz", x=x, y=np.arange(24) % 2)
+    return here
 
 
 def test_samples_png_is_samples_npz(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -139,7 +139,7 @@ def points_of(name: str, path: str = "ot", sampler: Sampler | None = None) -> Po
     mixture = (dataset if hasattr(dataset, "mixture") else DATASETS["gmm"]()).mixture()
     field, times, key = OracleField(chosen, mixture, (2,)), jnp.linspace(0, 1, 13), jax.random.key(3)
     x0 = prior(chosen, times[0], (2,), jax.random.key(1), 500)
-    x = simulate_compiled(sampler or Heun(), field, x0, times, key, last="mean").x
+    x = simulate_compiled(sampler or Heun(), field, x0, times, key).x
     return PointScene(Drawn(sampler or Heun(), field, dataset, x0, x, times, key, "mean"))
 
 
@@ -175,7 +175,7 @@ def test_ode_and_sde_start_at_one_noise_and_one_of_them_is_the_samples() -> None
     assert (ode.x[0] == sde.x[0]).all() and (sde.x[0] == np.asarray(scene.drawn.x0)).all()
     np.testing.assert_allclose(sde.x[-1], scene.drawn.x, atol=1e-4)
     drawn = scene.drawn
-    euler = simulate_compiled(Euler(), drawn.field, drawn.x0, drawn.times, drawn.key, last="mean").x
+    euler = simulate_compiled(Euler(), drawn.field, drawn.x0, drawn.times, drawn.key).x
     np.testing.assert_allclose(ode.x[-1], euler, atol=1e-4)
     assert list(scene.runs) == ["ODE: euler", "SDE: em, constant sigma = 0.5"]
 

@@ -17,7 +17,7 @@ from diffsde.mixtures import Mixture
 from diffsde.nets import initialise, structure
 from diffsde.nets.mlp import MLP
 from diffsde.paths import OT, PATHS, GaussianPath, coefficients, log_snr
-from diffsde.samplers import GRIDS, SAMPLERS, simulate, times
+from diffsde.samplers import GRIDS, SAMPLERS, LoopSettings, Saving, simulate, times
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.chunks import CACHE, bytes_live, chunks, fitting
 from diffsde.samplers.corrector import Langevin, PredictorCorrector
@@ -35,7 +35,7 @@ from tests.conftest import ends
 GAUSSIAN = Mixture(jnp.array([[1.5]]), jnp.array([[0.49]]), jnp.array([1.0]))
 FIELD = OracleField(OT(), Ring().mixture(), (2,))
 POINTS = jax.random.normal(jax.random.key(5), (12, 2))
-run = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled", "chunk"))
+run = jax.jit(simulate, static_argnames="settings")
 
 
 def gaussian_field(path: GaussianPath) -> OracleField:
@@ -339,7 +339,7 @@ def test_langevin_keeps_the_law_that_it_holds() -> None:
     field = OracleField(OT(), mixture, (2,))
     x = mixtures.sample(held, jax.random.key(1), 4000)
     grid = times(UniformGrid(start=0.9), 300, OT())
-    end, *_ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), last="step")
+    end, *_ = run(Langevin(Constant(2.0), freeze=0.9), field, x, grid, jax.random.key(2), settings=LoopSettings("step"))
     from diffsde.metrics.mixture import mixture_figures
 
     assert float(mixture_figures(held, end).within_mode_std) == pytest.approx(1.0, abs=0.03)
@@ -411,7 +411,9 @@ def test_a_sample_depends_on_its_own_index_alone() -> None:
 def test_a_trajectory_holds_the_states_asked_for(every: int, expected: list[int]) -> None:
     """Every k-th state and both ends, equal to the states of shorter runs of the same seed."""
     grid = times(UniformGrid(), 10, OT())
-    end, saved, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1), save_every=every, keep=4)
+    end, saved, _ = run(
+        EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1), settings=LoopSettings(saving=Saving(every, keep=4))
+    )
     plain, none, _ = run(EulerMaruyama(), FIELD, POINTS, grid, jax.random.key(1))
     assert none is None
     np.testing.assert_allclose(end, plain, rtol=2e-5, atol=2e-5)
@@ -420,7 +422,9 @@ def test_a_trajectory_holds_the_states_asked_for(every: int, expected: list[int]
     np.testing.assert_array_equal(saved.x[0], POINTS[:4])
     np.testing.assert_array_equal(saved.x[-1], end[:4])
     for i, steps in enumerate(expected[1:-1], 1):
-        short, *_ = run(EulerMaruyama(), FIELD, POINTS, grid[: steps + 1], jax.random.key(1), last="step")
+        short, *_ = run(
+            EulerMaruyama(), FIELD, POINTS, grid[: steps + 1], jax.random.key(1), settings=LoopSettings("step")
+        )
         np.testing.assert_allclose(saved.x[i], short[:4], rtol=2e-5, atol=2e-5)
 
 
@@ -428,15 +432,14 @@ def test_memory_is_flat_in_the_number_of_steps() -> None:
     """The compiled program's temporaries do not grow with the steps unless a trajectory is kept."""
     x = jnp.zeros((10_000, 2))
 
-    def temporaries(count: int, save_every: int | None = None) -> int:
-        program = run.lower(
-            Euler(), FIELD, x, times(UniformGrid(), count, OT()), jax.random.key(0), save_every=save_every
-        )
+    def temporaries(count: int, saving: Saving | None = None) -> int:
+        grid, settings = times(UniformGrid(), count, OT()), LoopSettings(saving=saving)
+        program = run.lower(Euler(), FIELD, x, grid, jax.random.key(0), settings=settings)
         analysis = program.compile().memory_analysis()
         return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
     assert temporaries(1000) - temporaries(10) < 100_000
-    assert temporaries(1000, save_every=10) - temporaries(10) > 90 * x.nbytes
+    assert temporaries(1000, Saving(10)) - temporaries(10) > 90 * x.nbytes
 
 
 @pytest.mark.parametrize(
@@ -445,8 +448,8 @@ def test_memory_is_flat_in_the_number_of_steps() -> None:
         (EulerMaruyama(), 1, {}),
         (EulerMaruyama(), 6, {}),
         (EulerMaruyama(), 11, {"coupled": True, "last": "step"}),
-        (EulerMaruyama(), 5, {"save_every": 3, "keep": 8}),
-        (DPMSolverPP2MSDE(), 5, {"save_every": 4, "last": "denoise"}),
+        (EulerMaruyama(), 5, {"saving": Saving(3, keep=8)}),
+        (DPMSolverPP2MSDE(), 5, {"saving": Saving(4), "last": "denoise"}),
         (Adaptive(), 5, {"last": "step"}),
     ],
     ids=["one by one", "halves", "coupled", "kept", "memory", "adaptive"],
@@ -454,7 +457,9 @@ def test_memory_is_flat_in_the_number_of_steps() -> None:
 def test_chunks_change_no_sample(sampler: Sampler, chunk: int, options: dict[str, Any], x64: None) -> None:
     """12 samples in chunks that fit and in chunks that need filling up: end, trajectory and cost are the same."""
     x, grid, key = POINTS.astype(float), jnp.linspace(0.05, 1.0, 12), jax.random.key(1)
-    whole, parts = (run(sampler, FIELD, x, grid, key, **options, chunk=size) for size in (len(x), chunk))
+    whole, parts = (
+        run(sampler, FIELD, x, grid, key, settings=LoopSettings(**options, chunk=size)) for size in (len(x), chunk)
+    )
     assert jax.tree.structure(whole) == jax.tree.structure(parts)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
@@ -526,16 +531,17 @@ def test_one_program_takes_any_number_of_steps() -> None:
         np.testing.assert_allclose(end, plain.x, rtol=2e-4, atol=2e-4)
     assert len(traced) == 1
     with pytest.raises(ValueError, match="trajectory"):
-        simulate(Euler(), FIELD, POINTS, grid, jax.random.key(1), steps=3, save_every=1)
+        simulate(Euler(), FIELD, POINTS, grid, jax.random.key(1), steps=3, settings=LoopSettings(saving=Saving(1)))
 
 
 def test_the_last_step_leaves_no_noise_unless_asked() -> None:
     """`mean` is the step without noise, `denoise` is E[z|x], `step` differs from `mean` by sigma sqrt(h) xi."""
     grid = times(UniformGrid(), 4, OT())
     sampler = EulerMaruyama(Constant(2.0))
-    before, *_ = run(sampler, FIELD, POINTS, grid[:-1], jax.random.key(1), last="step")
+    before, *_ = run(sampler, FIELD, POINTS, grid[:-1], jax.random.key(1), settings=LoopSettings("step"))
     end = {
-        last: run(sampler, FIELD, POINTS, grid, jax.random.key(1), last=last)[0] for last in ("step", "mean", "denoise")
+        last: run(sampler, FIELD, POINTS, grid, jax.random.key(1), settings=LoopSettings(last))[0]
+        for last in ("step", "mean", "denoise")
     }
     np.testing.assert_allclose(end["denoise"], jax.vmap(lambda x: FIELD.data(x, 0.75))(before), rtol=1e-5, atol=1e-5)
     step = jax.vmap(lambda x: sampler.step(FIELD, x, 0.75, 0.25, None))(before)

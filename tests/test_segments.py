@@ -20,11 +20,21 @@ from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT
 from diffsde.runs import progress, simulating
-from diffsde.runs.simulating import Inputs, simulate_members, simulate_shared
+from diffsde.runs.simulating import SimulationInputs, simulate_members, simulate_shared
 from diffsde.samplers import SAMPLERS, simulate_compiled, times
 from diffsde.samplers.chunks import chunks
 from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.loop import LENGTH, Settings, advance_compiled, alike, begin_compiled, finish_compiled, padded
+from diffsde.samplers.loop import (
+    LENGTH,
+    ChunkedLoop,
+    LoopSettings,
+    Saving,
+    alike,
+    loop_end_compiled,
+    loop_start_compiled,
+    loop_steps_compiled,
+    padded,
+)
 from diffsde.samplers.sde import EulerMaruyama
 
 FIELD = OracleField(OT(), Mixture(jnp.array([[-2.0], [1.5]]), jnp.array([[0.3], [1.0]]), jnp.array([0.4, 0.6])), (1,))
@@ -54,28 +64,30 @@ def test_segments_give_the_bits_of_one_dispatch(name: str, last: str) -> None:
     `simulate`, another program, the same to rounding.
     """
     sampler, (at, steps) = SAMPLERS[name](), padded(times(UniformGrid(0.0, 0.95), 9, OT()))
-    settings = Settings(chunks(7, 3), last, False)
-    whole = 9 if alike(sampler, settings) else 8
+    loop = ChunkedLoop(chunks(7, 3), last, False)
+    whole = 9 if alike(sampler, loop) else 8
     ends = []
     for cuts in ([whole], [1, whole - 1], [4, 3, whole - 7]):
-        inputs, state = begin_compiled(sampler, FIELD, POINTS, at, KEY, None, steps, settings=settings)
+        inputs, state = loop_start_compiled(sampler, FIELD, POINTS, at, KEY, None, steps, loop=loop)
         done = 0
         for count in cuts:
-            state, mark = advance_compiled(inputs, state, jnp.int32(done), jnp.int32(count), settings=settings)
+            state, mark = loop_steps_compiled(inputs, state, jnp.int32(done), jnp.int32(count), loop=loop)
             done += count
             assert int(mark) == done
-        ends.append(np.asarray(finish_compiled(inputs, state, settings=settings).x))
+        ends.append(np.asarray(loop_end_compiled(inputs, state, loop=loop).x))
     for end in ends[1:]:
         np.testing.assert_array_equal(end, ends[0])
-    plain = simulate_compiled(sampler, FIELD, POINTS, times(UniformGrid(0.0, 0.95), 9, OT()), KEY, last=last).x
+    plain = simulate_compiled(
+        sampler, FIELD, POINTS, times(UniformGrid(0.0, 0.95), 9, OT()), KEY, settings=LoopSettings(last)
+    ).x
     np.testing.assert_allclose(ends[0], plain, atol=2e-5)
 
 
-def members(counts: list[int]) -> list[Inputs]:
+def members(counts: list[int]) -> list[SimulationInputs]:
     found = []
     for count in counts:
         at, steps = padded(times(UniformGrid(0.0, 1.0), count, OT()))
-        found.append(Inputs(EulerMaruyama(), FIELD, POINTS, at, KEY, None, steps))
+        found.append(SimulationInputs(EulerMaruyama(), FIELD, POINTS, at, KEY, None, steps))
     return found
 
 
@@ -83,19 +95,21 @@ def test_members_of_one_program_take_their_own_steps() -> None:
     """3, 7 and 12 steps, vmapped: each ends where it does alone, though all are in the loop until the last is done."""
     group = members([3, 7, 12])
     inputs, split = ensembles.stack(group)
-    together = simulate_members(inputs, split, last="mean", coupled=False)
+    together = simulate_members(inputs, split, LoopSettings())
     for i, count in enumerate((3, 7, 12)):
         alone = simulate_compiled(EulerMaruyama(), FIELD, POINTS, times(UniformGrid(), count, OT()), KEY)
         np.testing.assert_allclose(together.x[i], alone.x, atol=2e-5)
 
 
 def test_a_trajectory_of_a_traced_number_of_steps() -> None:
-    """saves= is all that is compiled for: 7 steps and 9, every third saved, by one program each two states and both ends."""
+    """Saving.states is all that is compiled for: 7 steps and 9, every third saved, by one program each two states and both ends."""
     for count in (7, 9):
         (inputs,) = members([count])
-        found = simulate_shared(inputs, last="mean", coupled=False, save_every=3, saves=2, keep=4).trajectory
+        found = simulate_shared(inputs, LoopSettings(saving=Saving(3, 4, states=2))).trajectory
         grid = times(UniformGrid(), count, OT())
-        plain = simulate_compiled(EulerMaruyama(), FIELD, POINTS, grid, KEY, save_every=3, keep=4).trajectory
+        plain = simulate_compiled(
+            EulerMaruyama(), FIELD, POINTS, grid, KEY, settings=LoopSettings(saving=Saving(3, 4))
+        ).trajectory
         assert found is not None and plain is not None and found.x.shape == (4, 4, 1)
         np.testing.assert_array_equal(found.times, plain.times)
         np.testing.assert_allclose(found.x, plain.x, atol=2e-5)
@@ -115,8 +129,8 @@ def test_a_sweep_over_steps_compiles_once(here: Path) -> None:
     with compiled() as names:
         for i, more in enumerate(["steps=999", "", "steps=150 save_every=40", "steps=300 save_every=70"]):
             assert main([*(words + f"x{i}").split(), *more.split()]) == 0
-    # `points` reads a state off for the first trajectory, `stage` brings an array of another length to the device
-    assert set(names) <= {"jit(points)", "jit(stage)"} and names.count("jit(points)") == 1, names
+    # `loop_points` reads a state off for the first trajectory, `stage` brings an array of another length to the device
+    assert set(names) <= {"jit(loop_points)", "jit(stage)"} and names.count("jit(loop_points)") == 1, names
     with np.load("x2/trajectory.npz") as archive:
         assert archive["x"].shape == (5, 100, 2)
         np.testing.assert_allclose(archive["times"], [0, 40 / 150, 80 / 150, 120 / 150, 1], atol=1e-6)

@@ -18,7 +18,7 @@ from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.mixture import CustomMixture, Ring
 from diffsde.datasets.toys import Moons
 from diffsde.paths import PATHS
-from diffsde.samplers import SAMPLERS, simulate_compiled, times
+from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid, LogSNRGrid, UniformGrid
@@ -65,7 +65,9 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
     for std, said in zip((0.3, 4.0), std_ratios(Steps(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True):
         data = std * jax.random.normal(jax.random.key(3), (n, 1)) if start else None
         x0 = prior(chosen, at[0], (1,), jax.random.key(1), n, data)
-        x = simulate_compiled(sampler, of_std(chosen, jnp.asarray(std)), x0, at, jax.random.key(2), last=last).x
+        x = simulate_compiled(
+            sampler, of_std(chosen, jnp.asarray(std)), x0, at, jax.random.key(2), settings=LoopSettings(last)
+        ).x
         end = np.hypot(float(chosen.alpha(at[-1])) * std, float(chosen.beta(at[-1])))
         ratio = float(np.sqrt(np.mean(np.asarray(x, np.float64) ** 2))) / end
         assert abs(ratio - said.ratio) < 4 * ratio / np.sqrt(2 * n) + 1e-4

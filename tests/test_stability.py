@@ -21,7 +21,7 @@ from diffsde.fields import NetworkField, OracleField
 from diffsde.metrics.mixture import MixtureFigures, mixture_figures
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS, Expression, GaussianPath, coefficients, written
-from diffsde.samplers import SAMPLERS, simulate_compiled, times
+from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled, times
 from diffsde.samplers.diffusions import Constant, Memoryless, Vanishing
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import UniformGrid
@@ -179,7 +179,9 @@ def figures_of(
     last = choose_last_step(sampler, field, at, "auto")
     z = data.draw_by_index(data.load(), jax.random.key(4), 4_000) if grid.start else None
     x0 = prior(field.path, at[0], (2,), jax.random.key(4), 4_000, z)
-    return mixture_figures(data.mixture(), simulate_compiled(sampler, field, x0, at, jax.random.key(5), last=last).x)
+    return mixture_figures(
+        data.mixture(), simulate_compiled(sampler, field, x0, at, jax.random.key(5), settings=LoopSettings(last)).x
+    )
 
 
 def advised(words: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from diffsde.errors import UserError
 from diffsde.fields import OracleField
 from diffsde.paths import PATHS
 from diffsde.runs.starting import trial_of
-from diffsde.samplers import SAMPLERS, simulate_compiled, times
+from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant, Memoryless
 from diffsde.samplers.exponential import DDIM, Exponential
@@ -115,7 +115,8 @@ def test_a_quiet_sampler_is_that_of_the_ode() -> None:
         field = OracleField(OT, Ring().mixture(), (2,))
         x, at = jnp.asarray(ENDS[:8], float), times(UniformGrid(0.1, 1.0), 6, OT)
         ends = [
-            simulate_compiled(each, field, x, at, jax.random.key(0), last="step").x for each in (quiet(noisy), plain)
+            simulate_compiled(each, field, x, at, jax.random.key(0), settings=LoopSettings("step")).x
+            for each in (quiet(noisy), plain)
         ]
         np.testing.assert_allclose(*ends, atol=2e-3)
     assert quiet(SAMPLERS["reverse_diffusion"]()) is None and quiet(SAMPLERS["adaptive"]()) is None
@@ -148,5 +149,5 @@ def test_chosen_steps_keep_the_modes_as_they_are(name: str, path: str) -> None:
     found = choose_steps(how, chosen, stds, trial_of(sampler, field, grid, last, x0[:64], None))
     assert found.accurate and found.std_error is not None and found.std_error < 0.03
     at, steps = padded(times(grid, found.steps, chosen))
-    ends = simulate_compiled(sampler, field, x0, at, jax.random.key(2), last=last, steps=steps).x
+    ends = simulate_compiled(sampler, field, x0, at, jax.random.key(2), None, steps, LoopSettings(last)).x
     assert abs(within(np.asarray(ends)) - 1) < 0.01 + 3 / np.sqrt(4 * n)

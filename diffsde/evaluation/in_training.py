@@ -13,7 +13,7 @@ from diffsde.evaluation.table import METRICS
 from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
 from diffsde.runs.starting import choose_grid, stds_of
-from diffsde.samplers import prior, simulate_compiled, times
+from diffsde.samplers import LoopSettings, prior, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.ode import Heun
 from diffsde.stability import choose_last_step
@@ -59,7 +59,7 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figu
     grid, last = sampling_times(field, dataset)
     n = usual_number(dataset) if "images" in metric.needs else POINTS
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
-    x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, last=last).x
+    x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, settings=LoopSettings(last)).x
     return metric().measure(Subject(dataset, field, n, np.asarray(x)), key_true).figures[name]
 
 

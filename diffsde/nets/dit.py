@@ -6,7 +6,7 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import attention, dense
+from diffsde.nets.layers import Conditioning, attention, dense
 from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
 from diffsde.types import Array, choice
 
@@ -46,7 +46,8 @@ class DiT:
         tiles = patching(image("dit", shape), self.patch, self.overlap)
         block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
         blocks = [block] * self.depth
-        return PatchNet(tiles, self.width, blocks, self.positions, self.time_frequencies, classes, rngs, compute)
+        conditioning = Conditioning(self.width, self.time_frequencies, classes)
+        return PatchNet(tiles, blocks, self.positions, conditioning, rngs, compute)
 
 
 class TransformerBlock(Block):

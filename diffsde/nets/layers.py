@@ -6,7 +6,7 @@ import abc
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import jax
 import jax.numpy as jnp
@@ -92,6 +92,14 @@ def attention(query: Array, key: Array, value: Array, heads: int) -> Array:
     return jnp.einsum("hqk,khd->qhd", weights, v).reshape(query.shape)
 
 
+class Conditioning(NamedTuple):
+    """The size of a condition c (width,), of so many frequencies of t, and of a label 0..classes-1 where there are classes."""
+
+    width: int
+    frequencies: int
+    classes: int
+
+
 class Conditioned(nnx.Module):
     """A network of x (*shape,), t (), label (): its condition is a vector c (width,) of t and the label.
 
@@ -99,7 +107,8 @@ class Conditioned(nnx.Module):
     optimizer can tell them apart (optimizers.hidden).
     """
 
-    def __init__(self, width: int, frequencies: int, classes: int, rngs: nnx.Rngs, compute: str):
+    def __init__(self, conditioning: Conditioning, rngs: nnx.Rngs, compute: str):
+        width, frequencies, classes = conditioning
         self.time_in = nnx.Linear(2 * frequencies or 1, width, rngs=rngs)
         self.time_out = nnx.Linear(width, width, rngs=rngs)
         if classes:

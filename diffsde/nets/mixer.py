@@ -6,7 +6,7 @@ from functools import partial
 
 from flax import nnx
 
-from diffsde.nets.layers import dense, gelu
+from diffsde.nets.layers import Conditioning, dense, gelu
 from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
 from diffsde.types import Array, choice
 
@@ -35,7 +35,8 @@ class Mixer:
         tiles = patching(image("mixer", shape), self.patch, self.overlap)
         block = partial(MixerBlock, tiles.rows * tiles.columns, self.mix, self.width, self.expand, rngs, compute)
         blocks, positions = [block] * self.depth, "none"  # the matrices across tokens know them by their places
-        return PatchNet(tiles, self.width, blocks, positions, self.time_frequencies, classes, rngs, compute)
+        conditioning = Conditioning(self.width, self.time_frequencies, classes)
+        return PatchNet(tiles, blocks, positions, conditioning, rngs, compute)
 
 
 class MixerBlock(Block):

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from diffsde.errors import UserError
-from diffsde.nets.layers import Conditioned, dense, gelu, normalise, zeros
+from diffsde.nets.layers import Conditioned, Conditioning, dense, gelu, normalise, zeros
 from diffsde.types import Array, Scalar
 
 Shape = tuple[int, ...]
@@ -125,21 +125,20 @@ class Block(nnx.Module):
 class PatchNet(Conditioned):
     """Patches -> tokens -> blocks -> patches. The output layer is 0 at first.
 
-    positions: waves, learned, or none where the blocks tell tokens apart by themselves.
+    positions: waves, learned, or none where the blocks tell tokens apart by themselves. A token is as wide as the condition.
     """
 
     def __init__(
         self,
         tiles: Patching,
-        width: int,
         blocks: Sequence[Callable[[], Block]],
         positions: str,
-        frequencies: int,
-        classes: int,
+        conditioning: Conditioning,
         rngs: nnx.Rngs,
         compute: str,
     ):
-        super().__init__(width, frequencies, classes, rngs, compute)
+        super().__init__(conditioning, rngs, compute)
+        width = conditioning.width
         self.stem = nnx.Linear(tiles.window, width, rngs=rngs)
         if positions == "learned":
             start = 0.02 * jax.random.normal(rngs.params(), (tiles.rows * tiles.columns, width))

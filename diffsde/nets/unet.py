@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from diffsde.errors import UserError
-from diffsde.nets.layers import Conditioned, attention, dense, normalise, silu, zeros
+from diffsde.nets.layers import Conditioned, Conditioning, attention, dense, normalise, silu, zeros
 from diffsde.nets.patches import image
 from diffsde.types import Array, Scalar, choice
 
@@ -79,7 +79,7 @@ class Convolutional(Conditioned):
     def __init__(self, config: UNet, shape: tuple[int, int, int], rngs: nnx.Rngs, compute: str, classes: int):
         first, last = config.channels[0], config.channels[-1]
         width = 4 * first
-        super().__init__(width, config.time_frequencies, classes, rngs, compute)
+        super().__init__(Conditioning(width, config.time_frequencies, classes), rngs, compute)
         self.stem = nnx.Conv(shape[2], first, (3, 3), rngs=rngs)
         levels = [c for c in config.channels for _ in range(config.depth)]
         heads = [config.heads if i >= len(levels) - config.depth else 0 for i in range(len(levels))]

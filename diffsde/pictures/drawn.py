@@ -14,7 +14,7 @@ from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member
 from diffsde.fields import Field
-from diffsde.samplers import Sampler, simulate_compiled
+from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
 from diffsde.samplers.loop import Simulated
 from diffsde.samplers.ode import Euler
@@ -67,6 +67,7 @@ def simulated(
     place in which pictures simulate.
     """
     given = jax.tree.map(np.asarray, drawn.given)
+    saving = None if save_every is None else Saving(save_every, keep)
     return simulate_compiled(
         sampler,
         drawn.field,
@@ -74,10 +75,7 @@ def simulated(
         times,
         drawn.key,
         member(given, rows),
-        last=drawn.last,
-        save_every=save_every,
-        keep=keep,
-        coupled=drawn.coupled and sampler.coupled,
+        settings=LoopSettings(drawn.last, drawn.coupled and sampler.coupled, saving),
     )
 
 

@@ -16,10 +16,10 @@ from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array
 
 if TYPE_CHECKING:
-    from diffsde.runs.simulating import Job
+    from diffsde.runs.simulating import SampleJob
 
 
-def draw_samples(job: Job, x: Array) -> list[Path]:
+def draw_samples(job: SampleJob, x: Array) -> list[Path]:
     """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides; their paths."""
     chosen, shape = job.chosen, job.field.shape
     kind = kind_of(shape, job.problem is not None)
@@ -55,7 +55,7 @@ def draw_samples(job: Job, x: Array) -> list[Path]:
     return paths
 
 
-def title_of(job: Job) -> str:
+def title_of(job: SampleJob) -> str:
     """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
     chosen, sampler = job.chosen, job.chosen.sampler
     steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"

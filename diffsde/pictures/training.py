@@ -16,7 +16,7 @@ from diffsde.fields import LearnedField, bound
 from diffsde.pictures.drawn import described_sampler
 from diffsde.pictures.images import CLASSES, SIDE, image_overview, screen_of_images
 from diffsde.plots.loss import loss_curve
-from diffsde.samplers import DPMSolverPP2M, simulate_compiled, times
+from diffsde.samplers import DPMSolverPP2M, LoopSettings, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior
 from diffsde.stability import choose_last_step
@@ -56,7 +56,7 @@ def run_samples(run: TrainedRun) -> Figure:
     grid = times(UniformGrid(), LEARNED_STEPS, run.field.path)
     last = choose_last_step(sampler, bound(run.field, member(given, 0)), grid, "auto")
     x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
-    x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, last=last).x
+    x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, settings=LoopSettings(last)).x
     shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)
     about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
     return image_overview({"": shown}, None if given is None else np.asarray(given), about)

@@ -21,18 +21,18 @@ from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
 from diffsde.runs import machine, processes, progress
 from diffsde.runs.sample_config import SampleConfig
-from diffsde.samplers import Grid, Sampler, simulate
+from diffsde.samplers import Grid, LoopSettings, Sampler, Saving, simulate
 from diffsde.samplers.loop import (
-    Settings,
+    ChunkedLoop,
     Simulated,
     Trajectory,
-    advance_compiled,
     alike,
-    begin_compiled,
     chunked,
-    finish_compiled,
+    loop_end_compiled,
+    loop_points_compiled,
+    loop_start_compiled,
+    loop_steps_compiled,
     padded,
-    points_compiled,
 )
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members
 from diffsde.step_choice import StepChoice
@@ -42,7 +42,7 @@ SEGMENT = 0.5  # seconds of steps in one dispatch
 PATIENCE = 3.0  # seconds that all steps may take without a line of progress
 
 
-class Inputs(NamedTuple):
+class SimulationInputs(NamedTuple):
     """What a program that simulates takes, in `simulate`'s words: times (LENGTH + 1,) or more, of which `steps` are taken."""
 
     sampler: Sampler
@@ -55,7 +55,7 @@ class Inputs(NamedTuple):
 
 
 @dataclasses.dataclass
-class Job:
+class SampleJob:
     """Samples to be drawn: from what, how, and where they are written."""
 
     config: dict[str, Any]
@@ -81,10 +81,10 @@ class Job:
         default_factory=list
     )  # said when the work begins, after all that is refused
 
-    def inputs(self) -> Inputs:
+    def inputs(self) -> SimulationInputs:
         """What the compiled program takes; the times filled up, so that it serves other numbers of steps."""
         at, steps = padded(self.grid)
-        return Inputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.given, steps)
+        return SimulationInputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.given, steps)
 
     @property
     def given(self) -> Any:
@@ -101,19 +101,18 @@ class Job:
         """Whether the field is that of the data's whole law."""
         return self.labels is None and not self.guided
 
-    def settings(self) -> dict[str, Any]:
-        """What it is compiled for."""
-        chosen = self.chosen
-        every = chosen.save_every
-        saved = {} if every is None else {"save_every": every, "saves": (self.steps - 1) // every, "keep": chosen.keep}
-        return {"last": self.last, "coupled": chosen.coupled} | saved
+    def settings(self) -> LoopSettings:
+        """What its program is compiled for."""
+        every, keep = self.chosen.save_every, self.chosen.keep
+        saving = None if every is None else Saving(every, keep, (self.steps - 1) // every)
+        return LoopSettings(self.last, self.chosen.coupled, saving)
 
     def group(self) -> Any:
         """What has to be equal for jobs to be simulated as one program."""
-        return ensembles.kind(self.inputs()), tuple(self.settings().items())
+        return ensembles.kind(self.inputs()), self.settings()
 
 
-class Batch(NamedTuple):
+class SimulationBatch(NamedTuple):
     """What was found for each job of a group, and the seconds that all of it took."""
 
     found: list[Simulated]
@@ -122,7 +121,7 @@ class Batch(NamedTuple):
     compiling: float
 
 
-def simulated(group: list[Job]) -> Batch:
+def simulated(group: list[SampleJob]) -> SimulationBatch:
     """The samples of jobs of one structure, by one program."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
         progress.warn(line)
@@ -133,7 +132,7 @@ def simulated(group: list[Job]) -> Batch:
         return at_once(group, mesh)
 
 
-def at_once(group: list[Job], mesh: Any) -> Batch:
+def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
     """Many jobs vmapped, or one replicate over devices, in one dispatch: every member takes its own number of steps, those that are
     done waiting for the others, and every device and process the same program.
     """
@@ -141,43 +140,43 @@ def at_once(group: list[Job], mesh: Any) -> Batch:
     if many:
         inputs, split = ensembles.stack([job.inputs() for job in group])
         arguments: tuple[Any, ...] = (shard_members(member_sharding(mesh, len(group)), inputs, split),)
-        program = compiler(simulate_members, *arguments, **settings, split=split)
+        program = compiler(simulate_members, *arguments, settings=settings, split=split)
     else:
         arguments = (shared_out(group[0], Sharding(mesh, shard=False)),)
-        program = compiler(simulate_shared, *arguments, **settings)
+        program = compiler(simulate_shared, *arguments, settings=settings)
     begin = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     found = processes.all_gather(found)
     each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
-    return Batch(each, seconds, cpu_seconds, compiler.seconds)
+    return SimulationBatch(each, seconds, cpu_seconds, compiler.seconds)
 
 
-@partial(jax.jit, static_argnames=("split", "last", "coupled", "save_every", "saves", "keep"))
-def simulate_members(inputs: Inputs, split: tuple[bool, ...], **settings: Any) -> Simulated:
+@partial(jax.jit, static_argnames=("split", "settings"))
+def simulate_members(inputs: SimulationInputs, split: tuple[bool, ...], settings: LoopSettings) -> Simulated:
     """simulate of m jobs at once: `inputs`, `split` from ensembles.stack; every result stacked (m, ...)."""
-    return ensembles.over_members(lambda inputs: simulate_from(inputs, **settings), split, inputs)
+    return ensembles.over_members(lambda inputs: simulate_from(inputs, settings), split, inputs)
 
 
-def simulate_from(inputs: Inputs, **settings: Any) -> Simulated:
+def simulate_from(inputs: SimulationInputs, settings: LoopSettings) -> Simulated:
     """simulate of these inputs, `steps` of the times."""
-    return simulate(*inputs[:-1], steps=inputs.steps, **settings)
+    return simulate(*inputs, settings)
 
 
-simulate_shared = jax.jit(simulate_from, static_argnames=("last", "coupled", "save_every", "saves", "keep"))
+simulate_shared = jax.jit(simulate_from, static_argnames="settings")
 
 
-def in_segments(job: Job) -> Batch:
+def in_segments(job: SampleJob) -> SimulationBatch:
     """One job's samples, its steps dispatched a few at a time: one program, as often as needed, to the same bits as at once."""
     given, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
-    settings = Settings(chunked(given.field, given.x, given.given), job.last, job.chosen.coupled)
+    loop = ChunkedLoop(chunked(given.field, given.x, given.given), job.last, job.chosen.coupled)
     none, sampler = np.asarray(0, np.int32), given.sampler
     with progress.working("compiling"):
-        inputs, state = compiler(begin_compiled, *given, settings=settings)(*given)
-        advance = compiler(advance_compiled, inputs, state, none, none, settings=settings)
-        finish = compiler(finish_compiled, inputs, state, settings=settings)
+        inputs, state = compiler(loop_start_compiled, *given, loop=loop)(*given)
+        advance = compiler(loop_steps_compiled, inputs, state, none, none, loop=loop)
+        finish = compiler(loop_end_compiled, inputs, state, loop=loop)
     progress.begun("sampling")
-    saved, loops = [], job.steps if alike(sampler, settings) else job.steps - 1
+    saved, loops = [], job.steps if alike(sampler, loop) else job.steps - 1
     begin = time.perf_counter(), time.process_time()
     with progress.Steps("sample", job.steps, patience=PATIENCE) as bar:
         pace = Pace(loops, bar)
@@ -186,7 +185,7 @@ def in_segments(job: Job) -> Batch:
             state, mark = advance(inputs, state, np.asarray(pace.done, np.int32), np.asarray(count, np.int32))
             pace.begun(count, mark)
             if every and pace.done % every == 0 and pace.done < job.steps:
-                saved.append(points_compiled(sampler, state, settings=settings, keep=job.chosen.keep))
+                saved.append(loop_points_compiled(sampler, state, loop=loop, keep=job.chosen.keep))
         found = jax.block_until_ready(finish(inputs, state))
         bar.update(job.steps)
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
@@ -195,7 +194,7 @@ def in_segments(job: Job) -> Batch:
         ends = (end[: job.chosen.keep] for end in (job.x0, found.x))
         states = np.stack([np.asarray(state) for state in (next(ends), *saved, next(ends))])
         found = found._replace(trajectory=Trajectory(jnp.asarray(np.asarray(job.grid)[places]), jnp.asarray(states)))
-    return Batch([found], seconds, cpu_seconds, compiler.seconds)
+    return SimulationBatch([found], seconds, cpu_seconds, compiler.seconds)
 
 
 class Pace:
@@ -229,7 +228,7 @@ class Pace:
         self.bar.update(done)
 
 
-def shared_out(job: Job, sharding: Sharding) -> Inputs:
+def shared_out(job: SampleJob, sharding: Sharding) -> SimulationInputs:
     """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
     rows = np.arange(-(-job.chosen.n // sharding.mesh.size) * sharding.mesh.size) % job.chosen.n
     points, given = jax.tree.map(
@@ -237,7 +236,7 @@ def shared_out(job: Job, sharding: Sharding) -> Inputs:
     )
     sampler, field, _, at, key, _, steps = job.inputs()
     sampler, field, at, key, steps = replicate(sharding, (sampler, field, at, key, steps))
-    return Inputs(sampler, field, points, at, key, given, steps)
+    return SimulationInputs(sampler, field, points, at, key, given, steps)
 
 
 def first(found: Simulated, n: int) -> Simulated:
@@ -248,7 +247,7 @@ def first(found: Simulated, n: int) -> Simulated:
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
 
 
-def how_drawn(job: Job, found: Simulated) -> dict[str, Any]:
+def how_drawn(job: SampleJob, found: Simulated) -> dict[str, Any]:
     """How the samples came about: n, nfe, steps, ... Raises UserError where some are not finite."""
     chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):

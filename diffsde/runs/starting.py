@@ -13,7 +13,7 @@ from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
 from diffsde.runs import progress
-from diffsde.samplers import Grid, Sampler, simulate_compiled, times
+from diffsde.samplers import Grid, LoopSettings, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid, ListGrid
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
@@ -100,7 +100,7 @@ def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, g
         count = np.asarray(steps, np.int32)
         key = jax.random.key(0)
         return np.asarray(
-            simulate_compiled(plain, field, x0, at, key, given, last=policy, steps=count, chunk=len(x0)).x
+            simulate_compiled(plain, field, x0, at, key, given, count, LoopSettings(policy, chunk=len(x0))).x
         )
 
     return trial

@@ -41,7 +41,7 @@ def fit(
     the device never waits. Raises Stopped when asked to stop, once all is saved.
     """
     step = int(np.max(np.asarray(state.step)))
-    length, saved_at = DispatchLength(plan, stream and stream.capacity), time.perf_counter()
+    length, saved_at = DispatchLength(plan, stream.capacity if stream else None), time.perf_counter()
     losses = WaitingLosses(members, length)
     with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked:
         while step < plan.steps:
@@ -95,10 +95,10 @@ class DispatchLength:
 
 
 class Dispatch(NamedTuple):
-    """`count` steps up to `step`, their losses (longest,) or (members, longest), and each member's checks of the state then."""
+    """`steps` steps up to step `last`, their losses (longest,) or (members, longest), and each member's checks of the state then."""
 
-    step: int
-    count: int
+    last: int
+    steps: int
     losses: jax.Array
     checks: list[dict[str, Any] | None]
 
@@ -118,14 +118,14 @@ class WaitingLosses:
     def read(self, bar: progress.Steps, until: int) -> None:
         """Pass the oldest on to the members' logs, until so many dispatches wait."""
         while len(self.waiting) > until:
-            step, count, values, checks = self.waiting.popleft()
-            losses = np.atleast_2d(np.asarray(values))[:, :count]
-            spent = self.length.ended(count) - self.began[0], time.process_time() - self.began[1]
+            last, steps, values, checks = self.waiting.popleft()
+            losses = np.atleast_2d(np.asarray(values))[:, :steps]
+            spent = self.length.ended(steps) - self.began[0], time.process_time() - self.began[1]
             for one, mine, (wall, cpu), check in zip(self.members, losses, self.before, checks, strict=True):
-                one.take(step, mine, spent[0] + wall, spent[1] + cpu, check)
+                one.take(last, mine, spent[0] + wall, spent[1] + cpu, check)
             end_where_all_failed(self.members)
             if note := latest(self.members):
-                bar.update(step, note)
+                bar.update(last, note)
 
 
 def latest(members: list[RunWriter]) -> str:

@@ -8,7 +8,7 @@ from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import GRIDS, Grid, times
-from diffsde.samplers.loop import Trajectory, prior, simulate, simulate_compiled
+from diffsde.samplers.loop import LoopSettings, Saving, Trajectory, prior, simulate, simulate_compiled
 from diffsde.samplers.multistep import AB2, AB3, DEIS2, DEIS3, IPNDM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
 from diffsde.samplers.sampler import LAST_STEPS, Sampler
@@ -50,7 +50,9 @@ __all__ = [
     "SAMPLERS",
     "Diffusion",
     "Grid",
+    "LoopSettings",
     "Sampler",
+    "Saving",
     "Trajectory",
     "prior",
     "simulate",

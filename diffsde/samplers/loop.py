@@ -36,7 +36,38 @@ class Simulated(NamedTuple):
     nfe: Array | None
 
 
-class Inputs(NamedTuple):
+class Saving(NamedTuple):
+    """Which states of a simulation are kept: those after every so many steps and at both ends, of the first `keep` samples.
+
+    states: how many there are but for the ends, (steps - 1) // every; needed where the number of steps is traced.
+    """
+
+    every: int
+    keep: int | None = None
+    states: int | None = None
+
+
+class LoopSettings(NamedTuple):
+    """How `simulate` goes through its steps; a program is compiled for each.
+
+    last: the policy for the last step, a key of LAST_STEPS.
+    coupled: the noise is the increments of one Brownian path on [0, 1] a sample, which other grids with the same key
+    share: a finer grid refines the same path, instead of being another draw.
+    saving: the trajectory that is returned besides.
+    chunk: at most so many samples go through the steps together, the others after them; None: as many as fit the cache
+    (chunks.fitting). It changes no sample beyond rounding. len(x) for all at once, as where x is spread over devices.
+    """
+
+    last: str = "mean"
+    coupled: bool = False
+    saving: Saving | None = None
+    chunk: int | None = None
+
+
+PLAIN = LoopSettings()
+
+
+class LoopInputs(NamedTuple):
     """What every step takes, and no step changes; keys and `given`, what samples are conditioned on, by chunks.
 
     steps: how many there are, to times[steps]; a traced number, and times may hold more.
@@ -50,8 +81,8 @@ class Inputs(NamedTuple):
     given: Any
 
 
-class Settings(NamedTuple):
-    """What a program of the loop is compiled for: the samples' chunks, the last step's policy, and whether noise is coupled."""
+class ChunkedLoop(NamedTuple):
+    """What each part of the loop is compiled for: the samples' chunks, the last step's policy, and whether noise is coupled."""
 
     parts: Chunks
     last: str
@@ -74,28 +105,28 @@ def chunked(field: Field, x: Array, given: Any, chunk: int | None = None) -> Chu
     return chunks(x.shape[0], fitting(bound(field, member(given, 0)), x) if chunk is None else chunk)
 
 
-def begin(
-    sampler: Sampler, field: Field, x: Array, times: Array, key: Key, given: Any, steps: Scalar, settings: Settings
-) -> tuple[Inputs, Any]:
+def loop_start(
+    sampler: Sampler, field: Field, x: Array, times: Array, key: Key, given: Any, steps: Scalar, loop: ChunkedLoop
+) -> tuple[LoopInputs, Any]:
     """The inputs, and the state before the first step: sample i's key is fold_in(key, i)."""
-    parts = settings.parts
+    parts = loop.parts
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
     state = parts.map(jax.vmap(sampler.start), parts.split(jnp.copy(x)))  # a copy, as the state may be given away
-    return Inputs(sampler, field, jnp.asarray(times), steps, keys, jax.tree.map(parts.split, given)), state
+    return LoopInputs(sampler, field, jnp.asarray(times), steps, keys, jax.tree.map(parts.split, given)), state
 
 
-def alike(sampler: Sampler, settings: Settings) -> bool:
+def alike(sampler: Sampler, loop: ChunkedLoop) -> bool:
     """Whether the last step is one like all others, so that the program holds no step apart from that of the loop."""
-    return settings.last == "step" or (settings.last == "mean" and not sampler.stochastic)
+    return loop.last == "step" or (loop.last == "mean" and not sampler.stochastic)
 
 
-def step(inputs: Inputs, settings: Settings, state: Any, keys: Array, given: Any, j: Scalar) -> Any:
+def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, given: Any, j: Scalar) -> Any:
     """Step j of the samples of one chunk; the noise of a sample at step j is that of fold_in(its key, j)."""
     sampler, field, times, *_ = inputs
     t, h = times[j], times[j + 1] - times[j]
 
     def noise(key: Key, x: Array) -> Noise:
-        if not settings.coupled:
+        if not loop.coupled:
             return jax.random.fold_in(key, j)
         return Increment(brownian_path(key, x.shape, x.dtype)(times[j], times[j + 1]) / jnp.sqrt(h))
 
@@ -105,28 +136,26 @@ def step(inputs: Inputs, settings: Settings, state: Any, keys: Array, given: Any
     return jax.vmap(one)(state, keys, given)
 
 
-def advance(inputs: Inputs, state: Any, first: Scalar, count: Scalar, settings: Settings) -> Any:
+def loop_steps(inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop) -> Any:
     """The state after steps first, first + 1, ..., `count` of them, traced numbers; short of a last step that is not alike."""
 
     def through(state: Any, keys: Array, given: Any) -> Any:
-        return jax.lax.fori_loop(
-            0, count, lambda j, state: step(inputs, settings, state, keys, given, first + j), state
-        )
+        return jax.lax.fori_loop(0, count, lambda j, state: step(inputs, loop, state, keys, given, first + j), state)
 
-    return settings.parts.map(through, state, inputs.keys, inputs.given)
+    return loop.parts.map(through, state, inputs.keys, inputs.given)
 
 
-def finish(inputs: Inputs, state: Any, settings: Settings) -> Simulated:
+def loop_end(inputs: LoopInputs, state: Any, loop: ChunkedLoop) -> Simulated:
     """Where the samples end, by the last step's policy, from the state after all steps that are alike."""
-    (sampler, field, times, steps, *_), parts = inputs, settings.parts
+    (sampler, field, times, steps, *_), parts = inputs, loop.parts
 
     def end(state: Any, keys: Array, given: Any) -> tuple[Array, Array | None]:
         t, h = times[steps - 1], times[steps] - times[steps - 1]
-        if settings.last == "denoise":
+        if loop.last == "denoise":
             spent = sampler.spent(state)
             x = jax.vmap(lambda state, given: bound(field, given).data(sampler.point(state), t))(state, given)
             return x, None if spent is None else spent + 1
-        if not alike(sampler, settings):
+        if not alike(sampler, loop):
             state = jax.vmap(lambda x, given: sampler.step(bound(field, given), x, t, h, None))(state, given)
         return jax.vmap(sampler.point)(state), sampler.spent(state)
 
@@ -134,9 +163,9 @@ def finish(inputs: Inputs, state: Any, settings: Settings) -> Simulated:
     return Simulated(x, None, spent)
 
 
-def points(sampler: Sampler, state: Any, settings: Settings, keep: int | None = None) -> Array:
+def loop_points(sampler: Sampler, state: Any, loop: ChunkedLoop, keep: int | None = None) -> Array:
     """The first so many samples (keep, *shape) of a state."""
-    return settings.parts.join(settings.parts.map(jax.vmap(sampler.point), state))[:keep]
+    return loop.parts.join(loop.parts.map(jax.vmap(sampler.point), state))[:keep]
 
 
 @partial(jax.jit, static_argnames=("shape", "n"))
@@ -159,47 +188,39 @@ def simulate(
     times: Array,
     key: Key,
     given: Any = None,
-    last: str = "mean",
-    save_every: int | None = None,
-    keep: int | None = None,
-    coupled: bool = False,
     steps: Scalar | None = None,
-    saves: int | None = None,
-    chunk: int | None = None,
+    settings: LoopSettings = PLAIN,
 ) -> Simulated:
     """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one loop.
 
     given: what each sample is conditioned on, leaves (n, ...), to which the field is bound (Field.bind); None: nothing.
     Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
-    last: the policy for the last step, a key of LAST_STEPS.
-    coupled: the noise is the increments of one Brownian path on [0, 1] a sample, which other grids with the same key
-    share: a finer grid refines the same path, instead of being another draw.
-    save_every: also return the state after every so many steps and at both ends; keep: of the first so many samples.
     steps: stop after so many, at times[steps]; a traced number, so that one program serves every number of steps.
-    saves: how many states a trajectory has but for its ends, (steps - 1) // save_every, where steps is a traced number.
-    chunk: at most so many samples go through the steps together, the others after them; None: as many as fit the cache
-    (chunks.fitting). It changes no sample beyond rounding. len(x) for all at once, as where x is spread over devices.
     Memory is flat in the number of steps unless a trajectory is saved, and then grows with what is saved.
     """
-    if steps is not None and save_every is not None and saves is None:
-        raise ValueError("a trajectory's length is fixed when it is compiled: say how many states it has with saves")
+    saving = settings.saving
+    if steps is not None and saving is not None and saving.states is None:
+        raise ValueError(
+            "a trajectory's length is fixed when it is compiled: say how many states it has with Saving.states"
+        )
     count = times.shape[0] - 1 if steps is None else steps
-    settings = Settings(chunked(field, x, given, chunk), last, coupled)
-    inputs, state = begin(sampler, field, x, times, key, given, count, settings)
-    loops = count if alike(sampler, settings) else count - 1
-    if save_every is None:
-        return finish(inputs, advance(inputs, state, 0, loops, settings), settings)
+    loop = ChunkedLoop(chunked(field, x, given, settings.chunk), settings.last, settings.coupled)
+    inputs, state = loop_start(sampler, field, x, times, key, given, count, loop)
+    loops = count if alike(sampler, loop) else count - 1
+    if saving is None:
+        return loop_end(inputs, loop_steps(inputs, state, 0, loops, loop), loop)
 
-    blocks = (times.shape[0] - 2) // save_every if saves is None else saves
+    every, keep = saving.every, saving.keep
+    blocks = (times.shape[0] - 2) // every if saving.states is None else saving.states
 
     def block(state: Any, b: Array) -> tuple[Any, Array]:
-        state = advance(inputs, state, b * save_every, save_every, settings)
-        return state, points(sampler, state, settings, keep)
+        state = loop_steps(inputs, state, b * every, every, loop)
+        return state, loop_points(sampler, state, loop, keep)
 
     state, saved = jax.lax.scan(block, state, jnp.arange(blocks))
-    done = blocks * save_every
-    found = finish(inputs, advance(inputs, state, done, loops - done, settings), settings)
-    saved_at = jnp.append(jnp.arange(blocks + 1) * save_every, count)
+    done = blocks * every
+    found = loop_end(inputs, loop_steps(inputs, state, done, loops - done, loop), loop)
+    saved_at = jnp.append(jnp.arange(blocks + 1) * every, count)
     states = jnp.concatenate([x[None, :keep], saved, found.x[None, :keep]])
     return found._replace(trajectory=Trajectory(times[saved_at], states))
 
@@ -211,17 +232,17 @@ def brownian_path(key: Key, shape: tuple[int, ...], dtype: Any) -> Callable[[Sca
     return VirtualBrownianTree(0.0, 1.0, 2.0**-BROWNIAN_LEVELS, jax.ShapeDtypeStruct(shape, dtype), key).evaluate
 
 
-simulate_compiled = jax.jit(simulate, static_argnames=("last", "save_every", "keep", "coupled", "saves", "chunk"))
-begin_compiled = jax.jit(begin, static_argnames="settings")
+simulate_compiled = jax.jit(simulate, static_argnames="settings")
+loop_start_compiled = jax.jit(loop_start, static_argnames="loop")
 
 
-@partial(jax.jit, static_argnames="settings", donate_argnames="state")
-def advance_compiled(
-    inputs: Inputs, state: Any, first: Scalar, count: Scalar, settings: Settings
+@partial(jax.jit, static_argnames="loop", donate_argnames="state")
+def loop_steps_compiled(
+    inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop
 ) -> tuple[Any, Scalar]:
-    """advance, and the step that it came to, which tells its end where the state has been given away by then."""
-    return advance(inputs, state, first, count, settings), first + count
+    """loop_steps, and the step that it came to, which tells its end where the state has been given away by then."""
+    return loop_steps(inputs, state, first, count, loop), first + count
 
 
-finish_compiled = jax.jit(finish, static_argnames="settings")
-points_compiled = jax.jit(points, static_argnames=("settings", "keep"))
+loop_end_compiled = jax.jit(loop_end, static_argnames="loop")
+loop_points_compiled = jax.jit(loop_points, static_argnames=("loop", "keep"))

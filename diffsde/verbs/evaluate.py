@@ -27,8 +27,7 @@ from diffsde.runs.load_field import load_field
 from diffsde.runs.restore import read_train_config
 from diffsde.runs.results import Arrays, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe
-from diffsde.runs.simulating import Job as SampleJob
-from diffsde.runs.simulating import how_drawn, simulated
+from diffsde.runs.simulating import SampleJob, how_drawn, simulated
 from diffsde.verbs import sample
 
 # sample's knobs and groups that evaluate does not have

@@ -30,7 +30,7 @@ from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
 from diffsde.runs.results import Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest
-from diffsde.runs.simulating import Batch, Job, how_drawn, simulated
+from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulated
 from diffsde.runs.starting import (
     choose_grid,
     fixed_steps,
@@ -62,7 +62,7 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     return jobs.together(VERB, asked)
 
 
-def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> Job:
+def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
     """The field, the grid and the starting points, with what the user should know of the steps said."""
     field, dataset, origin = load_field(chosen)
     if {*chosen.drawn} - {"default", "all"}:  # a name that is none is said before anything is computed
@@ -97,7 +97,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     about = say_data(dataset) if chosen.run == "oracle" else {}
     drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
     keys = key_noise, key_true
-    job = Job(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
+    job = SampleJob(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
     job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
     how = Steps(chosen.sampler, placed, steps, job.last)
     steep = None
@@ -134,7 +134,7 @@ def chosen_steps(
     return choice
 
 
-def draw(group: list[Job]) -> list[Result | UserError]:
+def draw(group: list[SampleJob]) -> list[Result | UserError]:
     """Simulate jobs of one structure by one program."""
     batch = simulated(group)
     clock.lap("sampling", compiling=batch.compiling)
@@ -142,7 +142,7 @@ def draw(group: list[Job]) -> list[Result | UserError]:
     return [one_of(job, found, batch, together) for job, found in zip(group, batch.found, strict=True)]
 
 
-def one_of(job: Job, found: Simulated, batch: Batch, together: str) -> Result | UserError:
+def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: str) -> Result | UserError:
     """The result of one job: its samples, to be written before anything is made of them, what is measured and what is drawn."""
     try:
         how = how_drawn(job, found)
@@ -156,7 +156,7 @@ def one_of(job: Job, found: Simulated, batch: Batch, together: str) -> Result | 
     return Result(partial(_report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
-def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
+def sample_arrays(job: SampleJob, x: Array) -> dict[str, Any]:
     """What samples.npz holds: x (n, *shape) in the data's own units; the labels y (n,) that they were given; the truth and what was measured of it."""
     arrays: dict[str, Any] = {"x": to_own(job.scaling, x)}
     if job.labels is not None:
@@ -166,7 +166,7 @@ def sample_arrays(job: Job, x: Array) -> dict[str, Any]:
     return arrays
 
 
-def _report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
+def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatch) -> Report:
     """The figures of the samples, and how they came about."""
     chosen, scaled = job.chosen, job.scaling is not None
     found = measured(job, x)
@@ -193,7 +193,7 @@ def _report(job: Job, x: Array, how: dict[str, Any], batch: Batch) -> Report:
     return Report(f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}", rows, summary, score)
 
 
-def measured(job: Job, x: Array) -> Measured:
+def measured(job: SampleJob, x: Array) -> Measured:
     """How well the samples follow their law; nothing where the data is not here."""
     if not job.known:
         return Measured({})
@@ -204,7 +204,7 @@ def measured(job: Job, x: Array) -> Measured:
     return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
 
 
-def pictures_of(job: Job, x: Array) -> list[Path]:
+def pictures_of(job: SampleJob, x: Array) -> list[Path]:
     """Draw the pictures that were asked for."""
     from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
