@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from diffsde.errors import UserError
+import portalocker  # of such libraries the one whose locks may be shared, and are given back by the system
+from portalocker import AlreadyLocked, LockException, LockFlags
+
+from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
 
-if TYPE_CHECKING:
-    pass
-
-
 LOCK = ".lock"
+AT_ONCE = getattr(
+    os, "O_NONBLOCK", 0
+)  # a pipe of that name would wait for who writes into it; Windows has none in folders
 
 
 @contextmanager
@@ -29,16 +29,17 @@ def held(folder: Path) -> Iterator[None]:
     if not processes.is_main_process():
         yield
         return
+    path = folder / LOCK
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | AT_ONCE, 0o666)
     except OSError as error:
-        raise UserError(f"'{folder / LOCK}' cannot be written ({error.strerror}); remove it") from None
+        raise UserError(f"'{path}' cannot be written ({error.strerror}); remove it") from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(f"'{folder / LOCK}' cannot be written (it is no file); remove it")
+            raise UserError(f"'{path}' cannot be written (it is no file); remove it")
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            portalocker.lock(descriptor, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
+        except AlreadyLocked:
             raise UserError(
                 f"'{folder}' is being written by another process; wait for it, or give another folder"
             ) from None
@@ -54,7 +55,7 @@ def is_held(folder: Path) -> bool:
     """
     path = folder / LOCK
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would wait for a writer
+        descriptor = os.open(path, os.O_RDONLY | AT_ONCE)
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -62,12 +63,12 @@ def is_held(folder: Path) -> bool:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return _left_alone(path, "it is no file")
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        portalocker.lock(descriptor, LockFlags.SHARED | LockFlags.NON_BLOCKING)
         return False
-    except BlockingIOError:
+    except AlreadyLocked:
         return True
-    except OSError as error:
-        return _left_alone(path, error.strerror or "unreadable")
+    except (OSError, LockException) as error:
+        return _left_alone(path, first_line(error))
     finally:
         os.close(descriptor)
 
