@@ -2,60 +2,41 @@
 
 from __future__ import annotations
 
-import http.client
-import os
 import sys
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.error import HTTPError, URLError
+from typing import Any
+
+from diffsde.errors import first_line
 
 TIMEOUT = 20.0  # seconds that a mirror may be silent
-PIECE = 1 << 16  # bytes at a time
 
 
-def download(name: str, folder: Path, mirrors: Sequence[str], most: int, check: Callable[[Path], object]) -> None:
+def download(name: str, folder: Path, mirrors: Sequence[str], check: Callable[[Path], object]) -> None:
     """Bring folder/name from the first mirror that has it and whose copy passes `check`, which raises ValueError.
 
-    most: bytes after which a mirror is not believed. Raises OSError with the reason of each mirror.
+    Raises OSError with the reason of each mirror.
     """
-    partial, reasons = folder / f".{name}.{os.getpid()}", []
-    try:
-        for mirror in mirrors:
-            try:
-                _copy(mirror + name, partial, most)
-                try:
-                    check(partial)
-                except ValueError as error:
-                    raise OSError(f"what it sends {error}") from None
-                os.replace(partial, folder / name)
-                return
-            except (OSError, http.client.HTTPException) as error:
-                reasons.append(f"{mirror}: {_brief(error)}")
-    finally:
-        partial.unlink(missing_ok=True)
+    import pooch  # here, for the 0.1 s that commands which have all their files need not wait
+
+    def checked(address: str, partial: str, owner: Any) -> None:
+        Path(partial).unlink()  # which only its owner could read
+        pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)(address, partial, owner)
+        try:
+            check(Path(partial))
+        except ValueError as error:
+            raise OSError(f"what it sends {error}") from None
+
+    pooch.get_logger().setLevel(
+        "ERROR"
+    )  # it would say the hash of what came, which is not asked for: `check` knows better
+    reasons = []
+    for mirror in mirrors:
+        print(f"downloading {mirror}{name} to {folder}", file=sys.stderr, flush=True)
+        try:
+            pooch.retrieve(mirror + name, known_hash=None, fname=name, path=folder, downloader=checked)
+            return
+        except OSError as error:
+            cause = getattr(error.args[0], "reason", error) if error.args else error  # without the address once more
+            reasons.append(f"{mirror}: {first_line(cause)}")
     raise OSError("; ".join(reasons))
-
-
-def _copy(address: str, partial: Path, most: int) -> None:
-    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        total, done, shown = int(answer.headers.get("Content-Length") or 0), 0, -1
-        size = f" ({total / 1e6:.1f} MB)" if total else ""
-        print(f"downloading {address}{size} to {partial.parent}", file=sys.stderr, flush=True)
-        with open(partial, "wb") as file:
-            while piece := answer.read(PIECE):
-                file.write(piece)
-                done += len(piece)
-                if done > most:
-                    raise OSError("it sends more than the file has")
-                if sys.stderr.isatty() and total and done * 100 // total > shown:
-                    shown = done * 100 // total
-                    print(f"\r  {shown} %", end="\r" if done == total else "", file=sys.stderr, flush=True)
-        if total and done < total:
-            raise OSError(f"it broke off after {done} of {total} bytes")
-
-
-def _brief(error: Exception) -> str:
-    reason = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
-    return (str(reason).splitlines() or [type(error).__name__])[0]

@@ -17,8 +17,6 @@ from diffsde.datasets.idx import IdxFile, read_idx
 from diffsde.errors import UserError
 from diffsde.types import choice
 
-FRAME = 1024  # bytes by which a gzipped file may be longer than what is in it
-
 
 class Collection(NamedTuple):
     """name, where its files are, and its images and labels for training and for tests."""
@@ -144,7 +142,7 @@ def _download(collection: Collection, folders: list[Path]) -> None:
         if _found(file, folders) is None:
             try:
                 check = partial(read_idx, file=file, known=_known(collection))
-                download(f"{file.name}.gz", folders[0], collection.mirrors, file.size + FRAME, check)
+                download(f"{file.name}.gz", folders[0], collection.mirrors, check)
             except OSError as error:
                 names = ", ".join(f"{one.name}.gz" for one in (*collection.train, *collection.test))
                 looked = " and ".join(f"'{folder}'" for folder in folders)
