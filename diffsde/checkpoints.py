@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
 
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 from diffsde.types import Array, on_device
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
@@ -230,7 +230,7 @@ def read(path: Path, place: Place | None = None) -> Any:
                 content = ocp.load(path, like)
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
-        raise Damaged((str(error).splitlines() or [type(error).__name__])[0][:160]) from error
+        raise Damaged(first_line(error)[:160]) from error
     if not np.array_equal(checksum_read(tree), np.asarray(seal)):
         raise Damaged("its checksum differs: some bytes are not what was written")
     return tree

@@ -8,6 +8,11 @@ class UserError(Exception):
     """One line that says what is wrong, where, and what would be right (exit status 2)."""
 
 
+def first_line(error: object) -> str:
+    """What an error says, without its further lines; the name of its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """' (did you mean x?)' where something known is close; and what there is, where that is a short list."""
     known = list(known)

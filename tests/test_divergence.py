@@ -23,12 +23,6 @@ SMALL = ["batch_size=32", "net.widths=[16]"]
 DIVERGED = [*SMALL, "optimizer.schedule=constant", "optimizer.warmup=0"]
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def no_constants(name: str) -> float:
     raise AssertionError(f"{name} is no JSON")
 

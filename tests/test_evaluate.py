@@ -37,12 +37,11 @@ SMALL = ["net=mixer", "net.patch=4", "net.overlap=0", "net.width=8", "net.mix=8"
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder, a cache of its own, and a classifier that is trained for less long."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here.parent / "cache"))
     monkeypatch.setattr(features, "Recipe", lambda: QUICK)
-    return tmp_path
+    return here
 
 
 def found(words: list[str], out: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -24,12 +24,6 @@ from diffsde.evaluation import densities
 CLASSES = {"1": 5, "2": 4, "10": 6}  # images of each, in the order of the classes
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def save(name: str, level: int, shape: tuple[int, ...] = (4, 3)) -> None:
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full(shape, level, np.uint8)).save(name)

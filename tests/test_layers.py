@@ -25,6 +25,7 @@ FLOORS = [
     ["paths"],
     ["expressions", "types", "ensembles", "sharding", "overlap"],
     ["knobs"],
+    ["atomic_files", "extras", "nested"],
     ["errors", "memory", "state", "terminal", "__init__"],
 ]
 DOORS = {
@@ -36,6 +37,8 @@ DOORS = {
     "optax": {"optimizers.py", "training.py"},
     "matplotlib": {"plots", "pictures", "cli"},
     "rich": {"runs"},
+    "portalocker": {"runs"},
+    "pooch": {"datasets"},
     "tensorboardX": {"loggers"},
     "wandb": {"loggers"},
     "mlflow": {"loggers"},

@@ -24,10 +24,9 @@ SAMPLE = ["n=20", "steps=4", "plots=false", "threads=1"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(here: Path) -> Path:
     np.save("points.npy", np.random.default_rng(0).normal(3, 2, (300, 2)))
-    return tmp_path
+    return here
 
 
 def samples(run: str, into: str) -> np.ndarray:

@@ -20,12 +20,6 @@ QUICK = ["steps=4", "batch_size=32", "log_every=2", "threads=1"]
 MIXTURE = ["dataset=mixture", "dataset.means=[[-1.0],[2.0]]", "dataset.stds=[0.3,0.5]"]
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)
 

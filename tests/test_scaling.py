@@ -23,14 +23,13 @@ TRAIN = ["train", "dataset=array", "steps=20", "batch_size=32", "net=mlp", "net.
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """A folder with 200 points of three correlated coordinates of mean 0 and std 1, and an affine image of them."""
-    monkeypatch.chdir(tmp_path)
     plain = np.random.default_rng(0).normal(size=(200, 3)) @ np.array([[1, 0.8, 0], [0, 0.6, 0.3], [0, 0, 1]])
     plain = (plain - plain.mean(0)) / plain.std(0)
     np.save("plain.npy", plain)
     np.save("image.npy", MEAN + STD * plain)
-    return tmp_path
+    return here
 
 
 def run(*words: str) -> None:

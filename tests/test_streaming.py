@@ -51,11 +51,10 @@ def rows_of(elements: Any, steps: range) -> np.ndarray:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """A folder with 300 points in the plane, which 150 batches of 32 pass 16 times."""
-    monkeypatch.chdir(tmp_path)
     np.save("points.npy", np.random.default_rng(0).normal(3, 2, (300, 2)).astype(np.float32))
-    return tmp_path
+    return here
 
 
 def test_an_epoch_is_a_permutation_and_each_is_another() -> None:

@@ -32,12 +32,6 @@ DRAW = ["run=oracle", "dataset=gmm", "path=ot", "n=400", "steps=8", "plots=false
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def compiled() -> Iterator[list[str]]:
     """The programs that XLA compiles, or reads from the cache, meanwhile."""
     found: list[str] = []
@@ -315,7 +309,7 @@ def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> Non
 
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
     summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
-    assert dict(sweep_table.flat(summary)) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
+    assert sweep_table.numbers(summary) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
     rows = [
         sweep_table.Row("0", {"a": "1", "b": "2"}, "done", {}),
         sweep_table.Row("1", {"a": "1", "b": "3"}, "done", {}),

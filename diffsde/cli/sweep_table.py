@@ -21,6 +21,7 @@ from diffsde.datasets import DATASETS, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
 from diffsde.metrics.figures import TARGETS, Figure
+from diffsde.nested import flatten
 from diffsde.pictures import save_figure
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import files, folder, progress
@@ -168,7 +169,7 @@ def row_of(job: Path) -> Row | None:
         name, figure = judged(summary)
         content = files.read_json(job / "config.json", neighbour=True)
         config = content.get("config") if isinstance(content, dict) else None
-        figures = dict(flat({key: value for key, value in summary.items() if key not in APART}))
+        figures = numbers({key: value for key, value in summary.items() if key not in APART})
         return Row(job.name, overrides, "done", figures, name, figure, config or {})
     content = files.read_json(job / "error.json", neighbour=True)
     if isinstance(content, dict) and isinstance(content.get("error"), str):
@@ -191,14 +192,10 @@ def split_words(words: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
-def flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
-    """(dotted name, number or word) of everything in nested dicts; a figure's `value` goes by the figure's own name."""
-    if not isinstance(value, dict):
-        return [(name, value)]
-    pairs = []
-    for key, item in value.items():
-        pairs += flat(item, name if key == "value" else f"{name}.{key}" if name else str(key))
-    return [(key.removeprefix("metrics."), item) for key, item in pairs]
+def numbers(summary: dict[str, Any]) -> dict[str, Any]:
+    """The numbers and words of a summary by their dotted names; a figure's `value` goes by the figure's own name."""
+    pairs = flatten(summary).items()
+    return {key.removeprefix("metrics.").removesuffix(".value"): item for key, item in pairs}
 
 
 def varied(rows: list[Row], swept: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsde.datasets.scaling import LARGEST
 from diffsde.datasets.tables import ENDINGS
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
@@ -68,7 +68,7 @@ def read_arrays(path: Path, key: str, stream: bool = False, knob: str = "file") 
                     name = entry(path, archive.files, key)
                     return archive[name], archive["y"] if name != "y" and "y" in archive.files else None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         if "allow_pickle" in reason or "Object arrays" in reason or "Python objects" in reason:
             reason = "it holds Python objects, not numbers; save a plain numeric array"
         raise UserError(f"dataset.{knob}: '{path}' cannot be read: {reason}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import Examples
 from diffsde.datasets.finite import FiniteDataset
-from diffsde.errors import UserError
+from diffsde.extras import require
 from diffsde.types import choice
 
 
@@ -38,9 +37,7 @@ class Digits(FiniteDataset):
 
 @cache
 def _digits() -> tuple[Examples, Examples]:
-    found = importlib.util.find_spec("sklearn")
-    if found is None or found.origin is None:  # a mere folder of that name has no origin
-        raise UserError("dataset=digits needs scikit-learn: pip install 'diffsde[digits]'")
+    require("sklearn", "digits", "dataset=digits", package="scikit-learn")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffsde.errors import first_line
+
 BYTES = 8  # the type of unsigned bytes
 
 
@@ -55,7 +57,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, EOFError):
         return "it is cut short"
     if isinstance(error, zlib.error | gzip.BadGzipFile):
-        return f"it is damaged ({str(error).splitlines()[0]})"
+        return f"it is damaged ({first_line(error)})"
     return getattr(error, "strerror", None) or str(error)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 
 GREY = ("1", "L", "LA")
 DEEP = ("I", "F")  # the modes of more than 8 bits begin with these
@@ -54,5 +54,5 @@ def _open(file: Path, look: Any, knob: str) -> Any:
                 )
             return look(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"dataset.{knob}: '{file}' cannot be read: {reason}; mend or remove the file") from None

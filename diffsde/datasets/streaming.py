@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import Examples, Source
 from diffsde.datasets.finite import Buffer
-from diffsde.errors import UserError
+from diffsde.extras import require
 from diffsde.sharding import Sharding, shard_buffer
 
 BUFFER_BYTES, BUFFER_EXAMPLES = 1 << 25, 1 << 15  # of one process, at most, in a buffer of several steps
@@ -31,11 +30,9 @@ THREADS = 16  # that read, at most
 ENDLESS = 1 << 62  # steps
 
 
-def require() -> None:
+def require_grain() -> None:
     """Raise UserError where grain is not installed."""
-    found = importlib.util.find_spec("grain")
-    if found is None or found.origin is None:  # a mere folder of that name has no origin
-        raise UserError("dataset.stream=true needs grain: pip install 'diffsde[stream]'")
+    require("grain", "stream", "dataset.stream=true")
 
 
 def threads() -> int:

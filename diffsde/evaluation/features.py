@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Examples
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Params, Recipe
 from diffsde.runs import files, progress
@@ -99,7 +99,7 @@ def read_classifier(file: Path, like: Params) -> Params | None:
             return {name: jnp.asarray(value) for name, value in values.items()}
         reason = "it is not what was written"
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
     progress.warn(f"the classifier in '{file}' cannot be read ({reason}); it is trained again")
     return None
 

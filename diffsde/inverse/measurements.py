@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 from diffsde.inverse.operators import BlockMean, Mask, Operator, from_matrix
 from diffsde.types import Array, Key, choice
 
@@ -138,7 +138,7 @@ def read_array(file: str, knob: str) -> np.ndarray:
     try:
         values = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{knob}: '{file}' cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{knob}: '{file}' cannot be read: {first_line(error)}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise UserError(f"{knob}: '{file}' must hold one array of real numbers")
     return values
@@ -158,7 +158,7 @@ def read_mask(file: str, shape: tuple[int, ...]) -> np.ndarray:
             with Image.open(path) as image:
                 values = np.asarray(image.convert("L"))
         except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{knob}: '{file}' cannot be read: {str(error).splitlines()[0]}") from None
+            raise UserError(f"{knob}: '{file}' cannot be read: {first_line(error)}") from None
     if values.shape not in (shape, shape[:2]):
         raise UserError(f"{knob}: the mask '{file}' has shape {values.shape}; the images have {shape[:2]}")
     return np.broadcast_to(values.reshape(*values.shape, *[1] * (3 - values.ndim)) != 0, shape).astype(float)

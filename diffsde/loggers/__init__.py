@@ -1,6 +1,6 @@
 """Trackers that a run's losses go to besides metrics.jsonl."""
 
-from diffsde.loggers.logger import Line, Logger, NoLogger, Recorder, Session, figures, flat
+from diffsde.loggers.logger import Line, Logger, NoLogger, Recorder, Session, figures, flat_config
 from diffsde.loggers.mlflow import MLflow
 from diffsde.loggers.tensorboard import TensorBoard
 from diffsde.loggers.wandb import Wandb
@@ -23,5 +23,5 @@ __all__ = [
     "TensorBoard",
     "Wandb",
     "figures",
-    "flat",
+    "flat_config",
 ]

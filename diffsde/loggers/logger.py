@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import abc
-import importlib.util
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from diffsde.errors import UserError
+from diffsde.atomic_files import write_atomically
+from diffsde.errors import UserError, first_line
+from diffsde.extras import require
+from diffsde.nested import flatten
 from diffsde.types import choice
 
 RETRY = 60.0  # seconds until a tracker that failed is tried again
@@ -65,9 +66,7 @@ class Logger(abc.ABC):
     def require(self) -> None:
         """Raise UserError where the tracker is not installed."""
         for module in self.modules:
-            found = importlib.util.find_spec(module)
-            if found is None or found.origin is None:  # a mere folder of that name has no origin: ./wandb is common
-                raise UserError(f"logger={self.extra} needs {module}: pip install 'diffsde[{self.extra}]'")
+            require(module, self.extra, f"logger={self.extra}")
 
     def open(self, folder: Path, config: dict[str, Any], begin_step: int, warn: Callable[[str], None]) -> Recorder:
         """A recorder for the steps after `begin_step`. Raises UserError where the tracker cannot begin."""
@@ -75,7 +74,7 @@ class Logger(abc.ABC):
         try:
             session = self.begin(folder, config, begin_step)
         except Exception as error:
-            raise UserError(f"logger={self.extra}: {brief(error)} (or take logger=none)") from error
+            raise UserError(f"logger={self.extra}: {first_line(error).rstrip('.')} (or take logger=none)") from error
         return Recorder(self.extra, session, begin_step, warn)
 
 
@@ -130,7 +129,9 @@ class Recorder:
             well = False
             if not self._failed:
                 self._failed = True
-                self._warn(f"logger={self._name}: {brief(error)}; training goes on, and metrics.jsonl has every line")
+                self._warn(
+                    f"logger={self._name}: {first_line(error).rstrip('.')}; training goes on, and metrics.jsonl has every line"
+                )
         now = time.monotonic()
         self._next = now + (now - begin) * (1 - SHARE) / SHARE + (0.0 if well else RETRY)
         return well
@@ -159,22 +160,17 @@ class NoLogger(Logger):
         return Nothing()
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | float | bool]:
-    """{"path": {"rate_min": 0.1}} as {"path.rate_min": 0.1}; lists and nulls as JSON, which every tracker takes."""
-    found: dict[str, str | float | bool] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value if isinstance(value, str | int | float) else json.dumps(value)
-    return found
+def flat_config(config: dict[str, Any]) -> dict[str, str | float | bool]:
+    """A config in dotted keys; lists and nulls as JSON, which every tracker takes."""
+    pairs = flatten(config).items()
+    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in pairs}
 
 
 def figures(summary: dict[str, Any]) -> dict[str, float]:
     """The numbers of a summary, as summary/loss.value and the like, apart from the curves."""
     return {
         f"summary/{key}": float(value)
-        for key, value in flat(summary).items()
+        for key, value in flat_config(summary).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
@@ -184,17 +180,9 @@ def title(config: dict[str, Any]) -> str:
     return " ".join(str(config[group]["name"]) for group in ("dataset", "path", "objective") if group in config)
 
 
-def brief(error: Exception) -> str:
-    """The first line of an error that has one."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
-
-
 def remember(path: Path, value: dict[str, Any]) -> None:
     """Write a small JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value) + "\n")
-    os.replace(partial, path)
+    write_atomically(path, lambda partial: partial.write_text(json.dumps(value) + "\n"))
 
 
 def remembered(path: Path) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat, remember, remembered, title
+from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config, remember, remembered, title
 from diffsde.types import choice
 
 BATCH = 100  # metrics or parameters a request; servers take 1000 and 100
@@ -51,7 +51,7 @@ class MLflowRun(Session):
             self._id = made.info.run_id
             params = [
                 Param(key, value if isinstance(value, str) else json.dumps(value))
-                for key, value in flat(config).items()
+                for key, value in flat_config(config).items()
             ]
             for i in range(0, len(params), BATCH):
                 self._client.log_batch(self._id, params=params[i : i + BATCH])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat
+from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config
 from diffsde.types import choice
 
 
@@ -25,7 +25,7 @@ class EventFile(Session):
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self.about = f"tensorboard --logdir {folder}"
-        self._summary, self._event, self._config = summary, Event, flat(config)
+        self._summary, self._event, self._config = summary, Event, flat_config(config)
         folder.mkdir(parents=True, exist_ok=True)
         # without a suffix, a run that goes on within the same second would overwrite its file
         self._writer = EventsWriter(str(folder / "events"), f".{time.time_ns()}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from diffsde.errors import suggestion
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat, remember, remembered, title
+from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config, remember, remembered, title
 from diffsde.types import choice
 
 MODES = ("online", "offline")
@@ -35,7 +35,7 @@ class WandbRun(Session):
             id=self._id,
             resume="allow",
             name=title(config),
-            config=flat(config) | {"folder": str(folder)},
+            config=flat_config(config) | {"folder": str(folder)},
             dir=str(folder),
             reinit="create_new",  # the members of an ensemble are open at once; by default all would get the first one's
             settings=wandb.Settings(console="off", silent=True, finish_timeout=UPLOAD),

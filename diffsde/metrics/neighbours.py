@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-ROWS = 512  # points whose distances to a part of the data are held at a time
+from diffsde.metrics.squared_distances import squared_distances
+
 COLUMNS = 8192  # of the data that are turned from bytes to numbers at a time
 
 
@@ -27,11 +28,9 @@ def nearest(x: np.ndarray, data: np.ndarray, k: int = 1) -> Neighbours:
     scores, indices = np.zeros((len(x), 0), np.float32), np.zeros((len(x), 0), np.int64)
     for begin in range(0, len(data), COLUMNS):
         part = data[begin : begin + COLUMNS].reshape(-1, flat.shape[1]).astype(np.float32)
-        offset, here = np.einsum("nd,nd->n", part, part), min(k, len(part))
+        here = min(k, len(part))
         found, at = np.empty((len(x), here), np.float32), np.empty((len(x), here), np.int64)
-        for i in range(0, len(x), ROWS):
-            rows = slice(i, i + ROWS)
-            squares = offset - 2 * flat[rows] @ part.T  # less |x|^2
+        for rows, squares in squared_distances(flat, part, ranks_only=True):
             at[rows] = squares.argmin(1)[:, None] if here == 1 else np.argpartition(squares, here - 1)[:, :here]
             found[rows] = np.take_along_axis(squares, at[rows], 1)
         scores, indices = np.concatenate([scores, found], 1), np.concatenate([indices, begin + at], 1)

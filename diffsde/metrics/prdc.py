@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-ROWS = 512  # points whose distances to all others are held at a time
+from diffsde.metrics.squared_distances import squared_distances
 
 MANIFOLD = 3  # neighbours whose distance is the radius of a ball (1904.06991, section 3.1)
 COVERAGE = 5  # ... (2002.09797, section 5.1)
@@ -30,11 +29,12 @@ def prdc(real: np.ndarray, generated: np.ndarray) -> PRDC:
     how many balls of real points a generated one lies, over k, 1 on average where the laws agree; coverage: the share of
     real points whose ball holds a generated one, 1 - prod_{i=1..k} (N - i)/(N + M - i) on average where they agree.
     """
+    real, generated = real.astype(np.float64), generated.astype(np.float64)
     radii, wide = radii_of(real, (MANIFOLD, COVERAGE))
     (own,) = radii_of(generated, (MANIFOLD,))
     precise, recalled = np.zeros(len(generated), bool), np.zeros(len(real), bool)
     covered, held = np.zeros(len(real), bool), 0
-    for rows, squares in blocks(real, generated):
+    for rows, squares in squared_distances(real, generated):
         precise |= (squares <= radii[rows, None]).any(axis=0)
         recalled[rows] = (squares <= own).any(axis=1)
         inside = squares <= wide[rows, None]
@@ -46,18 +46,8 @@ def prdc(real: np.ndarray, generated: np.ndarray) -> PRDC:
 def radii_of(x: np.ndarray, ks: tuple[int, ...]) -> list[np.ndarray]:
     """The squared distance (n,) to the k-th nearest other point, for each k."""
     found = np.empty((len(ks), len(x)))
-    for rows, squares in blocks(x, x):
+    for rows, squares in squared_distances(x, x):
         squares[np.arange(len(squares)), np.arange(len(x))[rows]] = np.inf  # itself
         nearby = np.partition(squares, [k - 1 for k in ks], axis=1)
         found[:, rows] = nearby[:, [k - 1 for k in ks]].T
     return list(found)
-
-
-def blocks(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared distances between x (n, d) and y (m, d), some rows at a time: which, and (rows, m). In float64."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    offset = np.einsum("nd,nd->n", y, y)
-    for begin in range(0, len(x), ROWS):
-        rows = slice(begin, min(begin + ROWS, len(x)))
-        part = x[rows]
-        yield rows, np.einsum("nd,nd->n", part, part)[:, None] + offset - 2 * part @ y.T

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from diffsde.atomic_files import write_atomically
 from diffsde.runs import processes, progress
-
-if TYPE_CHECKING:
-    pass
-
 
 LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
 
@@ -56,24 +52,8 @@ def read_json(path: Path, neighbour: bool = False) -> Any:
 
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
-    """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
-
-    It is on the disk before it has its name, so that a power cut does not leave an empty one.
-
-    Of several processes only the first writes.
-    """
-    if not processes.is_main_process():
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        save(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    """Write a file by `save(temporary path)`, whole or not at all; of several processes only the first writes."""
+    return write_atomically(path, save) if processes.is_main_process() else path
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 from diffsde.state import STATE
 
 T = TypeVar("T")
@@ -52,9 +52,7 @@ def _initialize(**options: object) -> None:
     try:
         jax.distributed.initialize(initialization_timeout=WAIT, **options)  # type: ignore[arg-type]
     except (RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"coordinator: the processes could not join ({(str(error).splitlines() or [''])[0][:160]})"
-        ) from error
+        raise UserError(f"coordinator: the processes could not join ({first_line(error)[:160]})") from error
     STATE.rank = jax.process_index()
 
 

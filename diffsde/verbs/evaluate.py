@@ -14,7 +14,7 @@ import numpy as np
 
 from diffsde.build import read
 from diffsde.datasets.scaling import Scaling, to_model
-from diffsde.errors import UserError
+from diffsde.errors import UserError, first_line
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.references import usual_number
@@ -180,7 +180,7 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             x, y = archive["x"], archive["y"] if "y" in archive.files else None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"samples: '{path}' cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"samples: '{path}' cannot be read: {first_line(error)}") from None
     if x.dtype.kind not in "fiu":
         raise UserError(f"samples: '{path}' holds x of type {x.dtype}; it must be numbers")
     if x.shape[1:] != shape:

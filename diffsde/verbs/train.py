@@ -55,7 +55,7 @@ def _choose(config: dict[str, Any]) -> TrainConfig:
     check_metric(chosen.metric, chosen.dataset)
     chosen.logger.require()
     if chosen.dataset.stream:
-        streaming.require()
+        streaming.require_grain()
     return chosen
 
 
