@@ -197,7 +197,7 @@ def load(
     for candidate, before in zip(candidates, [*candidates[1:], None], strict=True):
         path = folder / str(candidate)
         try:
-            tree = read(path.resolve(), place)
+            tree = read_checkpoint(path.resolve(), place)
             if why := unfit(tree):
                 raise Damaged(why)
             return candidate, tree
@@ -209,7 +209,7 @@ def load(
     raise AssertionError
 
 
-def read(path: Path, place: Place | None = None) -> Any:
+def read_checkpoint(path: Path, place: Place | None = None) -> Any:
     """The tree of one checkpoint. Raises Damaged."""
     from orbax.checkpoint import v1 as ocp
 

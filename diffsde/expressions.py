@@ -30,7 +30,7 @@ UNARY: dict[type[ast.unaryop], Callable[[Scalar], Scalar]] = {
 }
 
 
-def evaluate(text: str, variables: Mapping[str, Scalar]) -> Scalar:
+def evaluate_expression(text: str, variables: Mapping[str, Scalar]) -> Scalar:
     """The value of an arithmetic expression in the given variables.
 
     Grammar: numbers, variables, pi, e, + - * / **, parentheses and the functions in FUNCTIONS.

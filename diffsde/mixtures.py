@@ -183,7 +183,7 @@ def moments(mixture: Mixture) -> Moments:
     return Moments(mean, jnp.sqrt(jnp.mean(mixture.weights @ spread)))
 
 
-def overlap(mixture: Mixture) -> Overlap:
+def component_overlap(mixture: Mixture) -> Overlap:
     """How far the components overlap, with the entropy: see overlap.overlap. Not for compiled code."""
     means, variances, weights = (np.asarray(part, np.float64) for part in mixture[:3])
     return overlap_of(means, variances, weights, None if mixture.rotations is None else np.asarray(mixture.rotations))
@@ -191,4 +191,4 @@ def overlap(mixture: Mixture) -> Overlap:
 
 def entropy(mixture: Mixture) -> Estimate:
     """-E log p in nats with its error, in any dimension, by quadrature or Monte Carlo: see overlap.overlap."""
-    return overlap(mixture).entropy
+    return component_overlap(mixture).entropy

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.expressions import evaluate
+from diffsde.expressions import evaluate_expression
 from diffsde.types import Coefficients, Scalar, choice
 
 
@@ -281,13 +281,13 @@ class Expression(GaussianPath):
             )
 
     def alpha(self, t: Scalar) -> Scalar:
-        return evaluate(self.alpha_t, {"t": t})
+        return evaluate_expression(self.alpha_t, {"t": t})
 
     def beta(self, t: Scalar) -> Scalar:
-        return evaluate(self.beta_t, {"t": t}) if self.beta_t else jnp.sqrt(self.variance(t))
+        return evaluate_expression(self.beta_t, {"t": t}) if self.beta_t else jnp.sqrt(self.variance(t))
 
     def variance(self, t: Scalar) -> Scalar:
-        return evaluate(self.variance_t, {"t": t}) if self.variance_t else self.beta(t) ** 2
+        return evaluate_expression(self.variance_t, {"t": t}) if self.variance_t else self.beta(t) ** 2
 
 
 PATHS: dict[str, type[GaussianPath]] = {

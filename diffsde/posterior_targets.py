@@ -34,7 +34,7 @@ def default_points(size: int) -> int:
     return POINTS if size <= DIMENSION else 0
 
 
-def groups(batch_size: int, points: int) -> int:
+def posterior_groups(batch_size: int, points: int) -> int:
     """Into how many equal parts a batch is cut, each averaged over its own points: as many as leave `points` in each."""
     return next(n for n in range(max(1, batch_size // points), 0, -1) if batch_size % n == 0)
 

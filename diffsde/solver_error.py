@@ -27,7 +27,7 @@ SECOND_MOMENTS = 65_536  # draws from which the stds of a law that is not known 
 SHAPE = (1, 1)  # of a point on a line here: an array of a state that ends so holds what depends on the point
 
 
-class Steps(NamedTuple):
+class SamplingPlan(NamedTuple):
     """How samples are drawn: the sampler, where its steps lie, how many there are, and the last one's policy."""
 
     sampler: Sampler
@@ -57,7 +57,7 @@ def data_stds(dataset: Dataset, key: Key) -> tuple[float, ...]:
     one std, the root mean square over all pixels: that of a pixel which is nearly always black describes no image.
     """
     if (mixture := dataset.law()) is not None:
-        total = covariance(mixture)
+        total = mixture_covariance(mixture)
         kinds = [np.diag(total), np.linalg.eigvalsh(total), np.asarray(mixture.variances, np.float64)]
     else:
         arrays = dataset.load()
@@ -72,7 +72,7 @@ def data_stds(dataset: Dataset, key: Key) -> tuple[float, ...]:
     return tuple(sorted({float(np.sqrt(each)) for each in ends if 0 < each < np.inf}))
 
 
-def covariance(mixture: Mixture) -> np.ndarray:
+def mixture_covariance(mixture: Mixture) -> np.ndarray:
     """The covariance of all of a mixture, (d, d) in float64: sum_k w_k (S_k + (mu_k - m)(mu_k - m)^T)."""
     means, weights = np.asarray(mixture.means, np.float64), np.asarray(mixture.weights, np.float64)
     variances = np.broadcast_to(np.asarray(mixture.variances, np.float64), means.shape)
@@ -107,7 +107,7 @@ def of_std(path: GaussianPath, std: Array) -> GaussianField:
     return GaussianField(path, std, (1,))
 
 
-def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[StdRatio]:
+def std_ratios(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -> list[StdRatio]:
     """The std of the samples of N(0, std^2) data over the data's own, each with the exact field of that data.
 
     They start where samples start, from p_t0 inside the path and else from N(0, beta(t0)^2), and should have the data's std,
@@ -125,8 +125,8 @@ def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[
         ends, law = _followed(sampler, *numbers, how.last)
         std = np.abs(np.asarray(ends, np.float64))
     else:
-        line = Line(*(np.asarray(each, np.float64) for each in _line(sampler, *numbers)))
-        law, std = line.law, np.sqrt(spread(line, how, at, scale))
+        line = LinearRecursion(*(np.asarray(each, np.float64) for each in _line(sampler, *numbers)))
+        law, std = line.law, np.sqrt(sampled_variance(line, how, at, scale))
     begin, end = (np.hypot(law[i, 0] * scale, law[i, 1]) for i in (0, how.steps))
     if sampler.adaptive:  # which is followed from 1
         std = std * np.where(at[0] > 0, begin, law[0, 1])
@@ -134,7 +134,7 @@ def std_ratios(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> list[
     return [StdRatio(*row) for row in zip(stds, (std / aim).tolist(), strict=True)]
 
 
-class Line(NamedTuple):
+class LinearRecursion(NamedTuple):
     """A sampler on N(0, std^2) data on a line, where a step is linear in what its state remembers of the point, k numbers,
     and in its m normals: state' = a state + b xi.
 
@@ -150,7 +150,7 @@ class Line(NamedTuple):
     law: np.ndarray
 
 
-def spread(line: Line, how: Steps, at: np.ndarray, stds: np.ndarray) -> np.ndarray:
+def sampled_variance(line: LinearRecursion, how: SamplingPlan, at: np.ndarray, stds: np.ndarray) -> np.ndarray:
     """The variance of the samples (stds,), exactly, in float64: C' = a C a^T + b b^T over the steps, C the covariance of the
     state.
     """

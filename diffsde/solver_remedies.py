@@ -10,7 +10,7 @@ from diffsde.paths import GaussianPath
 from diffsde.samplers.exponential import DDIM
 from diffsde.samplers.grids import AutoGrid, CosineGrid, Grid, ListGrid, LogSNRGrid, QuadraticGrid, UniformGrid
 from diffsde.samplers.ode import RK4, Heun
-from diffsde.solver_error import TOLERATED, StdRatio, Steps, std_ratios, worst
+from diffsde.solver_error import TOLERATED, SamplingPlan, StdRatio, std_ratios, worst
 
 MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alpha std = beta at either end
 AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
@@ -30,7 +30,7 @@ def resolve_grid(grid: Grid, path: GaussianPath, stds: tuple[float, ...], last: 
     plain = UniformGrid(grid.start, grid.end)
     wrong: dict[Grid, float] = {}
     for each in (plain, *log_snr_grids(grid, stds)):
-        wrong[each] = accuracy(Steps(Heun(), each, AUTO_STEPS, last), path, stds)
+        wrong[each] = accuracy(SamplingPlan(Heun(), each, AUTO_STEPS, last), path, stds)
         if wrong[each] <= AUTO_TOLERATED:
             return each
     return next((each for each in wrong if wrong[each] <= TOLERATED), plain)
@@ -45,7 +45,7 @@ def log_snr_grids(grid: Grid, stds: tuple[float, ...]) -> Iterator[LogSNRGrid]:
         yield LogSNRGrid(grid.start, grid.end, round(low, 1), round(high, 1))
 
 
-def remedy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
+def find_remedy(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
     """What gets every std right, in the words of the command line: another grid, or more steps, or both, or another sampler;
     of the first kind that does, the best. None where none does.
     """
@@ -57,7 +57,7 @@ def remedy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | Non
     return None
 
 
-def accuracy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> float:
+def accuracy(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -> float:
     """How far the ratio of the worst std is from 1; infinite where the grid's times do not increase."""
     try:
         return max(each.excess for each in std_ratios(how, path, stds))
@@ -65,7 +65,7 @@ def accuracy(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> float:
         return math.inf
 
 
-def candidates(how: Steps, stds: tuple[float, ...]) -> Iterator[dict[str, Steps]]:
+def candidates(how: SamplingPlan, stds: tuple[float, ...]) -> Iterator[dict[str, SamplingPlan]]:
     """What is tried in the place of `how`, by its words on the command line; the cheap ones first."""
     grids, around = other_grids(how.grid, stds)
     yield {words: how._replace(grid=grid) for words, grid in (grids | around).items() if grid != how.grid}
@@ -96,12 +96,12 @@ def other_grids(grid: Grid, stds: tuple[float, ...]) -> tuple[dict[str, Grid], d
     return plain, around
 
 
-def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
+def solver_error(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
     """One line where the sampler's own error changes a std of the data by more than is tolerated, and what mends it."""
     wrong = worst(std_ratios(how, path, stds))
     if wrong is None:
         return None
-    mend = remedy(how, path, stds)
+    mend = find_remedy(how, path, stds)
     return (
         f"the solver's own error: of Gaussian data with a std of {wrong.std:.3g}, which is one of this data's scales, samples"
         f" would have {wrong.ratio:.3g} times that, by the exact field; "
@@ -109,7 +109,7 @@ def solver_error(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> str
     )
 
 
-def unmended(how: Steps, path: GaussianPath, wrong: StdRatio) -> str:
+def unmended(how: SamplingPlan, path: GaussianPath, wrong: StdRatio) -> str:
     """What to say where no other grid, steps or sampler helps: the path itself ends in noise, or the data's scale is at fault."""
     left = float(path.beta(1.0)) / (float(path.alpha(1.0)) * wrong.std)
     if how.grid.end == 1 and left > TOLERATED:

@@ -13,7 +13,7 @@ from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.edm import EDMHeun
-from diffsde.solver_error import TOLERATED, Steps, std_ratios
+from diffsde.solver_error import TOLERATED, SamplingPlan, std_ratios
 
 MOST = 512  # steps; the trial takes twice as many as are chosen
 EVALUATIONS = 64  # of the field, at least: on the 11-component mixture fewer pass the trial too, but change within-mode stds by 1.3%
@@ -62,7 +62,7 @@ def quiet(sampler: Sampler) -> Sampler | None:
     return dataclasses.replace(noisy, diffusion=dataclasses.replace(diffusion, scale=QUIET))
 
 
-def choose_steps(how: Steps, path: GaussianPath, stds: tuple[float, ...], trial: Trial | None) -> StepChoice:
+def choose_steps(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...], trial: Trial | None) -> StepChoice:
     """The fewest steps for the sampler, the grid and the last step of `how`, by two measures.
 
     The stds of Gaussian data of the data's scales are exact (solver_error.std_ratios), noise included: they see the least scale,
@@ -98,7 +98,7 @@ def doubled(first: int, last: int) -> list[int]:
     return [first * 2**i for i in range(int(math.log2(last // first)) + 1)]
 
 
-def std_errors(how: Steps, path: GaussianPath, stds: tuple[float, ...]) -> np.ndarray:
+def std_errors(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -> np.ndarray:
     """How far the ratio of each std is from 1, the least std first; infinite where the grid's times do not increase."""
     try:
         found = np.array([each.ratio - 1 for each in std_ratios(how, path, stds)])
@@ -125,14 +125,14 @@ def halving_error(trial: Trial, ends: dict[int, np.ndarray], steps: int, order: 
         half, whole = (kept(trial, ends, count) for count in (steps // 2, steps))
     except UserError:
         return math.inf
-    first = distance(half, whole)
+    first = trimmed_rms(half, whole)
     try:
         double = kept(trial, ends, 2 * steps)
     except (
         UserError
     ):  # times of so fine a grid coincide: from N/2 and N alone, as if they converged as slowly as is allowed for
         return first / (LEAST_RATIO - 1) / scale(whole) if math.isfinite(first) else math.inf
-    second = distance(whole, double)
+    second = trimmed_rms(whole, double)
     if not math.isfinite(second):
         return math.inf
     ratio = first / second if second > 0 and math.isfinite(first) else LEAST_RATIO
@@ -146,7 +146,7 @@ def kept(trial: Trial, ends: dict[int, np.ndarray], steps: int) -> np.ndarray:
     return ends[steps]
 
 
-def distance(one: np.ndarray, other: np.ndarray) -> float:
+def trimmed_rms(one: np.ndarray, other: np.ndarray) -> float:
     """The root mean square over points and coordinates, but for the AWAY share of the points that differ most: of two modes a
     point near their border may end in either, which changes the law of all points little, and this mean much.
     """

@@ -16,7 +16,7 @@ from diffsde.ensembles import over_members
 from diffsde.objectives import Draw, Problem, irreducible, loss, training_loss
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
-from diffsde.posterior_targets import Points, groups, posterior_means
+from diffsde.posterior_targets import Points, posterior_groups, posterior_means
 from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
@@ -97,7 +97,7 @@ def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
     c = jax.vmap(partial(coefficients, run.problem.path))(jnp.asarray(batch.t))
     label = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
     rows = batch.z, batch.eps, jnp.asarray(c.alpha / c.beta), label
-    parts = groups(len(batch.z), points)
+    parts = posterior_groups(len(batch.z), points)
 
     def of_part(part: tuple[tuple[Array, Array, Array, Array | None], Points]) -> Array:
         (z, eps, ratio, label), own = part

@@ -23,7 +23,7 @@ from diffsde.runs.starting import trial_of, trial_points, trial_starts
 from diffsde.samplers import SAMPLERS, LoopSettings, Sampler, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import padded, prior
-from diffsde.solver_error import Steps, data_stds
+from diffsde.solver_error import SamplingPlan, data_stds
 from diffsde.stability import choose_last_step
 from diffsde.step_choice import MOST, choose_steps, fewest
 
@@ -44,7 +44,7 @@ def row(name: str, path: str) -> str:
     stds = data_stds(Ring(), jax.random.key(0))
     x0 = trial_starts(field, Ring(), grid.start, trial_points(field.shape), None)
     found = choose_steps(
-        Steps(sampler, grid, MOST, last), field.path, stds, trial_of(sampler, field, grid, last, x0, None)
+        SamplingPlan(sampler, grid, MOST, last), field.path, stds, trial_of(sampler, field, grid, last, x0, None)
     )
     start = prior(field.path, jnp.asarray(grid.start), (2,), jax.random.key(1), N)
 

@@ -67,7 +67,7 @@ def test_a_loss_that_is_no_number_ends_the_run_at_once(
     assert seen[-1] <= 100  # no more than the two dispatches under way, of 20 steps at most
     assert checkpoints.steps(here / "run" / "checkpoints") == [40, 60]
     for step in (40, 60):
-        assert checkpoints.finite(checkpoints.read(here / "run" / "checkpoints" / str(step)))
+        assert checkpoints.finite(checkpoints.read_checkpoint(here / "run" / "checkpoints" / str(step)))
     assert strict_json(here / "run" / "metrics.jsonl") == [{"step": 70, "loss": None}]
     monkeypatch.undo()
     monkeypatch.chdir(here)
@@ -107,7 +107,7 @@ def test_finite_looks_at_every_number() -> None:
 def overwrite(run: Path, step: int, value: float) -> None:
     """What the checkpoints of earlier versions could hold: a state of `value`, with its right checksum."""
     where = run / "checkpoints"
-    tree = checkpoints.read(where / str(step))
+    tree = checkpoints.read_checkpoint(where / str(step))
     tree["state"] |= {name: jax.tree.map(lambda leaf: leaf * value, tree["state"][name]) for name in ("params", "ema")}
     shutil.rmtree(where / str(step))
     manager = checkpoints.CheckpointManager(where, 9, lambda saved: None)
@@ -143,14 +143,14 @@ def test_an_old_checkpoint_of_no_numbers_says_so(here: Path, capsys: pytest.Capt
 def test_training_goes_on_from_a_finite_checkpoint_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", *SMALL, "steps=60", "log_every=30", "checkpoint_every=20", "keep=3", "hydra.run.dir=run"]
     assert main(words) == 0
-    wanted = checkpoints.read(here / "run" / "checkpoints" / "60")
+    wanted = checkpoints.read_checkpoint(here / "run" / "checkpoints" / "60")
     overwrite(here / "run", 60, math.nan)
     (here / "run" / "summary.json").unlink()
     capsys.readouterr()
     assert main(words) == 0
     said = capsys.readouterr()
     assert "NaN or infinite" in said.err and "from step 40" in said.out
-    found = checkpoints.read(here / "run" / "checkpoints" / "60")
+    found = checkpoints.read_checkpoint(here / "run" / "checkpoints" / "60")
     for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from diffsde.errors import UserError
-from diffsde.expressions import FUNCTIONS, evaluate
+from diffsde.expressions import FUNCTIONS, evaluate_expression
 
 OUTSIDE = [
     "t.real",
@@ -69,7 +69,7 @@ NO_EXPRESSION = ["", " ", "t;t", "t = 1", "import os", "(t", "t)", "2t", "*t", "
 def test_everything_else_is_refused(text: str) -> None:
     """What is outside the grammar raises UserError, whatever Python would make of it."""
     with pytest.raises(UserError):
-        evaluate(text, {"t": 0.5})
+        evaluate_expression(text, {"t": 0.5})
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_everything_else_is_refused(text: str) -> None:
 def test_refusals_say_what_is_wrong(text: str, message: str) -> None:
     """The one line names the culprit and what there is instead."""
     with pytest.raises(UserError, match=message) as refusal:
-        evaluate(text, {"t": 0.5})
+        evaluate_expression(text, {"t": 0.5})
     assert "\n" not in str(refusal.value)
 
 
@@ -93,7 +93,7 @@ def test_refused_text_is_never_run(tmp_path: object) -> None:
     mark = f"{tmp_path}/mark"
     for text in (f"open({mark!r}, 'w')", f"sin(open({mark!r}, 'w'))", f"[open({mark!r}, 'w')]"):
         with pytest.raises(UserError):
-            evaluate(text, {"t": 0.5})
+            evaluate_expression(text, {"t": 0.5})
     with pytest.raises(FileNotFoundError), open(mark):
         pass
 
@@ -122,7 +122,9 @@ def test_agrees_with_python(x64: None, text: str, t: float) -> None:
     except (ZeroDivisionError, OverflowError):
         assume(False)
     assume(not isinstance(expected, complex) and np.isfinite(expected) and abs(expected) < 1e12)
-    assert float(evaluate(text, {"t": jax.numpy.asarray(t)})) == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
+    assert float(evaluate_expression(text, {"t": jax.numpy.asarray(t)})) == pytest.approx(
+        float(expected), rel=1e-9, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,38 +142,38 @@ def test_agrees_with_python(x64: None, text: str, t: float) -> None:
 )
 def test_precedence(text: str, value: float) -> None:
     """Powers bind tighter than signs and to the right, the rest to the left."""
-    assert float(evaluate(text, {"t": 0.5})) == value
+    assert float(evaluate_expression(text, {"t": 0.5})) == value
 
 
 @pytest.mark.parametrize(("text", "slope"), [("t**2", 0), ("t**1", 1), ("t**0", 0), ("t**3.0", 0), ("(1-t)**2", -2)])
 def test_integer_powers_are_differentiable_at_zero(text: str, slope: float) -> None:
     """d/dt t^n at 0 is finite, where a floating-point power gives nan."""
-    assert float(jax.grad(lambda t: evaluate(text, {"t": t}))(0.0)) == slope
+    assert float(jax.grad(lambda t: evaluate_expression(text, {"t": t}))(0.0)) == slope
 
 
 def test_variables_come_before_constants() -> None:
     """A variable may be called e."""
-    assert evaluate("e", {"e": 2.0}) == 2.0
+    assert evaluate_expression("e", {"e": 2.0}) == 2.0
 
 
 @pytest.mark.parametrize("text", ["1/0", "t + 0**-1", "1e3**1e3", "9**9**9", "10**63*10**400", "1" * 400])
 def test_arithmetic_that_fails_is_the_users_to_mend(text: str) -> None:
     """Division by zero or overflow among the constants is refused as a UserError, not a traceback."""
     with pytest.raises(UserError):
-        evaluate(text, {"t": 0.5})
+        evaluate_expression(text, {"t": 0.5})
 
 
 def test_lines_are_joined() -> None:
     """An expression over several lines is read, and quoted in one line when it is refused."""
-    assert evaluate("t\n  + 1", {"t": 1.0}) == 2
+    assert evaluate_expression("t\n  + 1", {"t": 1.0}) == 2
     with pytest.raises(UserError, match=r"^[^\n]*$"):
-        evaluate("t\n  + q", {"t": 1.0})
+        evaluate_expression("t\n  + q", {"t": 1.0})
 
 
 def test_no_complex_numbers() -> None:
     """(-1)**0.5 has no real value: it is refused, or nan, never complex."""
     try:
-        value = evaluate("(-1)**0.5", {"t": 0.5})
+        value = evaluate_expression("(-1)**0.5", {"t": 0.5})
     except UserError:
         return
     assert not np.iscomplexobj(value)
@@ -181,4 +183,4 @@ def test_no_complex_numbers() -> None:
 def test_depth_is_the_users_to_mend(text: str) -> None:
     """Nesting deeper than the interpreter's stack is refused as a UserError."""
     with pytest.raises(UserError):
-        evaluate(text, {"t": 0.5})
+        evaluate_expression(text, {"t": 0.5})

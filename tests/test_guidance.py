@@ -20,7 +20,7 @@ from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierG
 from diffsde.metrics.figures import Figure
 from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, Mixer, initialise, structure
-from diffsde.nets import Classifier as WithLogits
+from diffsde.nets import ClassifierNet as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
 from diffsde.optimizers import Adam, hidden
 from diffsde.paths import OT, PATHS, coefficients

@@ -21,7 +21,7 @@ from diffsde.evaluation.reconstruction import reconstruction_figures
 from diffsde.fields import EmpiricalField, Field, OracleField
 from diffsde.inverse import measure
 from diffsde.inverse.measurements import Inpaint, Linear, Superresolution
-from diffsde.inverse.operators import BlockMean, Mask, Operator, dense, from_matrix
+from diffsde.inverse.operators import BlockMean, Mask, Operator, from_matrix, operator_matrix
 from diffsde.inverse.posteriors import DPS, MMPS, Exact, Observed, Posterior, conjugate_gradients
 from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.mixtures import Mixture
@@ -86,7 +86,7 @@ def test_a_scaled_operator_measures_scaled_points() -> None:
     for operator in (plain["mask"], plain["blocks"], plain["matrix"]):
         scaled = operator.scaled(SCALE)
         np.testing.assert_allclose(scaled.apply(z), operator.apply(jnp.asarray(SCALE) * z), rtol=1e-4, atol=1e-5)
-        largest = np.linalg.norm(np.asarray(dense(scaled, z.shape, z.dtype)), 2)
+        largest = np.linalg.norm(np.asarray(operator_matrix(scaled, z.shape, z.dtype)), 2)
         assert scaled.gain == pytest.approx(largest, rel=1e-4)
 
 
@@ -97,7 +97,7 @@ def test_a_scaled_operator_measures_scaled_points() -> None:
 def test_operators_are_linear_maps_with_their_pseudo_inverse(name: str, x64: None) -> None:
     """Against numpy's pinv, rank and 2-norm of the dense matrix."""
     operator = operators()[name]
-    matrix = np.asarray(dense(operator, (4, 4, 2), jnp.dtype(float)))
+    matrix = np.asarray(operator_matrix(operator, (4, 4, 2), jnp.dtype(float)))
     z = np.random.default_rng(1).normal(size=(4, 4, 2))
     y = np.asarray(operator.apply(jnp.asarray(z)))
     np.testing.assert_allclose(y.ravel(), matrix @ z.ravel(), atol=1e-12)

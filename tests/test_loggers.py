@@ -17,7 +17,18 @@ from PIL import Image
 
 from diffsde.build import check
 from diffsde.errors import UserError
-from diffsde.loggers import LOGGERS, Line, Logger, MLflow, NoLogger, Recorder, Session, TensorBoard, Wandb, figures
+from diffsde.loggers import (
+    LOGGERS,
+    LoggedStep,
+    Logger,
+    MLflow,
+    NoLogger,
+    Recorder,
+    Session,
+    TensorBoard,
+    Wandb,
+    figures,
+)
 from diffsde.loggers import logger as loggers
 
 CONFIG = {
@@ -45,15 +56,15 @@ class Kept(NamedTuple):
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder to work in, apart from the user's own settings of any tracker."""
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
     for name in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.setenv(name, str(here / "home"))
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.delenv(name, raising=False)
-    return tmp_path / "work"
+    return here / "work"
 
 
 @pytest.fixture(params=TRACKERS)
@@ -381,7 +392,7 @@ class Flaky(Session):
 
     def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
         self.clock, self.seconds, self.away = clock, seconds, False
-        self.lines: list[Line] = []
+        self.lines: list[LoggedStep] = []
         self.calls, self.outcome = 0, ""
         self.figures: dict[str, float] = {}
 
@@ -391,7 +402,7 @@ class Flaky(Session):
         if self.away:
             raise ConnectionError("no route\nto host")
 
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         self._call()
         self.lines += lines
 

@@ -19,7 +19,7 @@ from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.nets import NETS, _path, structure
 from diffsde.optimizers import OPTIMIZERS, SCHEDULES, Adam, AdamW, Lion, Muon, Optimizer, hidden, learning_rate
-from diffsde.runs.run_writer import named, unnamed
+from diffsde.runs.run_writer import state_from_dict, state_to_dict
 from diffsde.training import TrainState
 
 HIDDEN = "layers/1/kernel"
@@ -381,10 +381,10 @@ def test_states_can_be_kept(optimizer: Optimizer, tmp_path: Path) -> None:
     opt_state = moves(optimizer, 3)[1]
     state = TrainState(jnp.asarray(3), parameters(), parameters(), opt_state)
     manager = checkpoints.CheckpointManager(tmp_path, 1, lambda saved: None)
-    manager.save(3, named(state))
+    manager.save(3, state_to_dict(state))
     manager.wait()
     empty = jax.tree.map(jnp.zeros_like, state)
-    back = unnamed(empty, checkpoints.load(tmp_path, pytest.fail)[1], tmp_path)
+    back = state_from_dict(empty, checkpoints.load(tmp_path, pytest.fail)[1], tmp_path)
     assert jax.tree.structure(back) == jax.tree.structure(state)
     for ours, theirs in zip(jax.tree.leaves(back), jax.tree.leaves(state), strict=True):
         np.testing.assert_array_equal(ours, theirs)

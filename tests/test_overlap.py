@@ -126,8 +126,10 @@ def test_components_of_no_weight_and_other_arrays_of_the_same_numbers() -> None:
     plain = equal([[0.0], [1.0]], [1.0, 0.5])
     more = Mixture(np.array([[0.0], [5.0], [1.0]]), np.array([[1.0], [1.0], [0.25]]), np.array([0.5, 0.0, 0.5]))
     assert mixtures.entropy(more) == mixtures.entropy(plain)
-    assert mixtures.overlap(plain) is mixtures.overlap(equal([[0.0], [1.0]], [1.0, 0.5])), "it is computed once"
-    assert mixtures.overlap(more).own[1] == 1
+    assert mixtures.component_overlap(plain) is mixtures.component_overlap(equal([[0.0], [1.0]], [1.0, 0.5])), (
+        "it is computed once"
+    )
+    assert mixtures.component_overlap(more).own[1] == 1
 
 
 OVERLAPPING = {
@@ -144,7 +146,7 @@ def test_how_far_weights_of_true_samples_are_off(name: str) -> None:
     """(sum_k E_k[r_k] - 1)/(2 n) is the mean of KL(mean r | w) over 4000 sets of n = 500 true points, simulated."""
     mixture, n, sets = OVERLAPPING[name], 500, 4000
     rng, k = np.random.default_rng(1), len(mixture.weights)
-    found, expected = [], (mixtures.overlap(mixture).own.sum() - 1) / (2 * n)
+    found, expected = [], (mixtures.component_overlap(mixture).own.sum() - 1) / (2 * n)
     for _ in range(sets):
         which = rng.choice(k, n, p=mixture.weights)
         x = mixture.means[which] + np.sqrt(mixture.variances[which]) * rng.normal(size=(n, mixture.means.shape[1]))

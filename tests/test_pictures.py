@@ -133,9 +133,9 @@ def test_a_row_for_each_label() -> None:
 
 
 def test_wide_images_have_fewer_columns() -> None:
-    assert plots.fitting((28, 28, 1), 10) == 10
-    assert plots.fitting((256, 256, 3), 10) * (256 + plots.GAP) <= plots.WIDTH < 6 * 256
-    assert plots.fitting((4000, 4000, 3), 10) == 1
+    assert plots.fitting_columns((28, 28, 1), 10) == 10
+    assert plots.fitting_columns((256, 256, 3), 10) * (256 + plots.GAP) <= plots.WIDTH < 6 * 256
+    assert plots.fitting_columns((4000, 4000, 3), 10) == 1
 
 
 # What is simulated beside the samples

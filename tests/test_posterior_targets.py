@@ -13,7 +13,7 @@ from test_training import made
 from diffsde import mixtures
 from diffsde.objectives import Draw, training_loss
 from diffsde.paths import coefficients
-from diffsde.posterior_targets import Points, groups, posterior_means
+from diffsde.posterior_targets import Points, posterior_groups, posterior_means
 from diffsde.training import examples, mean_gradient
 from diffsde.types import Moments
 
@@ -116,7 +116,7 @@ def test_gradient_keeps_its_expectation_and_loses_variance() -> None:
 
 
 def test_a_large_batch_is_averaged_in_parts() -> None:
-    assert [groups(*sizes) for sizes in ((512, 1024), (4096, 1024), (1500, 512), (1000, 300), (64, 64))] == [
+    assert [posterior_groups(*sizes) for sizes in ((512, 1024), (4096, 1024), (1500, 512), (1000, 300), (64, 64))] == [
         1,
         4,
         2,

@@ -24,7 +24,7 @@ from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid, LogSNRGrid, UniformGrid
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
-from diffsde.solver_error import Steps, data_stds, of_std, std_ratios
+from diffsde.solver_error import SamplingPlan, data_stds, of_std, std_ratios
 from diffsde.solver_remedies import resolve_grid, solver_error
 
 OT = PATHS["ot"]()
@@ -42,7 +42,7 @@ def heun_on_ot(std: float, at: np.ndarray) -> float:
 def test_an_ode_is_its_linear_recursion(steps: int) -> None:
     stds = (0.001, 0.05, 1.0, 7.1414, 100.0, 1000.0)
     expected = [heun_on_ot(std, np.linspace(0, 1, steps + 1)) for std in stds]
-    found = std_ratios(Steps(Heun(), UniformGrid(), steps, "mean"), OT, stds)
+    found = std_ratios(SamplingPlan(Heun(), UniformGrid(), steps, "mean"), OT, stds)
     np.testing.assert_allclose([each.ratio for each in found], expected, rtol=2e-3)
     if steps == 250:
         np.testing.assert_allclose(expected[-1], 0.354, atol=5e-4)  # what a user's samples had
@@ -62,7 +62,9 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
     sampler, chosen, n = SAMPLERS[name](), PATHS[path](), 20_000
     grid = UniformGrid(start, 0.98)
     at = times(grid, 12, chosen)
-    for std, said in zip((0.3, 4.0), std_ratios(Steps(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True):
+    for std, said in zip(
+        (0.3, 4.0), std_ratios(SamplingPlan(sampler, grid, 12, last), chosen, (0.3, 4.0)), strict=True
+    ):
         data = std * jax.random.normal(jax.random.key(3), (n, 1)) if start else None
         x0 = prior(chosen, at[0], (1,), jax.random.key(1), n, data)
         x = simulate_compiled(
@@ -77,7 +79,7 @@ def test_the_predicted_std_is_that_of_samples(name: str, last: str, path: str, s
 def test_a_method_with_memory_is_linear_too(name: str) -> None:
     """On Gaussian data it takes x to a x: one sample, by `simulate`, ends where the recursion says, to rounding."""
     grid, x0 = UniformGrid(0.05, 0.98), jnp.ones((1, 1))
-    said = std_ratios(Steps(SAMPLERS[name](), grid, 9, "mean"), OT, (0.3, 4.0))
+    said = std_ratios(SamplingPlan(SAMPLERS[name](), grid, 9, "mean"), OT, (0.3, 4.0))
     for each in said:
         field = of_std(OT, jnp.asarray(each.std))
         x = simulate_compiled(SAMPLERS[name](), field, x0, times(grid, 9, OT), KEY).x
@@ -121,7 +123,7 @@ def test_the_grid_follows_the_scale_of_the_data(path: str, std: float) -> None:
         pytest.skip("no grid of float32 times resolves it")
     grid = resolve_grid(AutoGrid(), PATHS[path](), (std,), "mean")
     assert isinstance(grid, LogSNRGrid)
-    (said,) = std_ratios(Steps(Heun(), grid, 250, "mean"), PATHS[path](), (std,))
+    (said,) = std_ratios(SamplingPlan(Heun(), grid, 250, "mean"), PATHS[path](), (std,))
     assert abs(said.ratio - 1) < 0.01
     if path == "ot":  # by the recursion in numpy too
         assert abs(heun_on_ot(std, np.asarray(times(grid, 250, OT), np.float64)) - 1) < 0.01
@@ -129,7 +131,7 @@ def test_the_grid_follows_the_scale_of_the_data(path: str, std: float) -> None:
 
 def test_langevin_is_said_to_stay_behind(x64: None) -> None:
     """Held at t = 0.9 its samples have the std of p_0.9, sqrt(0.82) of N(0, 1), and no grid or number of steps mends that."""
-    said = str(solver_error(Steps(Langevin(Constant(0.5)), UniformGrid(), 250, "mean"), OT, (1.0,)))
+    said = str(solver_error(SamplingPlan(Langevin(Constant(0.5)), UniformGrid(), 250, "mean"), OT, (1.0,)))
     assert "samples would have 0.9" in said and "sampler=heun mends that" in said
 
 

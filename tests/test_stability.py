@@ -16,7 +16,7 @@ from diffsde import mixtures, predictions
 from diffsde.cli.main import main
 from diffsde.datasets.mixture import Ring
 from diffsde.errors import UserError
-from diffsde.expressions import evaluate
+from diffsde.expressions import evaluate_expression
 from diffsde.fields import NetworkField, OracleField
 from diffsde.metrics.mixture import MixtureFigures, mixture_figures
 from diffsde.mixtures import Mixture
@@ -41,8 +41,8 @@ def test_what_is_written_is_what_is_computed(name: str, x64: None) -> None:
     path = PATHS[name]()
     alpha_text, beta_text = written(path)
     for t in (0.0, 0.3, 0.8, 1.0):
-        alpha = evaluate(alpha_text, {"t": jnp.asarray(t)})
-        beta = evaluate(beta_text, {"t": jnp.asarray(t), "alpha": alpha})
+        alpha = evaluate_expression(alpha_text, {"t": jnp.asarray(t)})
+        beta = evaluate_expression(beta_text, {"t": jnp.asarray(t), "alpha": alpha})
         np.testing.assert_allclose([alpha, beta], [path.alpha(t), path.beta(t)], rtol=1e-5, atol=1e-6)
 
 

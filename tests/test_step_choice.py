@@ -21,7 +21,7 @@ from diffsde.samplers.loop import padded, prior
 from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
-from diffsde.solver_error import Steps, data_stds
+from diffsde.solver_error import SamplingPlan, data_stds
 from diffsde.stability import choose_last_step
 from diffsde.step_choice import MOST, TOLERANCE, choose_steps, fewest, halving_error, quiet
 
@@ -60,7 +60,7 @@ def test_the_error_by_halving_is_on_the_safe_side() -> None:
 @pytest.mark.parametrize(("by", "order", "steps"), [(1.0, 1, 256), (0.3, 1, 128), (10.0, 1, MOST)])
 def test_the_fewest_steps_within_the_tolerance_are_chosen(by: float, order: int, steps: int) -> None:
     """by/N <= 0.004; 512 where none of them reaches it, which is said."""
-    how = Steps(Euler(), UniformGrid(), MOST, "mean")
+    how = SamplingPlan(Euler(), UniformGrid(), MOST, "mean")
     found = choose_steps(how, OT, (), erring(by, order))
     assert found.steps == steps and found.error == pytest.approx(by / steps, rel=0.05)
     assert found.accurate == (by / steps <= TOLERANCE) and found.std_error is None
@@ -78,14 +78,14 @@ def test_steps_that_the_grid_cannot_place_are_not_chosen(sampler: Euler) -> None
         times(grid, steps, vp)
         return erring(100.0, 1)(steps)  # type: ignore[operator]
 
-    found = choose_steps(Steps(sampler, grid, MOST, "mean"), vp, (0.05, 0.8), trial)
+    found = choose_steps(SamplingPlan(sampler, grid, MOST, "mean"), vp, (0.05, 0.8), trial)
     assert found.error is not None and np.isfinite(found.error) and found.error >= 0.99 * 100 / found.steps
     assert len(times(grid, found.steps, vp)) == found.steps + 1
 
 
 def test_the_data_least_scale_counts_too() -> None:
     """Where the ends agree at once, Euler's (1 - 1/N)-like ratio of the least std decides, 1% of it and 3% of the greatest."""
-    how = Steps(Euler(), UniformGrid(), MOST, "mean")
+    how = SamplingPlan(Euler(), UniformGrid(), MOST, "mean")
     found = choose_steps(how, OT, (1.0, 7.1414), erring(0.0, 1))
     assert found.steps == 128 and found.error == 0
     assert found.std_error is not None and 0.01 < found.std_error < 0.03
@@ -95,7 +95,7 @@ def test_the_data_least_scale_counts_too() -> None:
 
 def test_a_sampler_that_no_steps_make_right_takes_those_that_more_would_not_change() -> None:
     """Langevin's stays at t = 0.9, at 0.906 of the std; a grid that has no more times takes what there are."""
-    how = Steps(Langevin(Constant(0.5)), UniformGrid(), MOST, "mean")
+    how = SamplingPlan(Langevin(Constant(0.5)), UniformGrid(), MOST, "mean")
     found = choose_steps(how, OT, (1.0,), erring(0.0, 1))
     assert found.steps < MOST and found.std_error == pytest.approx(0.09, abs=0.02)
 
@@ -145,7 +145,7 @@ def test_chosen_steps_keep_the_modes_as_they_are(name: str, path: str) -> None:
     field, grid = OracleField(chosen, Ring().mixture(), (2,)), UniformGrid()
     last = choose_last_step(sampler, field, times(grid, 64, chosen), "auto")
     x0 = prior(chosen, jnp.asarray(0.0), (2,), jax.random.key(1), n)
-    how, stds = Steps(sampler, grid, MOST, last), data_stds(Ring(), jax.random.key(0))
+    how, stds = SamplingPlan(sampler, grid, MOST, last), data_stds(Ring(), jax.random.key(0))
     found = choose_steps(how, chosen, stds, trial_of(sampler, field, grid, last, x0[:64], None))
     assert found.accurate and found.std_error is not None and found.std_error < 0.03
     at, steps = padded(times(grid, found.steps, chosen))

@@ -137,10 +137,10 @@ def test_buffers_hold_each_step_s_batch(capacity: int, first: int, monkeypatch: 
     seen.clear()
     for step in range(first, last):
         np.testing.assert_array_equal(stream.buffer(step).at(step).x, expected[step].x)
-        assert len(seen) <= (step // capacity + 1) * capacity - first + max(capacity, streaming.threads()) + 1
+        assert len(seen) <= (step // capacity + 1) * capacity - first + max(capacity, streaming.reader_threads()) + 1
     assert sorted(np.concatenate(seen)) == sorted(rows_of(expected, range(first, last)))
     stream.close()
-    assert threading.active_count() <= before + streaming.threads()
+    assert threading.active_count() <= before + streaming.reader_threads()
 
 
 def test_a_buffer_is_bounded_in_bytes() -> None:

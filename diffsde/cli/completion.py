@@ -41,7 +41,7 @@ def script(word: str) -> str:
     return (ZSH if shell == "zsh" else "") + SCRIPT
 
 
-def candidates(configs: Path, verbs: Iterable[str], flags: Iterable[str], line: str) -> list[str]:
+def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line: str) -> list[str]:
     """The words that may stand where the line ends: verbs, then knobs and groups with their =, then what may follow that."""
     words = line.split()[1:]
     typed = "" if not words or line[-1].isspace() else words.pop()

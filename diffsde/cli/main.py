@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     if line := os.environ.get("COMP_LINE"):  # the shell asks, at the press of the tab key
-        print("\n".join(completion.candidates(config_folder(), VERBS, HYDRA_FLAGS, line)))
+        print("\n".join(completion.completions(config_folder(), VERBS, HYDRA_FLAGS, line)))
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
         print(help_text.overview(VERBS))
@@ -128,11 +128,11 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
     """The words of a sweep, with the folder of an unfinished one of the same words, which is gone on with."""
     from diffsde.cli import sweeps
 
-    sweeps.register()
+    sweeps.register_plugins()
     if any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
         return words
     given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
-    found = sweeps.unfinished(verb, given)
+    found = sweeps.unfinished_sweep(verb, given)
     if found is None:
         return words
     print(f"resuming the sweep in {found} (resume=false begins afresh)", flush=True)

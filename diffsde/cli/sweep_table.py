@@ -88,7 +88,7 @@ def summarise(where: Path) -> list[str]:
     elif done and not math.isinf((best := min(done, key=Row.distance_from_target)).distance_from_target()):
         said = f"{best.name.replace('_', ' ')} {best.figure.value:.4g}{target_of(best.figure)}, job {best.job}"
         lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
-    progress.table(f"swept {len(done)} of {len(rows)} jobs", lines)
+    progress.print_table(f"swept {len(done)} of {len(rows)} jobs", lines)
     return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
 
 

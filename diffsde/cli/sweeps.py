@@ -163,7 +163,7 @@ class SweepRecord(Callback):
         files.write_json(where / "sweep.json", {"verb": verb, "words": words})
 
 
-def register() -> None:
+def register_plugins() -> None:
     """Make launcher and sweeper known to Hydra, under the one package that it takes plugins from."""
     if MODULE not in sys.modules:
         package, _, name = MODULE.partition(".")
@@ -180,7 +180,7 @@ def register() -> None:
         Plugins.instance().register(plugin)
 
 
-def unfinished(verb: str, words: list[str]) -> Path | None:
+def unfinished_sweep(verb: str, words: list[str]) -> Path | None:
     """The newest sweep under outputs/ of this verb and these words that has no sweep.csv and is not being written."""
     return folder.newest(
         path

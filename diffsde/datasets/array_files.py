@@ -123,13 +123,13 @@ def is_images(values: np.ndarray, file: str) -> bool:
 
 def validated_labels(labels: np.ndarray, count: int, file: str, knob: str) -> np.ndarray:
     """(count,) int32, each in 0, ..., count - 1."""
-    if reason := unfit(labels, count):
+    if reason := label_fault(labels, count):
         other = ", or the array called otherwise" if knob == "file" and "whole numbers" in reason else ""
         raise UserError(f"dataset.{knob}: '{file}' has labels y {reason}{other}")
     return labels.astype(np.int32)
 
 
-def unfit(labels: np.ndarray, count: int) -> str | None:
+def label_fault(labels: np.ndarray, count: int) -> str | None:
     """Why these are no labels of `count` points, where they are not."""
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         return f"of {labels.dtype} and shape {labels.shape}; they must be whole numbers of shape ({count},)"

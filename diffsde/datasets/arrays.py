@@ -21,15 +21,15 @@ from diffsde.datasets.array_files import (
     is_array,
     is_images,
     is_table,
+    label_fault,
     read_arrays,
     rows_on_disk,
     taken_rows,
-    unfit,
     validated_labels,
 )
 from diffsde.datasets.dataset import Examples, Source, stamp
 from diffsde.datasets.finite import PART, FiniteDataset
-from diffsde.datasets.held_out import split
+from diffsde.datasets.held_out import split_rows
 from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
@@ -168,7 +168,7 @@ class ArrayFile(FiniteDataset):
             return ("each number is a coordinate of its own (grey images are (n, H, W, 1))",)
         if Path(self.file).suffix.lower() != ".npz" or self.labels:
             return ()
-        reason = None if labels is None else unfit(labels, len(values))
+        reason = None if labels is None else label_fault(labels, len(values))
         return () if reason is None else (f"its array y was left alone, as labels it does not fit: {reason}",)
 
     def column_names(self) -> tuple[str, ...]:
@@ -200,7 +200,7 @@ def _load(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     if dataset.stream:
         return part(_source(dataset, stamps, dtype))
     values, y = _opened(dataset)
-    rows = split(dataset.test, len(values))[0]
+    rows = split_rows(dataset.test, len(values))[0]
     return jax.tree.map(jnp.asarray, _examples(dataset, values[rows], y, rows, _scaling(dataset, stamps, dtype)))
 
 
@@ -213,7 +213,7 @@ def _classes(dataset: ArrayFile, stamps: tuple[Any, ...]) -> int:
 @lru_cache(maxsize=2)
 def _held_out(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Examples:
     values, y = _opened(dataset)
-    rows: Any = split(dataset.test, len(values))[1]
+    rows: Any = split_rows(dataset.test, len(values))[1]
     if not is_number(dataset.test):
         shape, bytes_ = values.shape[1:], is_images(values, dataset.file)
         if Path(dataset.test).samefile(dataset.file):
@@ -257,7 +257,7 @@ def _source(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Source:
             f"dataset.stream: '{dataset.file}' is in Fortran order, its rows are scattered; write it again with"
             " numpy.save(file, numpy.ascontiguousarray(x))"
         )
-    kept, scaling = split(dataset.test, len(values))[0], _scaling(dataset, stamps, dtype)
+    kept, scaling = split_rows(dataset.test, len(values))[0], _scaling(dataset, stamps, dtype)
     size = len(values) if isinstance(kept, slice) else len(kept)
     whole = np.array(values) if values.nbytes <= HELD_BYTES else None  # then no call a row
 
@@ -281,7 +281,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     if dataset.mean is not None:
         return dataset.scaling(shape)
     found = sample_moments(
-        _blocks(values, split(dataset.test, len(values))[0], dataset.file),
+        _blocks(values, split_rows(dataset.test, len(values))[0], dataset.file),
         per_channel=dataset.standardise and are_images(shape),
     )
     where = f"dataset.file: '{dataset.file}'"
@@ -324,7 +324,7 @@ def _opened(dataset: ArrayFile) -> tuple[np.ndarray, np.ndarray | None]:
     if is_array(dataset.labels):
         labels, _ = read_arrays(Path(dataset.labels), "", knob="labels")
         y = validated_labels(labels, len(values), dataset.labels, "labels")
-    elif labels is not None and (dataset.conditional or unfit(labels, len(values)) is None):
+    elif labels is not None and (dataset.conditional or label_fault(labels, len(values)) is None):
         y = validated_labels(labels, len(values), dataset.file, "file")
     images = is_images(values, dataset.file)
     for knob, what in (("flip", "mirrored"), ("dequantise", "dequantised")):

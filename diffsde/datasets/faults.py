@@ -51,7 +51,7 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
-def shown(cell: str) -> str:
+def shown_cell(cell: str) -> str:
     """A cell on one line."""
     text = " ".join(cell.split())
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
@@ -59,10 +59,10 @@ def shown(cell: str) -> str:
 
 def shown_cells(cells: list[str]) -> str:
     """The first cells of a line."""
-    return ",".join(map(shown, cells[:SHOWN])) + (",..." if len(cells) > SHOWN else "")
+    return ",".join(map(shown_cell, cells[:SHOWN])) + (",..." if len(cells) > SHOWN else "")
 
 
-def title(layout: TableLayout, column: int) -> str:
+def column_title(layout: TableLayout, column: int) -> str:
     """column x; or its number where it has no name."""
     name = layout.names[column] if layout.names else ""
     return f"column {name}" if name else f"column {column} (from 0)"
@@ -83,7 +83,7 @@ def uneven(sheet: Sheet, layout: TableLayout, record: Record) -> UserError:
     return UserError(f"dataset.file: '{sheet.path}' line {record.line}: {reason}")
 
 
-def explain(sheet: Sheet, layout: TableLayout) -> UserError:
+def first_fault(sheet: Sheet, layout: TableLayout) -> UserError:
     """The first fault of the columns that are taken, with how many there are of its kind; all records are read for it."""
     wanted = {*layout.chosen, *([] if layout.label is None else [layout.label])}
     first: tuple[Record, int, str] | None = None
@@ -107,7 +107,7 @@ def explain(sheet: Sheet, layout: TableLayout) -> UserError:
         i for i, count in enumerate(counts) if not count and i != layout.label and (i or layout.first_column != "index")
     ]
     others = f"'dataset.columns=[{','.join(words_for(layout, good))}]'" if good else ""
-    where = f"dataset.file: '{sheet.path}' line {record.line}, {title(layout, column)}: "
+    where = f"dataset.file: '{sheet.path}' line {record.line}, {column_title(layout, column)}: "
     if is_missing(cell):
         what = "the cell is empty" if not cell else f"'{cell}' stands for a missing value"
         drop = f", or take the columns without any: {others}" if others and column != layout.label else ""
@@ -134,7 +134,7 @@ def _reason(
 ) -> str:
     """Why a cell is no number, and what to do."""
     record, column, cell = first
-    value, cell = number(cell), shown(cell)
+    value, cell = number(cell), shown_cell(cell)
     take = f"; take the columns of numbers: {others}" if others else ""
     if value is not None:
         return f"'{cell}' is " + (

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffsde.datasets.dataset import Examples, Source, stamp
 from diffsde.datasets.finite import FiniteDataset
-from diffsde.datasets.held_out import split
+from diffsde.datasets.held_out import split_rows
 from diffsde.datasets.image_files import decode, look
 from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.streaming import gather, part
@@ -187,7 +187,7 @@ def _count(count: int) -> str:
 
 
 def _split(dataset: ImageFolder, count: int) -> tuple[Any, np.ndarray]:
-    return split(dataset.test, count, "images")
+    return split_rows(dataset.test, count, "images")
 
 
 @lru_cache(maxsize=2)

@@ -10,7 +10,7 @@ from diffsde.errors import UserError
 from diffsde.knobs import is_number
 
 
-def split(test: str, count: int, what: str = "rows") -> tuple[Any, np.ndarray]:
+def split_rows(test: str, count: int, what: str = "rows") -> tuple[Any, np.ndarray]:
     """Which of `count` rows are for training and which for tests, each in their order; a slice for all where `test` is no share.
 
     By a permutation that is always the same. Raises UserError where fewer than 2 would be for either.

@@ -35,7 +35,7 @@ def require_grain() -> None:
     require("grain", "stream", "dataset.stream=true")
 
 
-def threads() -> int:
+def reader_threads() -> int:
     return max(2, min(THREADS, os.cpu_count() or 1))
 
 
@@ -47,7 +47,7 @@ def gather(source: Source, rows: np.ndarray) -> Examples:
         piece = slice(begin, begin + READ_AT_ONCE)
         jax.tree.map(lambda leaf, found: np.copyto(leaf[piece], found), whole, source.read(rows[piece]))
 
-    with ThreadPoolExecutor(threads()) as pool:
+    with ThreadPoolExecutor(reader_threads()) as pool:
         list(pool.map(fill, range(0, len(rows), READ_AT_ONCE)))
     return jax.tree.map(jnp.asarray, whole)
 
@@ -138,7 +138,9 @@ class Stream:
     def _iterator(self, found: Any) -> Any:
         import grain
 
-        ahead = grain.ReadOptions(num_threads=threads(), prefetch_buffer_size=max(threads(), self.capacity))
+        ahead = grain.ReadOptions(
+            num_threads=reader_threads(), prefetch_buffer_size=max(reader_threads(), self.capacity)
+        )
         return iter(found.to_iter_dataset(ahead))
 
     def buffer(self, step: int) -> Buffer:

@@ -12,7 +12,16 @@ import numpy as np
 
 from diffsde.datasets import delimited
 from diffsde.datasets.delimited import LOOKED_AT, Record, Sheet
-from diffsde.datasets.faults import TableLayout, explain, is_missing, number, shown_cells, title, uneven, words_for
+from diffsde.datasets.faults import (
+    TableLayout,
+    column_title,
+    first_fault,
+    is_missing,
+    number,
+    shown_cells,
+    uneven,
+    words_for,
+)
 from diffsde.datasets.headers import index_kind, numbers_as_header
 from diffsde.datasets.natural_order import naturally
 from diffsde.errors import UserError, suggestion
@@ -60,7 +69,7 @@ def read_table(
         values, words = _one_by_one(sheet, layout)
     names = tuple(layout.names[i] for i in chosen) if layout.names else ()
     table = Table(values, names, (*sheet.notes, *layout.notes, *notes))
-    return table if label is None else _labelled(path, table, title(layout, label), words, classes)
+    return table if label is None else _labelled(path, table, column_title(layout, label), words, classes)
 
 
 def _layout(sheet: Sheet, header: str) -> TableLayout:
@@ -240,12 +249,12 @@ def _one_by_one(sheet: Sheet, layout: TableLayout) -> tuple[np.ndarray, list[str
             else:
                 numbers.extend([float(cells[i]) for i in layout.chosen])
         except ValueError:
-            raise explain(sheet, layout) from None
+            raise first_fault(sheet, layout) from None
         if layout.label is not None:
             words.append(cells[layout.label])
     values = np.array(numbers).reshape(-1, len(layout.chosen))
     if not np.isfinite(values).all() or any(map(is_missing, words)):
-        raise explain(sheet, layout)
+        raise first_fault(sheet, layout)
     return values, words
 
 

@@ -46,7 +46,7 @@ def judge(
     if classes < 2:
         raise UserError("dataset: all labels are the same; there are no classes to tell apart")
     name = f"{dataset}-{fingerprint(recipe, examples, flip)[:10]}"
-    fresh = classifier.initialise(recipe, classifier.seen_shape(examples.x.shape[1:]), classes)
+    fresh = classifier.initialise_classifier(recipe, classifier.seen_shape(examples.x.shape[1:]), classes)
     file = cache and cache / f"{name}.npz"
     if file and (params := read_classifier(file, fresh.params)) is not None:
         return Judge(name, recipe, params)
@@ -69,7 +69,7 @@ def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -
         for begin in range(0, recipe.steps, LOG_EVERY):
             count = min(LOG_EVERY, recipe.steps - begin)
             arguments = recipe, fit, examples, jnp.int32(begin), jnp.int32(count)
-            fit = jax.block_until_ready(classifier.train(*arguments, flip=flip))
+            fit = jax.block_until_ready(classifier.train_classifier(*arguments, flip=flip))
             steps.update(begin + count)
     return fit.params
 

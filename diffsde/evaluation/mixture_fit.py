@@ -62,6 +62,9 @@ class MixtureFit(Metric):
 def label_probability(mixture: mixtures.Mixture, x: Array, labels: np.ndarray) -> Figure:
     """The mean of P(label | x) under the mixture, beside that of true points of each label."""
     found = np.asarray(label_probabilities(mixture, x, jnp.asarray(labels)), np.float64)
-    shares, known = np.bincount(labels, minlength=mixture.weights.size) / len(labels), mixtures.overlap(mixture)
+    shares, known = (
+        np.bincount(labels, minlength=mixture.weights.size) / len(labels),
+        mixtures.component_overlap(mixture),
+    )
     true = Estimate(float(shares @ known.own), float(np.linalg.norm(shares * known.own_error)))
     return mean_figure(found, labels).against_estimate(true)

@@ -138,7 +138,7 @@ def from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> Matrix:
     return Matrix(jnp.asarray(exact, float), jnp.asarray(np.linalg.pinv(exact), float), shape)
 
 
-def dense(operator: Operator, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+def operator_matrix(operator: Operator, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     """The matrix (m, d) of an operator, a column at a time."""
     columns = jax.vmap(operator.apply)(jnp.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape))
     return columns.reshape(columns.shape[0], -1).T

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from diffsde import mixtures, predictions
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound
-from diffsde.inverse.operators import Operator, dense
+from diffsde.inverse.operators import Operator, operator_matrix
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.types import Array, Prediction, Scalar, choice, register
 
@@ -131,7 +131,7 @@ class ExactField(PosteriorField):
         """The field of p(z | y), unconditional."""
         prior = self.prior
         if isinstance(prior, OracleField):
-            matrix = dense(self.operator, self.shape, self.y.dtype)
+            matrix = operator_matrix(self.operator, self.shape, self.y.dtype)
             law = mixtures.posterior(
                 mixtures.given(prior.mixture, prior.label), matrix, self.y.reshape(-1), self.noise_std
             )

@@ -15,7 +15,7 @@ from diffsde.datasets.scaling import Scaling, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.inverse import Measurement, Observed, Operator, measure
 from diffsde.inverse.measurements import NOISE, read_array
-from diffsde.inverse.operators import dense
+from diffsde.inverse.operators import operator_matrix
 from diffsde.mixtures import Mixture
 from diffsde.types import Array, Key, Moments
 
@@ -113,7 +113,7 @@ def typical_std(operator: Operator, shape: tuple[int, ...]) -> float:
     Of more than DENSE coordinates |A|_F^2 = E |A eps|^2 by 256 draws of eps.
     """
     if int(np.prod(shape)) <= DENSE:
-        squares = jnp.sum(dense(operator, shape, jnp.result_type(float)) ** 2)
+        squares = jnp.sum(operator_matrix(operator, shape, jnp.result_type(float)) ** 2)
     else:
         eps = jax.random.normal(jax.random.key(0), (256, *shape))
         squares = jnp.sum(applied(operator, eps) ** 2) / len(eps)
@@ -139,7 +139,7 @@ def law(problem: InverseProblem, dataset: Dataset, i: int) -> Mixture | None:
     mixture = dataset.law()
     if mixture is None:
         return None
-    matrix = dense(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
+    matrix = operator_matrix(problem.operator, problem.truth.shape[1:], problem.truth.dtype)
     return posterior_of(mixture, matrix, problem.y[i].reshape(-1), problem.noise)
 
 

@@ -1,6 +1,6 @@
 """Trackers that a run's losses go to besides metrics.jsonl."""
 
-from diffsde.loggers.logger import Line, Logger, NoLogger, Recorder, Session, figures, flat_config
+from diffsde.loggers.logger import LoggedStep, Logger, NoLogger, Recorder, Session, figures, flat_config
 from diffsde.loggers.mlflow import MLflow
 from diffsde.loggers.tensorboard import TensorBoard
 from diffsde.loggers.wandb import Wandb
@@ -14,7 +14,7 @@ LOGGERS: dict[str, type[Logger]] = {
 
 __all__ = [
     "LOGGERS",
-    "Line",
+    "LoggedStep",
     "Logger",
     "MLflow",
     "NoLogger",

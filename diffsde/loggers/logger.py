@@ -22,7 +22,7 @@ SHARE = 0.1  # of the time of a run that may go into its tracker; lines wait for
 Outcome = Literal["finished", "stopped", "failed"]
 
 
-class Line(NamedTuple):
+class LoggedStep(NamedTuple):
     """Figures of one step, at `time` in seconds since 1970."""
 
     time: float
@@ -39,7 +39,7 @@ class Session(abc.ABC):
     about: str = ""
 
     @abc.abstractmethod
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         """Keep these lines; a step that a stopped run has left there already is not kept twice."""
 
     @abc.abstractmethod
@@ -87,7 +87,7 @@ class Recorder:
     def __init__(self, name: str, session: Session, begin_step: int, warn: Callable[[str], None]) -> None:
         self.about = session.about
         self._name, self._session, self._step, self._warn = name, session, begin_step, warn
-        self._waiting: list[Line] = []
+        self._waiting: list[LoggedStep] = []
         self._next = 0.0
         self._failed = self._finished = False
 
@@ -106,7 +106,7 @@ class Recorder:
     def log(self, step: int, values: dict[str, float]) -> None:
         """The figures of a step."""
         self._step = step
-        self._waiting.append(Line(time.time(), step, values))
+        self._waiting.append(LoggedStep(time.time(), step, values))
         if time.monotonic() >= self._next:
             self._send()
 
@@ -140,7 +140,7 @@ class Recorder:
 class Nothing(Session):
     """The session of no tracker."""
 
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         """metrics.jsonl has them."""
 
     def finish(self, step: int, figures: dict[str, float], pictures: list[Path]) -> None:
@@ -175,7 +175,7 @@ def figures(summary: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def title(config: dict[str, Any]) -> str:
+def run_title(config: dict[str, Any]) -> str:
     """gmm ot cfm: what a list of runs shows."""
     return " ".join(str(config[group]["name"]) for group in ("dataset", "path", "objective") if group in config)
 

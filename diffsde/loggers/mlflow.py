@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config, remember, remembered, title
+from diffsde.loggers.logger import LoggedStep, Logger, Outcome, Session, flat_config, remember, remembered, run_title
 from diffsde.types import choice
 
 BATCH = 100  # metrics or parameters a request; servers take 1000 and 100
@@ -47,7 +47,7 @@ class MLflowRun(Session):
             self._client.update_run(self._id, status="RUNNING")
         else:
             experiment = _experiment(self._client, logger.experiment, artifacts)
-            made = self._client.create_run(experiment, run_name=title(config), tags={"folder": str(folder)})
+            made = self._client.create_run(experiment, run_name=run_title(config), tags={"folder": str(folder)})
             self._id = made.info.run_id
             params = [
                 Param(key, value if isinstance(value, str) else json.dumps(value))
@@ -58,10 +58,10 @@ class MLflowRun(Session):
             remember(kept, {"tracking_uri": uri, "run_id": self._id})
         self.about = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
 
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         self._send([line for line in lines if line.step > self._last])
 
-    def _send(self, lines: list[Line]) -> None:
+    def _send(self, lines: list[LoggedStep]) -> None:
         metrics = [
             self._metric(key, value, int(1000 * line.time), line.step)
             for line in lines
@@ -71,7 +71,7 @@ class MLflowRun(Session):
             self._client.log_batch(self._id, metrics=metrics[i : i + BATCH])
 
     def finish(self, step: int, figures: dict[str, float], pictures: list[Path]) -> None:
-        self._send([Line(time.time(), step, figures)])
+        self._send([LoggedStep(time.time(), step, figures)])
         for path in pictures:
             self._client.log_artifact(self._id, str(path), "plots")
 

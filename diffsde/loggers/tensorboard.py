@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config
+from diffsde.loggers.logger import LoggedStep, Logger, Outcome, Session, flat_config
 from diffsde.types import choice
 
 
@@ -44,7 +44,7 @@ class EventFile(Session):
     def _write(self, at: float, step: int, **content: Any) -> None:
         self._writer.write_event(self._event(wall_time=at, step=step, **content))
 
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         for line in lines:
             for key, value in line.values.items():
                 self._write(line.time, line.step, summary=self._summary.scalar(key, value))

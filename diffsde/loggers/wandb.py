@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from diffsde.errors import suggestion
-from diffsde.loggers.logger import Line, Logger, Outcome, Session, flat_config, remember, remembered, title
+from diffsde.loggers.logger import LoggedStep, Logger, Outcome, Session, flat_config, remember, remembered, run_title
 from diffsde.types import choice
 
 MODES = ("online", "offline")
@@ -34,7 +34,7 @@ class WandbRun(Session):
             mode=logger.mode,  # type: ignore[arg-type, unused-ignore]
             id=self._id,
             resume="allow",
-            name=title(config),
+            name=run_title(config),
             config=flat_config(config) | {"folder": str(folder)},
             dir=str(folder),
             reinit="create_new",  # the members of an ensemble are open at once; by default all would get the first one's
@@ -44,7 +44,7 @@ class WandbRun(Session):
         remember(self._kept, {"id": self._id, "step": self._step})
         self.about = f"wandb sync {folder}/wandb/offline-run-*" if self._run.offline else str(self._run.url)
 
-    def take(self, lines: list[Line]) -> None:
+    def take(self, lines: list[LoggedStep]) -> None:
         for line in lines:
             if line.step > self._step:
                 self._run.log(line.values, step=line.step)

@@ -72,7 +72,7 @@ def seen(x: Array) -> Array:
     return jax.lax.map(resized, x, batch_size=PART)
 
 
-def initialise(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Fit:
+def initialise_classifier(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Fit:
     """Fresh parameters (He's, 1502.01852) for images that are seen as `shape`."""
     (height, width, depth), (first, second) = shape, recipe.channels
     windows = [(STRIDE + 2 * overlap) ** 2 for overlap in recipe.overlaps]
@@ -118,7 +118,7 @@ def logits(params: Params, found: Array) -> Array:
 
 
 @partial(jax.jit, static_argnames="flip", donate_argnames="fit")
-def train(recipe: Recipe, fit: Fit, examples: Examples, begin: Array, count: Array, flip: bool) -> Fit:
+def train_classifier(recipe: Recipe, fit: Fit, examples: Examples, begin: Array, count: Array, flip: bool) -> Fit:
     """`count` steps from step `begin` on; flip: half of the batches are mirrored."""
     assert examples.y is not None
     labels, optimizer, key = examples.y, _optimizer(recipe), jax.random.fold_in(jax.random.key(recipe.seed), 1)

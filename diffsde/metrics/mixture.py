@@ -80,7 +80,7 @@ def expected_kl(mixture: mixtures.Mixture, n: int) -> tuple[float, float]:
     Of q = mean r about w, KL(q | w) = sum_k (q_k - w_k)^2/(2 w_k), whose mean is sum_k Var(r_k)/(2 n w_k); and Var(r_k) =
     E[r_k^2] - w_k^2 with E[r_k^2] = w_k E_k[r_k], as p r_k = w_k N_k.
     """
-    found = mixtures.overlap(mixture)
+    found = mixtures.component_overlap(mixture)
     return float(max(found.own.sum() - 1, 0) / (2 * n)), float(np.linalg.norm(found.own_error) / (2 * n))
 
 

@@ -18,7 +18,7 @@ from diffsde.types import Array, Key, Scalar
 if TYPE_CHECKING:
     from flax import nnx
 
-    from diffsde.nets.table import MLP, NETS, Auto, Classifier, DiT, Mixer, UNet, choose_net
+    from diffsde.nets.table import MLP, NETS, Auto, ClassifierNet, DiT, Mixer, UNet, choose_net
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
@@ -27,7 +27,7 @@ __all__ = [
     "MLP",
     "NETS",
     "Auto",
-    "Classifier",
+    "ClassifierNet",
     "DiT",
     "Graph",
     "Mixer",

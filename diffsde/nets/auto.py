@@ -42,13 +42,13 @@ class Auto:
     gated_skip: int | None = None
 
     def check(self) -> None:
-        MLP(**given(self)).check()
+        MLP(**set_fields(self)).check()
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         raise TypeError("net=auto has to be chosen before it is made")
 
 
-def given(net: Auto) -> dict[str, Any]:
+def set_fields(net: Auto) -> dict[str, Any]:
     """The fields that are not left to be chosen."""
     return {name: value for name, value in vars(net).items() if value is not None}
 
@@ -60,7 +60,7 @@ def choose_net(net: Net, shape: tuple[int, ...], points: int | None, backend: st
     """
     if not isinstance(net, Auto):
         return net
-    words = given(net)
+    words = set_fields(net)
     if len(shape) != 3 or words:
         return dataclasses.replace(fitting_mlp(math.prod(shape), points), **words)
     return fitting_mixer(shape) if backend == "cpu" else fitting_unet(shape)

@@ -13,7 +13,7 @@ from diffsde.types import Array, Scalar
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier:
+class ClassifierNet:
     """The net and a layer over its flattened output, together x (*shape,), t () -> logits (classes,)."""
 
     net: Net

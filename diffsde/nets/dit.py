@@ -7,7 +7,7 @@ from functools import partial
 from flax import nnx
 
 from diffsde.nets.layers import Conditioning, attention, dense
-from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
+from diffsde.nets.patches import Block, PatchNet, check_overlap, patching, shape_of_image
 from diffsde.types import Array, choice
 
 POSITIONS = {
@@ -43,7 +43,7 @@ class DiT:
             raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        tiles = patching(image("dit", shape), self.patch, self.overlap)
+        tiles = patching(shape_of_image("dit", shape), self.patch, self.overlap)
         block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
         blocks = [block] * self.depth
         conditioning = Conditioning(self.width, self.time_frequencies, classes)

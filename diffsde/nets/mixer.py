@@ -7,7 +7,7 @@ from functools import partial
 from flax import nnx
 
 from diffsde.nets.layers import Conditioning, dense, gelu
-from diffsde.nets.patches import Block, PatchNet, check_overlap, image, patching
+from diffsde.nets.patches import Block, PatchNet, check_overlap, patching, shape_of_image
 from diffsde.types import Array, choice
 
 
@@ -32,7 +32,7 @@ class Mixer:
         check_overlap(self.patch, self.overlap)
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        tiles = patching(image("mixer", shape), self.patch, self.overlap)
+        tiles = patching(shape_of_image("mixer", shape), self.patch, self.overlap)
         block = partial(MixerBlock, tiles.rows * tiles.columns, self.mix, self.width, self.expand, rngs, compute)
         blocks, positions = [block] * self.depth, "none"  # the matrices across tokens know them by their places
         conditioning = Conditioning(self.width, self.time_frequencies, classes)

@@ -18,7 +18,7 @@ from diffsde.types import Array, Scalar
 Shape = tuple[int, ...]
 
 
-def image(name: str, shape: Shape) -> tuple[int, int, int]:
+def shape_of_image(name: str, shape: Shape) -> tuple[int, int, int]:
     """The shape (H, W, C) of an image. Raises UserError for points of another shape."""
     if len(shape) != 3:
         raise UserError(f"net: {name} is for images (height, width, channels), and a point has shape {shape}; take mlp")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffsde.nets.auto import Auto, choose_net
-from diffsde.nets.classifier import Classifier
+from diffsde.nets.classifier import ClassifierNet
 from diffsde.nets.dit import DiT
 from diffsde.nets.mixer import Mixer
 from diffsde.nets.mlp import MLP
@@ -12,4 +12,4 @@ from diffsde.nets.unet import UNet
 
 NETS: dict[str, type[Net]] = {"auto": Auto, "mlp": MLP, "mixer": Mixer, "dit": DiT, "unet": UNet}
 
-__all__ = ["MLP", "NETS", "Auto", "Classifier", "DiT", "Mixer", "UNet", "choose_net"]
+__all__ = ["MLP", "NETS", "Auto", "ClassifierNet", "DiT", "Mixer", "UNet", "choose_net"]

@@ -10,7 +10,7 @@ from flax import nnx
 
 from diffsde.errors import UserError
 from diffsde.nets.layers import Conditioned, Conditioning, attention, dense, normalise, silu, zeros
-from diffsde.nets.patches import image
+from diffsde.nets.patches import shape_of_image
 from diffsde.types import Array, Scalar, choice
 
 GROUPS = 8  # of channels with a common mean and variance; fewer where that leaves less than 4 to a group
@@ -36,7 +36,7 @@ class UNet:
             raise ValueError(f"heads is {self.heads}; it must divide the last level's {self.channels[-1]} channels")
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        height, width, _ = size = image("unet", shape)
+        height, width, _ = size = shape_of_image("unet", shape)
         factor = 2 ** (len(self.channels) - 1)
         if height % factor or width % factor:
             raise UserError(

@@ -62,8 +62,8 @@ class ImageScene:
     def beside(self) -> ComparisonSimulations:
         """The simulations that the pictures need, all at once."""
         shape, n = self.drawn.field.shape, len(self.x)
-        followed = min(n, plots.fitting(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
-        compared = min(n, plots.fitting(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
+        followed = min(n, plots.fitting_columns(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
+        compared = min(n, plots.fitting_columns(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
         return comparison_simulations(self.drawn, followed, compared, "interpolations" in self.names)
 
     @cached_property
@@ -162,7 +162,7 @@ def square(images: np.ndarray) -> int:
 def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
     """The first images (n, H, W, C) of each panel in a square; of labelled ones a row for each label (n,)."""
     shape = next(iter(panels.values())).shape[1:]
-    columns = plots.fitting(shape, SIDE, len(panels))
+    columns = plots.fitting_columns(shape, SIDE, len(panels))
     if labels is None:
         few = {title: x[: columns**2] for title, x in panels.items()}
         return plots.grids(few, square(next(iter(few.values()))), about)

@@ -19,7 +19,7 @@ from diffsde.pictures.drawn import Drawn, labels_given, ode_and_sde, simulated
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
 from diffsde.plots.film import Film
-from diffsde.plots.style import Extent, HeatMap, plain, window
+from diffsde.plots.style import Extent, HeatMap, escape_formulas, window
 from diffsde.samplers.diffusions import Constant, Vanishing
 from diffsde.stability import refined
 from diffsde.types import Array, Key
@@ -104,7 +104,7 @@ class PointScene:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The coordinates' names."""
-        named, d = tuple(map(plain, self.drawn.dataset.column_names())), self.truth.shape[1]
+        named, d = tuple(map(escape_formulas, self.drawn.dataset.column_names())), self.truth.shape[1]
         return named or (("$x$",) if d == 1 else tuple(f"$x_{i + 1}$" for i in range(d)))
 
     @cached_property

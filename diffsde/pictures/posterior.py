@@ -16,7 +16,7 @@ from diffsde.datasets.scaling import to_own
 from diffsde.inverse.problem import InverseProblem, law
 from diffsde.pictures.drawn import on_screen
 from diffsde.plots import inverse as plots
-from diffsde.plots.style import plain
+from diffsde.plots.style import escape_formulas
 from diffsde.types import Array, Key
 
 COLUMNS = 6  # samples of each measurement that are drawn
@@ -78,5 +78,5 @@ def posterior_points(posterior: PosteriorScene) -> Figure:
     data = to_own(scaling, draw_many(dataset, dataset.load(), key, 4000))
     if scaling is not None:
         truth, mine = truth + scaling.mean, [part + scaling.mean for part in mine]
-    names = tuple(map(plain, dataset.column_names())) or ("$x_1$", "$x_2$")
+    names = tuple(map(escape_formulas, dataset.column_names())) or ("$x_1$", "$x_2$")
     return plots.clouds(data, truth, mine, true, square=scaling is None, names=names, about=posterior.about)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
 from diffsde.plots.film import Film, pixels, strips, with_palette
-from diffsde.plots.style import GREY, INK, blank_figure, plain
+from diffsde.plots.style import GREY, INK, blank_figure, escape_formulas
 
 DPI = 120
 TILE = 64  # pixels of the screen, at most, that a side of a smaller image is drawn with
@@ -63,7 +63,7 @@ def scale_of(shape: tuple[int, ...]) -> int:
     return max(1, TILE // max(shape[:2]))
 
 
-def fitting(shape: tuple[int, ...], most: int, panels: int = 1) -> int:
+def fitting_columns(shape: tuple[int, ...], most: int, panels: int = 1) -> int:
     """Columns of images of this shape, at most so many, that fit the width of a picture with so many panels."""
     return max(1, min(most, WIDTH // panels // (shape[1] * scale_of(shape) + GAP)))
 
@@ -119,10 +119,11 @@ def over(tiles: list[Tiles], words: list[Words], about: str) -> list[Words]:
     """`about` in lines no wider than the tiles, over all that there is."""
     top = min([each.top for each in tiles] + [each.y - LINE / 2 for each in words])
     width = max(LEAST, max(each.left + each.pixels.shape[1] for each in tiles))
-    letters = int(len(about) * width / width_of(plain(about), SMALL))
+    letters = int(len(about) * width / width_of(escape_formulas(about), SMALL))
     lines = textwrap.wrap(about, max(1, letters - 1))
     return [
-        Words(0, top - (len(lines) - i - 0.5) * LINE, plain(line), "left", GREY, SMALL) for i, line in enumerate(lines)
+        Words(0, top - (len(lines) - i - 0.5) * LINE, escape_formulas(line), "left", GREY, SMALL)
+        for i, line in enumerate(lines)
     ]
 
 
@@ -181,7 +182,7 @@ def by_class(panels: dict[str, dict[str, np.ndarray]], about: str = "") -> Figur
             top = i * (row.shape[0] + GAP)
             tiles.append(Tiles(left, top, row))
             if not left:
-                words.append(Words(-SPACE * 0.8, top + row.shape[0] / 2, plain(name), "right"))
+                words.append(Words(-SPACE * 0.8, top + row.shape[0] / 2, escape_formulas(name), "right"))
         width = max(len(images) for images in groups.values()) * _across(next(iter(groups.values()))) - GAP
         if title:
             words.append(Words(left + width / 2, -LINE / 2 - 3, title, size=10))

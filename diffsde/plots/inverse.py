@@ -35,7 +35,7 @@ def reconstructions(
     for row, line in enumerate(axes):
         pictures = [truth[row], measured[row], *shown[row], samples[row].mean(axis=0)]
         for axis, picture in zip(line, pictures, strict=False):
-            image(axis, picture)
+            draw_image(axis, picture)
         if not known.all():
             line[1].imshow(np.dstack([np.broadcast_to(UNKNOWN, (*known.shape[:2], 3)), ~known.all(axis=-1)]))
         line[-1].imshow(samples[row].std(axis=0).mean(axis=-1), cmap="magma", vmin=0, vmax=1)
@@ -47,7 +47,7 @@ def reconstructions(
     return figure
 
 
-def image(axis: Axes, picture: np.ndarray) -> None:
+def draw_image(axis: Axes, picture: np.ndarray) -> None:
     """An image (H, W, 1 or 3) in [-1, 1]."""
     values = np.clip((picture + 1) / 2, 0, 1)
     axis.imshow(values[..., 0] if values.shape[-1] == 1 else values, cmap="gray", vmin=0, vmax=1)

@@ -47,7 +47,7 @@ def blank_figure(width: float, height: float, dpi: float) -> Figure:
     return figure
 
 
-def plain(text: str) -> str:
+def escape_formulas(text: str) -> str:
     """Text that is no formula, whatever is in it."""
     return text.replace("$", r"\$")
 
@@ -59,7 +59,7 @@ def new_figure(
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     if about:
-        figure.suptitle(textwrap.fill(plain(about), int(LETTERS * width)), fontsize=8, color=GREY)
+        figure.suptitle(textwrap.fill(escape_formulas(about), int(LETTERS * width)), fontsize=8, color=GREY)
     return figure, _plain_axes(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
 
@@ -69,7 +69,7 @@ def new_panels(side: float, rows: int, columns: int, about: str, dpi: float) -> 
     """
     left, right, bottom, title, beside = 0.85, 0.1, 0.55, 0.3, 0.15  # inches; numbers have up to seven digits
     width = left + columns * side + (columns - 1) * beside + right
-    lines = textwrap.wrap(plain(about), int(LETTERS * width))
+    lines = textwrap.wrap(escape_formulas(about), int(LETTERS * width))
     top = title + 0.1 + 0.16 * len(lines)
     height = bottom + rows * side + (rows - 1) * title + top
     figure = Figure(figsize=(width, height), dpi=dpi)

@@ -132,7 +132,7 @@ def bar() -> Any:
     return Progress(*columns, TimeRemainingColumn(), transient=True)
 
 
-def table(title: str, rows: list[tuple[str, str]]) -> None:
+def print_table(title: str, rows: list[tuple[str, str]]) -> None:
     """A short two-column table."""
     if on_terminal():
         from rich.console import Console

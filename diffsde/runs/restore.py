@@ -98,7 +98,7 @@ def _restored(
     shape = moments.mean.shape
     net = recorded_net(run_folder)
     if isinstance(config.objective, Classification):
-        net = nets.Classifier(net)
+        net = nets.ClassifierNet(net)
     graph, shapes = structure(net, shape, precision or config.precision, classes)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
@@ -120,7 +120,7 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
     asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
     for earlier in reversed([number for number in checkpoints.steps(where) if number < step]):
         try:
-            tree = checkpoints.read((where / str(earlier)).resolve())
+            tree = checkpoints.read_checkpoint((where / str(earlier)).resolve())
         except checkpoints.Damaged:
             continue
         if checkpoints.finite(chosen_average(config, tree["state"], ema)):

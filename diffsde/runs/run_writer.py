@@ -77,7 +77,7 @@ class RunWriter:
         if not checkpoints.steps(where):
             self._cut(0)
             return fresh
-        step, tree = checkpoints.load(where, progress.warn, place=places, unfit=unfit)
+        step, tree = checkpoints.load(where, progress.warn, place=places, unfit=cannot_resume)
         for later in [number for number in checkpoints.steps(where) if number > step]:
             if processes.is_main_process():
                 checkpoints.set_aside(where, later, "damaged")
@@ -87,7 +87,7 @@ class RunWriter:
         self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:
             self.window = []
-        return unnamed(fresh, tree["state"], self.out)
+        return state_from_dict(fresh, tree["state"], self.out)
 
     def _cut(self, step: int) -> None:
         """Keep the lines up to a step: those after it will be written again."""
@@ -178,7 +178,7 @@ class RunWriter:
         window[: len(self.window)] = self.window
         held = on_device(len(self.window), np.int32)
         losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}
-        self.manager.save(step, {"state": named(state), **self.about, **losses})
+        self.manager.save(step, {"state": state_to_dict(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:
         return best_step(self.lines, saved)
@@ -200,7 +200,7 @@ class RunWriter:
         return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]
 
 
-def unfit(tree: dict[str, Any]) -> str | None:
+def cannot_resume(tree: dict[str, Any]) -> str | None:
     """Why training cannot go on from a checkpoint; None where it can."""
     return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
 
@@ -234,15 +234,15 @@ def log_line(line: dict[str, float]) -> str:
     return json.dumps(files.strict(line), allow_nan=False) + "\n"
 
 
-def named(state: TrainState) -> dict[str, Any]:
+def state_to_dict(state: TrainState) -> dict[str, Any]:
     """The state as nested dicts with string keys, the same before and after a checkpoint."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
     return state._asdict() | {"opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in leaves}}
 
 
-def unnamed(like: TrainState, tree: dict[str, Any], out: Path) -> TrainState:
+def state_from_dict(like: TrainState, tree: dict[str, Any], out: Path) -> TrainState:
     """The inverse of `named`, in the structure of `like`. Raises UserError for the state of another net or optimizer."""
-    wanted = named(like)
+    wanted = state_to_dict(like)
     if jax.tree.map(jnp.shape, tree) != jax.tree.map(jnp.shape, wanted):
         raise UserError(f"run: the checkpoint in '{out}' is of another net or optimizer than its config.json says")
     leaves, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)

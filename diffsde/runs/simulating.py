@@ -121,7 +121,7 @@ class SimulationBatch(NamedTuple):
     compiling: float
 
 
-def simulated(group: list[SampleJob]) -> SimulationBatch:
+def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
     """The samples of jobs of one structure, by one program."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
         progress.warn(line)

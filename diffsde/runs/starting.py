@@ -17,7 +17,7 @@ from diffsde.samplers import Grid, LoopSettings, Sampler, simulate_compiled, tim
 from diffsde.samplers.grids import AutoGrid, ListGrid
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Heun
-from diffsde.solver_error import TOLERATED, Steps, data_stds
+from diffsde.solver_error import TOLERATED, SamplingPlan, data_stds
 from diffsde.solver_remedies import resolve_grid, solver_error
 from diffsde.stability import finite_velocity
 from diffsde.step_choice import MOST, Trial, choose_steps, quiet
@@ -60,7 +60,7 @@ def choose_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
 def default_solver_error(field: Field, dataset: Dataset) -> str | None:
     """solver_error of `diffsde sample` with its defaults, of a field on this dataset."""
     stds, last = stds_of(dataset), "mean" if finite_velocity(field, 1.0) else "denoise"
-    how = Steps(Heun(), resolve_grid(AutoGrid(), field.path, stds, last), MOST, last)
+    how = SamplingPlan(Heun(), resolve_grid(AutoGrid(), field.path, stds, last), MOST, last)
     return solver_error(how._replace(steps=choose_steps(how, field.path, stds, None).steps), field.path, stds)
 
 

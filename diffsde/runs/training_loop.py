@@ -124,11 +124,11 @@ class WaitingLosses:
             for one, mine, (wall, cpu), check in zip(self.members, losses, self.before, checks, strict=True):
                 one.take(last, mine, spent[0] + wall, spent[1] + cpu, check)
             end_where_all_failed(self.members)
-            if note := latest(self.members):
+            if note := latest_losses(self.members):
                 bar.update(last, note)
 
 
-def latest(members: list[RunWriter]) -> str:
+def latest_losses(members: list[RunWriter]) -> str:
     """The last losses in the logs, of several members the lowest and the highest; empty where there is none yet."""
     going_on = [one for one in members if not one.failed]
     losses = [one.losses()[-1] for one in going_on if one.losses()]

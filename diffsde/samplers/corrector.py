@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.paths import coefficients
 from diffsde.samplers.diffusions import Constant, Diffusion
-from diffsde.samplers.sampler import Noise, Sampler, gaussian, split
+from diffsde.samplers.sampler import Noise, Sampler, gaussian, split_key
 from diffsde.samplers.sde import ReverseDiffusion
 from diffsde.types import Array, Scalar, choice
 
@@ -58,7 +58,7 @@ class PredictorCorrector(Sampler):
         return Sampler.nfe(self, steps, last) - (self.corrections if last == "mean" else 0)  # none without noise
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
-        keys = split(key, self.corrections + 1)
+        keys = split_key(key, self.corrections + 1)
         x = self.predictor.step(field, x, t, h, keys[0])
         beta = jnp.asarray(coefficients(field.path, t + h).beta)
         safe = jnp.where(beta > 0, t + h, t)
@@ -94,7 +94,7 @@ class AnnealedLangevin(Sampler):
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         c, end = coefficients(field.path, t), coefficients(field.path, t + h)
-        for part in split(key, self.corrections):
+        for part in split_key(key, self.corrections):
             x = langevin(field.score(x, t), x, self.step_size * c.beta**2, part)
         return x * (end.alpha / c.alpha)
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.expressions import evaluate
+from diffsde.expressions import evaluate_expression
 from diffsde.paths import GaussianPath, coefficients, log_snr
 from diffsde.types import Coefficients, Scalar, choice
 
@@ -95,7 +95,11 @@ class ExpressionDiffusion(Diffusion):
         self.sigma(half, Coefficients(half, half, half, half, half))
 
     def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * evaluate(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta}) * jnp.ones_like(c.beta)
+        return (
+            self.scale
+            * evaluate_expression(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta})
+            * jnp.ones_like(c.beta)
+        )
 
 
 # Nodes and weights of Gauss-Legendre on [0, 1]; open, so that neither end, where sigma or 1/beta may be infinite, is met.

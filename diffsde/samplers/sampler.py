@@ -86,7 +86,7 @@ def gaussian(key: Noise, like: Array) -> Array:
     return jnp.zeros_like(like) if key is None else jax.random.normal(key, like.shape, like.dtype)
 
 
-def split(key: Noise, count: int) -> list[Any]:
+def split_key(key: Noise, count: int) -> list[Any]:
     """Independent keys for a step that draws more than once; none from none. Raises TypeError for an increment."""
     if isinstance(key, Increment):
         raise TypeError("this sampler draws more than the increment of one Brownian path")

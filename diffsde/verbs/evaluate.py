@@ -27,7 +27,7 @@ from diffsde.runs.load_field import load_field
 from diffsde.runs.restore import read_train_config
 from diffsde.runs.results import Arrays, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe
-from diffsde.runs.simulating import SampleJob, how_drawn, simulated
+from diffsde.runs.simulating import SampleJob, how_drawn, simulate_jobs
 from diffsde.verbs import sample
 
 # sample's knobs and groups that evaluate does not have
@@ -238,7 +238,7 @@ def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str,
         summary["n"] = len(job.samples.x)
         rows.append(("samples", f"{len(job.samples.x):,} of {progress.shown(Path(str(job.config['samples'])))}"))
     elif job.samples is not None:
-        drawn = simulated([job.samples])
+        drawn = simulate_jobs([job.samples])
         how = how_drawn(job.samples, drawn.found[0])
         summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
         rows.append(("samples", f"{how['n']:,} with {describe(job.config)}"))

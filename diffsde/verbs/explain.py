@@ -22,7 +22,7 @@ from diffsde.runs import machine, progress
 from diffsde.runs.results import Report, Result, say
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
-from diffsde.solver_error import GaussianField, Steps
+from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import UntrainedField, choose_last_step, instability, takes_sigma
 from diffsde.step_choice import MOST, choose_steps, fewest
@@ -204,7 +204,7 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
     ]
     found = (
         instability(sampler, chosen.path, at, last, chosen.dataset.least_variance()),
-        solver_error(Steps(sampler, grid, steps, last), chosen.path, stds),
+        solver_error(SamplingPlan(sampler, grid, steps, last), chosen.path, stds),
     )
     return lines, [f"warning: {warning}" for warning in found if warning]
 
@@ -218,7 +218,7 @@ def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple
     last = choose_last_step(sampler, field, at, chosen.last)
     x0 = trial_starts(field, chosen.dataset, float(at[0]), trial_points(field.shape), None)
     trial = trial_of(sampler, field, grid, last, x0, None)
-    steps = choose_steps(Steps(sampler, grid, MOST, last), chosen.path, stds, trial).steps
+    steps = choose_steps(SamplingPlan(sampler, grid, MOST, last), chosen.path, stds, trial).steps
     if trial is None:
         return steps, " (for Gaussian data)"
     return steps, " (for the exact field)" if exact else " (for Gaussian data; sample tries the field)"

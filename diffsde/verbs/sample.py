@@ -30,7 +30,7 @@ from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
 from diffsde.runs.results import Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest
-from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulated
+from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
 from diffsde.runs.starting import (
     choose_grid,
     fixed_steps,
@@ -43,7 +43,7 @@ from diffsde.runs.starting import (
 )
 from diffsde.samplers import Grid, times
 from diffsde.samplers.loop import Simulated
-from diffsde.solver_error import Steps
+from diffsde.solver_error import SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import choose_last_step, instability, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
@@ -99,7 +99,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     keys = key_noise, key_true
     job = SampleJob(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
     job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
-    how = Steps(chosen.sampler, placed, steps, job.last)
+    how = SamplingPlan(chosen.sampler, placed, steps, job.last)
     steep = None
     if isinstance(field, PosteriorField):
         steep = likelihood_instability(chosen.sampler, field, grid, job.last, float(moments.std) ** 2)
@@ -129,14 +129,14 @@ def chosen_steps(
     clock.lap("starting")
     with progress.working("choosing the number of steps"):
         trial = trial_of(sampler, field, grid, last, x0, given)
-        choice = choose_steps(Steps(sampler, grid, MOST, last), field.path, stds, trial)
+        choice = choose_steps(SamplingPlan(sampler, grid, MOST, last), field.path, stds, trial)
     clock.lap("choosing steps")
     return choice
 
 
 def draw(group: list[SampleJob]) -> list[Result | UserError]:
     """Simulate jobs of one structure by one program."""
-    batch = simulated(group)
+    batch = simulate_jobs(group)
     clock.lap("sampling", compiling=batch.compiling)
     together = f" for {len(group)} jobs at once" if len(group) > 1 else ""
     return [one_of(job, found, batch, together) for job, found in zip(group, batch.found, strict=True)]

@@ -11,7 +11,7 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset, draw_many, point_shape
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
-from diffsde.nets import MLP, Classifier, Net, choose_net, initialise, structure
+from diffsde.nets import MLP, ClassifierNet, Net, choose_net, initialise, structure
 from diffsde.objectives import (
     Classification,
     Problem,
@@ -25,7 +25,7 @@ from diffsde.objectives import (
 from diffsde.posterior_targets import default_points
 from diffsde.runs import progress
 from diffsde.runs.train_config import TrainConfig, in_precision
-from diffsde.solver_error import covariance
+from diffsde.solver_error import mixture_covariance
 from diffsde.training import Run, loss_floor
 from diffsde.types import on_device
 
@@ -64,7 +64,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
-    made = Classifier(body) if classifies else body
+    made = ClassifierNet(body) if classifies else body
     graph, _ = structure(made, shape, chosen.precision, classes)
     problem = with_weight(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
     hidden = 0.0 if classifies else chosen.label_dropout
@@ -166,7 +166,7 @@ def linear_baseline(run: Run) -> float | None:
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
     if (law := run.dataset.law()) is not None:
-        return linear_loss(run.problem, np.linalg.eigvalsh(covariance(law)))
+        return linear_loss(run.problem, np.linalg.eigvalsh(mixture_covariance(law)))
     most = min(65_536, LINEAR_NUMBERS // size)
     if run.dataset.count_points(run.arrays) is not None:
         points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
