@@ -75,10 +75,10 @@ def summarise(where: Path) -> list[str]:
         for row in rows
     ]
     files.write(where / "sweep.csv", lambda path: _write_csv(path, [["job", *swept, "status", *named], *table]))
-    lines = [("table", progress.shown(where / "sweep.csv"))]
+    lines = [("table", progress.shown_path(where / "sweep.csv"))]
     done = [row for row in rows if row.status == "done"]
     if figure := picture(done, swept):
-        lines.append(("picture", progress.shown(save_figure(where / "sweep.png", figure))))
+        lines.append(("picture", progress.shown_path(save_figure(where / "sweep.png", figure))))
     if done and (apart := unlike(done)):
         lines.append(("best", remedy(done, apart, where)))
     elif done and any(row.name == "cross_entropy" and row.figure.target is None for row in done):
@@ -133,7 +133,7 @@ def remedy(rows: list[Row], apart: list[str], where: Path) -> str:
         return f"{why}; compare the samples that they guide, by guide="
     kind = DATASETS.get(name_in(rows[0].config, "dataset"))
     metric = "cross_entropy_gap" if kind and issubclass(kind, MixtureDataset) else "w2"
-    runs = shlex.quote(f"run=glob({glob.escape(progress.shown(where))}/*)")
+    runs = shlex.quote(f"run=glob({glob.escape(progress.shown_path(where))}/*)")
     return f"{why}; compare by metric={metric}, or by diffsde evaluate -m {runs}"
 
 

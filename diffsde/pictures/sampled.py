@@ -67,6 +67,6 @@ def title_of(job: SampleJob) -> str:
     run = (
         f"exact field of {name_of(job.dataset)}"
         if chosen.run == "oracle"
-        else f"from {progress.shown(Path(chosen.run))}"
+        else f"from {progress.shown_path(Path(chosen.run))}"
     )
     return ", ".join([*words, run])

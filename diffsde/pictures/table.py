@@ -116,7 +116,7 @@ def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Pat
             except MISHAPS as error:
                 progress.warn(f"no {picture.file}: {' '.join(str(error).split()) or type(error).__name__}")
             else:
-                progress.say(f"  picture  {progress.shown(paths[-1])}")
+                progress.say(f"  picture  {progress.shown_path(paths[-1])}")
     return paths
 
 

@@ -35,7 +35,9 @@ def described(found: dict[str, Any]) -> str:
     if columns := found.get("columns"):
         what += f" ({_some(columns)})"
     what += (
-        f" from {progress.shown(Path(found['from']).expanduser())}" if "from" in found else f" of {found['dataset']}"
+        f" from {progress.shown_path(Path(found['from']).expanduser())}"
+        if "from" in found
+        else f" of {found['dataset']}"
     )
     if "points" not in found:
         what += ", drawn anew for each step"

@@ -45,7 +45,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
                 chosen = verb.choose(config)
                 out = processes.broadcast_path(out)
                 if folder.claim(out, verb.name, config):
-                    progress.say(f"already finished: {progress.shown(out)}")
+                    progress.say(f"already finished: {progress.shown_path(out)}")
                     outcomes[i] = judged(folder.read_summary(out))[1].distance_from_target
                 else:
                     held.enter_context(locks.held(out))

@@ -40,7 +40,7 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     theirs = folder.read_scaling(Path(chosen.guide))
     if not same_scaling(theirs, dataset.scaling(field.shape)):
         raise UserError(f"guide: '{chosen.guide}' was trained on data of another mean and std than the field's")
-    shown = progress.shown(Path(chosen.guide))
+    shown = progress.shown_path(Path(chosen.guide))
     if chosen.guide_checkpoint != "last":
         shown += f" at checkpoint {chosen.guide_checkpoint}"
     if isinstance(guide, LearnedField):
@@ -76,7 +76,7 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
             " and guide= with guidance="
         )
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
-    return field, trained.dataset, f"{what} at step {step} of {progress.shown(where)} ({named(trained)})"
+    return field, trained.dataset, f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
 
 
 def labels_of(chosen: SampleConfig, field: Field) -> Array | None:

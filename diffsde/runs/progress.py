@@ -153,7 +153,7 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
         say(f"  {name:<{width}}  {value}")
 
 
-def shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
     """A path as short as it can be said: relative to here where it lies below."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
@@ -163,7 +163,7 @@ def shown(path: Path) -> str:
 
 def word(key: str, path: Path) -> str:
     """key=path as it is typed into a shell."""
-    return shlex.quote(f"{key}={shown(path)}")
+    return shlex.quote(f"{key}={shown_path(path)}")
 
 
 def described_steps(how: dict[str, Any]) -> str:

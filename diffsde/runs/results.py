@@ -49,7 +49,7 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
     report = result.report()
     write_arrays(report.arrays, verb, config, out)
     files.write_json(out / "summary.json", report.summary)
-    progress.print_table(report.title, [*report.rows, *[(path.stem, progress.shown(path)) for path in written]])
+    progress.print_table(report.title, [*report.rows, *[(path.stem, progress.shown_path(path)) for path in written]])
     clock.lap(result.lap)
     pictures = result.draw() if result.draw else []
     if result.draw:
@@ -60,7 +60,7 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
     return report.score
 
 
-def say(result: Result) -> None:
+def say_result(result: Result) -> None:
     """Say the result of a verb that writes nothing."""
     for line in result.report().lines:
         progress.say(line)

@@ -136,7 +136,7 @@ class RunWriter:
             self.fail(done, "the mean loss is beyond what float32 can hold")
         elif not self.warned and (why := self.diverging(loss)):
             self.warned = True
-            progress.warn(f"{progress.shown(self.out)} at step {done}{self._lr(done)}: {why}")
+            progress.warn(f"{progress.shown_path(self.out)} at step {done}{self._lr(done)}: {why}")
 
     def _log(self, step: int, figures: dict[str, float], spent: dict[str, float] | None = None) -> None:
         self.recorder.log(step, figures)

@@ -225,7 +225,7 @@ def _report(job: EvaluateJob) -> Report:
     scaled = job.subject.dataset.scaling(field.shape) is not None
     of_law = any(name in ("mixture", "w2") for name, *_ in job.metrics)
     rows += figure_rows(figures, job.subject.guided and of_law, scaled)
-    rows.append(("written to", progress.shown(job.out)))
+    rows.append(("written to", progress.shown_path(job.out)))
     summary |= {"metrics": summary_figures(figures), "units": units(figures, scaled)}
     score = next(iter(figures.values())).distance_from_target
     return Report(f"judged {job.origin}", rows, summary, score, arrays)
@@ -236,7 +236,7 @@ def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str,
     if isinstance(job.samples, Samples):
         job.subject.x = job.samples.x
         summary["n"] = len(job.samples.x)
-        rows.append(("samples", f"{len(job.samples.x):,} of {progress.shown(Path(str(job.config['samples'])))}"))
+        rows.append(("samples", f"{len(job.samples.x):,} of {progress.shown_path(Path(str(job.config['samples'])))}"))
     elif job.samples is not None:
         drawn = simulate_jobs([job.samples])
         how = how_drawn(job.samples, drawn.found[0])

@@ -19,7 +19,7 @@ from diffsde.fields import Field
 from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
-from diffsde.runs.results import Report, Result, say
+from diffsde.runs.results import Report, Result, say_result
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
 from diffsde.solver_error import GaussianField, SamplingPlan
@@ -63,7 +63,7 @@ def explain(config: dict[str, Any], out: Path) -> None:
     """Print the reasoning; nothing is run and nothing is written."""
     machine.set_compilation_cache(True, None)
     chosen = read(ExplainConfig, config)
-    say(Result(partial(_report, chosen, config)))
+    say_result(Result(partial(_report, chosen, config)))
 
 
 def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:

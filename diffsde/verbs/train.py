@@ -102,7 +102,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     if chosen.run is not None:
         lengthen(out, chosen, config, int(state.step))
     if step := int(state.step):
-        progress.say(f"resuming {progress.shown(out)} from step {step} (resume=false begins afresh)")
+        progress.say(f"resuming {progress.shown_path(out)} from step {step} (resume=false begins afresh)")
     stream = None
     if chosen.dataset.stream:
         stream = held.enter_context(closing(stream_of(chosen, member.plan, step, sharding)))

@@ -130,7 +130,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
         *([("still to learn", little)] if little else []),
-        ("run", progress.shown(job.out)),
+        ("run", progress.shown_path(job.out)),
         *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
         ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
     ]
