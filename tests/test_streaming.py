@@ -228,7 +228,7 @@ def test_without_grain_one_line_says_how_to_get_it(
 ) -> None:
     honest = importlib.util.find_spec
     monkeypatch.setattr(
-        streaming.importlib.util, "find_spec", lambda name, *rest: None if name == "grain" else honest(name, *rest)
+        importlib.util, "find_spec", lambda name, *rest: None if name == "grain" else honest(name, *rest)
     )
     assert main(STREAM) == 2
     said = capsys.readouterr().err

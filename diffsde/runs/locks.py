@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import portalocker  # of such libraries the one whose locks may be shared, and are given back by the system
-from portalocker import AlreadyLocked, LockException, LockFlags
-
 from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
 
@@ -37,12 +34,8 @@ def held(folder: Path) -> Iterator[None]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UserError(f"'{path}' cannot be written (it is no file); remove it")
-        try:
-            portalocker.lock(descriptor, LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING)
-        except AlreadyLocked:
-            raise UserError(
-                f"'{folder}' is being written by another process; wait for it, or give another folder"
-            ) from None
+        if not _locked(descriptor, "EXCLUSIVE"):
+            raise UserError(f"'{folder}' is being written by another process; wait for it, or give another folder")
         yield
     finally:
         os.close(descriptor)
@@ -63,14 +56,27 @@ def is_held(folder: Path) -> bool:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return _left_alone(path, "it is no file")
-        portalocker.lock(descriptor, LockFlags.SHARED | LockFlags.NON_BLOCKING)
-        return False
-    except AlreadyLocked:
-        return True
-    except (OSError, LockException) as error:
+        return not _locked(descriptor, "SHARED")
+    except OSError as error:
         return _left_alone(path, first_line(error))
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int, how: str) -> bool:
+    """Whether the lock was free; it is this process's until the descriptor is closed. Raises OSError where there are no locks.
+
+    By portalocker: of such libraries the one with shared locks which the system gives back.
+    """
+    from portalocker import AlreadyLocked, LockException, LockFlags, lock  # here, as a refusal need not wait for it
+
+    try:
+        lock(descriptor, LockFlags[how] | LockFlags.NON_BLOCKING)
+    except AlreadyLocked:
+        return False
+    except LockException as error:
+        raise OSError(first_line(error)) from error
+    return True
 
 
 def _left_alone(path: Path, why: str) -> bool:
