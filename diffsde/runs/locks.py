@@ -34,7 +34,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UserError(f"'{path}' cannot be written (it is no file); remove it")
-        if not _locked(descriptor, "EXCLUSIVE"):
+        if not _locked(descriptor):
             raise UserError(f"'{folder}' is being written by another process; wait for it, or give another folder")
         yield
     finally:
@@ -56,14 +56,14 @@ def is_held(folder: Path) -> bool:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return _left_alone(path, "it is no file")
-        return not _locked(descriptor, "SHARED")
+        return not _locked(descriptor, shared=True)
     except OSError as error:
         return _left_alone(path, first_line(error))
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int, how: str) -> bool:
+def _locked(descriptor: int, shared: bool = False) -> bool:
     """Whether the lock was free; it is this process's until the descriptor is closed. Raises OSError where there are no locks.
 
     By portalocker: of such libraries the one with shared locks which the system gives back.
@@ -71,7 +71,7 @@ def _locked(descriptor: int, how: str) -> bool:
     from portalocker import AlreadyLocked, LockException, LockFlags, lock  # here, as a refusal need not wait for it
 
     try:
-        lock(descriptor, LockFlags[how] | LockFlags.NON_BLOCKING)
+        lock(descriptor, LockFlags.NON_BLOCKING | (LockFlags.SHARED if shared else LockFlags.EXCLUSIVE))
     except AlreadyLocked:
         return False
     except LockException as error:
