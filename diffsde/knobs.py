@@ -190,7 +190,8 @@ def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
 def check(config: dict[str, Any], where: str = "") -> None:
     """Hold every value of a config, and of the choices in it, against its knob. Raises UserError for the first that is none.
 
-    Nor may two words for one number disagree. where: the key under which the config stands. None is left alone: whether a knob may be null, its dataclass knows.
+    Nor may two words for one number disagree. where: the key under which the config stands. None is left alone: whether a knob
+    may be null, its dataclass knows.
     """
     for key, value in sorted(config.items(), key=lambda item: isinstance(item[1], dict)):  # the user's own words first
         place = f"{where}.{key}" if where else key

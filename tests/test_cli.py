@@ -36,6 +36,7 @@ REFUSED = [
     ("train stepz=3", "stepz is not known (did you mean 'steps'?)"),
     ("train net.widthss=[3]", "net.widthss is not known (did you mean 'net.widths'?)"),
     ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
+    ("sample optimizer.lr=1", "optimizer.lr is not known"),
     ("sample sampler=heun sampler.diffusion.sigma=1", "this sampler has no diffusion; take sampler=em"),
     ("sample sampler=em sampler.diffusion.sigma_t=t", "no sigma_t; it belongs to diffusion=expression"),
     ("train ++unknown=1", "unknown is not known"),

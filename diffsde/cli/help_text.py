@@ -156,10 +156,10 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
         if key == "diffusion":
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
-        if owners := owners_of(configs, key):
-            *_, group, number = key.split(".")
-            if owners == choices(configs, group):
-                return f"{key}: this sampler has no {group}; take sampler=em"
+        *_, group, number = f".{key}".split(".")
+        if group in groups(configs, verb) and (owners := owners_of(configs, key)):
+            if group == "diffusion" and owners == choices(configs, group):
+                return f"{key}: this sampler has no diffusion; take sampler=em"
             return f"{key}: this {group} has no {number}; it belongs to {group}={' or '.join(owners)}"
         return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
     if (
