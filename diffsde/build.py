@@ -9,6 +9,8 @@ import dataclasses
 import math
 import types
 import typing
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from diffsde import knobs
@@ -72,7 +74,34 @@ def read(cls: type[T], config: dict[str, Any], where: str = "") -> T:
     return _read(cls, config, where)
 
 
-def _read(cls: type[T], config: dict[str, Any], where: str) -> T:
+def read_parts(config: dict[str, Any], *parts: type) -> tuple[Any, ...]:
+    """The parts of a config, each a dataclass, in whose fields every key of it stands once. Raises UserError.
+
+    A part with a field of an earlier part's type holds that part there.
+    """
+    knobs.check(config)
+    keys = keys_of(parts)
+    owners = {key: part for part in parts for key in keys[part]}
+    assert len(owners) == sum(map(len, keys.values())), "a key stands in two parts"
+    for key in config:
+        if key not in owners:
+            raise UserError(f"{key} is not known{suggestion(str(key), owners)}")
+    made: dict[type, Any] = {}
+    for part in parts:
+        made[part] = _read(part, {key: value for key, value in config.items() if key in keys[part]}, "", made)
+    return tuple(made.values())
+
+
+def keys_of(parts: Iterable[type]) -> dict[type, set[str]]:
+    """The keys of a config that each part takes: its fields, but for those that hold an earlier part."""
+    found: dict[type, set[str]] = {}
+    for part in parts:
+        hints = typing.get_type_hints(part)
+        found[part] = {field.name for field in dataclasses.fields(part) if hints[field.name] not in found}
+    return found
+
+
+def _read(cls: type[T], config: dict[str, Any], where: str, parts: Mapping[type, Any] = MappingProxyType({})) -> T:
     prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -81,7 +110,9 @@ def _read(cls: type[T], config: dict[str, Any], where: str) -> T:
             raise UserError(f"{prefix}{key} is not known{suggestion(str(key), fields)}")
     values = {}
     for name, field in fields.items():
-        if name in config:
+        if hints[name] in parts:
+            values[name] = parts[hints[name]]
+        elif name in config:
             values[name] = _value(hints[name], config[name], prefix + name)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{prefix}{name} is missing; give {prefix}{name}=...")

@@ -70,7 +70,19 @@ class Text(NamedTuple):
         return None
 
 
-Knob = Number | Word | Switch | Text
+class NumberOr(NamedTuple):
+    """A number, or text that is none."""
+
+    number: Number
+    text: str
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        wanted = None if as_number(value) is None else self.number.refusal(value)
+        return wanted and f"{wanted}, or {self.text}"
+
+
+Knob = Number | Word | Switch | Text | NumberOr
 
 ANY = Number()
 COUNT = Number(whole=True, low=1)
@@ -118,6 +130,9 @@ KNOBS: dict[str, Knob] = {
     "dataset.scale": POSITIVE,
     "array.mean": ANY,
     "array.std": NOT_NEGATIVE,
+    **dict.fromkeys(("means", "covariances"), ANY),
+    **dict.fromkeys(("stds", "weights"), POSITIVE),
+    "test": NumberOr(INSIDE, "a file or a folder"),
     **dict.fromkeys(("flip", "dequantise", "conditional", "stream", "standardise"), SWITCH),
     # paths, objectives and times
     **dict.fromkeys(("rate_min", "rate_max", "noise_min", "noise_max", "rho"), POSITIVE),
@@ -138,7 +153,6 @@ KNOBS: dict[str, Knob] = {
     "decay": Number(low=0, high=1, closed=(False, True)),
     "schedule": Word(("constant", "cosine", "wsd", "wsd_linear")),
     # samplers, diffusions and grids
-    "diffusion.scale": NOT_NEGATIVE,
     "churn": Number(low=0, high=2**0.5 - 1),
     **dict.fromkeys(("s_min", "s_max", "s_noise"), NOT_NEGATIVE),
     "corrections": COUNT,
@@ -161,6 +175,9 @@ KNOBS: dict[str, Knob] = {
     "iterations": COUNT,
 }
 
+# A short word sets the number at these places, of which a config has one, where nothing else is said there.
+SHORT = {"sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma"), "lr": ("optimizer.lr",)}
+
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
     """The entry of KNOBS for a key of a choice of a group; None where there is none."""
@@ -173,7 +190,8 @@ def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
 def check(config: dict[str, Any], where: str = "") -> None:
     """Hold every value of a config, and of the choices in it, against its knob. Raises UserError for the first that is none.
 
-    where: the key under which the config stands. None is left alone: whether a knob may be null, its dataclass knows.
+    Nor may two words for one number disagree. where: the key under which the config stands. None is left alone: whether a knob
+    may be null, its dataclass knows.
     """
     for key, value in sorted(config.items(), key=lambda item: isinstance(item[1], dict)):  # the user's own words first
         place = f"{where}.{key}" if where else key
@@ -183,12 +201,25 @@ def check(config: dict[str, Any], where: str = "") -> None:
             for said, each in entries(value):
                 if each is not None and (wanted := found.refusal(each)):
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")
+    for short, value, place, inner in () if where else disagreements(config):
+        raise UserError(f"{short}={value} and {place}={inner} set one number and disagree; say {short}= alone")
+
+
+def disagreements(config: dict[str, Any]) -> Iterator[tuple[str, Any, str, Any]]:
+    """(word, value, other word, its value) for two words of a config that set one number and disagree."""
+    for short, places in SHORT.items():
+        for place in places:
+            value, inner = config.get(short), config
+            for word in place.split("."):
+                inner = inner.get(word) if isinstance(inner, dict) else None  # type: ignore[assignment]
+            if value is not None and inner is not None and as_number(value) != as_number(inner):
+                yield short, value, place, inner
 
 
 def entries(value: Any) -> Iterator[tuple[str, Any]]:
-    """A value, or those of a list with their places, [0] and so on."""
+    """A value, or those of a list, and of lists in it, with their places, [0] and so on."""
     if isinstance(value, list | tuple):
-        yield from ((f"[{i}]", each) for i, each in enumerate(value))
+        yield from ((f"[{i}]{place}", inner) for i, each in enumerate(value) for place, inner in entries(each))
     else:
         yield "", value
 

@@ -23,7 +23,7 @@ TOLERANCE_NOISY = 0.008  # of a sampler with noise, which lets samples forget wh
 STD_TOLERANCE = 0.01  # of the least of the data's stds; TOLERATED of the others
 AWAY = 0.05  # of the trial's points, those that differ most, are left out of the error
 LEAST_RATIO = math.sqrt(2)  # by which half as many steps err more, at least: that of order 1/2
-QUIET = 1e-6  # the scale of the noise in a trial: none, but for where sigma_t is infinite, and 0 times it would be no number
+QUIET = 1e-6  # sigma in a trial: none, but for where sigma_t is infinite, and 0 times it would be no number
 
 
 class StepChoice(NamedTuple):
@@ -59,7 +59,7 @@ def quiet(sampler: Sampler) -> Sampler | None:
     if diffusion is None:
         return None
     noisy: Any = sampler
-    return dataclasses.replace(noisy, diffusion=dataclasses.replace(diffusion, scale=QUIET))
+    return dataclasses.replace(noisy, diffusion=dataclasses.replace(diffusion, sigma=QUIET))
 
 
 def choose_steps(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...], trial: Trial | None) -> StepChoice:

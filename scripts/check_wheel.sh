@@ -30,7 +30,7 @@ from diffsde.cli.main import main
 
 configs = main.config_folder()
 assert configs.is_relative_to(Path(sys.argv[1]).resolve()), f"configs are read from {configs}"
-assert (configs / "train.yaml").is_file() and (configs / "path" / "ot.yaml").is_file(), f"{configs} is not whole"
+assert all((configs / name).is_file() for name in ("train.yaml", "path/ot.yaml", "knobs/machine.yaml")), f"{configs} is not whole"
 EOF
 
 echo "== diffsde --help"

@@ -30,6 +30,9 @@ REFUSED = [
     ("train stepz=3", "stepz is not known (did you mean 'steps'?)"),
     ("train net.widthss=[3]", "net.widthss is not known (did you mean 'net.widths'?)"),
     ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
+    ("sample optimizer.lr=1", "optimizer.lr is not known"),
+    ("sample sampler=heun sampler.diffusion.sigma=1", "this sampler has no diffusion; take sampler=em"),
+    ("sample sampler=em sampler.diffusion.sigma_t=t", "no sigma_t; it belongs to diffusion=expression"),
     ("train ++unknown=1", "unknown is not known"),
     ("train ++path.unknown=1", "path.unknown is not known"),
     ("train path=null", "path=null: a group needs one of its choices: cosine, edm"),
@@ -257,15 +260,13 @@ def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str
     """Each recipe for either verb yields a config that the verb accepts."""
     import yaml
 
-    from diffsde.build import read
     from diffsde.cli.main import config_folder
-    from diffsde.runs.sample_config import SampleConfig
-    from diffsde.runs.train_config import TrainConfig
+    from diffsde.runs import sample_config, train_config
 
-    for verb, cls in (("train", TrainConfig), ("sample", SampleConfig)):
+    for verb, module in (("train", train_config), ("sample", sample_config)):
         for path in (config_folder() / "experiment" / verb).glob("*.yaml"):
             assert main([verb, f"experiment={path.stem}", "--cfg", "job", "--resolve"]) == 0
-            read(cls, yaml.safe_load(capsys.readouterr().out))
+            module.read_choices(yaml.safe_load(capsys.readouterr().out))
             assert path.read_text().startswith(f"# diffsde {verb} experiment={path.stem}")
 
 
@@ -322,6 +323,8 @@ def test_completion_and_cheap_refusals_wait_for_no_import(here: Path) -> None:
         ["train", "optimizer.schedule=cosin"],
         ["sample", "steps=few"],
         ["train", "pth=ot"],
+        ["train", "lr=0.5", "optimizer.lr=0.7"],
+        ["sample", "sampler=em", "sigma=0.5", "sampler.diffusion.sigma=0.7"],
     ):
         assert "jax" not in imported(*words)
     late = {"matplotlib", "orbax", "flax", "scipy.optimize", "PIL", "rich"}

@@ -1,6 +1,7 @@
 """configs/ and the tables of build.py are one thing said twice: they must agree."""
 
 import dataclasses
+import json
 import re
 import typing
 from collections.abc import Iterable
@@ -11,27 +12,36 @@ import pytest
 import yaml
 
 from diffsde import knobs
-from diffsde.build import GROUPS, read, table
+from diffsde.build import GROUPS, keys_of, read, read_parts, table
+from diffsde.cli import help_text
+from diffsde.cli.main import composed
 from diffsde.errors import UserError
 from diffsde.evaluation.in_training import metric_words
-from diffsde.evaluation.likelihood import Likelihood
 from diffsde.likelihood import GRIDS as SOLVER_GRIDS
 from diffsde.likelihood import PROBES, SOLVERS
 from diffsde.nets.dit import POSITIONS
 from diffsde.nets.layers import ACTIVATIONS
 from diffsde.objectives import WEIGHTS
 from diffsde.optimizers import SCHEDULES
+from diffsde.runs import folder
 from diffsde.runs.machine import PRECISIONS, Machine
-from diffsde.runs.sample_config import SampleConfig
-from diffsde.runs.train_config import TrainConfig
+from diffsde.runs.outputs import Outputs
+from diffsde.runs.sample_config import SampleConfig, Sampling, Stepping
+from diffsde.runs.train_config import TrainConfig, read_choices
 from diffsde.samplers.adaptive import PAIRS
 from diffsde.samplers.corrector import NORMS
 from diffsde.samplers.sampler import LAST_STEPS
-from diffsde.verbs.evaluate import APART, PARTS, EvaluateConfig
+from diffsde.verbs import evaluate
 from diffsde.verbs.explain import ExplainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TABLES = {group: (kind, table(kind)) for kind, group in GROUPS.items()}
+PARTS: dict[str, tuple[type, ...]] = {
+    "train": (Machine, Outputs, TrainConfig),
+    "sample": (Machine, Outputs, SampleConfig),
+    "evaluate": evaluate.PARTS,
+    "explain": (ExplainConfig,),
+}
 CHOICES = [(group, path.stem) for group in TABLES for path in sorted((CONFIGS / group).glob("*.yaml"))]
 
 
@@ -80,14 +90,12 @@ def test_files_say_the_classes_defaults(group: str, choice: str) -> None:
 
 
 def scalars(hint: Any) -> set[type]:
-    """The kinds of number, word or switch in a hint, those of a list's entries too; of nested lists none."""
+    """The kinds of number, word or switch in a hint, those of the entries of lists too."""
     members = [member for member in typing.get_args(hint) if member not in (type(None), Ellipsis)]
-    if typing.get_origin(hint) is tuple and any(typing.get_origin(member) is tuple for member in members):
-        return set()
     return set().union(*map(scalars, members)) if members else {hint} & {int, float, bool, str}
 
 
-FREE_NUMBERS = {"means", "stds", "covariances", "weights", "matrix", "labels"}  # nested lists, numbers or other words
+FREE_NUMBERS = {"matrix", "labels"}  # lists of numbers, or other words
 
 
 def test_every_number_and_switch_has_a_knob_of_its_kind() -> None:
@@ -99,7 +107,7 @@ def test_every_number_and_switch_has_a_knob_of_its_kind() -> None:
                 if name not in {field.name for field in dataclasses.fields(cls)} or name in FREE_NUMBERS:
                     continue
                 used.add(check_kind(hint, name, group, choice))
-    for cls in (TrainConfig, SampleConfig, EvaluateConfig, Likelihood, ExplainConfig, Machine):
+    for cls in {part for parts in PARTS.values() for part in parts}:
         for name, hint in typing.get_type_hints(cls).items():
             if name not in FREE_NUMBERS:
                 used.add(check_kind(hint, name, "", ""))
@@ -114,7 +122,7 @@ def check_kind(hint: Any, name: str, group: str, choice: str) -> str:
         assert kinds == {int if knob.whole else float}, (group, choice, name)
     elif isinstance(knob, knobs.Switch):
         assert kinds == {bool}, (group, choice, name)
-    elif isinstance(knob, knobs.Word | knobs.Text):
+    elif isinstance(knob, knobs.Word | knobs.Text | knobs.NumberOr):
         assert kinds == {str}, (group, choice, name)
     else:
         assert not kinds & {int, float, bool}, (group, choice, name)
@@ -157,8 +165,8 @@ def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
         ({"dataset": {"name": "array", "std": [-1.0]}}, r"dataset.std\[0\] is -1.0; it must be 0 or more"),
         ({"dataset": {"name": "gmm", "std": 0}}, "dataset.std is 0; it must be positive"),
         (
-            {"sampler": {"name": "em", "diffusion": {"name": "constant", "scale": -1}}},
-            "sampler.diffusion.scale is -1; it must be 0 or more",
+            {"sampler": {"name": "em", "diffusion": {"name": "constant", "sigma": -1}}},
+            "sampler.diffusion.sigma is -1; it must be 0 or more",
         ),
         ({"optimizer": {"name": "muon", "rms": 0}}, "optimizer.rms is 0; it must be positive"),
         ({"optimizer": {"name": "adam", "schedule": "cosin"}}, "optimizer.schedule is 'cosin'; choose one of constant"),
@@ -170,40 +178,99 @@ def test_a_value_beyond_its_knob_is_refused(config: dict, message: str) -> None:
         knobs.check(config)
 
 
+EM = {"name": "em", "diffusion": {"name": "constant", "sigma": 0.7}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"sigma": 0.5, "sampler": EM}, "sigma=0.5 and sampler.diffusion.sigma=0.7 set one number and disagree"),
+        (
+            {"sigma": 0, "sampler": {"name": "pc", "predictor": EM}},
+            "sigma=0 and sampler.predictor.diffusion.sigma=0.7 set one number",
+        ),
+        ({"lr": 0.5, "optimizer": {"name": "adam", "lr": 0.7}}, "lr=0.5 and optimizer.lr=0.7 set one number"),
+    ],
+    ids=str,
+)
+def test_two_words_for_one_number_agree(config: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        knobs.check(config)
+    knobs.check({"sigma": "7e-1", "sampler": EM, "lr": None, "optimizer": {"name": "adam", "lr": 0.7}})
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_a_short_word_has_the_name_of_the_number_it_sets(group: str, choice: str) -> None:
+    """`sigma: ${default:${sigma},0.5}`: one name on the command line and in the class, and the two are held to agree."""
+    for key, value in load(group, choice).items():
+        if short := re.match(r"\$\{(?:default:\$\{)?(\w+)", str(value)):
+            assert short[1] == key and any(f".{place}".endswith(f".{group}.{key}") for place in knobs.SHORT[key])
+
+
+@pytest.mark.parametrize("sampler", ["em", "pc"])
+def test_a_diffusions_number_by_its_old_name_is_read(tmp_path: Path, sampler: str) -> None:
+    """`sigma` of a diffusion was `scale` in the config.json of earlier versions, and counted where sigma= said another."""
+    today = composed("sample", [f"sampler={sampler}", "sigma=0.7"])
+    if sampler == "pc":
+        today["sampler"]["predictor"] = dict(EM)
+    kept = json.loads(json.dumps(today).replace('"sigma": 0.7}', '"scale": 0.7}'))
+    assert "scale" in json.dumps(kept)
+    (tmp_path / "config.json").write_text(json.dumps({"format": folder.FORMAT, "verb": "sample", "config": kept}))
+    assert folder.read_config(tmp_path, "samples", "sample") == today
+    assert folder.claim(tmp_path, "sample", today) is False
+    kept["sigma"] = 0.5
+    (tmp_path / "config.json").write_text(json.dumps({"format": folder.FORMAT, "verb": "sample", "config": kept}))
+    assert folder.read_config(tmp_path, "samples", "sample") == today
+
+
 def test_a_scale_may_be_above_1() -> None:
     """Muon's rms is the size of a step's entries, not a memory like momentum."""
     knobs.check({"optimizer": {"name": "muon", "rms": 1.5}})
 
 
+@pytest.mark.parametrize("verb", PARTS)
+def test_every_knob_stands_in_one_part_and_is_explained(verb: str) -> None:
+    """Each knob in one file but for a verb's own default of one, each with its comment, and each a field of one part."""
+    found = [keys_of_file(text) for text in help_text.sources(CONFIGS, verb).values()]
+    sets, own = found[:-1], found[-1]
+    assert sum(map(len, sets)) == len(set().union(*sets))
+    defaults = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text())["defaults"]
+    groups = {key.split("/")[0] for entry in defaults if isinstance(entry, dict) for key in entry} - {"override hydra"}
+    shown = help_text.knobs(CONFIGS, verb)
+    assert all(about for _, _, about in shown)
+    assert {name for name, _, _ in shown} == own.union(*sets)
+    parts = keys_of(PARTS[verb])
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values()))
+    assert set().union(*parts.values()) == (own.union(*sets) | groups) - {"experiment"}
+
+
 @pytest.mark.parametrize(
-    ("verb", "cls"), [("train", TrainConfig), ("sample", SampleConfig), ("explain", ExplainConfig)]
+    ("name", "cls", "groups"),
+    [
+        ("machine", Machine, set()),
+        ("outputs", Outputs, set()),
+        ("steps", Stepping, {"sampler", "grid"}),
+        ("sampling", Sampling, {"dataset", "path"} | {field.name for field in dataclasses.fields(Stepping)}),
+    ],
 )
-def test_every_knob_is_a_field_and_is_explained(verb: str, cls: type) -> None:
-    knobs, groups = knobs_and_groups((CONFIGS / f"{verb}.yaml").read_text())
-    fields = {field.name for field in dataclasses.fields(cls)}
-    assert knobs == fields - groups
+def test_a_set_of_knobs_is_a_dataclass(name: str, cls: type, groups: set[str]) -> None:
+    keys = keys_of_file((CONFIGS / "knobs" / f"{name}.yaml").read_text())
+    assert keys == keys_of([Machine, cls][cls is Machine :])[cls] - groups
 
 
-def knobs_and_groups(text: str) -> tuple[set[str], set[str]]:
-    """Of a verb's file; every knob is explained."""
-    content = yaml.safe_load(text)
-    groups = {key.split("/")[0] for entry in content["defaults"] if isinstance(entry, dict) for key in entry}
-    knobs = set(content) - {"defaults", "hydra"}
-    assert set(re.findall(r"^(\w+): \S+ +# \S", text, flags=re.M)) == knobs
-    return knobs, groups - {"override hydra"}
+def keys_of_file(text: str) -> set[str]:
+    return set(yaml.safe_load(text)) - {"defaults", "hydra"}
 
 
-def test_evaluate_takes_samples_words_and_its_own() -> None:
-    text = (CONFIGS / "evaluate.yaml").read_text()
-    knobs, groups = knobs_and_groups(text)
-    names = [{field.name for field in dataclasses.fields(cls)} for cls in (EvaluateConfig, Likelihood, SampleConfig)]
-    own, theirs = names[0] | names[1], names[2]
-    assert not own & theirs
-    assert knobs | groups == own | theirs - {*APART, *PARTS}
-    drawing, _ = knobs_and_groups((CONFIGS / "sample.yaml").read_text())
-    for knob in drawing & knobs - {"n"}:  # said in the same words
-        (line,) = re.findall(rf"^{knob}: .*$", text, flags=re.M)
-        assert line in (CONFIGS / "sample.yaml").read_text()
+def test_what_a_run_may_go_on_with_is_of_the_machine() -> None:
+    assert {*folder.MACHINE, "precision", "devices"} == {field.name for field in dataclasses.fields(Machine)}
+
+
+def test_a_verbs_own_default_keeps_the_words_of_the_set() -> None:
+    """train says precision=float32 where the set says null, and what it is stands in the set alone."""
+    (train,) = (knob for knob in help_text.knobs(CONFIGS, "train") if knob[0] == "precision")
+    (sample,) = (knob for knob in help_text.knobs(CONFIGS, "sample") if knob[0] == "precision")
+    assert train[1:] == ("float32", sample[2]) and sample[1] == "null"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,3 +311,23 @@ def test_read_refuses_in_one_line(change: dict, says: str) -> None:
 def test_read_wants_every_field_without_a_default() -> None:
     with pytest.raises(UserError, match="rate is missing"):
         read(Sample, {"count": 1})
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    sample: Sample
+    other: int
+
+
+def test_parts_take_each_key_once() -> None:
+    first, second = read_parts({"count": 1, "rate": 0.5, "other": 2}, Sample, Other)
+    assert second == Other(first, 2) and first == Sample(1, 0.5)
+    with pytest.raises(UserError, match=r"otehr is not known \(did you mean 'other'\?\)"):
+        read_parts({"count": 1, "rate": 0.5, "otehr": 2}, Sample, Other)
+    with pytest.raises(AssertionError, match="a key stands in two parts"):
+        read_parts({"count": 1, "rate": 0.5}, Sample, dataclasses.make_dataclass("Twice", [("rate", float)]))
+
+
+def test_a_training_has_a_precision_of_its_own() -> None:
+    with pytest.raises(UserError, match="precision is null"):
+        read_choices(composed("train", ["precision=null"]))

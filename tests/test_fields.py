@@ -126,5 +126,5 @@ def test_optimal_sigma_minimises_the_measured_girsanov_integrand(path: str, x64:
         sigmas = np.geomspace(0.05, 20, 20_001)
         bound = [float(jnp.mean(part)) for part in (e_u**2, e_u * e_s, e_s**2)]
         integrand = bound[0] / sigmas**2 + bound[1] + bound[2] * sigmas**2 / 4
-        optimal = float(Memoryless(1.0).sigma(t, coefficients(true.path, t)))
+        optimal = float(Memoryless(1.0).sigma_at(t, coefficients(true.path, t)))
         assert sigmas[integrand.argmin()] == pytest.approx(optimal, rel=1e-3)

@@ -325,7 +325,7 @@ def test_ends_of_the_process_are_as_correlated_as_theory_says(diffusion: Constan
 
     def rate(t: Array) -> Array:
         at = coefficients(path, t)
-        return diffusion.sigma(t, at) ** 2 / mixtures.marginal(field.mixture, at).variances[0, 0]
+        return diffusion.sigma_at(t, at) ** 2 / mixtures.marginal(field.mixture, at).variances[0, 0]
 
     points = jnp.linspace(start, end, 20_001)
     theory = float(jnp.exp(-jnp.trapezoid(jax.vmap(rate)(points), points) / 2))
@@ -375,7 +375,7 @@ def test_every_sigma_keeps_the_marginals_of_the_mixture(name: str) -> None:
 def test_memoryless_is_the_reverse_of_the_forward_process(x64: None) -> None:
     """On vp, eta = rate/2, so sigma^2 is the forward rate at 1 - t (2011.13456): 0.1 + (1-t) 19.9."""
     for t in (0.1, 0.5, 0.9):
-        sigma = Memoryless().sigma(t, coefficients(PATHS["vp"](), t))
+        sigma = Memoryless().sigma_at(t, coefficients(PATHS["vp"](), t))
         assert float(sigma) ** 2 == pytest.approx(0.1 + (1 - t) * 19.9, rel=1e-10)
 
 

@@ -229,7 +229,7 @@ def test_a_guide_of_other_units_is_refused(here: Path, capsys: pytest.CaptureFix
         (["dataset.mean=[1,2]", "dataset.std=[1,2]"], "dataset.mean has 2 numbers"),
         (["dataset.mean=[1,2,3]", "dataset.std=[1,2,-3]"], "dataset.std[2] is -3; it must be 0 or more"),
         (["dataset.mean=[1,2,3]", "dataset.std=[1,2,3]", "dataset.standardise=false"], "leave out mean and std"),
-        (["dataset.test=1.5"], "between 0 and 1"),
+        (["dataset.test=1.5"], "dataset.test is 1.5; it must be in (0, 1), or a file"),
         (["dataset.test=0.001"], "0.001 of 200 rows are 0, and 200 are left"),
         (["dataset.test=absent.npy"], "dataset.test: 'absent.npy' is not a file"),
         (["dataset.test=two.npy"], "dataset.test: 'two.npy' has float64 of shape (5, 2)"),

@@ -95,10 +95,29 @@ def choices(configs: Path, group: str) -> list[str]:
     return sorted(path.stem for path in (configs / group).glob("*.yaml"))
 
 
+AFTER = ("outputs", "machine")  # sets of knobs that are shown after a verb's own
+
+
+def sources(configs: Path, verb: str) -> dict[str, str]:
+    """The texts that a verb's knobs stand in, by name: the sets in its defaults list, and, under its own name, its file, whose
+    values go before theirs.
+    """
+    own = (configs / f"{verb}.yaml").read_text()
+    names = re.findall(r"^  - knobs/(\w+)$", own, flags=re.M)
+    return {name: (configs / "knobs" / f"{name}.yaml").read_text() for name in names} | {verb: own}
+
+
 def knobs(configs: Path, verb: str) -> list[tuple[str, str, str]]:
-    """(name, default, what it is) for every top-level knob, from the comments in the verb's file."""
-    text = (configs / f"{verb}.yaml").read_text()
-    return re.findall(r"^(\w+): (\S+) +# (.*)$", text, flags=re.M)
+    """(name, default, what it is) for every top-level knob, from the comments in the files; a verb that sets another default
+    for a knob of a set need not say again what it is.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    after: dict[str, tuple[str, str, str]] = {}
+    for source, text in sources(configs, verb).items():
+        for name, value, about in re.findall(r"^(\w+): (\S+)(?: +# (.*))?$", text, flags=re.M):
+            place = after if source in AFTER or name in after else found
+            place[name] = (name, value, about or place[name][2])
+    return [*found.values(), *after.values()]
 
 
 def known_keys(configs: Path, verb: str) -> list[str]:
@@ -111,13 +130,14 @@ def known_keys(configs: Path, verb: str) -> list[str]:
             text = (configs / group / f"{choice}.yaml").read_text()
             if group != "experiment":
                 keys += [f"{prefix}.{key}" for key in re.findall(r"^(\w+):", text, flags=re.M)]
-    return sorted(set(keys) - {f"{group}.name" for group in groups(configs, verb)} - {"sampler.defaults"})
+    return sorted({key for key in keys if not key.endswith((".name", ".defaults"))})
 
 
 def owners_of(configs: Path, key: str) -> list[str]:
-    """The choices of a group that have a given number, for a key like path.rate_min."""
-    group, _, number = key.partition(".")
-    files = sorted((configs / group).glob("*.yaml")) if number else []
+    """The choices of a group that have a given number, for a key like path.rate_min or sampler.diffusion.sigma_t."""
+    group, _, number = key.rpartition(".")
+    group = group.rpartition(".")[2]
+    files = sorted((configs / group).glob("*.yaml")) if group else []
     return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
 
@@ -136,8 +156,10 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
         if key == "diffusion":
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
-        if owners := owners_of(configs, key):
-            group, number = key.split(".", 1)
+        *_, group, number = f".{key}".split(".")
+        if group in groups(configs, verb) and (owners := owners_of(configs, key)):
+            if group == "diffusion" and owners == choices(configs, group):
+                return f"{key}: this sampler has no diffusion; take sampler=em"
             return f"{key}: this {group} has no {number}; it belongs to {group}={' or '.join(owners)}"
         return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
     if (

@@ -13,6 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from diffsde.cli import help_text
 from diffsde.errors import UserError
 
 # Of Hydra's own words those that are text, one value each, in a sweep too:
@@ -97,8 +98,9 @@ def _pieces(value: str) -> list[str]:
 
 def _defaults(configs: Path, verb: str) -> dict[str, str]:
     """text, or null, for the keys of a verb and of its groups whose default is a word, or nothing."""
-    found = _kinds((configs / f"{verb}.yaml").read_text())
-    groups = re.findall(r"^  - (\w+): \w+", (configs / f"{verb}.yaml").read_text(), flags=re.M)
+    texts = help_text.sources(configs, verb)
+    found = {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
+    groups = re.findall(r"^  - (\w+): \w+", texts[verb], flags=re.M)
     prefixes = {group: group for group in groups} | (PREFIXES if "sampler" in groups else {})
     for prefix, group in prefixes.items():
         for path in sorted((configs / group).glob("*.yaml")):

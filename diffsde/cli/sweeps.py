@@ -29,7 +29,7 @@ from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remo
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import files, folder, locks
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it imports jax, and every command looks this module up for its SweepRecord
     from diffsde.runs.jobs import Outcome
 
 TOGETHER = {

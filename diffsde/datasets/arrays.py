@@ -81,8 +81,6 @@ class ArrayFile(FiniteDataset):
             raise ValueError("mean and std go together, a number for each coordinate, e.g. mean=[5,0] std=[1,0.1]")
         if self.mean is not None and not self.standardise:
             raise ValueError("standardise=false takes nothing off and divides by nothing; leave out mean and std")
-        if is_number(self.test) and not 0 < float(self.test) < 1:
-            raise ValueError(f"test is {self.test}; it must be a file, or the share of the rows, between 0 and 1")
 
     def _check_table(self) -> None:
         if self.header.lower() not in ("auto", "true", "false"):

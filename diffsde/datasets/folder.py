@@ -50,8 +50,6 @@ class ImageFolder(FiniteDataset):
     def check(self) -> None:
         if not self.folder:
             raise ValueError("folder is not given; say dataset.folder=my_images")
-        if is_number(self.test) and not 0 < float(self.test) < 1:
-            raise ValueError(f"test is {self.test}; it must be a folder, or the share of the images, between 0 and 1")
 
     def load(self) -> Examples:
         found = self._stamped()

@@ -66,8 +66,8 @@ class CustomMixture(MixtureDataset):
             raise ValueError(
                 "give stds or covariances, the other null: dataset.stds=null with dataset.covariances=[...]"
             )
-        if self.weights is not None and (len(self.weights) != k or min(self.weights) <= 0):
-            raise ValueError(f"weights must be {k} positive numbers, one a component")
+        if self.weights is not None and len(self.weights) != k:
+            raise ValueError(f"weights has {len(self.weights)} entries for {k} means; give one a component")
         if self.covariances is not None:
             if len(self.covariances) != k:
                 raise ValueError(f"covariances has {len(self.covariances)} entries for {k} means; give one a component")
@@ -82,8 +82,6 @@ class CustomMixture(MixtureDataset):
         sizes = {len(std) if isinstance(std, tuple) else 0 for std in self.stds}
         if len(sizes) != 1 or not sizes <= {0, d}:
             raise ValueError(f"each entry of stds must be a number, or each a list of {d} numbers")
-        if min(np.ravel(self.stds)) <= 0:
-            raise ValueError("every std must be positive")
 
     def mixture(self) -> Mixture:
         means = jnp.asarray(self.means, float)

@@ -100,7 +100,7 @@ def labels_given(drawn: Drawn) -> np.ndarray | None:
 def described_sampler(sampler: Sampler) -> str:
     """A sampler's name, and its sigma_t where it has one."""
     diffusion = getattr(sampler, "diffusion", None)
-    return name_of(sampler) + (f", {name_of(diffusion)} sigma = {float(diffusion.scale):g}" if diffusion else "")
+    return name_of(sampler) + (f", {name_of(diffusion)} sigma = {float(diffusion.sigma):g}" if diffusion else "")
 
 
 def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
@@ -110,5 +110,5 @@ def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
         return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described_sampler(sde)}": sde}
     ode: Sampler = Euler()
     if isinstance(sampler, EulerMaruyama):  # which is Euler without its sigma, by the program that there is
-        ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, scale=0.0))  # type: ignore[type-var]
+        ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, sigma=0.0))  # type: ignore[type-var]
     return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described_sampler(sampler)}": sampler}

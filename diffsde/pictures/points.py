@@ -64,11 +64,11 @@ class PointScene:
     def runs(self) -> dict[str, States]:
         """The first samples' ways by the ODE and by the SDE, by title."""
         drawn, times = self.drawn, self.drawn.times_kept(FRAMES)
-        sigma, widest = Constant(), float(np.diff(times).max())
-        stable = widest < 4 * drawn.dataset.least_variance() / sigma.scale**2  # Euler-Maruyama at the data
+        constant, widest = Constant(), float(np.diff(times).max())
+        stable = widest < 4 * drawn.dataset.least_variance() / constant.sigma**2  # Euler-Maruyama at the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
-        for title, sampler in ode_and_sde(drawn.sampler, sigma if stable else Vanishing(sigma.scale)).items():
+        for title, sampler in ode_and_sde(drawn.sampler, constant if stable else Vanishing(constant.sigma)).items():
             more = 1  # as an ODE solver takes few steps, and Euler-Maruyama beside it would show its own error
             if sampler.stochastic and not drawn.sampler.stochastic:
                 more = max(1, round(SDE_STEPS / (len(times) - 1)))

@@ -16,6 +16,7 @@ from diffsde.knobs import is_number
 from diffsde.runs import processes
 from diffsde.runs.files import read_json, write_json
 from diffsde.runs.locks import is_held
+from diffsde.runs.old_words import in_words_of_now
 
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
@@ -101,7 +102,9 @@ def newest(files: Iterable[Path]) -> Path | None:
 def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
     """config.json, or nothing where it is of another version or no such file."""
     content = read_json(folder / "config.json", neighbour)
-    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}
+    return content | {"config": in_words_of_now(content["config"])} if "config" in content else content
 
 
 def write_config(

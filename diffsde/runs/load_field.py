@@ -14,11 +14,11 @@ from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, LearnedField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
 from diffsde.runs import folder, progress
-from diffsde.runs.sample_config import SampleConfig
+from diffsde.runs.sample_config import Sampling
 from diffsde.types import Array
 
 
-def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
+def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
     """The field, guided where that is asked for, the dataset it is compared with, and where it comes from."""
     field, dataset, origin = load_unguided(chosen)
     if chosen.guidance is None:
@@ -31,7 +31,9 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
         return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
     from diffsde.runs.restore import restore_guide
 
-    guide = restore_guide(Path(chosen.guide), chosen.guide_checkpoint, chosen.precision, chosen.labels is not None)
+    guide = restore_guide(
+        Path(chosen.guide), chosen.guide_checkpoint, chosen.machine.precision, chosen.labels is not None
+    )
     shape = guide.moments.mean.shape
     if shape != field.shape:
         raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
@@ -55,7 +57,7 @@ def load_field(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
 
 
-def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
+def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
     """The field itself, the dataset it is compared with, and where it comes from."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
@@ -67,7 +69,7 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     from diffsde.runs.train_config import named  # with these two flax and optax are imported
 
     where = Path(chosen.run)
-    trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.precision)
+    trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.machine.precision)
     if trained.dataset.stream:
         progress.streamed(trained.dataset, trained.dataset.load())
     if trained.label_dropout == 0 and (chosen.labels is None or (chosen.guidance is not None and chosen.guide is None)):
@@ -79,7 +81,7 @@ def load_unguided(chosen: SampleConfig) -> tuple[Field, Dataset, str]:
     return field, trained.dataset, f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
 
 
-def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
+def labels_of(chosen: Sampling, field: Field) -> Array | None:
     """The label of each sample (n,), those that were asked for in turn. Raises UserError for one that the field knows not."""
     if chosen.labels is None:
         return None
@@ -92,7 +94,7 @@ def labels_of(chosen: SampleConfig, field: Field) -> Array | None:
     return jnp.asarray(np.resize(np.asarray(labels, np.int32), chosen.n))
 
 
-def unlabelled(chosen: SampleConfig) -> str:
+def unlabelled(chosen: Sampling) -> str:
     """What to do where a field knows no labels."""
     how = (
         "the exact field knows those of mixtures only"

@@ -28,16 +28,16 @@ PRECISIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """The knobs that have to be read before the others, since reading a path may run a program."""
+    """The knobs of configs/knobs/machine.yaml, which are read before the others, since reading a path may run a program."""
 
-    threads: int | None
-    devices: int | None
     precision: str | None
+    devices: int | None
     coordinator: str | None
     processes: int | None
     process: int | None
     cache: bool
     cache_dir: str | None
+    threads: int | None
 
 
 def configure_process(config: dict[str, Any]) -> None:

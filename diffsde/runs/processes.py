@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from diffsde.errors import UserError, first_line
 from diffsde.state import STATE
 
@@ -83,6 +81,7 @@ def all_reduce_max(*values: int) -> tuple[int, ...]:
     """The largest of each value over all processes, so that all do the same."""
     if not is_distributed():
         return values
+    import numpy as np
     from jax.experimental import multihost_utils
 
     return tuple(int(value) for value in np.max(multihost_utils.process_allgather(np.array(values)), axis=0))
@@ -107,6 +106,7 @@ def broadcast_path(folder: Path) -> Path:
     """The folder that the first process was given."""
     if not is_distributed():
         return folder
+    import numpy as np
     from jax.experimental import multihost_utils
 
     text = str(folder.resolve()).encode()

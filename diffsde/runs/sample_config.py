@@ -6,67 +6,53 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from diffsde.build import read_parts
 from diffsde.datasets import Dataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
 from diffsde.paths import GaussianPath
 from diffsde.runs import folder
+from diffsde.runs.machine import Machine
+from diffsde.runs.outputs import Outputs
 from diffsde.samplers import SAMPLERS, Grid, Sampler
 from diffsde.stability import takes_sigma
 
 
-@dataclasses.dataclass(frozen=True)
-class SampleConfig:
-    """The knobs of configs/sample.yaml, which documents each."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stepping:
+    """The knobs of configs/knobs/steps.yaml, which documents each, with the sampler and the grid that they are of."""
 
     sampler: Sampler
     grid: Grid
+    steps: int | None
+    sigma: float | None
+    last: str
+
+    def check(self) -> None:
+        takes_sigma(self.sampler, self.sigma)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling(Stepping):
+    """The knobs of configs/knobs/sampling.yaml, which documents each: of which field samples are drawn, and how."""
+
     run: str
     checkpoint: str
     ema: float | None
     n: int
-    steps: int | None
-    sigma: float | None
     seed: int
     labels: str | tuple[int, ...] | None
     guidance: float | None
     guidance_interval: tuple[float, ...]
     guide: str | None
     guide_checkpoint: str
-    coupled: bool
-    last: str
-    truth: str | None
-    measurements: int | None
-    save_every: int | None
-    keep: int | None
-    pictures: str | tuple[str, ...]
-    plots: bool | None
-    resume: bool
-    precision: str | None
-    devices: int | None
-    coordinator: str | None
-    processes: int | None
-    process: int | None
-    cache: bool
-    cache_dir: str | None
-    threads: int | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
-    measurement: Measurement | None = None
-    posterior: Posterior | None = None
+    machine: Machine
 
     def check(self) -> None:
-        takes_sigma(self.sampler, self.sigma)
+        super().check()
         self._check_guidance()
-        self._check_pictures()
-        if self.coupled and not self.sampler.coupled:
-            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
-            raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
-        if self.keep is not None and self.save_every is None:
-            raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
-        for name in ("posterior", "truth", "measurements"):
-            if self.measurement is None and getattr(self, name) is not None:
-                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
         if self.run == "oracle":
             if self.checkpoint != "last" or self.ema is not None:
                 raise ValueError("run=oracle has no checkpoint and no ema; they belong to a trained run")
@@ -79,17 +65,6 @@ class SampleConfig:
                 )
         elif self.path is not None or self.dataset is not None:
             raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
-
-    @property
-    def drawn(self) -> tuple[str, ...]:
-        """Which pictures: default, all, their names."""
-        return () if self.plots is False else as_words(self.pictures)
-
-    def _check_pictures(self) -> None:
-        words = as_words(self.pictures)
-        if words not in ((), ("default",)) if self.plots is False else self.plots and not words:
-            named = f"[{','.join(words)}]" if words else "none"
-            raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
 
     def _check_guidance(self) -> None:
         if isinstance(self.labels, str) and self.labels != "all":
@@ -111,6 +86,56 @@ class SampleConfig:
                 raise ValueError(
                     "guidance leans towards labels; say which, e.g. labels=[0,1,2] or labels=all (or guide=<run folder>)"
                 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleConfig(Sampling):
+    """The knobs of configs/sample.yaml, which documents each; their defaults are those of samples that are only judged."""
+
+    coupled: bool = False
+    truth: str | None = None
+    measurements: int | None = None
+    save_every: int | None = None
+    keep: int | None = None
+    pictures: str | tuple[str, ...] = "none"
+    plots: bool | None = None
+    measurement: Measurement | None = None
+    posterior: Posterior | None = None
+
+    def check(self) -> None:
+        super().check()
+        self._check_pictures()
+        if self.coupled and not self.sampler.coupled:
+            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
+            raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
+        if self.keep is not None and self.save_every is None:
+            raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        for name in ("posterior", "truth", "measurements"):
+            if self.measurement is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Which pictures: default, all, their names."""
+        return () if self.plots is False else as_words(self.pictures)
+
+    def _check_pictures(self) -> None:
+        words = as_words(self.pictures)
+        if words not in ((), ("default",)) if self.plots is False else self.plots and not words:
+            named = f"[{','.join(words)}]" if words else "none"
+            raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
+
+
+def read_choices(config: dict[str, Any]) -> SampleConfig:
+    """The choices of a sample config. Raises UserError."""
+    _, _, chosen = read_parts(config, Machine, Outputs, SampleConfig)
+    assert isinstance(chosen, SampleConfig)
+    return chosen
+
+
+def only_judged(sampling: Sampling) -> SampleConfig:
+    """The choices of samples that are drawn as these say and get no folder of their own."""
+    return SampleConfig(**{field.name: getattr(sampling, field.name) for field in dataclasses.fields(sampling)})
 
 
 def resolve_latest(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,4 +163,4 @@ def describe(config: dict[str, Any]) -> str:
     words = f"sampler={sampler['name']}"
     if config["guidance"] is not None:
         words += f" guidance={config['guidance']:g}"
-    return words + (f" diffusion={diffusion['name']} sigma={diffusion['scale']:g}" if diffusion else "")
+    return words + (f" diffusion={diffusion['name']} sigma={diffusion['sigma']:g}" if diffusion else "")

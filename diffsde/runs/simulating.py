@@ -125,7 +125,7 @@ def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
     """The samples of jobs of one structure, by one program."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
         progress.warn(line)
-    mesh = machine.mesh(group[0].chosen.devices)
+    mesh = machine.mesh(group[0].chosen.machine.devices)
     if len(group) == 1 and mesh is None:
         return in_segments(group[0])
     with progress.working("compiling and sampling"):

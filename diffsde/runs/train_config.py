@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffsde.build import name_of
+from diffsde.build import name_of, read_parts
 from diffsde.datasets import Dataset
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
@@ -21,13 +21,15 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath
+from diffsde.runs.machine import Machine
+from diffsde.runs.outputs import Outputs
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Moments
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The knobs of configs/train.yaml, which documents each."""
+    """The knobs of configs/train.yaml, which documents each, and the machine that they are trained on."""
 
     dataset: Dataset
     path: GaussianPath
@@ -50,16 +52,8 @@ class TrainConfig:
     best: bool
     run: str | None
     init: str | None
-    resume: bool
-    precision: str
-    devices: int | None
     shard: bool
-    coordinator: str | None
-    processes: int | None
-    process: int | None
-    cache: bool
-    cache_dir: str | None
-    threads: int | None
+    machine: Machine
     logger: Logger = dataclasses.field(default_factory=NoLogger)
     pictures: str | tuple[str, ...] = "default"
     posterior_points: int | None = 0  # where a config.json from before there were any says nothing
@@ -69,7 +63,15 @@ class TrainConfig:
         """The decay of each parameter average."""
         return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
+    @property
+    def precision(self) -> str:
+        """float32, bfloat16 or float64."""
+        assert self.machine.precision is not None
+        return self.machine.precision
+
     def check(self) -> None:
+        if self.machine.precision is None:
+            raise ValueError("precision is null, which is of a trained run's own; give float32, bfloat16 or float64")
         if not self.decays:
             raise ValueError("ema is empty; give a decay, or a list of them, e.g. ema=[0.99,0.999]")
         if len(set(self.decays)) < len(self.decays):
@@ -98,6 +100,13 @@ class TrainConfig:
                 raise ValueError(
                     f"metric={self.metric} is of samples without labels, which label_dropout=0 never teaches"
                 )
+
+
+def read_choices(config: dict[str, Any]) -> TrainConfig:
+    """A training's choices from its config, as composed or as kept in a run folder. Raises UserError."""
+    _, _, chosen = read_parts(config, Machine, Outputs, TrainConfig)
+    assert isinstance(chosen, TrainConfig)
+    return chosen
 
 
 def in_precision(precision: str, tree: Any) -> Any:

@@ -17,89 +17,86 @@ from diffsde.types import Coefficients, Scalar, choice
 
 
 class Diffusion(abc.ABC):
-    """sigma_t from t and the path's coefficients, times `scale`."""
+    """sigma_t from t and the path's coefficients, times the number `sigma`."""
 
-    scale: float
+    sigma: float
 
     @abc.abstractmethod
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar: ...
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar: ...
 
 
 @choice
 class Constant(Diffusion):
-    """sigma_t = scale."""
+    """sigma_t = sigma, the same at all times."""
 
-    scale: float = 0.5
+    sigma: float = 0.5
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * jnp.ones_like(c.beta)
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.sigma * jnp.ones_like(c.beta)
 
 
 @choice
 class Vanishing(Diffusion):
-    """sigma_t = scale beta: the noise dies with the path's own."""
+    """sigma_t = sigma beta: the noise dies with the path's own."""
 
-    scale: float = 1.0
+    sigma: float = 1.0
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * c.beta
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.sigma * c.beta
 
 
 @choice
 class SquareRoot(Diffusion):
-    """sigma_t = scale sqrt(beta)."""
+    """sigma_t = sigma sqrt(beta)."""
 
-    scale: float = 1.0
+    sigma: float = 1.0
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * jnp.sqrt(c.beta)
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.sigma * jnp.sqrt(c.beta)
 
 
 @choice
 class Bump(Diffusion):
-    """sigma_t = scale sin(pi t): none at either end."""
+    """sigma_t = sigma sin(pi t): none at either end."""
 
-    scale: float = 1.0
+    sigma: float = 1.0
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * jnp.sin(jnp.pi * t)
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.sigma * jnp.sin(jnp.pi * t)
 
 
 @choice
 class Memoryless(Diffusion):
-    """sigma_t = scale sqrt(2 eta), eta = beta^2 dalpha/alpha - beta dbeta (2409.08861); scale = 1 reverses the forward SDE.
+    """sigma_t = sigma sqrt(2 eta), eta = beta^2 dalpha/alpha - beta dbeta (2409.08861); sigma = 1 reverses the forward SDE.
 
     Infinite at t = 0 wherever alpha(0) = 0 (ot: sigma^2 = 2(1-t)/t): start later, with grid.start.
 
-    scale = 1 is also optimal. With errors e_u of the velocity and e_s of the score, Girsanov bounds the divergence of the
+    sigma = 1 is also optimal. With errors e_u of the velocity and e_s of the score, Girsanov bounds the divergence of the
     samples' law from the data's by the integral over t of E|e_u + sigma^2/2 e_s|^2/(2 sigma^2) (2303.08797, section 2.4),
     least at each t for sigma^4 = 4 E|e_u|^2/E|e_s|^2. One field has one error: u = (dalpha/alpha) x + eta s, so that
     e_u = eta e_s, and the least is at sigma^2 = 2 eta, whatever the error is. Nothing has to be measured.
     """
 
-    scale: float = 1.0
+    sigma: float = 1.0
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return self.scale * jnp.sqrt(2 * (c.beta**2 * c.dalpha / c.alpha - c.beta_dbeta))
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        return self.sigma * jnp.sqrt(2 * (c.beta**2 * c.dalpha / c.alpha - c.beta_dbeta))
 
 
 @choice
 class ExpressionDiffusion(Diffusion):
-    """sigma_t = scale times an expression in t, alpha and beta, e.g. "beta * (1 + alpha)"."""
+    """sigma_t = sigma times an expression in t, alpha and beta, e.g. "beta * (1 + alpha)"."""
 
-    scale: float = 1.0
+    sigma: float = 1.0
     sigma_t: str = "beta"
 
     def check(self) -> None:
         half = jnp.asarray(0.5)
-        self.sigma(half, Coefficients(half, half, half, half, half))
+        self.sigma_at(half, Coefficients(half, half, half, half, half))
 
-    def sigma(self, t: Scalar, c: Coefficients) -> Scalar:
-        return (
-            self.scale
-            * evaluate_expression(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta})
-            * jnp.ones_like(c.beta)
-        )
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        sigma = evaluate_expression(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta})
+        return self.sigma * sigma * jnp.ones_like(c.beta)
 
 
 # Nodes and weights of Gauss-Legendre on [0, 1]; open, so that neither end, where sigma or 1/beta may be infinite, is met.
@@ -109,15 +106,15 @@ NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(8))
 def integrated_noise_rate(diffusion: Diffusion, path: GaussianPath, t: Scalar, h: Scalar) -> Scalar:
     """L = integral of sigma^2/beta^2 over [t, t + h]: the noise of x keeps the factor e^(-L/2) of its own.
 
-    Exact for `memoryless`, scale^2 times the change of log(alpha^2/beta^2), infinite from alpha = 0 and to beta = 0;
+    Exact for `memoryless`, sigma^2 times the change of log(alpha^2/beta^2), infinite from alpha = 0 and to beta = 0;
     else by 8-point Gauss-Legendre quadrature, which needs no evaluation of the field.
     """
     if isinstance(diffusion, Memoryless):
-        return 2 * diffusion.scale**2 * (log_snr(path, t + h) - log_snr(path, t))
+        return 2 * diffusion.sigma**2 * (log_snr(path, t + h) - log_snr(path, t))
 
     def rate(node: Scalar) -> Scalar:
         c = coefficients(path, t + h * node)
-        return (diffusion.sigma(t + h * node, c) / c.beta) ** 2
+        return (diffusion.sigma_at(t + h * node, c) / c.beta) ** 2
 
     return h * jnp.sum(jnp.asarray(WEIGHTS) * jax.vmap(rate)(jnp.asarray(NODES + 0.5)))
 

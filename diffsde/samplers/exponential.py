@@ -24,7 +24,7 @@ from diffsde.types import Array, Scalar, choice
 class Exponential(Sampler):
     """x' = alpha' D + beta' (e^(-L/2) eps_hat + sqrt(1 - e^(-L)) xi). Weak order 1.
 
-    sigma = 0: DDIM (2010.02502, eq. 12), which is Euler in (x/alpha, beta/alpha); memoryless with scale eta:
+    sigma = 0: DDIM (2010.02502, eq. 12), which is Euler in (x/alpha, beta/alpha); memoryless times a number eta:
     DDIM with that eta in continuous time, eta = 1 being DDPM's ancestral step (2006.11239, algorithm 2).
     Regular at t = 0 where alpha = 0 and at t = 1 where beta = 0.
     """

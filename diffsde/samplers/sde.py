@@ -30,7 +30,7 @@ class EulerMaruyama(Sampler):
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
-        sigma = self.diffusion.sigma(t, coefficients(field.path, t))
+        sigma = self.diffusion.sigma_at(t, coefficients(field.path, t))
         known = field.output(x, t)
         drift = known.velocity + sigma**2 / 2 * known.score
         return x + h * drift + sigma * jnp.sqrt(h) * gaussian(key, x)
@@ -53,7 +53,7 @@ class StochasticHeun(Sampler):
 
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         def drift(x: Array, t: Scalar) -> tuple[Array, Scalar]:
-            sigma, known = self.diffusion.sigma(t, coefficients(field.path, t)), field.output(x, t)
+            sigma, known = self.diffusion.sigma_at(t, coefficients(field.path, t)), field.output(x, t)
             return known.velocity + sigma**2 / 2 * known.score, sigma
 
         noise = jnp.sqrt(h) * gaussian(key, x)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from diffsde.build import read
+from diffsde.build import keys_of, read_parts
 from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.errors import UserError, first_line
 from diffsde.evaluation.likelihood import Likelihood
@@ -24,28 +24,18 @@ from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, machine, progress, sample_config
 from diffsde.runs.load_field import load_field
+from diffsde.runs.machine import Machine
+from diffsde.runs.outputs import Outputs
 from diffsde.runs.restore import read_train_config
 from diffsde.runs.results import Arrays, Report, Result, summary_figures
-from diffsde.runs.sample_config import SampleConfig, describe
+from diffsde.runs.sample_config import SampleConfig, Sampling, describe
 from diffsde.runs.simulating import SampleJob, how_drawn, simulate_jobs
 from diffsde.verbs import sample
-
-# sample's knobs and groups that evaluate does not have
-APART = {
-    "coupled": False,
-    "save_every": None,
-    "keep": None,
-    "pictures": "none",
-    "plots": None,
-    "truth": None,
-    "measurements": None,
-}
-PARTS = ("measurement", "posterior")
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """The knobs of configs/evaluate.yaml that are neither sample's nor a metric's; the file documents each."""
+    """The knobs of configs/evaluate.yaml that are no metric's; the file documents each."""
 
     samples: str | None
     metrics: tuple[str, ...] | None
@@ -53,6 +43,9 @@ class EvaluateConfig:
     def check(self) -> None:
         if self.metrics is not None:
             check_words(self.metrics)
+
+
+PARTS = (Machine, Outputs, Sampling, Likelihood, EvaluateConfig)
 
 
 class Choices(NamedTuple):
@@ -105,8 +98,7 @@ def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def drawing_knobs() -> list[str]:
     """The knobs that say how samples are drawn, which those of samples= were."""
-    apart = {*folder.MACHINE, *APART, *PARTS, "resume", "precision", "devices"}
-    return [field.name for field in dataclasses.fields(SampleConfig) if field.name not in apart]
+    return sorted(keys_of((Machine, Sampling))[Sampling])
 
 
 def refuse_words(words: list[str]) -> None:
@@ -118,11 +110,10 @@ def refuse_words(words: list[str]) -> None:
 
 
 def _choose(config: dict[str, Any]) -> Choices:
-    rest = dict(config)
-    own = read(EvaluateConfig, {field.name: rest.pop(field.name) for field in dataclasses.fields(EvaluateConfig)})
-    likelihood = read(Likelihood, {field.name: rest.pop(field.name) for field in dataclasses.fields(Likelihood)})
-    draws = read(SampleConfig, rest | APART | ({"n": 1} if rest["n"] is None else {}))
-    if rest["n"] is None:
+    numbered = config | ({"n": 1} if config["n"] is None else {})
+    _, _, sampling, likelihood, own = read_parts(numbered, *PARTS)
+    draws = sample_config.only_judged(sampling)
+    if config["n"] is None:
         draws = dataclasses.replace(draws, n=number_of_samples(draws))
     return Choices(own, likelihood, draws)
 
@@ -150,7 +141,7 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
         labels = None if samples.labels is None else np.asarray(samples.labels)
-    cache = Path(draws.cache_dir or machine.cache_home()) if draws.cache else None
+    cache = Path(draws.machine.cache_dir or machine.cache_home()) if draws.machine.cache else None
     subject = Subject(
         dataset,
         field,

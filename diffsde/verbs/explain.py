@@ -20,11 +20,12 @@ from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_w
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
 from diffsde.runs.results import Report, Result, say_result
+from diffsde.runs.sample_config import Stepping
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
-from diffsde.samplers import LAST_STEPS, Grid, Sampler, times
+from diffsde.samplers import LAST_STEPS, Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import UntrainedField, choose_last_step, instability, takes_sigma
+from diffsde.stability import UntrainedField, choose_last_step, instability
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, PredictionType
@@ -40,23 +41,15 @@ ROWS: dict[PredictionType, str] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class ExplainConfig:
-    """The knobs of configs/explain.yaml, which documents each."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainConfig(Stepping):
+    """The knobs of configs/explain.yaml, which documents each, besides those of how a sampler steps."""
 
     dataset: Dataset
     path: GaussianPath
     objective: Objective
     time: TimeDistribution
-    sampler: Sampler
-    grid: Grid
-    steps: int | None
-    sigma: float | None
-    last: str
     precondition: bool
-
-    def check(self) -> None:
-        takes_sigma(self.sampler, self.sigma)
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
@@ -126,7 +119,7 @@ def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
 def _along(path: GaussianPath, diffusion: Any, times: Array) -> tuple[Any, ...]:
     def at(t: Array) -> tuple[Any, ...]:
         c = coefficients(path, t)
-        sigma = None if diffusion is None else diffusion.sigma(t, c)
+        sigma = None if diffusion is None else diffusion.sigma_at(t, c)
         return (
             t,
             *jax.tree.map(lambda value: value + 0 * t, (c.alpha, c.beta, c.dalpha, c.dbeta)),

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.build import read
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import same_scaling, to_own
 from diffsde.errors import UserError
@@ -29,7 +28,7 @@ from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
 from diffsde.runs.results import Report, Result, summary_figures
-from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest
+from diffsde.runs.sample_config import SampleConfig, describe, read_choices, resolve_latest
 from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
 from diffsde.runs.starting import (
     choose_grid,
@@ -231,4 +230,4 @@ def data_here(dataset: Dataset, run: str) -> bool:
     return True
 
 
-VERB = jobs.Verb("sample", resolve_latest, lambda config: read(SampleConfig, config), prepare, draw)
+VERB = jobs.Verb("sample", resolve_latest, read_choices, prepare, draw)

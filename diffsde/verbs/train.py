@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffsde import checkpoints, ensembles
-from diffsde.build import as_config, read
+from diffsde.build import as_config
 from diffsde.datasets import Examples, streaming
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
@@ -30,7 +30,7 @@ from diffsde.runs.restore import recorded_net
 from diffsde.runs.results import Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
-from diffsde.runs.train_config import TrainConfig, field_of, in_precision
+from diffsde.runs.train_config import TrainConfig, field_of, in_precision, read_choices
 from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
@@ -51,7 +51,7 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 
 def _choose(config: dict[str, Any]) -> TrainConfig:
     """The config's choices, its logger installed."""
-    chosen = read(TrainConfig, config)
+    chosen = read_choices(config)
     check_metric(chosen.metric, chosen.dataset)
     chosen.logger.require()
     if chosen.dataset.stream:
@@ -128,7 +128,7 @@ def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examp
 
 def sharding_of(chosen: TrainConfig) -> Sharding | None:
     """Over which devices the run is spread. Raises UserError where its batch does not divide evenly among them."""
-    mesh = machine.mesh(chosen.devices)
+    mesh = machine.mesh(chosen.machine.devices)
     if mesh is None:
         if chosen.shard:
             raise UserError("shard=true splits the parameters over several devices, but there is only one")
@@ -151,7 +151,7 @@ def fit_group(group: list[TrainJob]) -> list[Result | UserError]:
     count = np.int32(plan.log_every)
     apart: tuple[bool, ...] = ()
     if split:
-        sharding = member_sharding(machine.mesh(first_job.chosen.devices), len(group))
+        sharding = member_sharding(machine.mesh(first_job.chosen.machine.devices), len(group))
         run, apart = ensembles.stack([dataclasses.replace(job.run, sharding=None) for job in group])
         run = shard_members(sharding, run, apart)
         state = ensembles.stack_all([job.state for job in group])
