@@ -27,7 +27,7 @@ class Field(abc.ABC):
         """How many labels, 0, 1, ..., `bind` takes; 0 for an unconditional field."""
         return 0
 
-    def bind(self, given: Any) -> Field:
+    def bind(self, condition: Any) -> Field:
         """The field given that: a label (), where `classes` and None are no label. Raises TypeError for an unconditional one."""
         raise TypeError("an unconditional field has nothing to be given")
 
@@ -52,9 +52,9 @@ class Field(abc.ABC):
         return self.output(x, t).noise
 
 
-def bound(field: Field, given: Any) -> Field:
+def bound(field: Field, condition: Any) -> Field:
     """The field given that; as it is, bound already or not, where that is None."""
-    return field if given is None else field.bind(given)
+    return field if condition is None else field.bind(condition)
 
 
 @partial(register, static=["shape"])
@@ -74,17 +74,17 @@ class OracleField(Field):
     def classes(self) -> int:
         return self.mixture.weights.size
 
-    def bind(self, given: Scalar | None) -> OracleField:
-        return dataclasses.replace(self, label=given)
+    def bind(self, condition: Scalar | None) -> OracleField:
+        return dataclasses.replace(self, label=condition)
 
     def output(self, x: Array, t: Scalar) -> Prediction:
-        law = mixtures.given(self.mixture, self.label)
+        law = mixtures.conditioned(self.mixture, self.label)
         exact = mixtures.predict(law, x.reshape(-1), coefficients(self.path, t))
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats."""
-        law = mixtures.marginal(mixtures.given(self.mixture, self.label), coefficients(self.path, t))
+        law = mixtures.marginal(mixtures.conditioned(self.mixture, self.label), coefficients(self.path, t))
         return mixtures.log_prob(law, x.reshape(-1))
 
 
@@ -150,10 +150,10 @@ class NetworkField(Field):
         return predictions.from_network(self.network(seen, t), x, c, self.moments)
 
 
-@partial(register, static=["graph", "kind", "precondition", "labels"])
+@partial(register, static=["graph", "kind", "precondition", "classes"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(NetworkField):
-    """A trained network, made for so many `labels`, and the `label` () that is bound to it; None: none is."""
+    """A trained network, made for so many `classes`, and the `label` () that is bound to it; None: none is."""
 
     path: GaussianPath
     params: Any
@@ -161,15 +161,11 @@ class LearnedField(NetworkField):
     graph: Graph
     kind: PredictionType
     precondition: bool
-    labels: int = 0
+    classes: int = 0
     label: Scalar | None = None
 
-    @property
-    def classes(self) -> int:
-        return self.labels
-
-    def bind(self, given: Scalar | None) -> Field:
-        return dataclasses.replace(self, label=given) if self.labels else super().bind(given)
+    def bind(self, condition: Scalar | None) -> Field:
+        return dataclasses.replace(self, label=condition) if self.classes else super().bind(condition)
 
     def network(self, x: Array, t: Scalar) -> Array:
         return apply(self.graph, self.params, x, t, self.label)

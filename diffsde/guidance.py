@@ -67,8 +67,8 @@ class ClassifierFree(Guided):
     start: Scalar = 0.0
     end: Scalar = 1.0
 
-    def bind(self, given: Any) -> Field:
-        return dataclasses.replace(self, field=self.field.bind(given))
+    def bind(self, condition: Any) -> Field:
+        return dataclasses.replace(self, field=self.field.bind(condition))
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         return extrapolated(self.field.bind(None).output(x, t), self.field.output(x, t), self.weight)
@@ -88,8 +88,8 @@ class Autoguided(Guided):
     start: Scalar = 0.0
     end: Scalar = 1.0
 
-    def bind(self, given: Any) -> Field:
-        return dataclasses.replace(self, field=self.field.bind(given), worse=bind_label(self.worse, given))
+    def bind(self, condition: Any) -> Field:
+        return dataclasses.replace(self, field=self.field.bind(condition), worse=bind_label(self.worse, condition))
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         return extrapolated(self.worse.output(x, t), self.field.output(x, t), self.weight)
@@ -141,8 +141,8 @@ class ClassifierGuided(Guided):
     def classes(self) -> int:
         return self.classifier.classes
 
-    def bind(self, given: Scalar | None) -> Field:
-        return dataclasses.replace(self, field=bind_label(self.field, given), label=given)
+    def bind(self, condition: Scalar | None) -> Field:
+        return dataclasses.replace(self, field=bind_label(self.field, condition), label=condition)
 
     def guided(self, x: Array, t: Scalar) -> Prediction:
         plain = self.field.output(x, t)

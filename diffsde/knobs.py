@@ -98,7 +98,7 @@ SWITCH = Switch()
 KNOBS: dict[str, Knob] = {
     # what is computed
     **dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"), COUNT),
-    **dict.fromkeys(("n", "measurements", "save_every", "n_test", "solver_steps", "dequantisations"), COUNT),
+    **dict.fromkeys(("n", "n_measurements", "save_every", "n_test", "solver_steps", "dequantisations"), COUNT),
     "seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "lr": POSITIVE,
     **dict.fromkeys(("ema", "label_dropout"), MEMORY),
@@ -145,7 +145,7 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
     **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap", "posterior_points"), NATURAL),
     "activation": Word(("silu", "gelu", "relu", "selu", "tanh", "softplus")),
-    "positions": Word(("waves", "learned", "none")),
+    "positions": Word(("sincos", "learned", "none")),
     # optimizers
     **dict.fromkeys(("warmup", "weight_decay"), NOT_NEGATIVE),
     **dict.fromkeys(("clip", "eps", "rms"), POSITIVE),

@@ -49,7 +49,7 @@ class LogLikelihood(NamedTuple):
     nfe: Array | None
 
 
-class Given(NamedTuple):
+class Condition(NamedTuple):
     """Hutchinson's probe (*shape,) of a point, or None for the exact divergence; and the label () that the field is given."""
 
     probe: Array | None
@@ -68,8 +68,8 @@ class ReversedFlow(Field):
     shape: tuple[int, ...]
     probe: Array | None = None
 
-    def bind(self, given: Given) -> ReversedFlow:
-        return dataclasses.replace(self, field=bound(self.field, given.label), probe=given.probe)
+    def bind(self, condition: Condition) -> ReversedFlow:
+        return dataclasses.replace(self, field=bound(self.field, condition.label), probe=condition.probe)
 
     def velocity(self, x: Array, t: Scalar) -> Array:
         point, t = x[:-1].reshape(self.field.shape), 1 - t
@@ -106,10 +106,10 @@ def log_likelihood(
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
     draw = {"exact": None, "rademacher": jax.random.rademacher, "gaussian": jax.random.normal}[probe]
     probes = None if draw is None else jax.vmap(lambda key: draw(key, field.shape, x.dtype))(keys)
-    given = None if probes is None and labels is None else Given(probes, labels)
+    condition = None if probes is None and labels is None else Condition(probes, labels)
     start = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
     flow = ReversedFlow(field, (d + 1,))
-    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, given, steps, LoopSettings("mean"))
+    end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, condition, steps, LoopSettings("mean"))
     beta = field.path.beta(times[0])
     square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
     return LogLikelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)

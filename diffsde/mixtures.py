@@ -111,7 +111,7 @@ def posterior_variance(mixture: Mixture, x: Array, c: Coefficients) -> Scalar:
     return r @ (within + between)
 
 
-def given(mixture: Mixture, label: Scalar | None) -> Mixture:
+def conditioned(mixture: Mixture, label: Scalar | None) -> Mixture:
     """The law of component `label` () alone; the mixture itself where that is None or K."""
     if label is None:
         return mixture

@@ -214,7 +214,9 @@ def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: in
     def of_one(sample: Draw) -> Scalar:
         c = coefficients(run.problem.path, sample.t)
         x = (c.alpha * sample.z + c.beta * sample.eps).reshape(-1)
-        exact = mixtures.predict(mixtures.given(mixture, sample.label), x, c)  # x is alpha E[z|x] + beta E[eps|x] too
+        exact = mixtures.predict(
+            mixtures.conditioned(mixture, sample.label), x, c
+        )  # x is alpha E[z|x] + beta E[eps|x] too
         z, eps = exact.data.reshape(sample.z.shape), exact.noise.reshape(sample.z.shape)
         return loss(run.problem, params, sample._replace(z=z, eps=eps))
 

@@ -74,7 +74,7 @@ def main() -> None:
                     field = posterior.field(prior, problem.operator, noise, problem.y[0])
                     grid = times(UniformGrid(), steps, prior.path)
                     warned = likelihood_instability(sampler, field, grid, "mean", 51.0)
-                    x = simulate_compiled(sampler, field, x0, grid, jax.random.key(2), given=problem.given(n)).x
+                    x = simulate_compiled(sampler, field, x0, grid, jax.random.key(2), condition=problem.condition(n)).x
                     head = f"{noise:<5g} {steps:<5} {name:<12} {which:<9} "
                     bad = int((~(jnp.abs(x) < 1e3)).any(axis=1).sum())
                     if bad:

@@ -44,7 +44,7 @@ sample_guided sample run=train_digits labels=all guidance=2 n=20 steps=10 sample
 sample_oracle sample run=oracle dataset=gmm path=vp n=500 sampler=exponential diffusion=memoryless pictures=none
 sample_sweep sample -m run=oracle dataset=gmm path=ot sampler=em sigma=0,0.5 seed=0,1 n=300 steps=50 hydra/launcher=batch
 inverse_oracle sample run=oracle dataset=gmm path=ot measurement=linear measurement.matrix=[[1,0]] posterior=exact n=64 steps=20 pictures=none
-inverse_digits sample run=train_digits measurement=inpaint measurement.keep=left n=16 measurements=4 steps=5
+inverse_digits sample run=train_digits measurement=inpaint measurement.keep=left n=16 n_measurements=4 steps=5
 evaluate_points evaluate run=train_gmm n=500 n_test=50
 evaluate_images evaluate run=train_digits n=100 steps=5 labels=all guidance=2 metrics=[frechet,balls,labels,neighbours]
 evaluate_samples evaluate samples=sample_em n_test=50

@@ -25,6 +25,7 @@ from diffsde.objectives import WEIGHTS
 from diffsde.optimizers import SCHEDULES
 from diffsde.runs import folder
 from diffsde.runs.machine import PRECISIONS, Machine
+from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
 from diffsde.runs.sample_config import SampleConfig, Sampling, Stepping
 from diffsde.runs.train_config import TrainConfig, read_choices
@@ -331,3 +332,9 @@ def test_parts_take_each_key_once() -> None:
 def test_a_training_has_a_precision_of_its_own() -> None:
     with pytest.raises(UserError, match="precision is null"):
         read_choices(composed("train", ["precision=null"]))
+
+
+def test_words_that_run_folders_have_kept_are_read() -> None:
+    kept = {"net": {"name": "dit", "positions": "waves"}, "measurements": 3, "lr": None}
+    assert in_words_of_now(kept) == {"net": {"name": "dit", "positions": "sincos"}, "n_measurements": 3, "lr": None}
+    assert kept["measurements"] == 3 and in_words_of_now(None) is None

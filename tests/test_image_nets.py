@@ -163,7 +163,7 @@ def test_float64_is_kept(name: str, x64: None) -> None:
     np.testing.assert_allclose((ahead - behind) / 2, slope, atol=1e-8)
 
 
-@pytest.mark.parametrize("positions", ["none", "waves", "learned"])
+@pytest.mark.parametrize("positions", ["none", "sincos", "learned"])
 def test_dit_without_positions_knows_no_order(positions: str) -> None:
     """Patches permuted, the output's patches are permuted alike; with positions they are not."""
     graph, params = random_parameters(dataclasses.replace(SMALL["dit"], positions=positions))
@@ -225,7 +225,7 @@ def test_attention_is_jaxs() -> None:
     np.testing.assert_allclose(attention(q, k, v, 3), jax.nn.dot_product_attention(*by_head).reshape(7, 12), atol=1e-5)
 
 
-def test_waves_have_the_published_frequencies() -> None:
+def test_position_embeddings_have_the_published_frequencies() -> None:
     """sin and cos of place/10000^(2i/d) (1706.03762, section 3.5), d = 8 numbers of the 16 for the row, 8 for the column: at row
     3 and column 5 of 4 rows of 6 the angles are 3, 0.3, 0.03, 0.003 and 5, 0.5, 0.05, 0.005.
     """
@@ -234,7 +234,7 @@ def test_waves_have_the_published_frequencies() -> None:
     np.testing.assert_allclose(sincos_position_embedding(4, 6, 16)[3 * 6 + 5], expected, rtol=1e-12)
 
 
-def test_waves_tell_places_apart() -> None:
+def test_position_embeddings_tell_places_apart() -> None:
     """Every place has the same norm, sqrt(width/2), and the product of two depends on their distance alone."""
     table = sincos_position_embedding(5, 6, 16)
     products = (table @ table.T).reshape(5, 6, 5, 6)
@@ -301,8 +301,8 @@ def test_images_that_do_not_fit_are_refused(net: Any, shape: tuple[int, ...], sa
         (Mixer(overlap=5), r"overlap is 5; it must be in 0..4"),
         (DiT(overlap=-1), "overlap is -1"),
         (DiT(heads=3), "heads is 3; it must divide width=256"),
-        (DiT(width=6, heads=1), "width is 6; positions=waves need a multiple of 4"),
-        (DiT(positions="rope"), "positions is 'rope'; choose one of waves, learned, none"),
+        (DiT(width=6, heads=1), "width is 6; positions=sincos needs a multiple of 4"),
+        (DiT(positions="rope"), "positions is 'rope'; choose one of sincos, learned, none"),
         (Mixer(time_frequencies=-1), "time_frequencies is -1"),
         (UNet(channels=()), "channels is"),
         (UNet(heads=3), "heads is 3; it must divide the last level's 64 channels"),

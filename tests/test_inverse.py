@@ -231,7 +231,7 @@ def test_on_a_mixture_moment_matching_is_near_exact_and_dps_is_not() -> None:
     for name, posterior in {"exact": Exact(), "mmps": MMPS(iterations=1), "dps": DPS()}.items():
         field = posterior.field(prior, problem.operator, 2.0, problem.y[0])
         x0, grid = jax.random.normal(jax.random.key(1), (n, 2)), times(UniformGrid(), 25, prior.path)
-        x = simulate_compiled(Heun(), field, x0, grid, jax.random.key(2), given=problem.given(n)).x
+        x = simulate_compiled(Heun(), field, x0, grid, jax.random.key(2), condition=problem.condition(n)).x
         found = reconstruction_figures(problem, x, Ring(), jax.random.key(3))
         ratio[name] = found["w2"].value / found["w2"].reference.value
     assert ratio["exact"] < 1.15 and ratio["mmps"] < 1.35 and ratio["dps"] > 1.6, ratio
@@ -285,7 +285,7 @@ def test_each_sample_has_the_measurement_and_the_label_it_is_given() -> None:
     operator, ys = from_matrix(MATRIX, (2,)), jnp.array([[3.0], [-1.0]])
     field = MMPS().field(prior, operator, 0.3, ys[0])
     x0, grid = jax.random.normal(jax.random.key(0), (2, 2)), times(UniformGrid(), 50, prior.path)
-    together = simulate_compiled(Heun(), field, x0, grid, jax.random.key(1), given=Observed(ys)).x
+    together = simulate_compiled(Heun(), field, x0, grid, jax.random.key(1), condition=Observed(ys)).x
     for i in range(2):
         alone = MMPS().field(prior, operator, 0.3, ys[i])
         x = simulate_compiled(Heun(), alone, x0[i : i + 1], grid, jax.random.key(1)).x[0]
@@ -386,7 +386,7 @@ def test_a_likelihood_too_steep_is_said_and_is_so(noise: float, steps: int, stee
             assert abs(float(x[0, 0]) - 0.5) < 1
 
 
-COMMAND = "sample run=oracle dataset=digits path=ot n=12 steps=12 measurements=3".split()
+COMMAND = "sample run=oracle dataset=digits path=ot n=12 steps=12 n_measurements=3".split()
 
 
 def test_sample_writes_the_problem_and_its_figures(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -424,7 +424,7 @@ def test_samples_told_a_label_are_not_held_against_the_whole_laws_posterior(
     )
     for label, known in (("null", True), ("[3]", False)):
         out = tmp_path / str(known)
-        assert main([*words, "measurements=2", f"labels={label}", f"hydra.run.dir={out}"]) == 0
+        assert main([*words, "n_measurements=2", f"labels={label}", f"hydra.run.dir={out}"]) == 0
         found = json.loads((out / "summary.json").read_text())["metrics"]
         assert ("w2" in found) == known and ("exact" in found["calibration"]) == known
         assert {each is not None for each in shown.pop()} == {known}

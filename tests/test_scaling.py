@@ -167,7 +167,7 @@ def test_a_posterior_is_measured_in_own_units(here: Path) -> None:
                 f"measurement.noise={noise}",
                 f"posterior={posterior}",
                 f"truth={name}_truth.npy",
-                "measurements=4",
+                "n_measurements=4",
                 f"dataset.file={name}.npy",
                 f"hydra.run.dir={posterior}/{name}",
             ]
@@ -320,7 +320,7 @@ def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
     for name, factor in (("small", 1.0), ("large", 100.0)):
         np.save(f"{name}.npy", factor * np.load("plain.npy"))
         np.save(f"{name}_truth.npy", factor * (np.load("plain.npy")[:4] + 0.3))  # which the data do not have
-        words = ["measurement=linear", "measurement.matrix=[[3,0,4]]", f"truth={name}_truth.npy", "measurements=4"]
+        words = ["measurement=linear", "measurement.matrix=[[3,0,4]]", f"truth={name}_truth.npy", "n_measurements=4"]
         run("sample", *ORACLE, *words, f"dataset.file={name}.npy", f"hydra.run.dir={name}")
         assert f"measurement.noise: {0.25 * factor * np.linalg.norm([0.6, 0.8]):.3g} in" in capsys.readouterr().out
     misfits = [summary(name)["metrics"]["misfit"]["value"] for name in ("small", "large")]

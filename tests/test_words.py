@@ -248,3 +248,10 @@ def test_the_next_command_works_when_it_is_pasted(name: str, here: Path) -> None
 )
 def test_lists_of_names_as_they_are_typed(word: str, sweeping: bool, spelled: str) -> None:
     assert spelling.listed(word, sweeping) == spelled
+
+
+def test_words_of_before_still_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """Under their name of now, which is said."""
+    words = spelling.hydra_words(config_folder(), "sample", ["measurements=3", "n=4"], sweeping=False)
+    assert words == ["n_measurements=3", "n=4"]
+    assert capsys.readouterr().out == "measurements= is called n_measurements= now\n"

@@ -21,13 +21,14 @@ PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
 # The words that name a folder, and of which verb it is:
 LISTS = ("metrics", "pictures")  # of names
+RENAMED = {"measurements": "n_measurements", "sampler.diffusion.scale": "sampler.diffusion.sigma"}  # which still work
 FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}
 NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
 
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
     """The words of a verb, each as Hydra has to see it. Raises UserError for a glob(...) that finds nothing to take."""
-    spelled = [expanded(verb, listed(word, sweeping), sweeping) for word in words]
+    spelled = [expanded(verb, listed(renamed(word), sweeping), sweeping) for word in words]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
@@ -118,6 +119,15 @@ def _kinds(text: str) -> dict[str, str]:
         for key, value in lines
         if key not in ("defaults", "name") and not NOT_TEXT.fullmatch(value)
     }
+
+
+def renamed(word: str) -> str:
+    """A word under its name of now, which is said."""
+    key, equals, value = word.partition("=")
+    if not equals or key not in RENAMED:
+        return word
+    print(f"{key}= is called {RENAMED[key]}= now", flush=True)
+    return f"{RENAMED[key]}={value}"
 
 
 def listed(word: str, sweeping: bool) -> str:

@@ -67,6 +67,6 @@ def _by_index(mixture: mixtures.Mixture, keys: Array, labels: Array | None) -> A
     """A point of each key, of the component of each label where there are labels."""
 
     def one(key: Key, label: Array | None) -> Array:
-        return mixtures.sample(mixtures.given(mixture, label), key, 1)[0]
+        return mixtures.sample(mixtures.conditioned(mixture, label), key, 1)[0]
 
     return jax.vmap(one)(keys, labels)

@@ -84,8 +84,10 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
         x = mixtures.sample(mixture, key, count)
     else:
         keys = jax.random.split(key, count)
-        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.given(mixture, label), key, 1)[0])(given_labels, keys)
-    law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.given(mixture, label), x)))
+        x = jax.vmap(lambda label, key: mixtures.sample(mixtures.conditioned(mixture, label), key, 1)[0])(
+            given_labels, keys
+        )
+    law = jax.jit(jax.vmap(lambda x, label: mixtures.log_prob(mixtures.conditioned(mixture, label), x)))
     return TestPoints(x, given_labels, np.asarray(law(x, given_labels)), False)
 
 

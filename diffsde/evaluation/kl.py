@@ -51,8 +51,8 @@ def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
 
     def solved(number: int, at: Array, steps: int) -> np.ndarray:
         part = slice(number * PART, (number + 1) * PART)
-        given = None if points.labels is None else points.labels[part]
-        asked = SOLVER, field, points.x[part], at, key_unused, given, np.int32(steps)
+        condition = None if points.labels is None else points.labels[part]
+        asked = SOLVER, field, points.x[part], at, key_unused, condition, np.int32(steps)
         program = compiler(likelihood.log_likelihood_compiled, *asked, probe="exact")
         return np.asarray(program(*asked).log_p, np.float64)
 

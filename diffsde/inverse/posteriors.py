@@ -43,8 +43,8 @@ class PosteriorField(Field):
         return self.prior.shape
 
     @final
-    def bind(self, given: Observed) -> Field:
-        return dataclasses.replace(self, prior=bound(self.prior, given.label), y=given.y)  # type: ignore[type-var]  # every one is a dataclass
+    def bind(self, condition: Observed) -> Field:
+        return dataclasses.replace(self, prior=bound(self.prior, condition.label), y=condition.y)  # type: ignore[type-var]  # every one is a dataclass
 
 
 class ApproximateField(PosteriorField):
@@ -133,7 +133,7 @@ class ExactField(PosteriorField):
         if isinstance(prior, OracleField):
             matrix = operator_matrix(self.operator, self.shape, self.y.dtype)
             law = mixtures.posterior(
-                mixtures.given(prior.mixture, prior.label), matrix, self.y.reshape(-1), self.noise_std
+                mixtures.conditioned(prior.mixture, prior.label), matrix, self.y.reshape(-1), self.noise_std
             )
             return OracleField(self.path, law, self.shape)
 

@@ -61,7 +61,7 @@ class InverseProblem(NamedTuple):
         mean = np.broadcast_to(self.scaling.mean, self.truth.shape[1:])
         return np.asarray(self.y) + applied_exactly(self.operator, mean)
 
-    def given(self, n: int, labels: Any = None) -> Observed:
+    def condition(self, n: int, labels: Any = None) -> Observed:
         """What n samples are conditioned on, leaves (n, ...)."""
         return Observed(self.y[jnp.arange(n) % len(self.y)], labels)
 

@@ -11,7 +11,7 @@ from diffsde.nets.patches import Block, PatchNet, check_overlap, patching, shape
 from diffsde.types import Array, choice
 
 POSITIONS = {
-    "waves": "fixed sines and cosines of row and column (2212.09748)",
+    "sincos": "fixed sines and cosines of row and column (2212.09748)",
     "learned": "a trained vector a place",
     "none": "the blocks do not know where a patch lies",
 }
@@ -32,15 +32,15 @@ class DiT:
     depth: int = 6
     heads: int = 4
     expand: int = 4
-    positions: str = "waves"
+    positions: str = "sincos"
     time_frequencies: int = 16
 
     def check(self) -> None:
         check_overlap(self.patch, self.overlap)
         if self.width % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide width={self.width}")
-        if self.positions == "waves" and self.width % 4:
-            raise ValueError(f"width is {self.width}; positions=waves need a multiple of 4")
+        if self.positions == "sincos" and self.width % 4:
+            raise ValueError(f"width is {self.width}; positions=sincos needs a multiple of 4")
 
     def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
         tiles = patching(shape_of_image("dit", shape), self.patch, self.overlap)

@@ -40,11 +40,11 @@ def fourier_features(x: Array, count: int) -> Array:
     if not count:
         return x[:0]
     first = jnp.cos(x), jnp.sin(x)
-    waves = [first]
+    pairs = [first]
     for _ in range(count - 1):  # by the sum of angles: a cosine costs as much as ten products
-        cos, sin = waves[-1]
-        waves.append((cos * first[0] - sin * first[1], sin * first[0] + cos * first[1]))
-    return jnp.concatenate([*(cos for cos, _ in waves), *(sin for _, sin in waves)])
+        cos, sin = pairs[-1]
+        pairs.append((cos * first[0] - sin * first[1], sin * first[0] + cos * first[1]))
+    return jnp.concatenate([*(cos for cos, _ in pairs), *(sin for _, sin in pairs)])
 
 
 @jax.custom_jvp

@@ -125,7 +125,7 @@ class Block(nnx.Module):
 class PatchNet(Conditioned):
     """Patches -> tokens -> blocks -> patches. The output layer is 0 at first.
 
-    positions: waves, learned, or none where the blocks tell tokens apart by themselves. A token is as wide as the condition.
+    positions: sincos, learned, or none where the blocks tell tokens apart by themselves. A token is as wide as the condition.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class PatchNet(Conditioned):
     def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
         c = self.condition(t, label, x.dtype)
         h = dense(self.stem, patchify(x, self.tiles.patch, self.tiles.overlap), self.compute).astype(x.dtype)
-        if self.positions == "waves":
+        if self.positions == "sincos":
             h += jnp.asarray(sincos_position_embedding(self.tiles.rows, self.tiles.columns, h.shape[-1]), h.dtype)
         elif self.positions == "learned":
             h += self.places[...]

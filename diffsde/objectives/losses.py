@@ -75,4 +75,4 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)
     scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)
-    return scale**2 * mixtures.posterior_variance(mixtures.given(mixture, label), x, c) / x.size
+    return scale**2 * mixtures.posterior_variance(mixtures.conditioned(mixture, label), x, c) / x.size

@@ -56,7 +56,7 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
     A sample's noise depends on its own index alone, so that the chosen sampler's are the samples themselves. Whichever
     of the two solves the ODE takes the interpolations along.
     """
-    sampler, ends = drawn.sampler, pairs_alike(drawn.given, len(drawn.x))
+    sampler, ends = drawn.sampler, pairs_alike(drawn.condition, len(drawn.x))
     if signal(drawn) > MIXED or not between:  # points of p_t, of which slerp are not
         ends = ends[:0]
     titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
@@ -78,7 +78,7 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
     if followed:
         assert mine is not None and mine.trajectory is not None
         states = Trajectory(*map(jnp.asarray, mine.trajectory))
-        shown, data = denoised(drawn.field, states, member(drawn.given, slice(followed)))
+        shown, data = denoised(drawn.field, states, member(drawn.condition, slice(followed)))
         way = DenoisedTrajectory(*(np.asarray(each, np.float32) for each in (states.times, shown, data)))
     if compared:
         assert theirs is not None
@@ -98,11 +98,11 @@ def signal(drawn: Drawn) -> float:
     return float(path.alpha(start) / path.beta(start))
 
 
-def pairs_alike(given: Any, n: int) -> np.ndarray:
+def pairs_alike(condition: Any, n: int) -> np.ndarray:
     """Up to BETWEEN pairs of samples (k, 2) that are given the same; no sample is in two of them."""
     n = min(n, SEARCHED)
     kinds = np.zeros(n, int)
-    for leaf in jax.tree.leaves(given):
+    for leaf in jax.tree.leaves(condition):
         values = np.column_stack([kinds, np.asarray(leaf)[:n].reshape(n, -1)])
         kinds = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
     found: list[tuple[int, int]] = []
@@ -128,7 +128,7 @@ def slerp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @jax.jit
-def denoised(field: Field, states: Trajectory, given: Any) -> tuple[Array, Array]:
+def denoised(field: Field, states: Trajectory, condition: Any) -> tuple[Array, Array]:
     """x_t/max(1, (alpha^2 + beta^2)^(1/2)), which has the size of data on every path, and E[z|x_t]: (m, k, *shape) each.
 
     E[z|x_t] = x_t/alpha where beta = 0.
@@ -136,7 +136,7 @@ def denoised(field: Field, states: Trajectory, given: Any) -> tuple[Array, Array
 
     def at(t: Scalar, x: Array) -> tuple[Array, Array]:
         c = coefficients(field.path, t)
-        data = jax.vmap(lambda x, given: bound(field, given).data(x, t))(x, given)
+        data = jax.vmap(lambda x, condition: bound(field, condition).data(x, t))(x, condition)
         return x / jnp.maximum(1, jnp.hypot(c.alpha, c.beta)), jnp.where(c.beta > 0, data, x / c.alpha)
 
     return jax.lax.map(lambda state: at(*state), states)

@@ -37,7 +37,7 @@ class Drawn(NamedTuple):
     key: Key
     last: str
     coupled: bool = False
-    given: Any = None
+    condition: Any = None
     scaling: Scaling | None = None
     about: str = ""
     known: bool = True
@@ -66,7 +66,7 @@ def simulated(
     """Where a sampler takes x0 (n, *shape) over these times, sample i being conditioned on what sample rows[i] was; the one
     place in which pictures simulate.
     """
-    given = jax.tree.map(np.asarray, drawn.given)
+    condition = jax.tree.map(np.asarray, drawn.condition)
     saving = None if save_every is None else Saving(save_every, keep)
     return simulate_compiled(
         sampler,
@@ -74,7 +74,7 @@ def simulated(
         x0,
         times,
         drawn.key,
-        member(given, rows),
+        member(condition, rows),
         settings=LoopSettings(drawn.last, drawn.coupled and sampler.coupled, saving),
     )
 
@@ -91,10 +91,10 @@ def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.n
 
 def labels_given(drawn: Drawn) -> np.ndarray | None:
     """The label (n,) of each sample, where labels are what they are given."""
-    given = drawn.given
-    if given is None or not hasattr(given, "dtype") or given.ndim != 1 or given.dtype.kind not in "iu":
+    condition = drawn.condition
+    if condition is None or not hasattr(condition, "dtype") or condition.ndim != 1 or condition.dtype.kind not in "iu":
         return None
-    return np.asarray(given)
+    return np.asarray(condition)
 
 
 def described_sampler(sampler: Sampler) -> str:

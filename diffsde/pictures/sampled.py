@@ -43,7 +43,7 @@ def draw_samples(job: SampleJob, x: Array) -> list[Path]:
             key=job.key_noise,
             last=job.last,
             coupled=chosen.coupled,
-            given=job.labels,
+            condition=job.labels,
             scaling=job.scaling,
             about=title_of(job),
             known=job.known,

@@ -52,11 +52,11 @@ def run_samples(run: TrainedRun) -> Figure:
     sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(run.key)
     kinds = min(run.field.classes, CLASSES)
     n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
-    given = jnp.arange(n) % kinds if kinds else None
+    condition = jnp.arange(n) % kinds if kinds else None
     grid = times(UniformGrid(), LEARNED_STEPS, run.field.path)
-    last = choose_last_step(sampler, bound(run.field, member(given, 0)), grid, "auto")
+    last = choose_last_step(sampler, bound(run.field, member(condition, 0)), grid, "auto")
     x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
-    x = simulate_compiled(sampler, run.field, x0, grid, key_noise, given, settings=LoopSettings(last)).x
+    x = simulate_compiled(sampler, run.field, x0, grid, key_noise, condition, settings=LoopSettings(last)).x
     shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)
     about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
-    return image_overview({"": shown}, None if given is None else np.asarray(given), about)
+    return image_overview({"": shown}, None if condition is None else np.asarray(condition), about)

@@ -154,7 +154,7 @@ def read_directory(folder: Path) -> Path:
 
 def read_net(folder: Path) -> Any:
     """The config of the net that a run was begun with."""
-    return _read(folder).get("net")
+    return in_words_of_now({"net": _read(folder).get("net")})["net"]
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:

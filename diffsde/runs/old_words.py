@@ -19,6 +19,11 @@ def in_words_of_now(kept: Any) -> Any:
         diffusion = holder.get("diffusion") if isinstance(holder, dict) else None
         if isinstance(diffusion, dict) and "scale" in diffusion:
             diffusion["sigma"] = diffusion.pop("scale")
+    net = config.get("net")
+    if isinstance(net, dict) and net.get("positions") == "waves":
+        net["positions"] = "sincos"
+    if "measurements" in config:
+        config["n_measurements"] = config.pop("measurements")
     # Of two words that set one number and disagreed, which is refused now, the longer one counted.
     for short, _, _, inner in list(disagreements(config)):
         config[short] = inner

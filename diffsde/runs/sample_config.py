@@ -94,7 +94,7 @@ class SampleConfig(Sampling):
 
     coupled: bool = False
     truth: str | None = None
-    measurements: int | None = None
+    n_measurements: int | None = None
     save_every: int | None = None
     keep: int | None = None
     pictures: str | tuple[str, ...] = "none"
@@ -110,7 +110,7 @@ class SampleConfig(Sampling):
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
-        for name in ("posterior", "truth", "measurements"):
+        for name in ("posterior", "truth", "n_measurements"):
             if self.measurement is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
 

@@ -50,7 +50,7 @@ class SimulationInputs(NamedTuple):
     x: Array
     times: Array
     key: Key
-    given: Any
+    condition: Any
     steps: Array
 
 
@@ -84,12 +84,12 @@ class SampleJob:
     def inputs(self) -> SimulationInputs:
         """What the compiled program takes; the times filled up, so that it serves other numbers of steps."""
         at, steps = padded(self.grid)
-        return SimulationInputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.given, steps)
+        return SimulationInputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.condition, steps)
 
     @property
-    def given(self) -> Any:
+    def condition(self) -> Any:
         """What each sample is conditioned on, as the field is bound to it."""
-        return self.labels if self.problem is None else self.problem.given(self.chosen.n, self.labels)
+        return self.labels if self.problem is None else self.problem.condition(self.chosen.n, self.labels)
 
     @property
     def guided(self) -> bool:
@@ -168,11 +168,11 @@ simulate_shared = jax.jit(simulate_from, static_argnames="settings")
 
 def in_segments(job: SampleJob) -> SimulationBatch:
     """One job's samples, its steps dispatched a few at a time: one program, as often as needed, to the same bits as at once."""
-    given, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
-    loop = ChunkedLoop(chunked(given.field, given.x, given.given), job.last, job.chosen.coupled)
-    none, sampler = np.asarray(0, np.int32), given.sampler
+    asked, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
+    loop = ChunkedLoop(chunked(asked.field, asked.x, asked.condition), job.last, job.chosen.coupled)
+    none, sampler = np.asarray(0, np.int32), asked.sampler
     with progress.working("compiling"):
-        inputs, state = compiler(loop_start_compiled, *given, loop=loop)(*given)
+        inputs, state = compiler(loop_start_compiled, *asked, loop=loop)(*asked)
         advance = compiler(loop_steps_compiled, inputs, state, none, none, loop=loop)
         finish = compiler(loop_end_compiled, inputs, state, loop=loop)
     progress.begun("sampling")
@@ -231,12 +231,12 @@ class Pace:
 def shared_out(job: SampleJob, sharding: Sharding) -> SimulationInputs:
     """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
     rows = np.arange(-(-job.chosen.n // sharding.mesh.size) * sharding.mesh.size) % job.chosen.n
-    points, given = jax.tree.map(
-        lambda leaf: jax.device_put(np.asarray(leaf)[rows], sharding.batch()), (job.x0, job.given)
+    points, condition = jax.tree.map(
+        lambda leaf: jax.device_put(np.asarray(leaf)[rows], sharding.batch()), (job.x0, job.condition)
     )
     sampler, field, _, at, key, _, steps = job.inputs()
     sampler, field, at, key, steps = replicate(sharding, (sampler, field, at, key, steps))
-    return SimulationInputs(sampler, field, points, at, key, given, steps)
+    return SimulationInputs(sampler, field, points, at, key, condition, steps)
 
 
 def first(found: Simulated, n: int) -> Simulated:

@@ -88,7 +88,7 @@ def trial_starts(field: Field, dataset: Dataset, start: float, count: int, label
     return on_device(float(field.path.beta(start)) * normal, float)
 
 
-def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, given: Any) -> Trial | None:
+def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, condition: Any) -> Trial | None:
     """The trial of steps on a field from these points, by one program for every number; None where there can be none."""
     plain = quiet(sampler)
     if plain is None:
@@ -100,7 +100,7 @@ def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, g
         count = np.asarray(steps, np.int32)
         key = jax.random.key(0)
         return np.asarray(
-            simulate_compiled(plain, field, x0, at, key, given, count, LoopSettings(policy, chunk=len(x0))).x
+            simulate_compiled(plain, field, x0, at, key, condition, count, LoopSettings(policy, chunk=len(x0))).x
         )
 
     return trial

@@ -68,7 +68,7 @@ PLAIN = LoopSettings()
 
 
 class LoopInputs(NamedTuple):
-    """What every step takes, and no step changes; keys and `given`, what samples are conditioned on, by chunks.
+    """What every step takes, and no step changes; keys and `condition`, what samples are conditioned on, by chunks.
 
     steps: how many there are, to times[steps]; a traced number, and times may hold more.
     """
@@ -78,7 +78,7 @@ class LoopInputs(NamedTuple):
     times: Array
     steps: Scalar
     keys: Array
-    given: Any
+    condition: Any
 
 
 class ChunkedLoop(NamedTuple):
@@ -100,19 +100,19 @@ def padded(times: Array) -> tuple[Array, Array]:
     return on_device(filled), on_device(steps, np.int32)
 
 
-def chunked(field: Field, x: Array, given: Any, chunk: int | None = None) -> Chunks:
+def chunked(field: Field, x: Array, condition: Any, chunk: int | None = None) -> Chunks:
     """The chunks that samples x (n, *shape) go through the steps in: of at most so many, None: of as many as fit the cache."""
-    return chunks(x.shape[0], fitting(bound(field, member(given, 0)), x) if chunk is None else chunk)
+    return chunks(x.shape[0], fitting(bound(field, member(condition, 0)), x) if chunk is None else chunk)
 
 
 def loop_start(
-    sampler: Sampler, field: Field, x: Array, times: Array, key: Key, given: Any, steps: Scalar, loop: ChunkedLoop
+    sampler: Sampler, field: Field, x: Array, times: Array, key: Key, condition: Any, steps: Scalar, loop: ChunkedLoop
 ) -> tuple[LoopInputs, Any]:
     """The inputs, and the state before the first step: sample i's key is fold_in(key, i)."""
     parts = loop.parts
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
     state = parts.map(jax.vmap(sampler.start), parts.split(jnp.copy(x)))  # a copy, as the state may be given away
-    return LoopInputs(sampler, field, jnp.asarray(times), steps, keys, jax.tree.map(parts.split, given)), state
+    return LoopInputs(sampler, field, jnp.asarray(times), steps, keys, jax.tree.map(parts.split, condition)), state
 
 
 def alike(sampler: Sampler, loop: ChunkedLoop) -> bool:
@@ -120,7 +120,7 @@ def alike(sampler: Sampler, loop: ChunkedLoop) -> bool:
     return loop.last == "step" or (loop.last == "mean" and not sampler.stochastic)
 
 
-def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, given: Any, j: Scalar) -> Any:
+def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, condition: Any, j: Scalar) -> Any:
     """Step j of the samples of one chunk; the noise of a sample at step j is that of fold_in(its key, j)."""
     sampler, field, times, *_ = inputs
     t, h = times[j], times[j + 1] - times[j]
@@ -130,36 +130,42 @@ def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, given: 
             return jax.random.fold_in(key, j)
         return Increment(brownian_path(key, x.shape, x.dtype)(times[j], times[j + 1]) / jnp.sqrt(h))
 
-    def one(state: Any, key: Key, given: Any) -> Any:
-        return sampler.step(bound(field, given), state, t, h, noise(key, sampler.point(state)))
+    def one(state: Any, key: Key, condition: Any) -> Any:
+        return sampler.step(bound(field, condition), state, t, h, noise(key, sampler.point(state)))
 
-    return jax.vmap(one)(state, keys, given)
+    return jax.vmap(one)(state, keys, condition)
 
 
 def loop_steps(inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop) -> Any:
     """The state after steps first, first + 1, ..., `count` of them, traced numbers; short of a last step that is not alike."""
 
-    def through(state: Any, keys: Array, given: Any) -> Any:
-        return jax.lax.fori_loop(0, count, lambda j, state: step(inputs, loop, state, keys, given, first + j), state)
+    def through(state: Any, keys: Array, condition: Any) -> Any:
+        return jax.lax.fori_loop(
+            0, count, lambda j, state: step(inputs, loop, state, keys, condition, first + j), state
+        )
 
-    return loop.parts.map(through, state, inputs.keys, inputs.given)
+    return loop.parts.map(through, state, inputs.keys, inputs.condition)
 
 
 def loop_end(inputs: LoopInputs, state: Any, loop: ChunkedLoop) -> Simulated:
     """Where the samples end, by the last step's policy, from the state after all steps that are alike."""
     (sampler, field, times, steps, *_), parts = inputs, loop.parts
 
-    def end(state: Any, keys: Array, given: Any) -> tuple[Array, Array | None]:
+    def end(state: Any, keys: Array, condition: Any) -> tuple[Array, Array | None]:
         t, h = times[steps - 1], times[steps] - times[steps - 1]
         if loop.last == "denoise":
             spent = sampler.spent(state)
-            x = jax.vmap(lambda state, given: bound(field, given).data(sampler.point(state), t))(state, given)
+            x = jax.vmap(lambda state, condition: bound(field, condition).data(sampler.point(state), t))(
+                state, condition
+            )
             return x, None if spent is None else spent + 1
         if not alike(sampler, loop):
-            state = jax.vmap(lambda x, given: sampler.step(bound(field, given), x, t, h, None))(state, given)
+            state = jax.vmap(lambda x, condition: sampler.step(bound(field, condition), x, t, h, None))(
+                state, condition
+            )
         return jax.vmap(sampler.point)(state), sampler.spent(state)
 
-    x, spent = jax.tree.map(parts.join, parts.map(end, state, inputs.keys, inputs.given))
+    x, spent = jax.tree.map(parts.join, parts.map(end, state, inputs.keys, inputs.condition))
     return Simulated(x, None, spent)
 
 
@@ -187,13 +193,13 @@ def simulate(
     x: Array,
     times: Array,
     key: Key,
-    given: Any = None,
+    condition: Any = None,
     steps: Scalar | None = None,
     settings: LoopSettings = PLAIN,
 ) -> Simulated:
     """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one loop.
 
-    given: what each sample is conditioned on, leaves (n, ...), to which the field is bound (Field.bind); None: nothing.
+    condition: what each sample is conditioned on, leaves (n, ...), to which the field is bound (Field.bind); None: nothing.
     Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
     steps: stop after so many, at times[steps]; a traced number, so that one program serves every number of steps.
     Memory is flat in the number of steps unless a trajectory is saved, and then grows with what is saved.
@@ -204,8 +210,8 @@ def simulate(
             "a trajectory's length is fixed when it is compiled: say how many states it has with Saving.states"
         )
     count = times.shape[0] - 1 if steps is None else steps
-    loop = ChunkedLoop(chunked(field, x, given, settings.chunk), settings.last, settings.coupled)
-    inputs, state = loop_start(sampler, field, x, times, key, given, count, loop)
+    loop = ChunkedLoop(chunked(field, x, condition, settings.chunk), settings.last, settings.coupled)
+    inputs, state = loop_start(sampler, field, x, times, key, condition, count, loop)
     loops = count if alike(sampler, loop) else count - 1
     if saving is None:
         return loop_end(inputs, loop_steps(inputs, state, 0, loops, loop), loop)

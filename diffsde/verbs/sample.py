@@ -76,7 +76,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     law = "guided" if chosen.guidance is not None else None
     if chosen.measurement is not None:
         law = "given what is measured"
-        count, moments = min(chosen.n, chosen.measurements or MEASUREMENTS), dataset.moments(dataset.load(), key_true)
+        count, moments = min(chosen.n, chosen.n_measurements or MEASUREMENTS), dataset.moments(dataset.load(), key_true)
         key_pose = jax.random.fold_in(key_true, 1)
         problem = pose(chosen.measurement, chosen.truth, count, dataset, moments, key_pose, scaling)
         if chosen.measurement.noise is None and scaling is not None:
@@ -97,7 +97,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
     keys = key_noise, key_true
     job = SampleJob(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
-    job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.given, 0)), grid, chosen.last)
+    job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.condition, 0)), grid, chosen.last)
     how = SamplingPlan(chosen.sampler, placed, steps, job.last)
     steep = None
     if isinstance(field, PosteriorField):
@@ -122,12 +122,12 @@ def chosen_steps(
     sampler, count = chosen.sampler, trial_points(field.shape)
     at = times(grid, fewest(sampler), field.path)
     given_labels = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
-    given = given_labels if problem is None else problem.given(count, given_labels)
-    last = choose_last_step(sampler, bound(field, ensembles.member(given, 0)), at, chosen.last)
+    condition = given_labels if problem is None else problem.condition(count, given_labels)
+    last = choose_last_step(sampler, bound(field, ensembles.member(condition, 0)), at, chosen.last)
     x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, given_labels)
     clock.lap("starting")
     with progress.working("choosing the number of steps"):
-        trial = trial_of(sampler, field, grid, last, x0, given)
+        trial = trial_of(sampler, field, grid, last, x0, condition)
         choice = choose_steps(SamplingPlan(sampler, grid, MOST, last), field.path, stds, trial)
     clock.lap("choosing steps")
     return choice
