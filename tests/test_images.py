@@ -24,7 +24,7 @@ from scipy import stats
 
 from diffsde.build import check
 from diffsde.cli.main import main
-from diffsde.datasets import DATASETS, ArrayFile, Dataset, Examples, dataset, digits, draw_many, mnist, point_shape
+from diffsde.datasets import DATASETS, ArrayFile, Dataset, Examples, digits, draw_many, finite, mnist, point_shape
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.idx import IdxFile
@@ -118,7 +118,7 @@ def test_measured_moments_are_those_of_the_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flip: bool, part: int
 ) -> None:
     """Mean and root-mean-square std are those of `points`, though summed part by part from bytes."""
-    monkeypatch.setattr(dataset, "PART", part)
+    monkeypatch.setattr(finite, "PART", part)
     ramp = np.linspace(0, 250, 5).astype(np.uint8)  # left is darker: the mirror images change the moments
     data = images(tmp_path, ramp + RNG.integers(0, 6, (30, 4, 5), dtype=np.uint8), flip=flip)
     points = np.asarray(data.points(data.load()), np.float64)

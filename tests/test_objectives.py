@@ -28,6 +28,7 @@ from diffsde.objectives import (
     Regression,
     ScoreMatching,
     VelocityMatching,
+    weights,
 )
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS, Coefficients, coefficients
@@ -276,7 +277,7 @@ def test_auto_weight_changes_at_the_stated_spread() -> None:
     """v on trig, whose spread is s^2: unit up to 10, balanced beyond, both said with the two numbers; raw, unit at any."""
     below, above = (with_std(problem("trig", "v", "auto"), std) for std in (9.9**0.5, 10.1**0.5))
     below, above = (dataclasses.replace(asked, objective=OBJECTIVES["v"]()) for asked in (below, above))  # type: ignore[call-arg]
-    assert objectives.UNIT_SPREAD == 10
+    assert weights.UNIT_SPREAD == 10
     assert objectives.choose_weight(below) == ("unit", "c_out^2 varies along t by a factor of 9.9, not more than 10")
     assert objectives.choose_weight(above) == ("balanced", "c_out^2 varies along t by a factor of 10.1, more than 10")
     raw = dataclasses.replace(above, precondition=False)

@@ -23,6 +23,7 @@ from diffsde import checkpoints
 from diffsde.cli import sweep_table
 from diffsde.cli.main import main
 from diffsde.errors import UserError
+from diffsde.metrics.figures import Figure, Reference
 from diffsde.runs import progress
 from diffsde.state import STATE
 from diffsde.verbs import train
@@ -280,15 +281,15 @@ def test_one_group_that_cannot_be_judged_does_not_stop_the_others(
     assert "job 0" in (error := capsys.readouterr().err) and "grid.start" in error and error.count("\n") == 1
     assert [row["status"] == "done" for row in table(here / "early")] == [False, True]
     assert not (here / "early" / "0" / "checkpoints").exists()
-    honest, asked = train.figure, []
+    honest, asked = train.score_of, []
 
-    def figure(job: Any, state: Any) -> float:
+    def score(job: Any, state: Any) -> float:
         asked.append(job)
         if len(asked) == 1:
             raise UserError("it cannot be judged")
         return honest(job, state)
 
-    monkeypatch.setattr(train, "figure", figure)
+    monkeypatch.setattr(train, "score_of", score)
     assert main([*words, "path=ot,vp", "hydra.sweep.dir=late"]) == 2
     assert "it cannot be judged" in capsys.readouterr().err
     assert sorted(row["status"] == "done" for row in table(here / "late")) == [False, True]
@@ -298,13 +299,19 @@ def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> Non
     """The loss by its floor, another metric by itself, samples by the first of their figures."""
     loss = {"value": 2.5, "floor": 2.0, "floor_error": 0.1}
     for content, wanted in (
-        ({"metric": {"name": "loss", "value": 2.5}, "loss": loss}, ("loss", 2.5, {"floor": 2.0, "floor_error": 0.1})),
-        ({"metric": {"name": "w2", "value": 0.3}, "loss": loss}, ("w2", 0.3, {})),
-        ({"metrics": {"h": {"value": 5.1, "exact": 5.2}, "k": {"value": 0.0}}}, ("h", 5.1, {"exact": 5.2})),
+        (
+            {"metric": {"name": "loss", "value": 2.5}, "loss": loss},
+            ("loss", Figure(2.5, reference=Reference("floor", 2.0, 0.1))),
+        ),
+        ({"metric": {"name": "w2", "value": 0.3}, "loss": loss}, ("w2", Figure(0.3))),
+        (
+            {"metrics": {"h": {"value": 5.1, "exact": 5.2}, "k": {"value": 0.0}}},
+            ("h", Figure(5.1, reference=Reference("exact", 5.2))),
+        ),
     ):
         (tmp_path / "summary.json").write_text(json.dumps(content))
         row = sweep_table.row_of(tmp_path)
-        assert row is not None and (row.name, row.value, row.known) == wanted
+        assert row is not None and (row.name, row.figure) == wanted
 
 
 def test_the_table_says_what_was_swept_and_what_came_out() -> None:
@@ -315,8 +322,9 @@ def test_the_table_says_what_was_swept_and_what_came_out() -> None:
         sweep_table.Row("1", {"a": "1", "b": "3"}, "done", {}),
     ]
     assert sweep_table.varied(rows, ["a", "b"]) == ["b"]
-    collapsed, good = (sweep_table.Row("", {}, "done", {}, "h", value, {"exact": 5.2}) for value in (4.9, 5.3))
-    assert min(collapsed, good, key=sweep_table.Row.off) is good
+    exact = Reference("exact", 5.2)
+    collapsed, good = (sweep_table.Row("", {}, "done", {}, "h", Figure(value, reference=exact)) for value in (4.9, 5.3))
+    assert min(collapsed, good, key=sweep_table.Row.distance_from_target) is good
 
 
 PARALLEL = {
@@ -385,7 +393,9 @@ def test_what_makes_figures_unlike(tmp_path: Path) -> None:
             "time": {"name": "uniform"}, "precondition": True, "label_dropout": None, "seed": 0, "lr": None}  # fmt: skip
 
     def unlike(name: str, *configs: dict[str, Any]) -> list[str]:
-        return sweep_table.unlike([sweep_table.Row("", {}, "done", {}, name, 1.0, {}, config) for config in configs])
+        return sweep_table.unlike(
+            [sweep_table.Row("", {}, "done", {}, name, Figure(1.0), config) for config in configs]
+        )
 
     for key, value in {
         "path": {"name": "vp"}, "time": {"name": "log_normal"}, "objective": {"name": "cfm", "weight": "unit"},
@@ -400,11 +410,11 @@ def test_what_makes_figures_unlike(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(json.dumps(content))
     runs = [{"run": str(tmp_path / name), "dataset": None} for name in "abc"]
     assert unlike("w2", *runs[:2]) == ["dataset"] and unlike("w2", runs[0], runs[2]) == []
-    rows = [sweep_table.Row("", {}, "done", {}, name, 1.0, {}, base) for name in ("w2", "loss")]
+    rows = [sweep_table.Row("", {}, "done", {}, name, Figure(1.0), base) for name in ("w2", "loss")]
     assert sweep_table.unlike(rows) == ["metric"]
     moons, judge = base | {"dataset": {"name": "moons"}}, base | {"objective": {"name": "classifier"}}
     for config, says in ((base, "metric=cross_entropy_gap"), (moons, "metric=w2"), (judge, "guide=")):
-        rows = [sweep_table.Row("", {}, "done", {}, "loss", 1.0, {}, config)]
+        rows = [sweep_table.Row("", {}, "done", {}, "loss", Figure(1.0), config)]
         assert says in sweep_table.remedy(rows, ["path"], tmp_path)
 
 
@@ -427,7 +437,10 @@ def test_the_value_of_the_true_law_is_beside_the_best(here: Path, capsys: pytest
         (here / "sweep" / str(job) / "summary.json").write_text(json.dumps({"metrics": {"cross_entropy": figure}}))
     sweep_table.summarise(here / "sweep")
     assert "cross entropy 70 (true: 69.87 +- 0.01), job 1" in capsys.readouterr().out
-    rows = [sweep_table.Row("", {"steps": n}, "done", {}, "cross_entropy", 70.0, true) for n in ("10", "20")]
+    rows = [
+        sweep_table.Row("", {"steps": n}, "done", {}, "cross_entropy", Figure.of_dict({"value": 70.0} | true))
+        for n in ("10", "20")
+    ]
     figure = sweep_table.picture(rows, ["steps"])
     assert figure is not None
     (text,) = figure.axes[0].get_legend().get_texts()
