@@ -1,4 +1,4 @@
-"""Where arrays lie when a run is replicate over several devices."""
+"""Where arrays lie when a run takes several devices."""
 
 from __future__ import annotations
 

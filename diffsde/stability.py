@@ -126,7 +126,7 @@ def amplification_factor(sampler: Sampler, path: GaussianPath, times: Array, var
 
 def factors_of(sampler: Sampler, field: Field, times: Array) -> np.ndarray:
     """What each step multiplies a deviation by, (steps,), of a field of points on a line."""
-    return np.asarray(_growth(sampler, field, filled(times)))[: len(times) - 1]
+    return np.asarray(_amplification(sampler, field, filled(times)))[: len(times) - 1]
 
 
 def filled(times: Array) -> np.ndarray:
@@ -135,7 +135,7 @@ def filled(times: Array) -> np.ndarray:
 
 
 @jax.jit
-def _growth(sampler: Sampler, field: Field, times: Array) -> Array:
+def _amplification(sampler: Sampler, field: Field, times: Array) -> Array:
     def factor(t: Array, h: Array) -> Array:
         def end(x: float) -> Array:
             return sampler.point(sampler.step(field, sampler.start(jnp.full((1,), x)), t, h, None))[0]

@@ -86,18 +86,18 @@ def count() -> None:
 
 
 COUNTED = [
-    pytest.param(pair, stretches, marks=[] if (pair, stretches) in (("bosh3", 3), ("tsit5", 1)) else pytest.mark.slow)
+    pytest.param(pair, segments, marks=[] if (pair, segments) in (("bosh3", 3), ("tsit5", 1)) else pytest.mark.slow)
     for pair in PAIRS
-    for stretches in (1, 3)
+    for segments in (1, 3)
 ]
 
 
-@pytest.mark.parametrize(("pair", "stretches"), COUNTED)
-def test_the_evaluations_reported_are_those_made(pair: str, stretches: int) -> None:
+@pytest.mark.parametrize(("pair", "segments"), COUNTED)
+def test_the_evaluations_reported_are_those_made(pair: str, segments: int) -> None:
     """Counted on the host, for one sample, so that no other's evaluations are among them."""
     global evaluated
     evaluated = 0
-    x, grid = jnp.array([[0.7]]), jnp.linspace(*GRID, stretches + 1)
+    x, grid = jnp.array([[0.7]]), jnp.linspace(*GRID, segments + 1)
     found = run(Adaptive(pair, 1e-3, 1e-3), Counted(two_components("ot")), x, grid, jax.random.key(0))
     jax.effects_barrier()
     assert evaluated == int(found.nfe[0]) > 0

@@ -1,6 +1,7 @@
 """Imports go only down and never in a circle, each framework stays behind its doors, and one module alone holds state."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,16 @@ def test_loggers_import_their_libraries_late(path: Path) -> None:
 def test_plots_know_no_jax_and_no_files() -> None:
     for path in (PACKAGE / "plots").glob("*.py"):
         assert not any(name.split(".")[0] in ("jax", "pathlib", "os") for name in imports(path)), path
+
+
+def test_the_map_names_every_module() -> None:
+    """ARCHITECTURE.md has a line for each, in its folder's list, and none that is gone."""
+    text = (PACKAGE.parent / "ARCHITECTURE.md").read_text().partition("## A line a file")[2]
+    sections = re.split(r"^\*\*`(?:diffsde/)?(\w*)/?`\*\*.*$", text, flags=re.M)
+    listed = {
+        f"{folder}/{name}" if folder else name
+        for folder, lines in zip(sections[1::2], sections[2::2], strict=True)
+        for name in re.findall(r"^- `(\w+\.py)` \S", lines, flags=re.M)
+    }
+    there = {str(path.relative_to(PACKAGE)) for path in modules() if not path.name.startswith("__")}
+    assert listed == there

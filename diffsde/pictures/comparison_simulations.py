@@ -17,7 +17,7 @@ from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.loop import Simulated, Trajectory
 from diffsde.types import Array, Scalar
 
-FRAMES = 32  # states kept of a way, at least, where there are that many steps
+FRAMES = 32  # states kept of a trajectory, at least, where there are that many steps
 DEGREES = np.linspace(0, 90, 10)  # along an interpolation
 BETWEEN = 6  # interpolations, at most
 MIXED = 0.1  # alpha/beta at the start, up to which points are as good as noise
@@ -57,7 +57,7 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
     of the two solves the ODE takes the interpolations along.
     """
     sampler, ends = drawn.sampler, pairs_alike(drawn.condition, len(drawn.x))
-    if signal(drawn) > MIXED or not between:  # points of p_t, of which slerp are not
+    if signal(drawn) > MIXED or not between:  # points of p_t, which interpolations are not
         ends = ends[:0]
     titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
     ode, sde = titles.values()

@@ -1,1 +1,1 @@
-"""The verbs, a file each: (config, folder) -> results; and the run folder that they read and write."""
+"""The engine: jobs, the run folder, the machine, processes, the training loop; what verbs share and none of them is."""

@@ -133,7 +133,7 @@ def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
 
 
 def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
-    """Many jobs vmapped, or one replicate over devices, in one dispatch: every member takes its own number of steps, those that are
+    """Many jobs vmapped, or one sharded over devices, in one dispatch: every member takes its own number of steps, those that are
     done waiting for the others, and every device and process the same program.
     """
     compiler, settings, many = machine.Compiler(), group[0].settings(), len(group) > 1

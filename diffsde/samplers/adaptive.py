@@ -12,8 +12,8 @@ from diffsde.types import Array, Scalar, choice
 
 # With the evaluations of a step: one less than its stages, as each begins with the last stage of the one before.
 PAIRS = {"bosh3": ("Bosh3", 3), "tsit5": ("Tsit5", 6), "dopri5": ("Dopri5", 6), "dopri8": ("Dopri8", 13)}
-TRIES = 4096  # steps within one stretch before it is given up
-FIRST_STEP = 0.01  # width of a stretch's first step, which the controller makes up to 10 times wider at once
+TRIES = 4096  # steps within one segment before it is given up
+FIRST_STEP = 0.01  # width of a segment's first step, which the controller makes up to 10 times wider at once
 
 
 class Segment(NamedTuple):
@@ -28,8 +28,8 @@ class Adaptive(Sampler):
     """A Runge-Kutta pair whose step the local error decides: rms over coordinates of error/(atol + rtol |x|) below 1.
 
     Every sample takes its own steps, and the evaluations reported are those that were made. The grid's `steps` are
-    stretches, each ended exactly. pair: bosh3 (order 3), tsit5 (Tsitouras 2011; 5), dopri5 (Dormand & Prince 1980; 5),
-    dopri8 (Prince & Dormand 1981; 8). A stretch that needs more than 4096 steps gives NaN.
+    segments, each ended exactly. pair: bosh3 (order 3), tsit5 (Tsitouras 2011; 5), dopri5 (Dormand & Prince 1980; 5),
+    dopri8 (Prince & Dormand 1981; 8). A segment that needs more than 4096 steps gives NaN.
     """
 
     order: ClassVar[int] = 0

@@ -183,7 +183,7 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
         **found.about,
     }
     rows = [
-        ("stretches" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
+        ("segments" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
         *([("units", "x in the data's own; sigma in stds of each coordinate")] if scaled else []),
         *figure_rows(found.figures, job.guided, unit_scaled),
         *found.rows,
