@@ -1,4 +1,4 @@
-"""Checkpoints of a run, a folder a step, each with a checksum; the only file that imports orbax."""
+"""Checkpoints of a run, a folder per step, each with a checksum; the only file that imports orbax."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ SOLVERS: dict[str, type[Sampler]] = {
 # than it is by bits.
 GRIDS = ("uniform", "quadratic", "cosine")
 PROBES = {
-    "exact": "the divergence itself, a derivative of the velocity a coordinate",
+    "exact": "the divergence itself, a derivative of the velocity per coordinate",
     "rademacher": "Hutchinson's estimate v^T (du/dx) v, every coordinate of v -1 or 1: one derivative",
     "gaussian": "the same for a standard normal v, of larger variance",
 }
@@ -119,7 +119,7 @@ log_likelihood_compiled = jax.jit(log_likelihood, static_argnames="probe")
 
 
 def gaussian_error(solver: Sampler, path: GaussianPath, times: Array, stds: tuple[float, ...]) -> np.ndarray:
-    """What these steps add to E log p of N(0, std^2) data, each with the exact field, in nats a coordinate: (k,).
+    """What these steps add to E log p of N(0, std^2) data, each with the exact field, in nats per coordinate: (k,).
 
     There log p as they find it is a + b x^2, so that its mean over the data is its value at x = std.
     """

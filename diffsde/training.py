@@ -24,15 +24,15 @@ from diffsde.types import Array, Key, Scalar, register
 CACHED = 1024  # examples whose activations in a common network fit a core's cache
 
 
-@partial(register, static=["batch_size", "classes", "parts", "sharding", "points"])
+@partial(register, static=["batch_size", "classes", "micro_batches", "sharding", "points"])
 @dataclasses.dataclass(frozen=True)
 class Run:
     """Everything a step reads and never changes; the numbers among it are traced.
 
     arrays: what the dataset draws from, whole, or the Buffer that has the examples of this step and of those about it.
     ema: (k,) decays of the k parameter averages. classes: of how many classes the label is drawn with each point, 0 for
-    none; label_dropout: the chance that it is hidden, as `classes`. parts: into how many a batch is cut, one after another, their gradients
-    accumulated; None: as `pieces` says. points: of how many points a target is the posterior mean, at least
+    none; label_dropout: the chance that it is hidden, as `classes`. micro_batches: into how many a batch is cut, one after another, their gradients
+    accumulated; None: as `micro_batches_on_cpu` says. points: of how many points a target is the posterior mean, at least
     (posterior_targets.py); 0: it is that of its own.
     """
 
@@ -46,7 +46,7 @@ class Run:
     batch_size: int
     classes: int = 0
     label_dropout: Scalar = 0.0
-    parts: int | None = None
+    micro_batches: int | None = None
     sharding: Sharding | None = None
     points: int = 0
 
@@ -114,8 +114,8 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
-    parts = run.parts or (pieces(run.batch_size) if run.sharding is None else 1)
-    value, gradients = mean_gradient(run.problem, state.params, batch, parts)
+    micro_batches = run.micro_batches or (micro_batches_on_cpu(run.batch_size) if run.sharding is None else 1)
+    value, gradients = mean_gradient(run.problem, state.params, batch, micro_batches)
     updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = ema_decay(run.ema, state.step)
@@ -124,38 +124,40 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     return constrain_parameters(run.sharding, TrainState(state.step + 1, params, ema, opt_state)), value
 
 
-def mean_gradient(problem: Problem, params: Any, batch: Draw, parts: int) -> tuple[Scalar, Any]:
-    """The mean loss and its gradient, summed over `parts` equal parts of the batch, one after another.
+def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int) -> tuple[Scalar, Any]:
+    """The mean loss and its gradient, summed over so many equal micro-batches of the batch, one after another.
 
     Where the examples have averaged targets the gradient is that of the loss against these, of the same expectation.
     """
 
-    def part_loss(params: Any, part: Draw) -> tuple[Scalar, Scalar]:
+    def micro_batch_loss(params: Any, part: Draw) -> tuple[Scalar, Scalar]:
         against, own = jax.vmap(partial(training_loss, problem, params))(part)
-        return jnp.mean(against) / parts, jnp.mean(own) / parts
+        return jnp.mean(against) / micro_batches, jnp.mean(own) / micro_batches
 
-    def of_part(part: Draw) -> tuple[Scalar, Any]:
-        (_, own), gradient = jax.value_and_grad(part_loss, has_aux=True)(params, part)
+    def of_micro_batch(part: Draw) -> tuple[Scalar, Any]:
+        (_, own), gradient = jax.value_and_grad(micro_batch_loss, has_aux=True)(params, part)
         return own, gradient
 
-    if parts == 1:
-        return of_part(batch)
+    if micro_batches == 1:
+        return of_micro_batch(batch)
 
     def add(total: Any, part: Draw) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, of_part(part)), None
+        return jax.tree.map(jnp.add, total, of_micro_batch(part)), None
 
-    def into_parts(leaf: Array) -> Array:  # every parts-th example: of a batch over many devices, each cuts its own
-        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+    def into_micro_batches(
+        leaf: Array,
+    ) -> Array:  # every micro_batches-th example: of a batch over many devices, each cuts its own
+        return jnp.moveaxis(leaf.reshape(-1, micro_batches, *leaf.shape[1:]), 1, 0)
 
-    cut = jax.tree.map(into_parts, batch)
+    cut = jax.tree.map(into_micro_batches, batch)
     nothing = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
     return jax.lax.scan(add, nothing, cut)[0]
 
 
-def pieces(batch_size: int) -> int:
-    """Into how many equal parts a batch is cut on CPU, so that a part's activations stay in the cache: 1 up to 1024.
+def micro_batches_on_cpu(batch_size: int) -> int:
+    """Into how many equal micro-batches a batch is cut on CPU, so that the activations of one stay in the cache: 1 up to 1024.
 
-    Parts of 512 to 1024 examples, where the batch size has such a divisor; else it is left whole.
+    Of 512 to 1024 examples, where the batch size has such a divisor; else it is left whole.
     """
     if jax.default_backend() != "cpu" or batch_size <= CACHED:
         return 1

@@ -32,7 +32,7 @@ from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array
 
-BUDGETS = (4, 8, 16, 32, 64, 128, 256, 512)  # evaluations of the field a sample
+BUDGETS = (4, 8, 16, 32, 64, 128, 256, 512)  # evaluations of the field per sample
 N, DIRECTIONS, START = 20_000, 64, 1e-3
 SAMPLERS: dict[str, Sampler] = {
     "ODE: euler": Euler(),
@@ -107,7 +107,7 @@ def main() -> None:
             print(f"| {title} | {name} |" + "".join(f" {error:.3f} |" for error in errors), flush=True)
             panel.plot(BUDGETS, errors, marker="o", markersize=4, color=colour, label=name)
         panel.axhline(floor, color="#888888", linestyle="--", linewidth=1, label="two true samples")
-        panel.set(title=title, xlabel="evaluations of the field a sample", xscale="log", yscale="log")
+        panel.set(title=title, xlabel="evaluations of the field per sample", xscale="log", yscale="log")
         panel.set_xticks(BUDGETS, [str(budget) for budget in BUDGETS])
         panel.minorticks_off()
         panel.grid(alpha=0.25)

@@ -1,4 +1,4 @@
-"""Coupled noise: one Brownian path a sample, which every grid reads."""
+"""Coupled noise: one Brownian path per sample, which every grid reads."""
 
 from __future__ import annotations
 

@@ -218,7 +218,11 @@ def test_what_is_printed_has_the_digits_of_its_error(figure: dict[str, float], t
 
 def test_units_are_shown() -> None:
     rows = dict(figure_rows({"kl": Figure(0.5), "w2": Figure(0.5), "bits_per_dim": Figure(1.5)}))
-    assert rows == {"kl": "0.5000 nats", "w2": "0.5000 in the data's units", "bits per dim": "1.5000 bits a dimension"}
+    assert rows == {
+        "kl": "0.5000 nats",
+        "w2": "0.5000 in the data's units",
+        "bits per dim": "1.5000 bits per dimension",
+    }
 
 
 GUIDED = "run=oracle dataset=gmm path=ot labels=all n=22 steps=4".split()

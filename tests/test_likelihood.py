@@ -188,7 +188,7 @@ def test_a_solver_that_cannot_see_the_data_is_said_and_mended(
     monkeypatch.chdir(tmp_path)
     words = "evaluate run=oracle dataset=mixture dataset.means=[[0]] dataset.stds=[1000.0] path=ot metrics=[likelihood] n_test=500"
     assert main([*words.split(), "hydra.run.dir=wrong"]) == 0
-    found = re.search(r"adds (\S+) nats a coordinate .*; (\S+) mends that", capsys.readouterr().err)
+    found = re.search(r"adds (\S+) nats per coordinate .*; (\S+) mends that", capsys.readouterr().err)
     assert found
     assert main([*words.split(), found[2], "hydra.run.dir=right"]) == 0
     assert "likelihood" not in capsys.readouterr().err

@@ -17,7 +17,17 @@ from diffsde.objectives import Problem, VelocityMatching
 from diffsde.optimizers import Adam, Optimizer
 from diffsde.paths import OT
 from diffsde.time_distributions import Uniform
-from diffsde.training import Run, TrainState, ema_decay, examples, loss_floor, mean_gradient, pieces, start, train_steps
+from diffsde.training import (
+    Run,
+    TrainState,
+    ema_decay,
+    examples,
+    loss_floor,
+    mean_gradient,
+    micro_batches_on_cpu,
+    start,
+    train_steps,
+)
 from diffsde.types import Moments
 
 NET = MLP(widths=(8,))
@@ -139,7 +149,7 @@ def test_training_descends_to_the_floor() -> None:
 @pytest.mark.parametrize(("batch", "parts"), [(1, 1), (1000, 1), (1024, 1), (2048, 2), (4096, 4), (3000, 3), (1031, 1)])
 def test_large_batches_are_cut_in_equal_parts(batch: int, parts: int) -> None:
     """Parts of 512 to 1024 examples where there are such; a prime batch stays whole."""
-    assert pieces(batch) == parts
+    assert micro_batches_on_cpu(batch) == parts
 
 
 @pytest.mark.parametrize("parts", [2, 5])

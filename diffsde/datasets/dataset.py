@@ -44,7 +44,7 @@ class Source(NamedTuple):
 class Dataset(abc.ABC):
     """`load` brings what lives on the device, as a pytree; `draw` is `count` points (count, *shape) from it and a key.
 
-    The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key a
+    The arrays are an argument of the compiled program, never a constant in it. One key serves a whole batch: a key per
     point costs more than a small network's step.
     has_exact_field: whether exact_field knows one. conditional: whether a network is given the class of each point. stream: whether the examples stay on the disk, and
     training reads those of each step when it comes to them (streaming.py); `load` then gives a random part of them.

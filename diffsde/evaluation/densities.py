@@ -25,7 +25,7 @@ from diffsde.samplers import Grid, Sampler, times
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array, Key
 
-TOLERATED = 0.03  # nats a coordinate that the solver may add to the mean of log p
+TOLERATED = 0.03  # nats per coordinate that the solver may add to the mean of log p
 BATCHES = 10  # parts of the test points, for the progress that is shown
 
 
@@ -180,7 +180,7 @@ def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) ->
     words = next((words for words, other in kinds if abs(error_of(other)[0]) <= TOLERATED), None)
     mend = f"{words} mends that" if words else "scale the data to a std of about 1"
     return (
-        f"likelihood: the solver alone adds {wrong[0]:+.2g} nats a coordinate to log p of Gaussian data of std"
+        f"likelihood: the solver alone adds {wrong[0]:+.2g} nats per coordinate to log p of Gaussian data of std"
         f" {wrong[1]:.3g}; {mend}"
     )
 

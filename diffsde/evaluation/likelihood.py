@@ -35,7 +35,7 @@ class Likelihood(Metric):
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
-        "bits_per_dim": Quantity("bits a dimension", "lower"),
+        "bits_per_dim": Quantity("bits per dimension", "lower"),
         "nll": Quantity("nats", "lower"),
         "kl": Quantity("nats", "lower"),
     }

@@ -167,9 +167,9 @@ def word(key: str, path: Path) -> str:
 
 
 def described_steps(how: dict[str, Any]) -> str:
-    cost = f"{how['nfe']} evaluations of the field a sample"
+    cost = f"{how['nfe']} evaluations of the field per sample"
     if "nfe_max" in how:
-        cost = f"{how['nfe']:.1f} evaluations of the field a sample on average, {how['nfe_max']} at most"
+        cost = f"{how['nfe']:.1f} evaluations of the field per sample on average, {how['nfe_max']} at most"
     return (
         f"{how['steps']}{described_choice(how)} from t={how['start']:g} to {how['end']:g}, {described_grid(how['grid'])},"
         f" {cost}, last step: {how['last']}"

@@ -1,4 +1,4 @@
-"""Samplers: the loop, then a file a family."""
+"""Samplers: the loop, then a file per family."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def fitting(field: Field, x: Array) -> int:
 
 
 def threads() -> int:
-    """Those of XLA's CPU programs: $NPROC, which XLA reads, or one a core that this process may use."""
+    """Those of XLA's CPU programs: $NPROC, which XLA reads, or one per core that this process may use."""
     if words := os.environ.get("NPROC"):
         return int(words)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

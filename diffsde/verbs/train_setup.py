@@ -138,7 +138,7 @@ def n_classes(chosen: TrainConfig, arrays: Any) -> int:
         asked = "objective=classifier" if classifies else "dataset.conditional=true"
         raise UserError(
             f"{asked} needs labels, and this data has none: the array y of an .npz file, dataset.labels= (a .npy, or a"
-            " column of a table), a subfolder a class of an image_folder, or the components of a mixture"
+            " column of a table), a subfolder per class of an image_folder, or the components of a mixture"
             + "".join(f"; {note}" for note in chosen.dataset.notes())
         )
     return classes
