@@ -61,7 +61,7 @@ def ours(name: str, batch: int, accumulate: int | None) -> Callable[[], int]:
         jnp.asarray(10**6),
         jnp.asarray([0.999]),
         batch,
-        parts=accumulate,
+        micro_batches=accumulate,
     )
     state, count = start(run, initialise(net, shape, jax.random.key(2))), jnp.asarray(CHUNK)
     program = train_steps.lower(run, state, count, chunk=CHUNK).compile()
