@@ -18,7 +18,6 @@ from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Vanishing
-from diffsde.samplers.sde import EulerMaruyama
 from diffsde.solver_error import LENGTHS, of_std
 from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
@@ -155,10 +154,9 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
         return None
     begin, until = float(times[unstable[0]]), float(times[unstable[-1] + 1])
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
-    bound = " (stable for about h < 4 beta^2/sigma^2)" if isinstance(sampler, EulerMaruyama) and variance == 0 else ""
     return (
         f"on {about} the sampler is unstable in {unstable.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
-        f" a step amplifies perturbations off the data by up to {np.abs(factors[unstable]).max():.3g}{bound};"
+        f" a step amplifies perturbations off the data by up to {np.abs(factors[unstable]).max():.3g};"
         f" take {mend(sampler)}"
     )
 

@@ -25,11 +25,10 @@ import jax  # noqa: E402  # after the allocator is told
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from diffsde.build import read  # noqa: E402
 from diffsde.cli.main import composed  # noqa: E402
 from diffsde.loggers import NoLogger  # noqa: E402
 from diffsde.runs import progress  # noqa: E402
-from diffsde.runs.train_config import TrainConfig  # noqa: E402
+from diffsde.runs.train_config import train_choices  # noqa: E402
 from diffsde.runs.training_loop import EVERY, RunWriter, Schedule, fit  # noqa: E402
 from diffsde.training import Run, TrainState, start, train_steps  # noqa: E402
 from diffsde.verbs.train import plan_of  # noqa: E402
@@ -84,7 +83,7 @@ def _timed(spent: Spent, function: Any, *words: Any) -> None:
 
 def measure(words: list[str], steps: int, rounds: int) -> dict[str, float]:
     """Medians over the rounds: seconds a step, bare, the loop's own share, and seconds of a checkpoint, wall and CPU."""
-    chosen = read(TrainConfig, composed("train", [f"steps={steps}", *words]))
+    chosen = train_choices(composed("train", [f"steps={steps}", *words]))
     run, params = prepare(chosen)
     plan, count = plan_of(chosen), np.int32(chosen.log_every)
 

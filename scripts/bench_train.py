@@ -56,9 +56,8 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
     import jax
     import jax.numpy as jnp
 
-    from diffsde.build import read
     from diffsde.cli.main import composed
-    from diffsde.runs.train_config import TrainConfig
+    from diffsde.runs.train_config import train_choices
     from diffsde.training import start, train_steps
     from diffsde.verbs.train_setup import prepare
 
@@ -71,7 +70,7 @@ def ours(widths: list[int], batch: int, *more: str) -> Worker:
         "steps=1000000",
         *more,
     ]
-    run, params = prepare(read(TrainConfig, composed("train", words)))
+    run, params = prepare(train_choices(composed("train", words)))
     state, count = start(run, params), jnp.asarray(CHUNK)
     begin = time.perf_counter()
     program = train_steps.lower(run, state, count, chunk=CHUNK).compile()

@@ -261,12 +261,13 @@ def test_every_experiment_composes(here: Path, capsys: pytest.CaptureFixture[str
     import yaml
 
     from diffsde.cli.main import config_folder
-    from diffsde.runs import sample_config, train_config
+    from diffsde.runs.sample_config import sample_choices
+    from diffsde.runs.train_config import train_choices
 
-    for verb, module in (("train", train_config), ("sample", sample_config)):
+    for verb, choices in (("train", train_choices), ("sample", sample_choices)):
         for path in (config_folder() / "experiment" / verb).glob("*.yaml"):
             assert main([verb, f"experiment={path.stem}", "--cfg", "job", "--resolve"]) == 0
-            module.read_choices(yaml.safe_load(capsys.readouterr().out))
+            choices(yaml.safe_load(capsys.readouterr().out))
             assert path.read_text().startswith(f"# diffsde {verb} experiment={path.stem}")
 
 

@@ -28,7 +28,7 @@ from diffsde.runs.machine import PRECISIONS, Machine
 from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
 from diffsde.runs.sample_config import SampleConfig, Sampling, Stepping
-from diffsde.runs.train_config import TrainConfig, read_choices
+from diffsde.runs.train_config import TrainConfig, train_choices
 from diffsde.samplers.adaptive import PAIRS
 from diffsde.samplers.corrector import NORMS
 from diffsde.samplers.sampler import LAST_STEPS
@@ -331,7 +331,7 @@ def test_parts_take_each_key_once() -> None:
 
 def test_a_training_has_a_precision_of_its_own() -> None:
     with pytest.raises(UserError, match="precision is null"):
-        read_choices(composed("train", ["precision=null"]))
+        train_choices(composed("train", ["precision=null"]))
 
 
 def test_words_that_run_folders_have_kept_are_read() -> None:

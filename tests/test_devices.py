@@ -81,19 +81,18 @@ IN_EIGHT = """
 import jax, jax.numpy as jnp, numpy as np, dataclasses, json
 jax.config.update("jax_num_cpu_devices", 8)
 from diffsde import ensembles
-from diffsde.sharding import Sharding, member_sharding, spread, shard_members, shard_parameters
+from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.runs.machine import mesh
 from diffsde.cli.main import composed
-from diffsde.build import read
-from diffsde.runs.train_config import TrainConfig
+from diffsde.runs.train_config import train_choices
 from diffsde.verbs.train_setup import prepare
 from diffsde.training import start, train_members, train_steps
 words = ["batch_size=64", "net.widths=[32,32]", "shard=true"]
-run, params = prepare(read(TrainConfig, composed("train", words)))
+run, params = prepare(train_choices(composed("train", words)))
 sharding = Sharding(mesh(None), shard=True)
 state = shard_parameters(sharding, start(run, jax.tree.map(jnp.copy, params)))  # steps take their state's memory
 kernel = "layers/1/kernel"
-spread_run = dataclasses.replace(spread(sharding, run), sharding=sharding)
+spread_run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
 state, _ = train_steps(spread_run, state, np.int32(3), chunk=3)
 own = {name: [int(shard.data.size) for shard in tree[kernel].addressable_shards]
        for name, tree in (("params", state.params), ("ema", state.ema))}

@@ -347,7 +347,7 @@ def test_the_figures_of_exact_samples_are_their_exact_values() -> None:
     assert found["mode_weight_kl"].value == pytest.approx(found["mode_weight_kl"].reference.value, rel=0.4)
     assert found["rmse_unmeasured"].value < found["rmse_unmeasured"].reference.value
     wrong = reconstruction_figures(problem, x.swapaxes(0, 1).reshape(-1, 2)[::-1], dataset, jax.random.key(2))
-    assert wrong["w2"]["value"] > 2 * wrong["w2"]["floor"]
+    assert wrong["w2"].value > 2 * wrong["w2"].reference.value
 
 
 def test_rmse_is_of_what_is_seen_and_of_what_is_not(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsde.build import read
 from diffsde.cli.main import composed, main
 from diffsde.nets import MLP, auto
-from diffsde.runs.train_config import TrainConfig
+from diffsde.runs.train_config import train_choices
 from diffsde.verbs import train_setup
 from diffsde.verbs.train_setup import linear_baseline, prepare, unlearnt
 
@@ -63,7 +62,7 @@ def test_the_linear_baseline_is_the_floor_of_gaussian_data(here: Path) -> None:
     """
     covariance = [[4.0, 1.0, 0.0], [1.0, 1.0, 0.2], [0.0, 0.2, 0.25]]
     words = ["dataset=mixture", "dataset.means=[[1,2,3]]", "dataset.stds=null", f"dataset.covariances=[{covariance}]"]
-    chosen = read(TrainConfig, composed("train", [*words, "net.widths=[4]", "path=trig"]))
+    chosen = train_choices(composed("train", [*words, "net.widths=[4]", "path=trig"]))
     run, _ = prepare(chosen)
     floor = train_setup.known_floor(run, chosen.dataset)
     linear = linear_baseline(run)
@@ -77,7 +76,7 @@ def test_the_linear_baseline_is_the_floor_of_gaussian_data(here: Path) -> None:
         "path=trig",
         f"objective.weight={run.problem.objective.weight}",
     ]  # type: ignore[attr-defined]
-    run, _ = prepare(read(TrainConfig, composed("train", [*words, "dataset.standardise=false"])))
+    run, _ = prepare(train_choices(composed("train", [*words, "dataset.standardise=false"])))
     assert linear_baseline(run) == pytest.approx(linear, rel=0.02)
 
 
@@ -169,6 +168,6 @@ def test_chosen_net_follows_the_stream_too(here: Path) -> None:
     nets = []
     for stream in ("true", "false"):
         words = ["dataset=array", "dataset.file=points.npy", f"dataset.stream={stream}"]
-        chosen = read(TrainConfig, composed("train", words))
+        chosen = train_choices(composed("train", words))
         nets.append(train_setup.prepare_with(chosen, None).net)
     assert nets[0] == nets[1] == MLP((50, 50), space_frequencies=0, gated_skip=6)

@@ -30,6 +30,7 @@ from diffsde.objectives import (
     VelocityMatching,
     weights,
 )
+from diffsde.objectives import losses as example_losses
 from diffsde.optimizers import Adam
 from diffsde.paths import PATHS, Coefficients, coefficients
 from diffsde.time_distributions import LogitNormal, Uniform
@@ -130,7 +131,7 @@ def test_regret_of_a_wrong_field_is_its_squared_error(
     def figures(sample: Draw) -> tuple[Array, Array, Array, Array]:
         losses = []
         for shift in (jnp.zeros(2), delta):
-            monkeypatch.setattr(objectives, "apply", exact_network(asked, mixture, shift))
+            monkeypatch.setattr(example_losses, "apply", exact_network(asked, mixture, shift))
             losses.append(objectives.loss(asked, None, sample))
         c = coefficients(asked.path, sample.t)
         scale = objectives.root_weight(asked, c)
@@ -171,8 +172,8 @@ def every_loss() -> tuple[dict[str, Coefficients], Losses, Losses]:
     @jax.vmap
     def program(c: Coefficients, z: Array, eps: Array) -> dict[Any, tuple[Array, Array]]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(objectives, "apply", lambda graph, params, x, t, label: params[0] * x + params[1])
-            patch.setattr(objectives, "coefficients", lambda path, t: c)
+            patch.setattr(example_losses, "apply", lambda graph, params, x, t, label: params[0] * x + params[1])
+            patch.setattr(example_losses, "coefficients", lambda path, t: c)
             sample, params = Draw(z, eps, jnp.float32(0.3)), jnp.array([0.7, 0.1])
             return {
                 name: jax.value_and_grad(lambda params, asked=asked: objectives.loss(asked, params, sample))(params)

@@ -64,7 +64,8 @@ def test_commands_are_understood(command: str, here: Path) -> None:
 def known_keys() -> set[str]:
     """What may stand before = on a command line: knobs of verbs, groups, and the numbers of their choices."""
     folder = config_folder()
-    known = {key for verb in VERBS for key in yaml.safe_load((folder / f"{verb}.yaml").read_text())}
+    files = [*(folder / f"{verb}.yaml" for verb in VERBS), *(folder / "knobs").glob("*.yaml")]
+    known = {key for file in files for key in yaml.safe_load(file.read_text())}
     for group in filter(Path.is_dir, folder.iterdir()):
         known.add(group.name)
         for choice in group.glob("*.yaml"):
@@ -83,7 +84,11 @@ def test_the_table_of_choices_is_the_configs() -> None:
     table: dict[str, set[str]] = {}
     for group, choices in re.findall(r"^\| `(\w+)=`[^|]*\|([^|]*)\|", PAGES["README.md"], re.MULTILINE):
         table.setdefault(group, set()).update(re.findall(r"`([^`]+)`", choices))
-    folders = [path for path in config_folder().iterdir() if path.is_dir() and path.name not in ("hydra", "experiment")]
+    folders = [
+        path
+        for path in config_folder().iterdir()
+        if path.is_dir() and path.name not in ("hydra", "experiment", "knobs")
+    ]
     there = {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in folders}
     there["experiment"] = {file.stem for file in (config_folder() / "experiment").glob("*/*.yaml")}
     assert table == there

@@ -21,7 +21,6 @@ from PIL import Image
 from scipy import stats
 
 from diffsde import checkpoints
-from diffsde.build import read
 from diffsde.cli.main import composed, main
 from diffsde.datasets import Batch, Buffer, Examples, streaming
 from diffsde.datasets.arrays import ArrayFile
@@ -30,7 +29,7 @@ from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.streaming import Stream, batches, part
 from diffsde.errors import UserError
 from diffsde.runs import training_loop
-from diffsde.runs.train_config import TrainConfig
+from diffsde.runs.train_config import train_choices
 from diffsde.training import examples, start, train_steps
 from diffsde.verbs.train_setup import prepare
 from tests.test_posterior_targets import by_hand
@@ -152,7 +151,7 @@ def test_a_buffer_is_bounded_in_bytes() -> None:
 
 def test_a_streamed_step_is_the_step_on_those_rows(here: Path) -> None:
     """A buffer of the rows that the run in memory draws gives its losses and parameters, bit for bit."""
-    chosen = read(TrainConfig, composed("train", [*SMALL[1:], "posterior_points=0"]))
+    chosen = train_choices(composed("train", [*SMALL[1:], "posterior_points=0"]))
     run, params = prepare(chosen)
     key = [jax.random.split(jax.random.fold_in(run.key, step), 4)[0] for step in range(8)]
     rows = jnp.stack([jax.random.randint(key, (run.batch_size,), 0, 300) for key in key])
@@ -171,7 +170,7 @@ def test_targets_of_a_stream_are_averaged_over_its_batch(here: Path) -> None:
     np.save("images.npy", np.random.default_rng(0).integers(0, 256, (64, 2, 2, 1)).astype(np.uint8))
     words = ["dataset=array", "dataset.file=images.npy", "dataset.flip=true", "batch_size=32", "net=mlp"]
     for more, points in (["dataset.stream=true"], 32), ([], 1024):
-        run, _ = prepare(read(TrainConfig, composed("train", [*words, *more, "path=ot"])))
+        run, _ = prepare(train_choices(composed("train", [*words, *more, "path=ot"])))
         assert run.points == points
         if more:
             run = dataclasses.replace(run, arrays=Batch(jnp.asarray(np.load("images.npy"))[:32], None))

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffsde.build import check, read
+from diffsde.build import check
 from diffsde.cli.main import composed, main
 from diffsde.datasets import tables
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.natural_order import naturally
 from diffsde.datasets.tables import Table, read_table
 from diffsde.errors import UserError
-from diffsde.runs.train_config import TrainConfig
+from diffsde.runs.train_config import train_choices
 
 CASES = Path(__file__).parent / "data" / "tables"
 MEAN, STD = (5.06, -1.90), (0.96, 2.89)  # of the cases, as their maker gives them
@@ -323,7 +323,7 @@ def test_the_advice_is_taken_by_the_command_line(tmp_path: Path, monkeypatch: py
     advice = re.findall(r"'(dataset.columns=\[.*?\])'", said)
     for word in (*advice, *re.findall(r"dataset.labels=\w+", said)):
         words = [word] if word in advice else [word, advice[0]]
-        chosen = read(TrainConfig, composed("train", ["dataset=array", "dataset.file=t.csv", *words]))
+        chosen = train_choices(composed("train", ["dataset=array", "dataset.file=t.csv", *words]))
         found = chosen.dataset.load()
         assert len(found.x) > 1 and (word in advice or found.y is not None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,13 +31,16 @@ def download(name: str, folder: Path, mirrors: Sequence[str], check: Callable[[P
     pooch.get_logger().setLevel(
         "ERROR"
     )  # it would say the hash of what came, which is not asked for: `check` knows better
-    reasons = []
+    reasons, made = [], not folder.exists()
     for mirror in mirrors:
-        print(f"downloading {mirror}{name} to {folder}", file=sys.stderr, flush=True)
+        print(f"downloading {mirror}{name} to {folder}", flush=True)
         try:
             pooch.retrieve(mirror + name, known_hash=None, fname=name, path=folder, downloader=checked)
             return
         except OSError as error:
             cause = getattr(error.args[0], "reason", error) if error.args else error  # without the address once more
             reasons.append(f"{mirror}: {first_line(cause)}")
+    if made:  # by pooch, for what did not come
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     raise OSError("; ".join(reasons))

@@ -12,7 +12,7 @@ import numpy as np
 from diffsde.errors import UserError
 from diffsde.runs import folder, progress
 from diffsde.runs.restore import restore_network
-from diffsde.runs.train_config import TrainConfig, named, read_choices
+from diffsde.runs.train_config import TrainConfig, named, train_choices
 
 
 def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int) -> None:
@@ -21,7 +21,7 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
     Only where each of the `done` steps so far had the learning rate that it has in the longer run: what comes out then is
     what a run of so many steps would have been. Raises UserError where that is not so, and for fewer steps than there were.
     """
-    begun = read_choices(folder.read_config(place))
+    begun = train_choices(folder.read_config(place))
     if chosen.steps == begun.steps:
         return
     about, optimizer = f"steps: '{place}' was begun for {begun.steps} steps", begun.optimizer

@@ -21,7 +21,7 @@ from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification
 from diffsde.runs import folder, progress
 from diffsde.runs.run_writer import best_step, read_log
-from diffsde.runs.train_config import TrainConfig, field_of, read_choices
+from diffsde.runs.train_config import TrainConfig, field_of, train_choices
 from diffsde.types import Moments, on_device
 
 
@@ -110,7 +110,7 @@ def _restored(
 
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     """The choices of a run, its data under the scaling that it was trained with."""
-    config = read_choices(folder.read_config(run_folder, knob))
+    config = train_choices(folder.read_config(run_folder, knob))
     dataset = config.dataset.found_from(folder.read_directory(run_folder))
     return dataclasses.replace(config, dataset=dataset.scaled_by(folder.read_scaling(run_folder)))
 

@@ -126,7 +126,7 @@ class SampleConfig(Sampling):
             raise ValueError(f"plots={str(self.plots).lower()} and pictures={named} disagree; leave out plots=")
 
 
-def read_choices(config: dict[str, Any]) -> SampleConfig:
+def sample_choices(config: dict[str, Any]) -> SampleConfig:
     """The choices of a sample config. Raises UserError."""
     _, _, chosen = read_parts(config, Machine, Outputs, SampleConfig)
     assert isinstance(chosen, SampleConfig)

@@ -102,7 +102,7 @@ class TrainConfig:
                 )
 
 
-def read_choices(config: dict[str, Any]) -> TrainConfig:
+def train_choices(config: dict[str, Any]) -> TrainConfig:
     """A training's choices from its config, as composed or as kept in a run folder. Raises UserError."""
     _, _, chosen = read_parts(config, Machine, Outputs, TrainConfig)
     assert isinstance(chosen, TrainConfig)

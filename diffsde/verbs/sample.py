@@ -28,7 +28,7 @@ from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
 from diffsde.runs.results import Report, Result, summary_figures
-from diffsde.runs.sample_config import SampleConfig, describe, read_choices, resolve_latest
+from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest, sample_choices
 from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
 from diffsde.runs.starting import (
     choose_grid,
@@ -230,4 +230,4 @@ def data_here(dataset: Dataset, run: str) -> bool:
     return True
 
 
-VERB = jobs.Verb("sample", resolve_latest, read_choices, prepare, draw)
+VERB = jobs.Verb("sample", resolve_latest, sample_choices, prepare, draw)

@@ -30,7 +30,7 @@ from diffsde.runs.restore import recorded_net
 from diffsde.runs.results import Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
-from diffsde.runs.train_config import TrainConfig, field_of, in_precision, read_choices
+from diffsde.runs.train_config import TrainConfig, field_of, in_precision, train_choices
 from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
@@ -51,7 +51,7 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 
 def _choose(config: dict[str, Any]) -> TrainConfig:
     """The config's choices, its logger installed."""
-    chosen = read_choices(config)
+    chosen = train_choices(config)
     check_metric(chosen.metric, chosen.dataset)
     chosen.logger.require()
     if chosen.dataset.stream:
