@@ -433,7 +433,7 @@ def test_absent_files_are_downloaded_once(
         for name in TINY
         for kind in (*bad, *(["good"] if name != "t10k-labels" else ["good"] * swaps))
     ]
-    assert f"downloading {server}good/train-images.gz" in capsys.readouterr().err
+    assert f"downloading {server}good/train-images.gz" in capsys.readouterr().out
     Mirror.asked.clear()
     assert is_tiny(loaded(None, collection))
     np.testing.assert_array_equal(load_files(collection, collection.test, None).x[..., 0], TINY["t10k-images"])
