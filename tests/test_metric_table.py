@@ -87,7 +87,7 @@ def test_it_says_what_its_figures_are(name: str) -> None:
     kind = METRICS[name]
     assert kind.quantities and set(kind.needs) <= NEEDS.keys()
     for figure, (unit, direction, scaled) in kind.quantities.items():
-        assert direction in ("lower", "higher", "target") and isinstance(unit, str) and scaled != ""
+        assert direction in ("lower", "target") and isinstance(unit, str) and scaled != ""
         assert re.search(rf"\b{figure}\b", str(kind.__doc__)), f"{figure} is not explained"
     assert name in METRICS and name.isidentifier()
 

@@ -21,7 +21,8 @@ from diffsde.types import Array, Key
 
 class Quantity(NamedTuple):
     """What a figure is: its unit, '' for none, and of points whose coordinates are divided by their stds; its direction: which
-    value is better, `lower`, `higher`, or the nearest to its `target`.
+    value is better, `lower`, or the nearest to its `target`, what it is held against. A figure that is better when it is higher
+    has what true samples score as its target: beyond that more is no better.
     """
 
     unit: str

@@ -29,8 +29,8 @@ METRICS: dict[str, type[Metric]] = {
 QUANTITIES: dict[str, Quantity] = {
     figure: quantity for metric in METRICS.values() for figure, quantity in metric.quantities.items()
 }
-# Words of before, and what each stands for of a subject; said: whether the new one is said.
-RENAMED = {"balls": "prdc"}
+RENAMED = {"balls": "prdc"}  # words of before, whose new ones are said
+# Words that mean another metric for another subject.
 OLD: dict[str, Callable[[Subject], str]] = {"distance": lambda subject: name_of_fit(subject)}
 
 
