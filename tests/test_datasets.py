@@ -22,6 +22,7 @@ from diffsde.datasets import (
     CustomMixture,
     Dataset,
     EightGaussians,
+    FiniteDataset,
     Moons,
     Ring,
     SCurve,
@@ -406,6 +407,18 @@ def test_measured_moments_of_an_array(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.mean, values.mean(0), rtol=1e-6)
     rows = np.float64(np.float32(values))
     assert float(found.std) == pytest.approx(np.sqrt(rows.var(0).mean()), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, kind in DATASETS.items() if not issubclass(kind, FiniteDataset)])
+def test_every_law_is_drawn_from(name: str) -> None:
+    """As many finite points as asked for, by the key alone, that vary no less than the dataset says."""
+    data: Dataset = DATASETS[name]()
+    arrays, n = data.load(), 4096
+    x, again, others = (np.asarray(draw_many(data, arrays, jax.random.key(seed), n)) for seed in (1, 1, 2))
+    assert x.shape == (n, *point_shape(data, arrays)) and np.isfinite(x).all()
+    np.testing.assert_array_equal(x, again)
+    assert (np.abs(x - others).reshape(n, -1).max(axis=1) > 0).all()
+    assert 0 <= data.least_variance() < 1.1 * x.var(axis=0).min()
 
 
 def test_draws_are_fresh() -> None:
