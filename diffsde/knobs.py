@@ -94,6 +94,12 @@ INSIDE = Number(low=0, high=1, closed=(False, False))
 MEMORY = Number(low=0, high=1, closed=(True, False))
 SWITCH = Switch()
 
+# What a run may be judged by: its loss, and of the figures in evaluation/table.py these.
+RUN_METRICS = (
+    *("loss", "cross_entropy_gap", "cross_entropy", "within_mode_std", "mode_weight_kl", "w2"),
+    *("frechet", "precision", "recall", "density", "coverage", "nearest_ratio", "copied"),
+)
+
 # By the knob's name; where one name means several things, by the group's, or the choice's, and its own.
 KNOBS: dict[str, Knob] = {
     # what is computed
@@ -107,12 +113,7 @@ KNOBS: dict[str, Knob] = {
     "guidance_interval": UNIT,
     "tolerance": POSITIVE,
     "last": Word(("auto", "step", "mean", "denoise")),
-    "metric": Word(
-        (
-            *("loss", "cross_entropy_gap", "cross_entropy", "within_mode_std", "mode_weight_kl", "w2"),
-            *("frechet", "precision", "recall", "density", "coverage", "nearest_ratio", "copied"),
-        )
-    ),
+    "metric": Word(RUN_METRICS),
     "solver": Word(("euler", "midpoint", "heun", "rk4", "adaptive")),
     "solver_grid": Word(("uniform", "quadratic", "cosine")),
     "probe": Word(("auto", "exact", "rademacher", "gaussian")),

@@ -14,6 +14,7 @@ import yaml
 from diffsde import knobs
 from diffsde.build import GROUPS, keys_of, read, read_parts, table
 from diffsde.cli import help_text
+from diffsde.cli.job import VERBS
 from diffsde.cli.main import composed
 from diffsde.errors import UserError
 from diffsde.evaluation.in_training import metric_words
@@ -37,6 +38,7 @@ from diffsde.verbs.explain import ExplainConfig
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TABLES = {group: (kind, table(kind)) for kind, group in GROUPS.items()}
+# The dataclasses that a verb's config is read into; a new verb's stand here too.
 PARTS: dict[str, tuple[type, ...]] = {
     "train": (Machine, Outputs, TrainConfig),
     "sample": (Machine, Outputs, SampleConfig),
@@ -257,6 +259,14 @@ def test_every_knob_stands_in_one_part_and_is_explained(verb: str) -> None:
 def test_a_set_of_knobs_is_a_dataclass(name: str, cls: type, groups: set[str]) -> None:
     keys = keys_of_file((CONFIGS / "knobs" / f"{name}.yaml").read_text())
     assert keys == keys_of([Machine, cls][cls is Machine :])[cls] - groups
+
+
+def test_every_verb_is_here() -> None:
+    """And says what it does in the first line of its config, which --help shows."""
+    assert PARTS.keys() == VERBS.keys()
+    for verb in VERBS:
+        assert (CONFIGS / f"{verb}.yaml").read_text().startswith(f"# diffsde {verb}: "), verb
+        assert not help_text.purpose(CONFIGS, verb).startswith("#")
 
 
 def keys_of_file(text: str) -> set[str]:

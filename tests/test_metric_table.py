@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,18 @@ from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
 from diffsde.evaluation import features
-from diffsde.evaluation.in_training import figure_words, measured_figure
+from diffsde.evaluation.in_training import GAPS, figure_words, measured_figure
 from diffsde.evaluation.metric import NEEDS, Subject
 from diffsde.evaluation.references import proportioned, take
 from diffsde.evaluation.table import METRICS, check_words, choose_metrics, meant
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
+from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.classifier import Recipe
 from diffsde.metrics.figures import KINDS, Figure, Reference
 from diffsde.paths import OT
 
+CONFIGS = Path(__file__).parent.parent / "configs"
 KEY = jax.random.key(0)
 
 
@@ -65,13 +68,16 @@ def of_posteriors() -> Subject:
     return Subject(data, n=len(x), x=x, problem=problem)
 
 
-TRUE = {
-    "mixture": lambda: of_law("gmm"),
-    "w2": lambda: of_law("moons", 4096),
-    "reconstruction": of_posteriors,
-    **dict.fromkeys(("frechet", "prdc", "labels", "neighbours"), of_digits),
-    "likelihood": lambda: of_law("gmm"),
-}
+def true_samples(name: str) -> Subject:
+    """True samples of data that have what a metric needs."""
+    needs = set(METRICS[name].needs)
+    if "measurement" in needs:
+        return of_posteriors()
+    if needs & {"images", "classes", "labels"}:
+        return of_digits()
+    return of_law("gmm") if needs & {"law", "field"} else of_law("moons", 4096)
+
+
 # Of figures without an error of their own: how far two sets of so few true images are apart at most, a distance by a factor.
 UNSTATED = {"frechet": 2.0, **dict.fromkeys(("precision", "recall", "density", "coverage"), 0.2)}
 # No worse than what it is held against, within the errors: the exact posterior knows more than the measurement.
@@ -92,6 +98,18 @@ def test_it_says_what_its_figures_are(name: str) -> None:
     assert name in METRICS and name.isidentifier()
 
 
+def test_the_help_names_every_metric() -> None:
+    """Those of samples that `evaluate` draws, and of a run, in the comments that --help shows."""
+    evaluate, train = (
+        re.search(rf"^{knob}: .*# (.*)$", (CONFIGS / f"{verb}.yaml").read_text(), re.M)
+        for verb, knob in (("evaluate", "metrics"), ("train", "metric"))
+    )
+    assert evaluate and train
+    measured = {name for name, kind in METRICS.items() if "measurement" not in kind.needs}
+    assert measured <= set(re.findall(r"\w+", evaluate[1]))
+    assert {*RUN_METRICS} - {*GAPS} <= set(re.findall(r"\w+", train[1]))
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_it_is_not_available_without_what_it_needs(name: str) -> None:
     """Of a subject that has nothing at all there is a reason, and a user who names the metric is told so."""
@@ -105,7 +123,7 @@ def test_it_is_not_available_without_what_it_needs(name: str) -> None:
 @pytest.mark.parametrize("name", METRICS)
 def test_true_samples_are_what_they_are_held_against(name: str) -> None:
     """Within five errors, its own and the reference's; and the figures are those that it stated."""
-    subject, metric = TRUE[name](), METRICS[name]()
+    subject, metric = true_samples(name), METRICS[name]()
     assert metric.unavailable(subject) is None
     found = metric.measure(subject, jax.random.key(3)).figures
     assert found and found.keys() <= metric.quantities.keys()
@@ -124,7 +142,7 @@ def test_true_samples_are_what_they_are_held_against(name: str) -> None:
 
 def wrong(name: str) -> Subject:
     """Samples that are not of the data's law."""
-    subject = TRUE[name]()
+    subject = true_samples(name)
     if name == "neighbours":
         x = np.asarray(as_points(subject.real.train.x[: subject.n]))
     elif name == "labels":

@@ -32,15 +32,15 @@ EXAMPLES = {
         ("diffsde explain path=ot sampler=em diffusion=memoryless", "what would be refused, and why"),
     ],
 }
-ABOUT = {
-    "train": "fit a field to a dataset along a path",
-    "sample": "draw samples from a trained or the exact field",
-    "evaluate": "how good a field is, by likelihood, and its samples, beside real ones",
-    "explain": "the equations of a choice and what speaks against it, before anything runs",
-}
 
 
-def overview(verbs: Iterable[str]) -> str:
+def purpose(configs: Path, verb: str) -> str:
+    """What a verb does: the first line of its config, `# diffsde VERB: ...`."""
+    first = (configs / f"{verb}.yaml").read_text().partition("\n")[0]
+    return first.removeprefix(f"# diffsde {verb}: ").removesuffix(".")
+
+
+def overview(configs: Path, verbs: Iterable[str]) -> str:
     """diffsde --help."""
     lines = [
         "diffsde: a laboratory for flow and diffusion models",
@@ -51,19 +51,23 @@ def overview(verbs: Iterable[str]) -> str:
         "usage: diffsde VERB [group=choice ...] [key=value ...]",
         "",
         "verbs:",
-        *[f"  {verb:<8} {ABOUT[verb]}" for verb in verbs],
+        *[f"  {verb:<8} {purpose(configs, verb)}" for verb in verbs],
         "",
         "examples:",
     ]
     for verb in verbs:
-        lines += [f"  {command:<60} {what}" for command, what in EXAMPLES[verb]]
+        lines += [f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())]
     lines += ["", "diffsde VERB --help lists what a verb takes."]
     return "\n".join(lines)
 
 
 def verb_help(configs: Path, verb: str) -> str:
     """diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
-    lines = [f"diffsde {verb}: {ABOUT[verb]}", "", "groups (group=choice; a choice's own numbers: group.key=value):"]
+    lines = [
+        f"diffsde {verb}: {purpose(configs, verb)}",
+        "",
+        "groups (group=choice; a choice's own numbers: group.key=value):",
+    ]
     for group, default in groups(configs, verb).items():
         folder = f"experiment/{verb}" if group == "experiment" else group
         names = ["[" + name + "]" if name == default else name for name in choices(configs, folder)]
@@ -77,7 +81,7 @@ def verb_help(configs: Path, verb: str) -> str:
         "hydra.run.dir=DIR says where to write; experiment=NAME takes a whole recipe.",
         "",
         "examples:",
-        *[f"  {command:<60} {what}" for command, what in EXAMPLES[verb]],
+        *[f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())],
     ]
     return "\n".join(lines)
 

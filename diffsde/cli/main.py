@@ -37,7 +37,7 @@ def _main(words: list[str]) -> int:
         print("\n".join(completion.completions(config_folder(), VERBS, HYDRA_FLAGS, line)))
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
-        print(help_text.overview(VERBS))
+        print(help_text.overview(config_folder(), VERBS))
         return 0
     if words[0] in ("-V", "--version"):
         print(f"diffsde {__version__}")

@@ -11,6 +11,7 @@ from diffsde.evaluation.metric import Metric, Subject
 from diffsde.evaluation.references import POINTS, usual_number
 from diffsde.evaluation.table import METRICS
 from diffsde.fields import Field
+from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.figures import Figure
 from diffsde.runs.starting import choose_grid, stds_of
 from diffsde.samplers import LoopSettings, prior, simulate_compiled, times
@@ -65,12 +66,9 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figu
 
 def metric_words() -> list[str]:
     """Every word that `metric=` takes, for some dataset."""
-    figures = [name for kind in METRICS.values() if "measurement" not in kind.needs for name in in_training(kind)]
-    return ["loss", *GAPS, *figures]
+    return ["loss", *GAPS, *(name for kind in METRICS.values() for name in in_training(kind))]
 
 
 def in_training(metric: type[Metric]) -> list[str]:
-    """The figures of a metric that samples of a run without labels have."""
-    if "samples" not in metric.needs or "labels" in metric.needs:
-        return []
-    return [name for name in metric.quantities if name != "label_probability"]
+    """The figures of a metric that a run may be judged by: of samples without labels, named in knobs.py."""
+    return [name for name in metric.quantities if name in RUN_METRICS]

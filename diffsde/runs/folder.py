@@ -31,8 +31,8 @@ MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
     "sample": (*MACHINE, "resume", "pictures", "plots"),  # whose `keep` is of a trajectory's samples
-    "evaluate": (*MACHINE, "resume"),
 }
+APART_USUALLY = (*MACHINE, "resume")  # of the other verbs
 
 
 def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
@@ -68,7 +68,7 @@ def _number(word: Any) -> Any:
 
 
 def _essence(verb: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in APART[verb]}
+    return {key: value for key, value in config.items() if key not in APART.get(verb, APART_USUALLY)}
 
 
 def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
