@@ -26,6 +26,7 @@ from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.classifier import Recipe
 from diffsde.metrics.figures import KINDS, Figure, Reference
 from diffsde.paths import OT
+from diffsde.verbs.train_report import rows_of_metric, summary_of_metric
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 KEY = jax.random.key(0)
@@ -211,3 +212,20 @@ def test_a_figure_round_trips() -> None:
         assert Figure.of_dict(figure.as_dict()) == figure
     assert Figure(1.0, reference=Reference("real", 3.0)).distance_from_target == 2.0
     assert Figure(1.0, reference=Reference("floor", 3.0)).distance_from_target == 1.0
+
+
+def test_what_a_run_is_judged_by_is_said_as_figures_are() -> None:
+    """With its error, its unit and what it is held against; a gap, and the score of the best checkpoint, with its unit."""
+    found = Figure(5.3, 0.02, Reference("exact", 5.2221))
+    assert rows_of_metric("cross_entropy_gap", 0.0779, found, scaled=False) == [
+        ("cross entropy gap", "0.0779 nats"),
+        ("cross entropy", "5.300 +- 0.020 nats  (exact: 5.222)"),
+    ]
+    assert rows_of_metric("w2", 0.5, Figure(0.5), scaled=True) == [
+        ("w2", "0.5000 with each coordinate in units of its std")
+    ]
+    assert rows_of_metric("mode_weight_kl", 0.01, None, scaled=False) == [("mode weight kl", "0.0100 nats")]
+    assert summary_of_metric("cross_entropy_gap", found, scaled=False) == {
+        "metrics": {"cross_entropy": {"value": 5.3, "error": 0.02, "exact": 5.2221}},
+        "units": {"cross_entropy": "nats"},
+    }

@@ -12,8 +12,9 @@ import numpy as np
 from diffsde import ensembles
 from diffsde.datasets import are_images
 from diffsde.datasets.streaming import Stream
-from diffsde.evaluation.in_training import measured_figure
+from diffsde.evaluation.in_training import GAPS, measured_figure
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
+from diffsde.evaluation.shown import figure_rows, units
 from diffsde.evaluation.validation import said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
@@ -21,7 +22,7 @@ from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
 from diffsde.objectives import Classification, Regression
 from diffsde.runs import processes, progress
-from diffsde.runs.results import Report
+from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
 from diffsde.runs.train_config import TrainConfig, field_of, named
 from diffsde.sharding import shard_parameters
@@ -55,11 +56,19 @@ class TrainJob:
 
 
 def score_of(job: TrainJob, state: TrainState) -> float:
-    """The figure that `metric` names, of the first parameter average."""
-    if job.chosen.metric == "loss":
+    """What a run is judged by, the least being the best: its loss, or how far the figure that `metric` names is from its target."""
+    found = metric_figure(job, state)
+    if found is None:
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
+    return found.distance_from_target
+
+
+def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
+    """The figure of samples that `metric` names, of the first parameter average; None where that is the loss."""
+    if job.chosen.metric == "loss":
+        return None
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key).distance_from_target
+    return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
@@ -97,7 +106,13 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
     if job.floor is not None:
         loss = loss._replace(reference=Reference("floor", *job.floor))
     diverged = job.member.diverging(loss.value)
-    metric = job.member.score(chosen.steps) if chosen.best else score_of(job, state)
+    measured = None if chosen.best else metric_figure(job, state)
+    if chosen.best:
+        metric = job.member.score(chosen.steps)
+    else:
+        metric = loss.value if measured is None else measured.distance_from_target
+    shape = run.problem.moments.mean.shape
+    scaled = chosen.dataset.scaling(shape) is not None
     kl = None if diverged else kl_of(job, state)
     seconds, cpu_seconds = job.member.seconds()
     summary = {
@@ -106,6 +121,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         "metric": {"name": chosen.metric, "value": metric},
         "loss": loss.as_dict(),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
+        **(summary_of_metric(chosen.metric, measured, scaled) if measured else {}),
         **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
@@ -127,14 +143,29 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         ("loss", shown_loss(loss) + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
         *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
-        *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
+        *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
         *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
-        ("next", next_command(chosen, are_images(run.problem.moments.mean.shape), job.out)),
+        ("next", next_command(chosen, are_images(shape), job.out)),
     ]
     return Report(f"trained {named(chosen)}", rows, summary, metric)
+
+
+def summary_of_metric(word: str, measured: Figure, scaled: bool) -> dict[str, Any]:
+    """The figure that `metric` names, as a summary has figures of samples."""
+    name = GAPS.get(word, word)
+    return {"metrics": summary_figures({name: measured}), "units": units([name], scaled)}
+
+
+def rows_of_metric(word: str, score: float, measured: Figure | None, scaled: bool) -> list[tuple[str, str]]:
+    """What a run is judged by: a figure with what it is held against, and a score where that is no figure's value, or all there is."""
+    name = GAPS.get(word, word)
+    rows = figure_rows({name: measured}, scaled=scaled) if measured else []
+    if measured is None or word in GAPS:
+        rows.insert(0, (word.replace("_", " "), f"{score:.4f} {units([name], scaled).get(name, '')}".strip()))
+    return rows
 
 
 def shown_loss(loss: Figure) -> str:
