@@ -229,3 +229,12 @@ def test_what_a_run_is_judged_by_is_said_as_figures_are() -> None:
         "metrics": {"cross_entropy": {"value": 5.3, "error": 0.02, "exact": 5.2221}},
         "units": {"cross_entropy": "nats"},
     }
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "evaluating.md").read_text()
+    rows = {
+        name: set(re.findall(r"`(\w+)`", cells))
+        for name, cells in re.findall(r"^\| `(\w+)` \|([^|]*)\|", text, flags=re.M)
+    }
+    assert rows == {name: set(kind.quantities) for name, kind in METRICS.items()}
