@@ -12,7 +12,7 @@ import numpy as np
 from diffsde import ensembles
 from diffsde.datasets import are_images
 from diffsde.datasets.streaming import Stream
-from diffsde.evaluation.in_training import measured_figure
+from diffsde.evaluation.in_training import measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.validation import said_validation
 from diffsde.fields import LearnedField
@@ -59,7 +59,8 @@ def score_of(job: TrainJob, state: TrainState) -> float:
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key).distance_from_target
+    field, cache = averaged(job, state), job.chosen.machine.cache_folder
+    return measured_figure(field, job.chosen.dataset, job.chosen.metric, key, cache).distance_from_target
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
@@ -103,7 +104,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
-        "metric": {"name": chosen.metric, "value": metric},
+        "metric": {"name": score_name(chosen.metric), "value": metric},
         "loss": loss.as_dict(),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
         **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
@@ -127,7 +128,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         ("loss", shown_loss(loss) + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
         *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
-        *([(chosen.metric.replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
+        *([(score_name(chosen.metric).replace("_", " "), f"{metric:.4f}")] if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
