@@ -26,9 +26,9 @@ echo "== the package and its configs are the installed ones"
 import sys
 from pathlib import Path
 
-from diffsde.cli.main import main
+from diffsde.cli.job import config_folder
 
-configs = main.config_folder()
+configs = config_folder()
 assert configs.is_relative_to(Path(sys.argv[1]).resolve()), f"configs are read from {configs}"
 assert all((configs / name).is_file() for name in ("train.yaml", "path/ot.yaml", "knobs/machine.yaml")), f"{configs} is not whole"
 EOF

@@ -330,6 +330,8 @@ def test_completion_and_cheap_refusals_wait_for_no_import(here: Path) -> None:
         assert "jax" not in imported(*words)
     late = {"matplotlib", "orbax", "flax", "scipy.optimize", "PIL", "rich"}
     assert not imported("explain", "sampler=em") & late
+    exact = "run=oracle dataset=gmm path=ot steps=2 n=20 pictures=none threads=1".split()
+    assert not imported("sample", *exact) & {"matplotlib", "orbax", "flax", "PIL"}
 
 
 def test_an_image_run_whose_samples_cannot_be_drawn_is_still_whole(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from diffsde.build import name_of
-from diffsde.evaluation.features import Judge, judge
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.evaluation.references import as_bytes, split
 from diffsde.metrics.figures import Figure, share_figure
 from diffsde.metrics.frechet import frechet_distance
 from diffsde.metrics.prdc import COVERAGE, prdc
 from diffsde.types import Key
+
+if TYPE_CHECKING:
+    from diffsde.evaluation.features import Judge
 
 
 class Features(NamedTuple):
@@ -34,6 +36,10 @@ class Features(NamedTuple):
 
 def features_of(subject: Subject) -> Features:
     """What the dataset's classifier makes of the samples and of real images: once, for all metrics of a subject."""
+    from diffsde.evaluation.features import (
+        judge,
+    )  # here: flax comes with it, for which samples of an exact field need not wait
+
     if "features" not in subject.kept:
         whole, dataset = split(subject.dataset, None), subject.dataset
         eye = judge(name_of(dataset), whole.train, dataset.flip, subject.cache and subject.cache / "classifiers")

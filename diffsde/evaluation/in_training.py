@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
@@ -9,7 +11,7 @@ from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Metric, Subject
 from diffsde.evaluation.references import POINTS, usual_number
-from diffsde.evaluation.table import METRICS
+from diffsde.evaluation.table import METRICS, QUANTITIES
 from diffsde.fields import Field
 from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.figures import Figure
@@ -51,9 +53,9 @@ def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:
     return grid, choose_last_step(SAMPLER, field, grid, "auto")
 
 
-def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figure:
+def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: Path | None = None) -> Figure:
     """That figure of samples drawn by Heun's method in 100 steps: 10,000, beside real images as many as there are
-    test images.
+    test images. cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere.
     """
     metric, name = figure_words(dataset)[word]
     key_prior, key_noise, key_true = jax.random.split(key, 3)
@@ -61,7 +63,12 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key) -> Figu
     n = usual_number(dataset) if "images" in metric.needs else POINTS
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, settings=LoopSettings(last)).x
-    return metric().measure(Subject(dataset, field, n, np.asarray(x)), key_true).figures[name]
+    return metric().measure(Subject(dataset, field, n, np.asarray(x), cache=cache), key_true).figures[name]
+
+
+def score_name(word: str) -> str:
+    """The name of the number that a run is judged by: where the figure has a target its distance from it, the figure's gap."""
+    return f"{word}_gap" if word in QUANTITIES and QUANTITIES[word].direction == "target" else word
 
 
 def metric_words() -> list[str]:

@@ -54,7 +54,7 @@ class PointScene:
 
     @cached_property
     def truth(self) -> np.ndarray:
-        """PointScene of the data (TRUE, d), in the model's units."""
+        """Points of the data (TRUE, d), in the model's units."""
         dataset, key = self.drawn.dataset, jax.random.fold_in(self.drawn.key, 1)
         if self.law is not None:
             return np.asarray(_sample(self.law, key, TRUE))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,14 +22,14 @@ class Verb(NamedTuple):
     resolve: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
     prepare: from these, the config and the folder a job, whose `group()` is what has to be equal for jobs to be one
     program; what it holds open until all are done goes into the stack. work: the result of each job of a group, or why it comes
-    to nothing.
+    to nothing; each is delivered before the next is asked for, so that no two need be in memory at once.
     """
 
     name: str
     resolve: Callable[[Config], tuple[Config, Config]]
     choose: Callable[[Config], Any]
     prepare: Callable[[Any, Config, Path, ExitStack], Any]
-    work: Callable[[list[Any]], list[Result | UserError]]
+    work: Callable[[list[Any]], Iterable[Result | UserError]]
 
 
 def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:

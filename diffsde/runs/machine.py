@@ -39,6 +39,11 @@ class Machine:
     cache_dir: str | None
     threads: int | None
 
+    @property
+    def cache_folder(self) -> Path | None:
+        """Where what can be computed again is kept; None: nowhere."""
+        return Path(self.cache_dir or cache_home()) if self.cache else None
+
 
 def configure_process(config: dict[str, Any]) -> None:
     """Set this process up as the config's machine knobs say, before its first program.

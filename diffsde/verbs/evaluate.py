@@ -22,7 +22,7 @@ from diffsde.evaluation.shown import figure_rows, units
 from diffsde.evaluation.table import Chosen, check_words, choose_metrics, figures_kept
 from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, folder, jobs, machine, progress, sample_config
+from diffsde.runs import clock, folder, jobs, progress, sample_config
 from diffsde.runs.load_field import load_field
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
@@ -141,7 +141,6 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         samples = sample.prepare(draws, config, out, held)
         field, dataset, origin = samples.field, samples.dataset, samples.origin
         labels = None if samples.labels is None else np.asarray(samples.labels)
-    cache = Path(draws.machine.cache_dir or machine.cache_home()) if draws.machine.cache else None
     subject = Subject(
         dataset,
         field,
@@ -149,7 +148,7 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         labels=labels,
         field_labels=given_labels(draws, field),
         guided=draws.guidance is not None,
-        cache=cache,
+        cache=draws.machine.cache_folder,
     )
     metrics = choose_metrics(own.metrics, subject, {"likelihood": likelihood}, many=bool(config["n"]))
     if not any("samples" in each.metric.needs for each in metrics):
@@ -204,6 +203,9 @@ def _report(job: EvaluateJob) -> Report:
                 raise
             progress.say(f"not measured: {name}: {error}")
         else:
+            if lacking := (kept or frozenset()) - found.figures.keys():
+                there = ", ".join(found.figures)
+                raise UserError(f"metrics: {min(lacking)} is not available here; {name} finds {there}")
             figures |= figures_kept(found.figures, kept)
             summary |= found.about
             rows += [row for row in found.rows if row not in rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -133,12 +134,13 @@ def chosen_steps(
     return choice
 
 
-def draw(group: list[SampleJob]) -> list[Result | UserError]:
-    """Simulate jobs of one structure by one program."""
+def draw(group: list[SampleJob]) -> Iterator[Result | UserError]:
+    """Simulate jobs of one structure by one program; the arrays of one result at a time are made."""
     batch = simulate_jobs(group)
     clock.lap("sampling", compiling=batch.compiling)
     together = f" for {len(group)} jobs at once" if len(group) > 1 else ""
-    return [one_of(job, found, batch, together) for job, found in zip(group, batch.found, strict=True)]
+    for job, found in zip(group, batch.found, strict=True):
+        yield one_of(job, found, batch, together)
 
 
 def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: str) -> Result | UserError:

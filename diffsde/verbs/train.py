@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,6 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 def _choose(config: dict[str, Any]) -> TrainConfig:
     """The config's choices, its logger installed."""
     chosen = train_choices(config)
-    check_metric(chosen.metric, chosen.dataset)
     chosen.logger.require()
     if chosen.dataset.stream:
         streaming.require_grain()
@@ -69,6 +69,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     begun = (out / "config.json").exists()
     if begun:
         chosen = dataclasses.replace(chosen, dataset=chosen.dataset.found_from(folder.read_directory(out)))
+    check_metric(chosen.metric, chosen.dataset)
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
@@ -142,8 +143,10 @@ def sharding_of(chosen: TrainConfig) -> Sharding | None:
     return Sharding(mesh, chosen.shard)
 
 
-def fit_group(group: list[TrainJob]) -> list[Result | UserError]:
-    """Train jobs of one structure as one program: the result of each, or why it failed."""
+def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
+    """Train jobs of one structure as one program: the result of each, or why it failed; one job's own state at a time is taken
+    from the stacked one.
+    """
     compiler, first_job, split = machine.Compiler(), group[0], len(group) > 1
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
     if stream is not None:
@@ -174,24 +177,21 @@ def fit_group(group: list[TrainJob]) -> list[Result | UserError]:
         clock.lap("training", compiling=compiler.seconds)
     except UserError as error:
         if not all(job.member.failed for job in group):  # each of which says why
-            return [job.member.failed or error for job in group]
-    results: list[Result | UserError] = []
+            yield from (job.member.failed or error for job in group)
+            return
     for i, job in enumerate(group):
         if job.member.failed:
             files.write_json(job.out / "error.json", {"error": str(job.member.failed)})
-            results.append(job.member.failed)
+            yield job.member.failed
         else:
             mine = ensembles.member(state, i) if split else state
             together = f" for {len(group)} runs at once" if split else ""
-            results.append(
-                Result(
-                    partial(report_of, job, mine, compiler.seconds, len(group)),
-                    draw=partial(draw_run, job, mine),
-                    end=partial(end_log, job),
-                    together=together,
-                )
+            yield Result(
+                partial(report_of, job, mine, compiler.seconds, len(group)),
+                draw=partial(draw_run, job, mine),
+                end=partial(end_log, job),
+                together=together,
             )
-    return results
 
 
 def resolve_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

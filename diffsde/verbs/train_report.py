@@ -12,7 +12,7 @@ import numpy as np
 from diffsde import ensembles
 from diffsde.datasets import are_images
 from diffsde.datasets.streaming import Stream
-from diffsde.evaluation.in_training import GAPS, measured_figure
+from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.shown import figure_rows, units
 from diffsde.evaluation.validation import said_validation
@@ -68,7 +68,8 @@ def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
     if job.chosen.metric == "loss":
         return None
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
-    return measured_figure(averaged(job, state), job.chosen.dataset, job.chosen.metric, key)
+    field, cache = averaged(job, state), job.chosen.machine.cache_folder
+    return measured_figure(field, job.chosen.dataset, job.chosen.metric, key, cache)
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
@@ -118,7 +119,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
-        "metric": {"name": chosen.metric, "value": metric},
+        "metric": {"name": score_name(chosen.metric), "value": metric},
         "loss": loss.as_dict(),
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
         **(summary_of_metric(chosen.metric, measured, scaled) if measured else {}),
@@ -160,11 +161,11 @@ def summary_of_metric(word: str, measured: Figure, scaled: bool) -> dict[str, An
 
 
 def rows_of_metric(word: str, score: float, measured: Figure | None, scaled: bool) -> list[tuple[str, str]]:
-    """What a run is judged by: a figure with what it is held against, and a score where that is no figure's value, or all there is."""
-    name = GAPS.get(word, word)
-    rows = figure_rows({name: measured}, scaled=scaled) if measured else []
-    if measured is None or word in GAPS:
-        rows.insert(0, (word.replace("_", " "), f"{score:.4f} {units([name], scaled).get(name, '')}".strip()))
+    """What a run is scored by: the figure with what it is held against, and the score where that is not the figure's value."""
+    figure, name = GAPS.get(word, word), score_name(word)
+    rows = figure_rows({figure: measured}, scaled=scaled) if measured else []
+    if measured is None or name != figure:
+        rows.insert(0, (name.replace("_", " "), f"{score:.4f} {units([figure], scaled).get(figure, '')}".strip()))
     return rows
 
 
