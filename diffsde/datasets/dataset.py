@@ -111,7 +111,7 @@ class Dataset(abc.ABC):
         return None
 
     def scaled_by(self, scaling: Scaling | None) -> Dataset:
-        """The same dataset with a fixed scaling: that of a trained run, even if the data's moments have changed. Raises TypeError."""
+        """The same dataset with a fixed scaling: that of a trained run, even if the data's moments have changed. Raises TypeError where the dataset has none."""
         if scaling is not None:
             raise TypeError(f"{type(self).__name__} has no scaling")
         return self
