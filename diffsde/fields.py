@@ -17,7 +17,10 @@ from diffsde.types import Array, Moments, Prediction, PredictionType, Scalar, re
 
 
 class Field(abc.ABC):
-    """Velocity, score, E[z|x] and E[eps|x] as functions of one point x (*shape,) and time t (); a pytree, to be an argument of compiled programs."""
+    """Velocity, score, E[z|x] and E[eps|x] as functions of one point x (*shape,) and a time t ().
+
+    A field is a pytree, so that compiled programs take it as an argument.
+    """
 
     path: GaussianPath
     shape: tuple[int, ...]
@@ -28,7 +31,7 @@ class Field(abc.ABC):
         return 0
 
     def bind(self, condition: Any) -> Field:
-        """The field under a condition: a label (), where `classes` and None mean no label. Raises TypeError where unconditional."""
+        """The field given a label (), where `classes` and None mean no label. Raises TypeError for an unconditional field."""
         raise TypeError("an unconditional field has nothing to be given")
 
     @abc.abstractmethod

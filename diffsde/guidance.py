@@ -53,14 +53,14 @@ def bind_label(field: Field, label: Scalar | None) -> Field:
 
 
 def extrapolated(away: Prediction, toward: Prediction, weight: Scalar) -> Prediction:
-    """away + w (toward - away), equal to `toward` at w = 1. All four predictions stay consistent: each is affine in the others."""
+    """away + w (toward - away), equal to `toward` at w = 1. The four predictions stay consistent, as affine maps of one another."""
     return jax.tree.map(lambda a, b: a + weight * (b - a), away, toward)
 
 
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree(Guided):
-    """Classifier-free guidance: D(x) + w (D(x|label) - D(x)), both D by one conditional field (2207.12598, eq. 6, with its w = w - 1)."""
+    """Classifier-free guidance: D(x) + w (D(x|label) - D(x)), both by one conditional field (2207.12598, eq. 6, its w is w - 1)."""
 
     field: Field
     weight: Scalar
@@ -98,7 +98,7 @@ class Autoguided(Guided):
 @partial(register, static=["graph", "classes"])
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """p(label | x_t) by a network: logits (classes,) of the best linear estimate of the data (predictions.linear_denoised) and t."""
+    """p(label | x_t) by a network with logits (classes,), whose inputs are predictions.linear_denoised(x) and t."""
 
     path: GaussianPath
     params: Any
@@ -125,9 +125,9 @@ class Classifier:
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ClassifierGuided(Guided):
-    """Classifier guidance: grad log p_t(x) + w grad log p(label | x_t = x) (2105.05233, eq. 14); without a label, the field itself.
+    """Classifier guidance: grad log p_t(x) + w grad log p(label | x_t = x) (2105.05233, eq. 14).
 
-    The label is bound to the field too, if the field is conditional.
+    Without a label it is the field itself. The label is bound to the field too, if the field is conditional.
     """
 
     field: Field

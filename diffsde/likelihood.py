@@ -1,4 +1,4 @@
-"""log p(x) under a field, by its probability-flow ODE solved from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
+"""log p(x) under a field, by its probability-flow ODE from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def choose_probe(probe: str, shape: tuple[int, ...]) -> str:
 
 
 def choose_end(field: Field, grid: Grid) -> Grid:
-    """The grid, ending at t = 1 - 1e-5 if the velocity is infinite at t = 1. Raises UserError if it is infinite at an end still."""
+    """The grid, ending at t = 1 - 1e-5 if the velocity is infinite at t = 1. Raises UserError if an end is still singular."""
     if grid.end == 1 and not finite_velocity(field, 1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
     for t in (grid.start, grid.end):

@@ -79,7 +79,7 @@ class OT(GaussianPath):
 
 @choice
 class Sqrt(GaussianPath):
-    """alpha = t, beta = sqrt(1 - t): the path of the published experiment on a mixture of 11 Gaussians; dbeta diverges at t = 1."""
+    """alpha = t, beta = sqrt(1 - t): the path of the published 11-component experiment; dbeta diverges at t = 1."""
 
     formula: ClassVar[tuple[str, str]] = ("t", "sqrt(1-t)")
 

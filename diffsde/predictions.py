@@ -88,7 +88,7 @@ def network_input(x: Array, c: Coefficients, moments: Moments) -> Array:
 
 
 def linear_denoised(x: Array, c: Coefficients, moments: Moments) -> Array:
-    """alpha s (x - alpha m)/V, (*shape,), the best linear estimate of (z - m)/s from x: a classifier's input, 0 where alpha = 0."""
+    """alpha s (x - alpha m)/V, (*shape,): the best linear estimate of (z - m)/s, a classifier's input; 0 where alpha = 0."""
     return c.alpha * moments.std / total_std(c, moments) * network_input(x, c, moments)
 
 
@@ -98,7 +98,7 @@ def linear_gain(c: Coefficients, moments: Moments) -> Scalar:
 
 
 def network_target(z: Array, eps: Array, c: Coefficients, moments: Moments) -> Array:
-    """The network's target F* = (beta (z - m) - alpha s^2 eps)/(s sqrt(V)), (*shape,): mean 0, variance 1, uncorrelated with x_t."""
+    """F* = (beta (z - m) - alpha s^2 eps)/(s sqrt(V)), (*shape,), the network's target: mean 0, variance 1, uncorrelated with x_t."""
     residual = c.beta * (z - moments.mean) / moments.std - c.alpha * moments.std * eps
     return residual / total_std(c, moments)
 

@@ -93,7 +93,7 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
 
 
 def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
-    """E[z | x_t] (count, *shape) for each example: over all drawn points; for batches above twice `points`, within equal groups."""
+    """E[z | x_t] (count, *shape) of each example, over all drawn points; above 2 `points` examples, within equal groups."""
     moments = run.problem.moments
     c = jax.vmap(partial(coefficients, run.problem.path))(jnp.asarray(batch.t))
     label = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
@@ -111,7 +111,7 @@ def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
-    """One optimizer step on the mean loss of a fresh batch, drawn with fold_in(run.key, step): the new state, and the loss ()."""
+    """One optimizer step on a fresh batch, drawn with fold_in(run.key, step): the new state, and the mean loss ()."""
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
@@ -168,7 +168,7 @@ def micro_batches_on_cpu(batch_size: int) -> int:
 
 
 def ema_decay(ema: Scalar, step: Scalar) -> Array:
-    """The decay of the parameter averages at a step, min(ema, (1 + step)/(10 + step)): early parameters do not dominate short runs."""
+    """The averages' decay at a step, min(ema, (1 + step)/(10 + step)): a warm-up, for short runs to forget their beginning."""
     return jnp.minimum(ema, (1.0 + step) / (10.0 + step))
 
 
@@ -187,7 +187,7 @@ def train_steps(run: Run, state: TrainState, count: Array, chunk: int) -> tuple[
 def train_members(
     run: Run, state: TrainState, count: Array, chunk: int, split: tuple[bool, ...]
 ) -> tuple[TrainState, Array]:
-    """train_steps for m members of an ensemble at once: `run`, `split` from ensembles.stack, states stacked; losses (m, chunk)."""
+    """train_steps for m members at once: `run`, `split` from ensembles.stack, states stacked; losses (m, chunk)."""
     return over_members(lambda run, state: train_steps(run, state, count, chunk), split, run, state)
 
 
@@ -209,7 +209,7 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
 
 @partial(jax.jit, static_argnames="count")
 def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int) -> Scalar:
-    """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, never negative.
+    """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, >= 0.
 
     The examples depend on the key alone, so that the values at two training steps differ by the parameters only.
     """

@@ -34,7 +34,7 @@ ZSH = "autoload -U +X compinit && compinit; autoload -U +X bashcompinit && bashc
 
 
 def script(word: str) -> str:
-    """The script that a shell evaluates once to enable completion, for install=bash or install=zsh. Raises UserError otherwise."""
+    """The script that a shell evaluates once to enable completion; word: install=bash or install=zsh, else UserError."""
     shell = word.removeprefix("install=")
     if shell == word or shell not in SHELLS:
         raise UserError(f"-sc {word}: say -sc install=bash or -sc install=zsh")

@@ -103,7 +103,7 @@ AFTER = ("outputs", "machine")  # sets of knobs that --help lists after a verb's
 
 
 def sources(configs: Path, verb: str) -> dict[str, str]:
-    """The YAML texts that define a verb's knobs, by name: the sets in its defaults list, then its own file, which overrides them."""
+    """The YAML texts that define a verb's knobs, by name: the sets in its defaults list, then its own file, which overrides."""
     own = (configs / f"{verb}.yaml").read_text()
     names = re.findall(r"^  - knobs/(\w+)$", own, flags=re.M)
     return {name: (configs / "knobs" / f"{name}.yaml").read_text() for name in names} | {verb: own}

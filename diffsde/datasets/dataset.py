@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
 
 class Dataset(abc.ABC):
-    """A data distribution: `load` gives its arrays on the device, a pytree; `draw` gives points (count, *shape) from arrays and a key.
+    """A source of data: `load` gives its arrays on the device, a pytree; `draw` draws points (count, *shape) from the arrays.
 
     The arrays are an argument of compiled programs, never a constant in them. One key serves a whole batch: a key per point
     costs more than a small network's step.
@@ -66,7 +66,10 @@ class Dataset(abc.ABC):
         return None
 
     def exact_field(self, path: GaussianPath) -> OracleField | EmpiricalField | None:
-        """The exact field of the data on a path; None where it is not known. Raises UserError where the points are not a finite set in memory."""
+        """The exact field of the data on a path; None where it is not known.
+
+        Raises UserError where the points are not a finite set in memory.
+        """
         return None
 
     def count_points(self, arrays: Any) -> int | None:
@@ -111,13 +114,16 @@ class Dataset(abc.ABC):
         return None
 
     def scaled_by(self, scaling: Scaling | None) -> Dataset:
-        """The same dataset with a fixed scaling: that of a trained run, even if the data's moments have changed. Raises TypeError where the dataset has none."""
+        """The same dataset with the scaling of a trained run, even if the data's moments have changed since.
+
+        Raises TypeError where the dataset has no scaling.
+        """
         if scaling is not None:
             raise TypeError(f"{type(self).__name__} has no scaling")
         return self
 
     def least_variance(self) -> float:
-        """The smallest variance of the data in any direction about the nearest mode or curve; 0, the worst case for a sampler, where unknown."""
+        """The smallest variance of the data about its nearest mode or curve; 0, a sampler's worst case, where unknown."""
         return 0.0
 
     def classes(self, arrays: Any) -> int:

@@ -1,4 +1,4 @@
-"""KL(p || p_theta) between the known law of the data and a trained field, as `train` prints it: with fewer solver steps than `evaluate`."""
+"""KL(p || p_theta) between the data's known law and a trained field, as `train` prints it: in fewer steps than `evaluate`."""
 
 from __future__ import annotations
 

@@ -53,14 +53,14 @@ class NearestNeighbours(Metric):
 
 
 class Nearby(NamedTuple):
-    """The nearest training image of each sample, and of each of as many test images: distances (n,) for images in [-1, 1], indices (n,)."""
+    """The nearest training images of n samples and of n test images: distances (n,) for images in [-1, 1], indices (n,)."""
 
     samples: Neighbours
     test: Neighbours
 
 
 def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
-    """The nearest training images of `images` (n, H, W, C) and of real.test; indices count training images, then, if flip, mirrored ones."""
+    """The training images nearest to `images` (n, H, W, C) and to real.test; if flip, the indices continue into mirrored ones."""
     train = np.asarray(real.train.x)
     if flip:
         train = np.concatenate([train, mirrored(train)])
@@ -88,7 +88,7 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
 
 
 def share_copied(mine: np.ndarray, real: np.ndarray) -> Figure:
-    """The share of samples nearer to a training image than the nearest 1% of half of the test images; from distances (n,) of both.
+    """The share of samples nearer to a training image than the nearest 1% of half of the test images, from both distances (n,).
 
     floor: the same share of the other half of the test images, which does not set the threshold; none for a single test
     image. Errors: Wilson's (share_figure).

@@ -1,4 +1,4 @@
-"""The metric `reconstruction`: samples of a posterior compared with the true points, and with the exact posterior where it is known."""
+"""The metric `reconstruction`: samples of posteriors compared with the true points, and with the exact posteriors if known."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def calibration(spreads: np.ndarray, distances: np.ndarray) -> Figure:
 
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, Figure]:
-    """w2 and mode_weight_kl between samples (s, *shape) and the exact posterior, per measurement, compared with exact samples."""
+    """w2 and mode_weight_kl of samples (s, *shape) per measurement from the exact posterior, compared with exact samples."""
     values, floors, weights = [], [], []
     for i, (posterior, mine) in enumerate(zip(laws, x, strict=True)):
         pair = np.asarray(_sample(posterior, jax.random.fold_in(key, i), 2 * len(mine)))

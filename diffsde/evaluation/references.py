@@ -43,7 +43,7 @@ def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
 
 
 def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
-    """The examples with one of the labels. Raises UserError for a label that no example has; where: their name in the message."""
+    """The examples with one of the labels. Raises UserError for a label that none has; where: their name in the message."""
     y = np.asarray(examples.y)
     if len(lacking := np.setdiff1d(labels, y)):
         raise UserError(f"labels: of {lacking[0]} there is none among {where}; leave it out")

@@ -21,7 +21,7 @@ NUMBERS = 2**23
 
 @dataclasses.dataclass(frozen=True)
 class W2(Metric):
-    """w2: the 2-Wasserstein distance between samples and as many true points, compared with that between two sets of true points.
+    """w2: the 2-Wasserstein distance between samples and true points, compared with that between two sets of true points.
 
     W2^2(mu, nu) = min over couplings of E |X - Y|^2, exact for two sets of up to 512 points each (assignment); the mean over
     up to 8 pairs of sets. For tabular data also each column's mean, std and Kolmogorov-Smirnov distance.

@@ -31,7 +31,7 @@ def check_of(chosen: TrainConfig, run: Run) -> Check | None:
 
 
 def regret_of(run: Run) -> Check | None:
-    """A check that gives the regret of the first parameter average, on fixed examples; None for a classifier or several processes."""
+    """A check that gives the regret of the first parameter average; None for a classifier and for several processes."""
     if not isinstance(run.problem.objective, Regression) or processes.is_distributed():
         return None
     alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)

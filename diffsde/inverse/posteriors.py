@@ -117,7 +117,7 @@ class PointEstimate(ApproximateField):
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ExactField(PosteriorField):
-    """The exact field of p(z | y): the posterior of a mixture is a mixture, the posterior of finite data the same points with new weights."""
+    """The exact field of p(z | y): for a mixture again a mixture, for finite data the same points with new weights."""
 
     prior: OracleField | EmpiricalField
     operator: Operator
@@ -174,7 +174,7 @@ class Posterior(abc.ABC):
 
 @choice
 class MMPS(Posterior):
-    """mmps: moment-matching posterior sampling (2405.13712): p(y | x_t) with the covariance of z given x_t, by Tweedie's formula.
+    """mmps: moment-matching posterior sampling (2405.13712): p(y | x_t) with Cov[z|x_t] by Tweedie's formula.
 
     iterations: conjugate-gradient steps per evaluation, each a product with the field's Jacobian. begin: for t < begin the
     likelihood score at `begin` is used.

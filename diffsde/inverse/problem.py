@@ -81,7 +81,7 @@ def pose(
     key: Key,
     scaling: Scaling | None = None,
 ) -> InverseProblem:
-    """The inverse problem of `count` points: the first of the file, or of the test split, or drawn where the data's law is known.
+    """The inverse problem of `count` points: the first of `file`, else of the test split, else draws of the data's law.
 
     Raises UserError where there are no such points, or they have another shape.
     """

@@ -67,7 +67,7 @@ def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: A
 
 
 def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
-    """weight(t) Var(y | x_t)/d, (), for one example of mixture data: its mean is the loss of the exact field, the least possible.
+    """weight(t) Var(y | x_t)/d, (), for one example of mixture data: its mean, the exact field's loss, is the least possible.
 
     Given x, y = (a - b alpha/beta) z + const, so that Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; with a label,
     the variance is that within the label's component.

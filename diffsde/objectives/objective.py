@@ -97,7 +97,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 @partial(register, static=["graph", "precondition"])
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The static side of a loss: path, objective, distribution of t, the data's moments and the network; no parameters, no data."""
+    """What defines a loss, apart from parameters and data: path, objective, distribution of t, the data's moments, network."""
 
     path: GaussianPath
     objective: Objective

@@ -1,4 +1,4 @@
-"""The weight of a loss: what `auto` resolves to, whether the expected loss is finite, and warnings; by integrals over t's distribution."""
+"""The weight of a loss: what `auto` resolves to, whether the expected loss is finite, and warnings about it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUANTILES = 256  # quantiles of t at which c_out^2 is compared
 
 
 def has_finite_loss(problem: Problem) -> bool:
-    """Whether E[weight |y_hat - y|^2] is finite, judged by how fast the integrand increases towards the ends of t's distribution.
+    """Whether E[weight |y_hat - y|^2] is finite, by how fast the integrand increases towards the ends of t's distribution.
 
     The integrand is compared at the quantiles u = 2^-16 and 2^-20 from each end: if it increases like 1/u or faster, the
     integral diverges. Preconditioned it is weight c_out^2; raw it is weight (a^2 s^2 + b^2), all of y's variance.

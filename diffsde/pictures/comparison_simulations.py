@@ -1,4 +1,4 @@
-"""Simulations for pictures of images: trajectories, the ODE against the SDE, interpolations; by at most three compiled programs."""
+"""Simulations for pictures of images: trajectories, the ODE and the SDE, interpolations; by at most three compiled programs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ComparisonSimulations(NamedTuple):
 
 
 def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: bool = True) -> ComparisonSimulations:
-    """Trajectories of `followed` samples, `compared` ends of the chosen sampler and of another, and, if `between`, interpolations.
+    """Trajectories of `followed` samples, `compared` samples of the chosen and of another sampler, and interpolations.
 
     A sample's noise depends on its own index alone, so that the chosen sampler reproduces the samples themselves. The
     interpolations are simulated together with the ODE sampler, whichever of the two that is.

@@ -154,7 +154,7 @@ def read_net(folder: Path) -> Any:
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:
-    """The config in a folder of the verb. Raises UserError for any other folder; knob: the knob that named it, for the message."""
+    """The config in a folder of the verb. Raises UserError for any other folder; knob: the knob that named it."""
     if not folder.is_dir():
         what, others = "run" if verb == "train" else verb, ", latest or oracle" if knob == "run" else ""
         raise UserError(f"{knob}: there is no folder '{folder}'; give a {what} folder{others}")

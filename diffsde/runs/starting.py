@@ -88,7 +88,10 @@ def trial_starts(field: Field, dataset: Dataset, start: float, count: int, label
 
 
 def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, condition: Any) -> Trial | None:
-    """A function steps -> end points (count, *shape) from x0, one program for all numbers of steps; None if the sampler has no noise-free form."""
+    """A function steps -> points (count, *shape) simulated from x0; None where the sampler has no noise-free form.
+
+    One compiled program serves all numbers of steps.
+    """
     plain = quiet(sampler)
     if plain is None:
         return None

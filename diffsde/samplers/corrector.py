@@ -1,4 +1,4 @@
-"""Langevin dynamics at fixed t, dX = (sigma^2/2) grad log p_t dt + sigma dW, which leaves p_t invariant; as sampler or corrector."""
+"""Langevin dynamics at fixed t: dX = (sigma^2/2) grad log p_t dt + sigma dW, which leaves p_t invariant."""
 
 from __future__ import annotations
 

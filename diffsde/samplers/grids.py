@@ -15,7 +15,7 @@ from diffsde.types import Array, choice, on_device
 
 
 class Grid(abc.ABC):
-    """A time grid from `start` to `end`. `place(u, path)`: its times (n + 1,) for u = 0, 1/n, ..., 1; `times` fixes the two ends."""
+    """A time grid from `start` to `end`: `place(u, path)` gives its times (n + 1,) for u = 0, 1/n, ..., 1, ends aside."""
 
     start: float
     end: float

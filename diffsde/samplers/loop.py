@@ -1,4 +1,4 @@
-"""The prior that samples start from, and the one loop that repeats a sampler's step: as one program (`simulate`), or dispatch by dispatch."""
+"""The prior, and the one loop that repeats a sampler's step: as one program (`simulate`), or one dispatch after another."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Trajectory(NamedTuple):
 
 
 class Simulated(NamedTuple):
-    """A finished simulation: x (n, *shape) at the last time; the trajectory, if one is saved; nfe (n,), if it differs by sample."""
+    """A finished simulation: x (n, *shape) at the last time, the trajectory if saved, nfe (n,) if it differs by sample."""
 
     x: Array
     trajectory: Trajectory | None
@@ -139,7 +139,7 @@ def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, conditi
 
 
 def loop_steps(inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop) -> Any:
-    """The state after the `count` steps first, first + 1, ... (both traced); a last step of another kind is left to `loop_end`."""
+    """The state after the `count` steps first, first + 1, ...; both traced. A last step that is not alike is `loop_end`'s."""
 
     def through(state: Any, keys: Array, condition: Any) -> Any:
         return jax.lax.fori_loop(
@@ -249,7 +249,7 @@ loop_start_compiled = jax.jit(loop_start, static_argnames="loop")
 def loop_steps_compiled(
     inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop
 ) -> tuple[Any, Scalar]:
-    """loop_steps with its state donated, and the index of the next step: a value to wait for even where the state is donated again."""
+    """loop_steps with a donated state, and the index of the next step, which can be waited for after the state is donated."""
     return loop_steps(inputs, state, first, count, loop), first + count
 
 

@@ -27,7 +27,11 @@ WIDENING = (
 
 
 class Memory(NamedTuple):
-    """State of a multistep method: the point x (*shape,), the last two values of F (2, *shape), newest first, their places s (2,), and how many of the two are known ()."""
+    """State of a multistep method.
+
+    x (*shape,): the point; values (2, *shape): the last two values of F, newest first; places (2,): their s; known (): how
+    many of the two there are.
+    """
 
     x: Array
     values: Array

@@ -87,7 +87,7 @@ def gaussian(key: Noise, like: Array) -> Array:
 
 
 def split_key(key: Noise, count: int) -> list[Any]:
-    """`count` independent sources of noise for a step that draws more than once; None: all None. Raises TypeError for an Increment."""
+    """`count` independent sources of noise for a step that draws more than once. Raises TypeError for an Increment."""
     if isinstance(key, Increment):
         raise TypeError("this sampler draws more than the increment of one Brownian path")
     if isinstance(key, Draws):

@@ -1,4 +1,4 @@
-"""Solvers of the SDE dX = [u + sigma_t^2/2 s] dt + sigma_t dW, whose marginals are those of the probability-flow ODE for every sigma_t."""
+"""Solvers of the SDE dX = [u + sigma_t^2/2 s] dt + sigma_t dW, whose marginals are the ODE's for every sigma_t."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from diffsde.types import Array, Scalar, choice
 
 
 class Corrected(NamedTuple):
-    """State of UniPC: the memory, its x predicted; the corrected point `before` (*shape,) of the step before, and its time ()."""
+    """State of UniPC: the memory, its x predicted only; before (*shape,): the corrected point one step earlier; its time ()."""
 
     memory: Memory
     before: Array

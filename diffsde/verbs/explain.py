@@ -203,7 +203,7 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
 
 
 def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
-    """The number of steps that `sample` would choose, and on which field: the exact one where known, else that of Gaussian data."""
+    """The number of steps that `sample` would choose, and for which field: the exact one if known, else Gaussian data's."""
     moments, sampler = problem.moments, chosen.sampler
     exact = None if chosen.dataset.law() is None else chosen.dataset.exact_field(chosen.path)
     field: Field = exact or GaussianField(chosen.path, moments.std, moments.mean.shape)

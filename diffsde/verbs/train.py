@@ -127,7 +127,7 @@ def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examp
 
 
 def sharding_of(chosen: TrainConfig) -> Sharding | None:
-    """How the run is sharded over devices; None: one device. Raises UserError where the batch does not divide evenly among them."""
+    """How the run is sharded over devices; None: one device. Raises UserError where the batch does not divide evenly."""
     mesh = machine.mesh(chosen.machine.devices)
     if mesh is None:
         if chosen.shard:

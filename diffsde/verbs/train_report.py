@@ -55,7 +55,7 @@ class TrainJob:
 
 
 def score_of(job: TrainJob, state: TrainState) -> float:
-    """The score of a state, lower is better: the loss, or the distance of the figure `metric` (first average) from its target."""
+    """The score of a state, lower is better: the loss, or the figure `metric`'s distance from its target (first average)."""
     if job.chosen.metric == "loss":
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
@@ -63,7 +63,7 @@ def score_of(job: TrainJob, state: TrainState) -> float:
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
-    """KL(p || p_theta) of the first parameter average; None where `train` does not measure it, and on processes but the first."""
+    """KL(p || p_theta) of the first parameter average; None where not measured, and on all processes but the first."""
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None

@@ -92,7 +92,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
 
 
 def points_of(chosen: TrainConfig, size: int) -> int:
-    """Number of points over which a target is averaged, for points of `size` coordinates; for a stream at most the batch size."""
+    """Number of points that a target is averaged over, for points of `size` coordinates; for a stream, at most the batch."""
     points = default_points(size) if chosen.posterior_points is None else chosen.posterior_points
     return min(points, chosen.batch_size) if chosen.dataset.stream else points
 
@@ -127,7 +127,7 @@ def with_weight(problem: Problem) -> Problem:
 
 
 def n_classes(chosen: TrainConfig, arrays: Any) -> int:
-    """Number of classes that the network is trained on; 0: unconditional. Raises UserError where labels are needed and absent."""
+    """Number of classes that the network is trained on; 0: unconditional. Raises UserError where needed labels are absent."""
     classifies = isinstance(chosen.objective, Classification)
     if not (classifies or chosen.dataset.conditional):
         return 0
