@@ -21,7 +21,7 @@ from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
 
-CACHED = 1024  # examples whose activations fit a core's cache, for networks of common size
+CACHED = 1024  # most examples for which the activations of a network of common size fit a core's cache
 
 
 @partial(register, static=["batch_size", "classes", "micro_batches", "sharding", "points"])
@@ -62,7 +62,7 @@ class TrainState(NamedTuple):
 
 @jax.jit
 def start(run: Run, params: Any) -> TrainState:
-    """The state before the first step. The EMA begins at the initial parameters, whose share `ema_decay` soon reduces to 0."""
+    """The state before the first step. The EMA begins at the initial parameters, which the warm-up (ema_decay) forgets."""
     opt_state = run.optimizer.transform(run.steps).init(params)
     ema = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(run.ema), axis=0), params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)

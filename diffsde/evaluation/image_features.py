@@ -69,7 +69,7 @@ class FeatureMetric(Metric):
         if subject.n < self.least:
             return f"it takes {self.least} or more samples; n is {subject.n}"
         if (there := len(subject.real.rows)) < self.least:
-            return f"it takes {self.least} or more images for training; there are {there}"
+            return f"it takes {self.least} or more training images; there are {there}"
         return None
 
     def measure(self, subject: Subject, key: Key) -> Measured:

@@ -42,7 +42,9 @@ def check_metric(word: str, dataset: Dataset) -> None:
         return
     able = figure_words(dataset)
     if word not in able:
-        raise UserError(f"metric is '{word}'; of this dataset there are loss, {', '.join(able)}")
+        raise UserError(
+            f"metric: '{word}' is not a metric of runs on this dataset; choose one of loss, {', '.join(able)}"
+        )
 
 
 def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:

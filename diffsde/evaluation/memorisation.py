@@ -79,7 +79,9 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, spread = np.median(mine) / np.median(real), again(mine) / again(real)
     if not np.isfinite(ratio):
-        raise UserError("neighbours: half of the test images are among those for training; there is nothing to compare")
+        raise UserError(
+            "neighbours: half of the test images are among the training images; there is nothing to compare"
+        )
     error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
     return {
         "nearest_ratio": Figure(float(ratio), error).against("real", Figure(1.0)),

@@ -38,7 +38,7 @@ def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
         train, test = (take(train, part) for part in (rows[apart:], rows[:apart]))
         provenance = "a fifth of the images, which the run was trained on, as there is no test split"
     if labels is not None:
-        train, test = of_labels(train, labels, "those for training"), of_labels(test, labels, "those for tests")
+        train, test = of_labels(train, labels, "the training images"), of_labels(test, labels, "the test images")
     return Split(train, test, provenance)
 
 

@@ -145,7 +145,7 @@ class LogSNRGrid(Grid):
 class RhoGrid(Grid):
     """Equal steps in (beta/alpha)^(1/rho) from noise_max to noise_min (2206.00364, eq. 5).
 
-    The first and last step extend to `start` and `end`, to whose values of beta/alpha both noise levels are clipped.
+    The first and last step extend to `start` and `end`; noise_max and noise_min are clipped to beta/alpha at these times.
     """
 
     start: float = 0.0
