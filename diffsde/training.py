@@ -83,9 +83,7 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
     elif label is not None:
         label = jnp.where(jax.random.bernoulli(key_label, run.label_dropout, (count,)), run.classes, label)
     t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
-    eps = jax.random.normal(
-        key_noise, (z[0].size, count), z.dtype
-    ).T  # the batch axis last: on CPU it is vectorised over
+    eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
     batch = Draw(z, eps.reshape(z.shape), t, label)
     if points:
         batch = batch._replace(mean=target_means(run, batch, drawn, points))

@@ -115,9 +115,7 @@ def likelihood_figures(
     size, compiler = -(-len(rows) // BATCHES), machine.Compiler()
 
     def batch(number: int) -> tuple[Any, ...]:
-        part = np.arange(number * size, (number + 1) * size) % len(
-            rows
-        )  # the last batch is padded with the first points
+        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the last batch padded with the first points
         labels = None if points.labels is None else points.labels[rows[part]]
         return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels, np.int32(how.steps)
 

@@ -22,10 +22,7 @@ from diffsde.types import Array, Key
 LEAST = 1000  # training steps from which the KL divergence is worth its cost
 POINTS, PART = 2000, 200  # number of points, and how many are computed together
 SOLVER, GRID = RK4(), CosineGrid()
-STEPS, FINER = (
-    16,
-    24,
-)  # solver steps; and those of a finer solution for one part of the points, to estimate the solver's error
+STEPS, FINER = 16, 24  # solver steps, and those of a finer solution for one part, to estimate the solver's error
 NAME = "KL(p || p_theta)"
 
 

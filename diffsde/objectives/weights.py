@@ -23,12 +23,7 @@ from diffsde.types import Array, Scalar, on_device
 UNIT_SPREAD = 10.0
 
 
-ENDS = (
-    2.0**-20,
-    1 - 2.0**-20,
-    2.0**-16,
-    1 - 2.0**-16,
-)  # quantiles of t near the ends, where the loss may not be integrable
+ENDS = (2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16)  # quantiles of t near the ends, where a loss may diverge
 QUANTILES = 256  # quantiles of t at which c_out^2 is compared
 
 

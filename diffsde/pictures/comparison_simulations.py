@@ -56,9 +56,7 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
     interpolations are simulated together with the ODE sampler, whichever of the two that is.
     """
     sampler, ends = drawn.sampler, pairs_alike(drawn.condition, len(drawn.x))
-    if (
-        signal(drawn) > MIXED or not between
-    ):  # starting points are then draws of p_t, and interpolations of them are not
+    if signal(drawn) > MIXED or not between:  # starts are then draws of p_t, and interpolations of them are not
         ends = ends[:0]
     titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data near a thin set
     ode, sde = titles.values()

@@ -65,9 +65,7 @@ class PointScene:
         """The trajectories of the first samples by the ODE and by the SDE, by title."""
         drawn, times = self.drawn, self.drawn.times_kept(FRAMES)
         constant, widest = Constant(), float(np.diff(times).max())
-        stable = (
-            widest < 4 * drawn.dataset.least_variance() / constant.sigma**2
-        )  # stability of Euler-Maruyama near the data
+        stable = widest < 4 * drawn.dataset.least_variance() / constant.sigma**2  # Euler-Maruyama near the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
         for title, sampler in ode_and_sde(drawn.sampler, constant if stable else Vanishing(constant.sigma)).items():

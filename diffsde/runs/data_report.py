@@ -23,7 +23,7 @@ def say_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def described(found: dict[str, Any]) -> str:
-    """The description as text, e.g. 200 points of 2 coordinates (x, y) from points.csv; 3 classes: 0 (setosa), 1 (virginica)."""
+    """The description as text, e.g. 200 points of 2 coordinates (x, y) from points.csv; 2 classes: 0 (red), 1 (blue)."""
     shape, classes, names = found["shape"], found["classes"], found.get("class_names", [])
     many = f"{found['points']:,} " if "points" in found else ""
     if found.get("images"):

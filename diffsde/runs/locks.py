@@ -66,12 +66,7 @@ def _locked(descriptor: int, shared: bool = False) -> bool:
 
     By portalocker: it has shared locks which the system releases.
     """
-    from portalocker import (
-        AlreadyLocked,
-        LockException,
-        LockFlags,
-        lock,
-    )  # here: an early error need not wait for the import
+    from portalocker import AlreadyLocked, LockException, LockFlags, lock  # here: early errors need not wait for it
 
     try:
         lock(descriptor, LockFlags.NON_BLOCKING | (LockFlags.SHARED if shared else LockFlags.EXCLUSIVE))

@@ -82,9 +82,7 @@ class RunWriter:
             if processes.is_main_process():
                 checkpoints.set_aside(where, later, "damaged")
         self._cut(step)
-        held = int(
-            tree.get("held", step % self.plan.log_every)
-        )  # none after the last step: those losses are in the log
+        held = int(tree.get("held", step % self.plan.log_every))  # none after the last step: all are in the log
         self.window = np.asarray(tree["window"])[:held].tolist()
         self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:

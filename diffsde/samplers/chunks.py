@@ -14,9 +14,7 @@ from diffsde.fields import Field
 from diffsde.types import Array
 
 CACHE = 4 * 2**20  # bytes per thread; measured: scripts/bench_scaling.py --chunks
-MARK = (
-    1009  # samples in the traced trial: a prime, so that a size divisible by it means an array with an axis of samples
-)
+MARK = 1009  # samples in the traced trial: a prime, which divides the sizes of arrays with an axis of samples only
 
 
 def fitting(field: Field, x: Array) -> int:

@@ -18,9 +18,7 @@ from diffsde.samplers.sampler import Increment, Noise, Sampler
 from diffsde.types import Array, Key, Scalar, on_device
 
 BROWNIAN_LEVELS = 20  # a Brownian path is resolved to 2^-20 of [0, 1], finer than any grid in use
-LENGTH = (
-    1024  # times are padded to this many steps times a power of two: one compiled program serves every smaller number
-)
+LENGTH = 1024  # times are padded to this many steps, or it times a power of two: one program for all smaller numbers
 
 
 class Trajectory(NamedTuple):

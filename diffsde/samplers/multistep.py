@@ -21,9 +21,7 @@ from diffsde.samplers.diffusions import Diffusion, Memoryless, integrated_noise_
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
-WIDENING = (
-    4.0  # largest ratio of a step's width in log(alpha/beta) to the last step's at which noisy values are extrapolated
-)
+WIDENING = 4.0  # largest ratio of the widths of two steps in log(alpha/beta) at which noisy values are extrapolated
 
 
 class Memory(NamedTuple):

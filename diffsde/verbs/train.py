@@ -40,7 +40,7 @@ from diffsde.verbs.train_setup import known_floor, prepare_with
 
 
 def train(config: dict[str, Any], out: Path) -> float:
-    """Train, or resume what `out` holds of this config, write the run folder, and return the figure `metric`."""
+    """Train, or resume what `out` holds of this config, write the run folder, and return the run's score, lower is better."""
     return jobs.alone(VERB, config, out)
 
 
