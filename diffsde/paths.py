@@ -29,13 +29,16 @@ class GaussianPath(abc.ABC):
     formula: ClassVar[tuple[str, str]]
 
     @abc.abstractmethod
-    def alpha(self, t: Scalar) -> Scalar: ...
+    def alpha(self, t: Scalar) -> Scalar:
+        """The coefficient alpha(t) of the data, ()."""
 
     @abc.abstractmethod
-    def beta(self, t: Scalar) -> Scalar: ...
+    def beta(self, t: Scalar) -> Scalar:
+        """The coefficient beta(t) of the noise, its std, ()."""
 
     @abc.abstractmethod
-    def variance(self, t: Scalar) -> Scalar: ...
+    def variance(self, t: Scalar) -> Scalar:
+        """beta(t)^2, ()."""
 
 
 def coefficients(path: GaussianPath, t: Scalar) -> Coefficients:

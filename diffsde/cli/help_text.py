@@ -96,6 +96,7 @@ def groups(configs: Path, verb: str) -> dict[str, str]:
 
 
 def choices(configs: Path, group: str) -> list[str]:
+    """The names of a group's choices: its YAML files."""
     return sorted(path.stem for path in (configs / group).glob("*.yaml"))
 
 

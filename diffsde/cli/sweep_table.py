@@ -52,6 +52,7 @@ class Row(NamedTuple):
         return math.inf if math.isnan(distance) else distance
 
     def words(self, keys: Sequence[str] | None = None) -> str:
+        """The overrides as typed, key=value; keys: only these, None: all."""
         return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
 
 
@@ -189,6 +190,7 @@ def _overrides(job: Path) -> list[str]:
 
 
 def split_words(words: Sequence[str]) -> dict[str, str]:
+    """{key: value} of words key=value."""
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 

@@ -59,7 +59,8 @@ class Dataset(abc.ABC):
     dequantise: bool = False
 
     @abc.abstractmethod
-    def load(self) -> Any: ...
+    def load(self) -> Any:
+        """The dataset's arrays, a pytree on the device. Raises UserError where the data cannot be read."""
 
     def law(self, labels: np.ndarray | None = None) -> mixtures.Mixture | None:
         """The exact law of the data, or of points with the labels (n,) in their proportions; None where it is not known."""
@@ -152,7 +153,8 @@ class Dataset(abc.ABC):
         return found
 
     @abc.abstractmethod
-    def draw(self, arrays: Any, key: Key, count: int) -> Array: ...
+    def draw(self, arrays: Any, key: Key, count: int) -> Array:
+        """`count` points (count, *shape), drawn from the arrays of `load` by one key."""
 
     def draw_labelled(self, arrays: Any, key: Key, count: int) -> tuple[Array, Array | None]:
         """The points (count, *shape) that `draw` gives for this key, and their labels (count,); None where there are no labels."""

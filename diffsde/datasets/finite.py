@@ -35,6 +35,7 @@ class Buffer(NamedTuple):
     y: Array | None
 
     def at(self, step: Scalar) -> Batch:
+        """The batch of a step () that the buffer holds."""
         return Batch(*jax.tree.map(lambda leaf: leaf[step % len(leaf)], tuple(self)))
 
 

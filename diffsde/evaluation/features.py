@@ -65,6 +65,7 @@ def fingerprint(recipe: Recipe, examples: Examples, flip: bool) -> str:
 
 
 def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -> Params:
+    """The parameters of a classifier trained on labelled images, with progress shown."""
     with progress.Steps("classifier", recipe.steps) as steps:
         for begin in range(0, recipe.steps, LOG_EVERY):
             count = min(LOG_EVERY, recipe.steps - begin)
@@ -105,6 +106,7 @@ def read_classifier(file: Path, like: Params) -> Params | None:
 
 
 def hashed(values: dict[str, np.ndarray]) -> str:
+    """A hash of named arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(values):
         digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())

@@ -131,4 +131,5 @@ class Metric(abc.ABC):
         """Called before anything is computed: may warn, or raise UserError for a setting that the subject does not allow."""
 
     @abc.abstractmethod
-    def measure(self, subject: Subject, key: Key) -> Measured: ...
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        """The figures of a subject; the key is for true samples and other random draws."""

@@ -51,6 +51,7 @@ def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
 
 
 def take(examples: Examples, rows: np.ndarray) -> Examples:
+    """The examples of the given rows, on the host."""
     x, y = (None if each is None else np.asarray(each)[rows] for each in examples)
     return Examples(x, y)  # type: ignore[arg-type]  # on the host
 

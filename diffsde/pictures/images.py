@@ -56,6 +56,7 @@ class ImageScene:
 
     @cached_property
     def labels(self) -> np.ndarray | None:
+        """The labels (n,) of the samples, or None."""
         return labels_given(self.drawn)
 
     @cached_property
@@ -68,6 +69,7 @@ class ImageScene:
 
     @cached_property
     def way(self) -> DenoisedTrajectory:
+        """The trajectories of the first samples, with E[z|x_t]."""
         assert self.beside.way is not None
         return self.beside.way
 
@@ -97,6 +99,7 @@ def first_of(labels: np.ndarray) -> np.ndarray:
 
 
 def image_denoising(images: ImageScene) -> Figure:
+    """x_t and the field's data prediction of a few samples, at a few times."""
     way, shown = images.way, images.shown
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     return plots.denoising(
@@ -109,17 +112,20 @@ def image_denoising(images: ImageScene) -> Figure:
 
 
 def image_film(images: ImageScene) -> Film:
+    """A film of x_t and of the field's data prediction."""
     way, shown = images.way, images.shown
     titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
     return plots.film_of_images(titles, way.times, square(way.x[0]), images.drawn.about)
 
 
 def image_comparison(images: ImageScene) -> Figure:
+    """The ODE's samples and the SDE's from the same noise, side by side."""
     panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
     return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
 
 
 def image_interpolations(images: ImageScene) -> Figure:
+    """Spherical interpolations between pairs of samples. Raises UserError where no two samples have the same condition."""
     found, labels = images.beside.slerp, images.labels
     assert found is not None
     if not len(found.ends):

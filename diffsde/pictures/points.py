@@ -133,6 +133,7 @@ class PointScene:
 
 
 def point_trajectories(points: PointScene) -> Figure:
+    """Trajectories in the plane by the ODE and by the SDE, over the densities at both ends."""
     panels = {title: run.x[:, :LINES] for title, run in points.runs.items()}
     times = points.samples.times
     return lines.trajectories(
@@ -141,6 +142,7 @@ def point_trajectories(points: PointScene) -> Figure:
 
 
 def point_marginals(points: PointScene) -> Figure:
+    """Data with noise, and samples, at a few times."""
     times = points.samples.times[points.shown]
     densities = None if points.law is None else points.densities[:-1]
     title = "data $x_t$, not guided" if isinstance(points.drawn.field, Guided) else "data $x_t$"
@@ -149,16 +151,19 @@ def point_marginals(points: PointScene) -> Figure:
 
 
 def point_film(points: PointScene) -> Film:
+    """A film of the samples from noise to data, by the ODE and by the SDE."""
     moving = {title: run.x for title, run in points.runs.items()}
     return clouds.film_of_points(moving, points.samples.times, points.ends[1], points.extent, points.drawn.about)
 
 
 def point_trajectories_1d(points: PointScene) -> Figure:
+    """Trajectories of points on a line against t, by the ODE and by the SDE."""
     panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in points.runs.items()}
     return lines.trajectories_1d(panels, points.drawn.own(points.truth)[:, 0], points.names[0], points.drawn.about)
 
 
 def point_samples_1d(points: PointScene) -> Figure:
+    """Histograms of samples and of the data, for points on a line."""
     own = points.drawn.own
     return clouds.samples_1d(own(points.drawn.x)[:, 0], own(points.truth)[:, 0], points.names[0], points.drawn.about)
 

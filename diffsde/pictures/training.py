@@ -45,6 +45,7 @@ class TrainedRun(NamedTuple):
 
 
 def run_loss(run: TrainedRun) -> Figure:
+    """The loss of a run along its training."""
     return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out, run.regrets)
 
 

@@ -57,6 +57,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
+    """Write a value as JSON (see strict), whole or not at all; the path."""
     text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
     return write(path, lambda partial: partial.write_text(text))
 

@@ -68,6 +68,7 @@ def scaled(scaling: Scaling | None, names: tuple[str, ...] = ()) -> None:
 
 
 def on_terminal() -> bool:
+    """Whether output goes to a terminal, on the process that prints."""
     return sys.stdout.isatty() and processes.is_main_process()
 
 
@@ -110,6 +111,7 @@ class Steps:
             self.bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
+        """Show that `done` steps are done, with a note."""
         self.done = done
         seconds = time.perf_counter() - self.begin
         rate = (done - self.first) / seconds if seconds else 0.0
@@ -168,6 +170,7 @@ def word(key: str, path: Path) -> str:
 
 
 def described_steps(how: dict[str, Any]) -> str:
+    """Steps, times, grid, evaluations and last step of a simulation, as text, from how_drawn's record."""
     cost = f"{how['nfe']} evaluations of the field per sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field per sample on average, {how['nfe_max']} at most"

@@ -37,6 +37,7 @@ class Trained(NamedTuple):
 
     @property
     def classifies(self) -> bool:
+        """Whether the network is a classifier."""
         return isinstance(self.config.objective, Classification)
 
 

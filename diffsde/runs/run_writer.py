@@ -102,6 +102,7 @@ class RunWriter:
         return last.get("seconds", 0.0), last.get("cpu_seconds", 0.0)
 
     def write(self, line: dict[str, float]) -> None:
+        """Append a line to the log."""
         self.lines.append(line)
         if processes.is_main_process():
             with open(self.log, "a") as file:
@@ -183,6 +184,7 @@ class RunWriter:
         self.manager.save(step, {"state": state_to_dict(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:
+        """The step among `saved` whose checkpoint has the lowest score; None where none has one."""
         return best_step(self.lines, saved)
 
     def score(self, step: int) -> float:

@@ -29,6 +29,7 @@ class Stepping:
     last: str
 
     def check(self) -> None:
+        """Raise ValueError where sigma= is set for a sampler without a diffusion."""
         takes_sigma(self.sampler, self.sigma)
 
 

@@ -70,6 +70,7 @@ class TrainConfig:
         return self.machine.precision
 
     def check(self) -> None:
+        """Raise ValueError for knobs that contradict one another."""
         if self.machine.precision is None:
             raise ValueError("precision is null, which is of a trained run's own; give float32, bfloat16 or float64")
         if not self.decays:

@@ -113,6 +113,7 @@ class WaitingLosses:
         self.before = [one.seconds() for one in members]
 
     def add(self, dispatch: Dispatch) -> None:
+        """Add a dispatch to the queue."""
         self.waiting.append(dispatch)
 
     def read(self, bar: progress.Steps, until: int) -> None:

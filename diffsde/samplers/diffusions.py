@@ -22,7 +22,8 @@ class Diffusion(abc.ABC):
     sigma: float
 
     @abc.abstractmethod
-    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar: ...
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        """sigma_t () at time t, c the path's coefficients at t."""
 
 
 @choice

@@ -21,11 +21,13 @@ class Grid(abc.ABC):
     end: float
 
     def check(self) -> None:
+        """Raise ValueError where start is not below end."""
         if not self.start < self.end:
             raise ValueError(f"start={self.start}, end={self.end}; start must be below end")
 
     @abc.abstractmethod
-    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        """Times (n + 1,) in float64 for u (n + 1,), equally spaced in [0, 1]."""
 
 
 def times(grid: Grid, steps: int, path: GaussianPath) -> Array:

@@ -41,6 +41,7 @@ class EvaluateConfig:
     metrics: tuple[str, ...] | None
 
     def check(self) -> None:
+        """Raise ValueError for words of metrics= that name no metric."""
         if self.metrics is not None:
             check_words(self.metrics)
 

@@ -60,6 +60,7 @@ def _choose(config: dict[str, Any]) -> TrainConfig:
 
 
 def plan_of(chosen: TrainConfig) -> Schedule:
+    """How often the run logs and saves."""
     log_every = min(chosen.log_every, chosen.steps)
     return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
 
@@ -123,6 +124,7 @@ def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding
 
 
 def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examples:
+    """The examples of the given rows of a source, in the run's precision."""
     return in_precision(precision, source.read(rows))
 
 
