@@ -98,7 +98,7 @@ class Dataset(abc.ABC):
         )
 
     def found_from(self, directory: Path) -> Dataset:
-        """The same dataset, with the file names of the fields FILES made relative to `directory` where the files exist there."""
+        """The same dataset, with the file names of the fields FILES taken from `directory` where the files exist there."""
         found = {}
         for name in self.FILES:
             path = directory / str(getattr(self, name))

@@ -141,7 +141,7 @@ class FiniteDataset(Dataset):
         std = np.sqrt(max(variance, 0.0))
         if x.dtype == np.uint8:
             if self.dequantise:
-                std = np.hypot(std, 1 / math.sqrt(12))  # the variance of u, independent of the byte
+                std = np.hypot(std, 1 / math.sqrt(12))  # the std of u, which is independent of the byte
             mean, std = mean / HALF_RANGE - 1, std / HALF_RANGE
         return Moments(jnp.asarray(mean, float), jnp.asarray(std, float))
 
