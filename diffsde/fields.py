@@ -1,4 +1,4 @@
-"""A field: what is known of (z, eps) at (x, t). Networks, exact answers and wrappers of fields are all one type."""
+"""Fields: velocity, score, E[z|x] and E[eps|x] at (x, t), by a network, exactly, or derived from other fields."""
 
 from __future__ import annotations
 
@@ -17,23 +17,26 @@ from diffsde.types import Array, Moments, Prediction, PredictionType, Scalar, re
 
 
 class Field(abc.ABC):
-    """Predictions at one point: x (*shape,), t (). A pytree, so that a compiled program takes it as an argument."""
+    """Velocity, score, E[z|x] and E[eps|x] as functions of one point x (*shape,) and a time t ().
+
+    A field is a pytree, so that compiled programs take it as an argument.
+    """
 
     path: GaussianPath
     shape: tuple[int, ...]
 
     @property
     def classes(self) -> int:
-        """How many labels, 0, 1, ..., `bind` takes; 0 for an unconditional field."""
+        """Number of classes: the labels that `bind` takes are 0, ..., classes - 1. 0 for an unconditional field."""
         return 0
 
     def bind(self, condition: Any) -> Field:
-        """The field given that: a label (), where `classes` and None are no label. Raises TypeError for an unconditional one."""
+        """The field given a label (), where `classes` and None mean no label. Raises TypeError for an unconditional field."""
         raise TypeError("an unconditional field has nothing to be given")
 
     @abc.abstractmethod
     def output(self, x: Array, t: Scalar) -> Prediction:
-        """Velocity, score, data and noise at (x, t), each (*shape,), each by its most regular route."""
+        """Velocity, score, data and noise at (x, t), each (*shape,), each by its least singular formula."""
 
     def velocity(self, x: Array, t: Scalar) -> Array:
         """u_t(x) = dalpha E[z|x] + dbeta E[eps|x]."""
@@ -53,17 +56,14 @@ class Field(abc.ABC):
 
 
 def bound(field: Field, condition: Any) -> Field:
-    """The field given that; as it is, bound already or not, where that is None."""
+    """The field with `condition` bound to it; unchanged where `condition` is None."""
     return field if condition is None else field.bind(condition)
 
 
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class OracleField(Field):
-    """The exact field of a Gaussian mixture (mixtures.predict), or of the component `label` () alone.
-
-    Points have shape `shape`, flattened inside.
-    """
+    """The exact field of a Gaussian mixture (mixtures.predict), or of the component `label` () alone; points (*shape,)."""
 
     path: GaussianPath
     mixture: mixtures.Mixture
@@ -83,7 +83,7 @@ class OracleField(Field):
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
-        """log p_t(x) in nats."""
+        """log p_t(x) in nats, ()."""
         law = mixtures.marginal(mixtures.conditioned(self.mixture, self.label), coefficients(self.path, t))
         return mixtures.log_prob(law, x.reshape(-1))
 
@@ -91,9 +91,9 @@ class OracleField(Field):
 @partial(register, static=["shape", "count"])
 @dataclasses.dataclass(frozen=True)
 class EmpiricalField(Field):
-    """The exact field of a finite data set of `count` points (empirical.predict), chunks as empirical.arrange makes them.
+    """The exact field of a finite data set of `count` points (empirical.predict), in chunks by empirical.arrange.
 
-    log_weights (chunks, CHUNK): of the points, up to a constant; None: all are equally likely.
+    log_weights (chunks, CHUNK): log-probabilities of the points, up to a constant; None: all are equally likely.
     """
 
     path: GaussianPath
@@ -108,13 +108,13 @@ class EmpiricalField(Field):
         return Prediction(*(value.reshape(self.shape) for value in exact))
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
-        """log p_t(x) in nats."""
+        """log p_t(x) in nats, ()."""
         c = coefficients(self.path, t)
         return empirical.posterior(self.chunks, self.count, x.reshape(-1), c, self.log_weights)[1]
 
 
 def divergence(field: Field, x: Array, t: Scalar) -> Scalar:
-    """div u_t(x) = sum_i du_i/dx_i at one point, exactly, by one forward derivative a coordinate."""
+    """div u_t(x) = sum_i du_i/dx_i () at one point, exactly, by one forward-mode derivative per coordinate."""
 
     def along(direction: Array) -> Scalar:
         _, change = jax.jvp(lambda x: field.velocity(x, t), (x,), (direction,))
@@ -124,10 +124,10 @@ def divergence(field: Field, x: Array, t: Scalar) -> Scalar:
 
 
 class NetworkField(Field):
-    """A network: preconditioned (predictions.from_network), or raw, its output being the `kind` itself.
+    """A field by a network: preconditioned (predictions.from_network), or raw, the output being the prediction `kind` itself.
 
-    Preconditioned, data, noise and the velocity wherever dbeta is finite are regular at both ends.
-    Raw, every prediction but its own kind is singular where `predictions.convert` says.
+    Preconditioned: data and noise are regular at both ends, and so is the velocity where dbeta is finite.
+    Raw: every prediction other than `kind` is singular where `predictions.convert` says.
     """
 
     moments: Moments
@@ -140,7 +140,7 @@ class NetworkField(Field):
 
     @abc.abstractmethod
     def network(self, x: Array, t: Scalar) -> Array:
-        """What the network makes of its input (*shape,) at time t ()."""
+        """The network's output (*shape,) for its input x (*shape,) at time t ()."""
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         c = coefficients(self.path, t)
@@ -153,7 +153,7 @@ class NetworkField(Field):
 @partial(register, static=["graph", "kind", "precondition", "classes"])
 @dataclasses.dataclass(frozen=True)
 class LearnedField(NetworkField):
-    """A trained network, made for so many `classes`, and the `label` () that is bound to it; None: none is."""
+    """The field of a trained network of `classes` classes (0: unconditional), and the bound `label` (); None: no label."""
 
     path: GaussianPath
     params: Any

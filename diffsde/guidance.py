@@ -1,4 +1,4 @@
-"""Guidance: fields that lean a field towards a label, by what another field or a classifier says at the same point."""
+"""Guidance: fields that move a field's predictions towards a label, by another field or a classifier at the same point."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffsde.types import Array, Moments, Prediction, Scalar, register
 
 
 class Guided(Field):
-    """A field within [start, end] in t guided with a weight w, elsewhere as it is (2404.07724: guidance helps in between)."""
+    """A field guided with weight w for t in [start, end], and unguided elsewhere (2404.07724: guidance in an interval)."""
 
     field: Field
     weight: Scalar
@@ -44,23 +44,23 @@ class Guided(Field):
 
     @abc.abstractmethod
     def guided(self, x: Array, t: Scalar) -> Prediction:
-        """What is predicted at (x, t) inside the interval."""
+        """The guided predictions at (x, t), for t inside the interval."""
 
 
 def bind_label(field: Field, label: Scalar | None) -> Field:
-    """The field given the label, where it is conditional; else as it is."""
+    """The field with the label bound to it, if the field is conditional; else unchanged."""
     return field.bind(label) if field.classes else field
 
 
 def extrapolated(away: Prediction, toward: Prediction, weight: Scalar) -> Prediction:
-    """away + w (toward - away), which w = 1 leaves as `toward`. All four are affine in one another, and stay consistent."""
+    """away + w (toward - away), equal to `toward` at w = 1. The four predictions stay consistent, as affine maps of one another."""
     return jax.tree.map(lambda a, b: a + weight * (b - a), away, toward)
 
 
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree(Guided):
-    """D(x) + w (D(x|label) - D(x)), both of one conditional field (2207.12598, eq. 6, whose w is w - 1 here)."""
+    """Classifier-free guidance: D(x) + w (D(x|label) - D(x)), both by one conditional field (2207.12598, eq. 6, its w is w - 1)."""
 
     field: Field
     weight: Scalar
@@ -77,9 +77,9 @@ class ClassifierFree(Guided):
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class Autoguided(Guided):
-    """D_0(x) + w (D(x) - D_0(x)), D_0 a worse version of D, of an earlier checkpoint or a smaller net (2406.02507, eq. 4).
+    """Autoguidance: D_0(x) + w (D(x) - D_0(x)), D_0 by an earlier checkpoint or a smaller network (2406.02507, eq. 4).
 
-    A label is bound to both, where they are conditional.
+    A label is bound to `field`, and to `worse` if it is conditional.
     """
 
     field: Field
@@ -98,7 +98,7 @@ class Autoguided(Guided):
 @partial(register, static=["graph", "classes"])
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """p(label | x_t), from a network with logits (classes,) that sees the best linear estimate of the data."""
+    """p(label | x_t) by a network with logits (classes,), whose inputs are predictions.linear_denoised(x) and t."""
 
     path: GaussianPath
     params: Any
@@ -107,15 +107,15 @@ class Classifier:
     classes: int
 
     def log_probs(self, x: Array, t: Scalar) -> Array:
-        """log p(label | x_t = x) of every label, (classes,)."""
+        """log p(label | x_t = x) for every label, (classes,)."""
         return self.of_estimate(predictions.linear_denoised(x, coefficients(self.path, t), self.moments), t)
 
     def of_estimate(self, estimate: Array, t: Scalar) -> Array:
-        """log_probs as a function of linear_denoised(x) (*shape,)."""
+        """log_probs (classes,) as a function of linear_denoised(x) (*shape,)."""
         return jax.nn.log_softmax(apply(self.graph, self.params, estimate, t))
 
     def likelihood_score(self, x: Array, t: Scalar, label: Scalar) -> Array:
-        """grad log p(label | x_t = x)/alpha, (*shape,), regular also where alpha = 0."""
+        """grad log p(label | x_t = x)/alpha, (*shape,), finite also where alpha = 0."""
         c = coefficients(self.path, t)
         estimate = predictions.linear_denoised(x, c, self.moments)
         gradient = jax.grad(lambda estimate: self.of_estimate(estimate, t)[label])(estimate)
@@ -125,9 +125,9 @@ class Classifier:
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ClassifierGuided(Guided):
-    """grad log p_t(x) + w grad log p(label | x_t = x) (2105.05233, eq. 14); without a label, the field itself.
+    """Classifier guidance: grad log p_t(x) + w grad log p(label | x_t = x) (2105.05233, eq. 14).
 
-    The label is bound to the field too, where it is conditional.
+    Without a label it is the field itself. The label is bound to the field too, if the field is conditional.
     """
 
     field: Field

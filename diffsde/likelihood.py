@@ -1,4 +1,4 @@
-"""log p(x) of a field by its probability-flow ODE, run from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
+"""log p(x) under a field, by its probability-flow ODE from the data back to the prior (1806.07366; 2011.13456, eq. 39)."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ SOLVERS: dict[str, type[Sampler]] = {
     "rk4": RK4,
     "adaptive": Adaptive,
 }
-# Those without a long last step to t = 1: a network's velocity is steepest there, and one such step makes a model seem better
-# than it is by bits.
+# Grids without a long last step to t = 1: a network's velocity is steepest there, and one long step can make a model seem
+# better than it is by several bits.
 GRIDS = ("uniform", "quadratic", "cosine")
 PROBES = {
     "exact": "the divergence itself, a derivative of the velocity per coordinate",
     "rademacher": "Hutchinson's estimate v^T (du/dx) v, every coordinate of v -1 or 1: one derivative",
     "gaussian": "the same for a standard normal v, of larger variance",
 }
-EXACT = 16  # coordinates up to which the exact divergence is taken unless another is asked for
-SHORT = 1e-5  # how far from t = 1 the ODE begins where the field is infinite there (2011.13456, appendix C)
+EXACT = 16  # most coordinates of a point for which probe=auto is the exact divergence
+SHORT = 1e-5  # distance from t = 1 at which the ODE begins if the field is infinite at t = 1 (2011.13456, appendix C)
 
 
 class LogLikelihood(NamedTuple):
-    """log_p (n,) in nats; nfe (n,) evaluations of the field where they differ by point."""
+    """log p(x) of n points: log_p (n,) in nats; nfe (n,), evaluations of the field, if they differ by point."""
 
     log_p: Array
     nfe: Array | None
 
 
 class Condition(NamedTuple):
-    """Hutchinson's probe (*shape,) of a point, or None for the exact divergence; and the label () that the field is given."""
+    """The condition of a ReversedFlow: Hutchinson's probe (*shape,), None for the exact divergence; and the field's label ()."""
 
     probe: Array | None
     label: Scalar | None
@@ -59,9 +59,10 @@ class Condition(NamedTuple):
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class ReversedFlow(Field):
-    """The point (x, l) (d + 1,) against time, s = 1 - t: dx/ds = -u_{1-s}(x), dl/ds = div u_{1-s}(x).
+    """The probability-flow ODE and its log-density, reversed in time: s = 1 - t, dx/ds = -u_{1-s}(x), dl/ds = div u_{1-s}(x).
 
-    Of a field at points of another shape, d numbers, by the probe of what it is bound to. It knows its velocity alone.
+    The state (x, l) has shape (d + 1,), x flattened. `probe` estimates the divergence; None: it is exact. Only `velocity` is
+    defined: `output` raises TypeError.
     """
 
     field: Field
@@ -96,11 +97,11 @@ def log_likelihood(
 ) -> LogLikelihood:
     """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
 
-    The solver goes from the last time to the first. labels (n,): what the field is given with each, log p(x_n | label_n).
-    probe: a key of PROBES; point i's is drawn from fold_in(key, i) once and held along its way, so that the integrand
-    stays smooth and the mean over probes is log p up to the steps' error.
-    steps: of times, only the last so many steps are taken, times[0] being again where they end; a traced number (`coarser`).
-    Memory is flat in the number of steps.
+    The solver goes from times[-1] to times[0]. labels (n,): conditions of the field, for log p(x_n | label_n); None: none.
+    probe: a key of PROBES; the probe of point i is drawn once from fold_in(key, i) and fixed along its trajectory, so that
+    the integrand is smooth and the mean over probes is log p up to the solver's error.
+    steps: only the last `steps` steps of `times` are taken, a traced number; times[0] must be their end (`coarser`).
+    Memory does not grow with the number of steps.
     """
     n, d = x.shape[0], math.prod(field.shape)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
@@ -119,9 +120,9 @@ log_likelihood_compiled = jax.jit(log_likelihood, static_argnames="probe")
 
 
 def gaussian_error(solver: Sampler, path: GaussianPath, times: Array, stds: tuple[float, ...]) -> np.ndarray:
-    """What these steps add to E log p of N(0, std^2) data, each with the exact field, in nats per coordinate: (k,).
+    """The solver's error of E log p for N(0, std^2) data with the exact field, in nats per coordinate: (k,), per std of `stds`.
 
-    There log p as they find it is a + b x^2, so that its mean over the data is its value at x = std.
+    For a linear field the solver's log p is a + b x^2, so that its mean over the data is its value at x = std.
     """
     padded = coarser(jnp.zeros(len(times) + -len(times) % LENGTHS), times)  # one program for every number of steps
     found = _log_p(solver, path, padded, jnp.asarray(stds, times.dtype), len(times) - 1)
@@ -138,12 +139,12 @@ def _log_p(solver: Sampler, path: GaussianPath, times: Array, stds: Array, steps
 
 
 def coarser(times: Array, coarse: Array) -> Array:
-    """A grid of fewer steps in an array as long as `times`, for the same compiled program."""
+    """The grid `coarse` padded in front to the length of `times`, so that both go through the same compiled program."""
     return jnp.concatenate([jnp.full(len(times) - len(coarse), coarse[0]), coarse])
 
 
 def choose_probe(probe: str, shape: tuple[int, ...]) -> str:
-    """`auto` decided: exact up to 16 coordinates. Raises UserError for no key of PROBES."""
+    """A key of PROBES; `auto` becomes exact up to 16 coordinates, else rademacher. Raises UserError for any other word."""
     if probe == "auto":
         return "exact" if math.prod(shape) <= EXACT else "rademacher"
     if probe not in PROBES:
@@ -152,7 +153,7 @@ def choose_probe(probe: str, shape: tuple[int, ...]) -> str:
 
 
 def choose_end(field: Field, grid: Grid) -> Grid:
-    """The grid, ended 1e-5 short of t = 1 where the velocity is infinite there. Raises UserError where it is elsewhere."""
+    """The grid, ending at t = 1 - 1e-5 if the velocity is infinite at t = 1. Raises UserError if an end is still singular."""
     if grid.end == 1 and not finite_velocity(field, 1.0):
         grid = dataclasses.replace(grid, end=1 - SHORT)  # type: ignore[type-var]  # every grid is a dataclass
     for t in (grid.start, grid.end):
@@ -165,9 +166,9 @@ def choose_end(field: Field, grid: Grid) -> Grid:
 
 
 def bits_per_dim(log_p: Array, dimension: int) -> Array:
-    """-log2 of the density in units of bytes, a coordinate: -log p/(d ln 2) + log2(127.5), for log p in [-1, 1]'s units.
+    """Bits per dimension of images in bytes: -log p/(d ln 2) + log2(127.5), log p of points scaled to [-1, 1].
 
-    Its mean over u bounds from above the bits a byte of the discrete model P(k) = int p over the bin (1511.01844, eq. 4).
-    A density uniform over all bins has 8.
+    The mean over the dequantisation noise is an upper bound of the bits per byte of the discrete model P(k) = int p over
+    the bin of k (1511.01844, eq. 4). A density uniform over all bins has 8.
     """
     return -log_p / (dimension * math.log(2)) + math.log2(HALF_RANGE)

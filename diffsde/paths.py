@@ -1,7 +1,7 @@
 """Gaussian paths x_t = alpha(t) z + beta(t) eps from noise (t = 0) to data (t = 1).
 
-A path knows no data and no network. Papers whose time runs the other way (0 = data) are translated here, once.
-Where beta vanishes it is written in 1 - t, so that it neither cancels nor turns negative in float32.
+A path knows no data and no network. Papers whose time runs from data (0) to noise are translated here, once.
+A beta that vanishes is written in 1 - t, so that it neither cancels nor turns negative in float32.
 """
 
 from __future__ import annotations
@@ -20,26 +20,29 @@ from diffsde.types import Coefficients, Scalar, choice
 
 
 class GaussianPath(abc.ABC):
-    """alpha, beta and variance = beta^2 as functions of a scalar t in [0, 1]; alpha/beta strictly increases.
+    """A Gaussian path: alpha, beta and variance = beta^2 as functions of t () in [0, 1]; alpha/beta strictly increases.
 
-    `variance` is a method of its own because its derivative stays finite where that of its root does not.
-    formula: alpha in t and the path's own numbers, and beta in these and alpha, to be read (`written`), not computed with.
+    `variance` is a method of its own because dvariance stays finite where dbeta diverges.
+    formula: alpha and beta as text, in t, the path's own numbers and (for beta) alpha: for display by `written` only.
     """
 
     formula: ClassVar[tuple[str, str]]
 
     @abc.abstractmethod
-    def alpha(self, t: Scalar) -> Scalar: ...
+    def alpha(self, t: Scalar) -> Scalar:
+        """The coefficient alpha(t) of the data, ()."""
 
     @abc.abstractmethod
-    def beta(self, t: Scalar) -> Scalar: ...
+    def beta(self, t: Scalar) -> Scalar:
+        """The coefficient beta(t) of the noise, its std, ()."""
 
     @abc.abstractmethod
-    def variance(self, t: Scalar) -> Scalar: ...
+    def variance(self, t: Scalar) -> Scalar:
+        """beta(t)^2, ()."""
 
 
 def coefficients(path: GaussianPath, t: Scalar) -> Coefficients:
-    """alpha, beta and their derivatives in t at one time, by forward-mode differentiation."""
+    """alpha, beta, dalpha, dbeta and beta dbeta at one time t (), by forward-mode differentiation."""
     t = jnp.asarray(t, jnp.result_type(float))
     one = jnp.ones_like(t)
     alpha, dalpha = jax.jvp(lambda s: jnp.asarray(path.alpha(s), s.dtype), (t,), (one,))
@@ -54,7 +57,7 @@ def log_snr(path: GaussianPath, t: Scalar) -> Scalar:
 
 
 def written(path: GaussianPath) -> tuple[str, str]:
-    """alpha(t) and beta(t) as text, with the path's numbers put in."""
+    """alpha(t) and beta(t) as text, with the values of the path's numbers."""
     values = {field.name: getattr(path, field.name) for field in dataclasses.fields(path)}  # type: ignore[arg-type]
     numbers = {name: f"{value:g}" for name, value in values.items() if isinstance(value, float)}
     alpha, beta = (re.sub(r"[a-z_]+", lambda word: numbers.get(word[0], word[0]), text) for text in path.formula)
@@ -134,7 +137,7 @@ class Cosine(GaussianPath):
 
 
 def _integrated_rate(rate_min: Scalar, rate_max: Scalar, t: Scalar) -> Scalar:
-    """B = integral over [0, 1-t] of rate_min + v (rate_max - rate_min) dv."""
+    """B(t) = integral over [0, 1-t] of rate_min + v (rate_max - rate_min) dv."""
     v = 1 - t
     return rate_min * v + (rate_max - rate_min) * v**2 / 2
 
@@ -148,7 +151,7 @@ def _check_rates(rate_min: float, rate_max: float) -> None:
 class VP(GaussianPath):
     """alpha = exp(-B/2), beta = sqrt(1 - exp(-B)), B = integral of a linear rate over [0, 1-t] (2011.13456, eq. 32).
 
-    alpha(0) = 0.0066 with the published rates, not 0: the prior is N(0, beta(0)^2) all the same, as published.
+    alpha(0) = 0.0066 with the published rates, not 0; the prior is N(0, beta(0)^2 I) nevertheless, as published.
     """
 
     formula: ClassVar[tuple[str, str]] = ("exp(-(rate_min*(1-t)+(rate_max-rate_min)*(1-t)**2/2)/2)", "sqrt(1-alpha**2)")
@@ -222,7 +225,7 @@ class VE(GaussianPath):
 class EDM(GaussianPath):
     """alpha = 1, beta = (max^(1/rho) + t (min^(1/rho) - max^(1/rho)))^rho (2206.00364, eq. 5).
 
-    A uniform grid in t is EDM's grid in the noise level; beta(1) = noise_min, not 0.
+    A uniform grid in t is EDM's grid of noise levels; beta(1) = noise_min, not 0.
     """
 
     formula: ClassVar[tuple[str, str]] = ("1", "(noise_max**(1/rho)+t*(noise_min**(1/rho)-noise_max**(1/rho)))**rho")
@@ -271,7 +274,7 @@ class Expression(GaussianPath):
             bad = ~(np.isfinite(value) & (value >= -1e-6))
             if bad.any():
                 raise ValueError(f"{name} is {value[bad.argmax()]:.4g} at t={times[bad.argmax()]:.3f}; it must be >= 0")
-        # logarithms keep it however fast beta vanishes; the ends may be 0
+        # logarithms do not underflow however fast beta vanishes; at the ends alpha or beta may be 0
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.log(alpha[1:-1]) - np.log(beta[1:-1])
         flat = ~(np.diff(ratio) > 0)

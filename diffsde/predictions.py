@@ -1,7 +1,7 @@
 """What a network may predict, and the one linear solve that turns any prediction into any other.
 
-Every prediction is a row (a, b) read off (z, eps): y = a z + b eps. With x = alpha z + beta eps, two rows are
-a 2x2 system for (z, eps), and so for every other row.
+Every prediction is a row (a, b): y = a z + b eps. Together with x = alpha z + beta eps it is a 2x2 linear system for
+(z, eps), and (z, eps) give every other prediction.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from diffsde.types import Array, Coefficients, Moments, Prediction, PredictionTy
 def row(kind: PredictionType, c: Coefficients) -> tuple[Scalar, Scalar]:
     """(a, b) with y = a z + b eps: data (1, 0), noise (0, 1), velocity (dalpha, dbeta), score (0, -1/beta), v (-beta, alpha).
 
-    The sign of v is that of its row here; Salimans & Ho (2202.00512) write v = alpha eps - beta z, the same.
+    v = alpha eps - beta z has the sign of Salimans & Ho (2202.00512).
     """
     one, zero = jnp.ones_like(c.alpha), jnp.zeros_like(c.alpha)
     rows: dict[PredictionType, tuple[Scalar, Scalar]] = {
@@ -28,21 +28,21 @@ def row(kind: PredictionType, c: Coefficients) -> tuple[Scalar, Scalar]:
 
 
 def determinant(kind: PredictionType, c: Coefficients) -> Scalar:
-    """alpha b - beta a, by a regular formula: where it is 0 the prediction and x determine neither z nor eps."""
+    """alpha b - beta a, (), by a formula without 0/0; where it is 0, the prediction and x determine neither z nor eps."""
     a, b = row(kind, c)
     return -c.alpha / c.beta if kind == "score" else c.alpha * b - c.beta * a
 
 
 def convert(value: Array, x: Array, c: Coefficients, source: PredictionType, target: PredictionType) -> Array:
-    """The `target` prediction at x from the `source` prediction, shapes (*shape,).
+    """The `target` prediction at x from the `source` prediction, all of shape (*shape,).
 
     y' = [(a' b - b' a) x + (alpha b' - beta a') y] / (alpha b - beta a).
-    Singular where the source's determinant vanishes: from noise and score where alpha = 0, from data where beta = 0;
-    towards the score where beta = 0; from the velocity of `ot` never.
+    Singular where the source's determinant vanishes: from noise and score where alpha = 0, from data where beta = 0,
+    from the velocity of `ot` nowhere. To the score also where beta = 0.
     """
     if source == target:
         return value
-    if source == "score":  # its row is infinite where beta = 0: noise = -beta score is the same knowledge, finite
+    if source == "score":  # the score's row is infinite where beta = 0: noise = -beta score is finite and equivalent
         return convert(-c.beta * value, x, c, "noise", target)
     if target == "score":
         return -convert(value, x, c, source, "noise") / c.beta
@@ -53,15 +53,15 @@ def convert(value: Array, x: Array, c: Coefficients, source: PredictionType, tar
 
 
 def expand(value: Array, x: Array, c: Coefficients, source: PredictionType) -> Prediction:
-    """All four predictions from one of them."""
+    """All four predictions, each (*shape,), from the `source` prediction (*shape,)."""
     return Prediction(*(convert(value, x, c, source, target) for target in Prediction._fields))  # type: ignore[arg-type]
 
 
 def with_likelihood_score(prediction: Prediction, likelihood_score: Array, c: Coefficients) -> Prediction:
-    """The predictions where p_t is multiplied by a likelihood L_t(x), from likelihood_score = grad log L_t(x)/alpha, (*shape,).
+    """The predictions for p_t(x) L_t(x), L_t a likelihood, from those for p_t and g = likelihood_score = grad log L_t(x)/alpha.
 
-    score + alpha likelihood_score, E[eps|x] - alpha beta likelihood_score, E[z|x] + beta^2 likelihood_score, u + (dalpha beta^2 - alpha beta dbeta) likelihood_score.
-    What a likelihood of z says of x fades with alpha, so that the likelihood score has a limit at t = 0, and all four are regular.
+    score + alpha g, E[eps|x] - alpha beta g, E[z|x] + beta^2 g, u + (dalpha beta^2 - alpha beta dbeta) g; g (*shape,).
+    grad log L_t is O(alpha) for a likelihood of z, so that g has a limit at t = 0 and all four are regular there.
     """
     return Prediction(
         prediction.data + c.beta**2 * likelihood_score,
@@ -73,43 +73,43 @@ def with_likelihood_score(prediction: Prediction, likelihood_score: Array, c: Co
 
 # Preconditioning, after EDM (2206.00364, table 1 and appendix B.6), for any path and any prediction.
 #
-# With the data's measured mean m and std s, V = alpha^2 s^2 + beta^2 is the variance of x_t. The network sees
+# With the data's measured mean m and std s, V = alpha^2 s^2 + beta^2 is the variance of x_t. The network's input is
 #     (x - alpha m) / sqrt(V)
-# and predicts the unit-variance residual that no linear function of x explains, the same for every kind of prediction:
+# and its target is the unit-variance residual that no linear function of x explains, the same for every prediction:
 #     F* = (beta (z - m) - alpha s^2 eps) / (s sqrt(V)).
 # Any row (a, b) is then y = a m + c_skip (x - alpha m) + c_out F, with
 #     c_skip = (a alpha s^2 + b beta) / V,   c_out = s (a beta - b alpha) / sqrt(V);
-# for data and noise both are regular at both ends, and so the choice of objective becomes a weight in t alone.
+# for data and noise, c_skip and c_out are regular at both ends. The choice of objective becomes a weight in t alone.
 
 
 def network_input(x: Array, c: Coefficients, moments: Moments) -> Array:
-    """(x - alpha m)/sqrt(V): mean 0 and variance 1 at every t."""
+    """The network's input (x - alpha m)/sqrt(V), (*shape,): mean 0 and variance 1 at every t."""
     return (x - c.alpha * moments.mean) / total_std(c, moments)
 
 
 def linear_denoised(x: Array, c: Coefficients, moments: Moments) -> Array:
-    """alpha s (x - alpha m)/V, the best linear estimate of (z - m)/s: what a classifier sees, 0 where x knows nothing of z."""
+    """alpha s (x - alpha m)/V, (*shape,): the best linear estimate of (z - m)/s, a classifier's input; 0 where alpha = 0."""
     return c.alpha * moments.std / total_std(c, moments) * network_input(x, c, moments)
 
 
 def linear_gain(c: Coefficients, moments: Moments) -> Scalar:
-    """s/V, the derivative of linear_denoised in x, divided by alpha."""
+    """s/V, (): the derivative of linear_denoised with respect to x, divided by alpha."""
     return moments.std / total_std(c, moments) ** 2
 
 
 def network_target(z: Array, eps: Array, c: Coefficients, moments: Moments) -> Array:
-    """F* = (beta (z - m) - alpha s^2 eps)/(s sqrt(V)): mean 0 and variance 1 at every t, uncorrelated with x_t."""
+    """F* = (beta (z - m) - alpha s^2 eps)/(s sqrt(V)), (*shape,), the network's target: mean 0, variance 1, uncorrelated with x_t."""
     residual = c.beta * (z - moments.mean) / moments.std - c.alpha * moments.std * eps
     return residual / total_std(c, moments)
 
 
 def output_scale(kind: PredictionType, c: Coefficients, moments: Moments) -> Scalar:
-    """|c_out| = s |a beta - b alpha|/sqrt(V): the std of what the network has to add to the linear prediction."""
+    """|c_out| = s |a beta - b alpha|/sqrt(V), (): the std of the prediction's part that the network supplies."""
     return moments.std * jnp.abs(determinant(kind, c)) / total_std(c, moments)
 
 
 def from_network(output: Array, x: Array, c: Coefficients, moments: Moments) -> Prediction:
-    """All four predictions from the network's unit-variance output F."""
+    """All four predictions, each (*shape,), from the network's output F (*shape,), of unit variance."""
     scale = total_std(c, moments)
     centred = (x - c.alpha * moments.mean) / scale
     data = moments.mean + moments.std / scale * (c.alpha * moments.std * centred + c.beta * output)
@@ -118,5 +118,5 @@ def from_network(output: Array, x: Array, c: Coefficients, moments: Moments) -> 
 
 
 def total_std(c: Coefficients, moments: Moments) -> Scalar:
-    """sqrt(V) = sqrt(alpha^2 s^2 + beta^2), the std of x_t."""
+    """sqrt(V) = sqrt(alpha^2 s^2 + beta^2), (): the std of x_t."""
     return jnp.sqrt((c.alpha * moments.std) ** 2 + c.beta**2)

@@ -1,4 +1,4 @@
-"""The train step and the compiled program of many steps."""
+"""The training step, the compiled program of many steps, and losses on fixed examples."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
 
-CACHED = 1024  # examples whose activations in a common network fit a core's cache
+CACHED = 1024  # most examples for which the activations of a network of common size fit a core's cache
 
 
 @partial(register, static=["batch_size", "classes", "micro_batches", "sharding", "points"])
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Everything a step reads and never changes; the numbers among it are traced.
+    """The constant inputs of every training step; numbers are traced.
 
-    arrays: what the dataset draws from, whole, or the Buffer that has the examples of this step and of those about it.
-    ema: (k,) decays of the k parameter averages. classes: of how many classes the label is drawn with each point, 0 for
-    none; label_dropout: the chance that it is hidden, as `classes`. micro_batches: into how many a batch is cut, one after another, their gradients
-    accumulated; None: as `micro_batches_on_cpu` says. points: of how many points a target is the posterior mean, at least
-    (posterior_targets.py); 0: it is that of its own.
+    arrays: the dataset's arrays (Dataset.load), or the Buffer with the examples of this step and its neighbours.
+    ema: (k,) decays of the k parameter averages. classes: number of classes of the network; 0: unconditional.
+    label_dropout: probability that an example's label is replaced by `classes`, which means no label. micro_batches: number
+    of micro-batches of a batch, whose gradients are accumulated; None: by `micro_batches_on_cpu`. points: least number of
+    data points over which a target is the posterior mean (posterior_targets.py); 0: targets from the example's own z.
     """
 
     problem: Problem
@@ -52,7 +52,7 @@ class Run:
 
 
 class TrainState(NamedTuple):
-    """What training goes on from; every leaf of `ema` is that parameter's k averages (k, *shape)."""
+    """The state of training after `step` () steps; a leaf of `ema` is (k, *shape), k averages of a parameter (*shape,)."""
 
     step: Array
     params: Any
@@ -62,15 +62,16 @@ class TrainState(NamedTuple):
 
 @jax.jit
 def start(run: Run, params: Any) -> TrainState:
-    """The state before the first step; the EMA begins at the initial parameters, which its warm-up forgets."""
+    """The state before the first step. The EMA begins at the initial parameters, which the warm-up (ema_decay) forgets."""
     opt_state = run.optimizer.transform(run.steps).init(params)
     ema = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(run.ema), axis=0), params)
     return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)
 
 
 def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
-    """`count` training examples, the times stratified over them where the law says so; their targets averaged over so many
-    points, or as many as there are.
+    """A batch of `count` training examples, fields (count, ...); the times are stratified if the distribution of t is.
+
+    points: if not 0, each example gets the posterior mean over at least this many drawn data points (Draw.mean).
     """
     key_data, key_noise, key_time, key_label = jax.random.split(key, 4)
     u = draw_uniforms(key_time, count, run.problem.time.stratified)
@@ -90,9 +91,7 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
 
 
 def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
-    """E[z | x_t] of each example: over all points that were drawn, or where the batch has more than twice as many as asked,
-    over its equal parts.
-    """
+    """E[z | x_t] (count, *shape) of each example, over all drawn points; above 2 `points` examples, within equal groups."""
     moments = run.problem.moments
     c = jax.vmap(partial(coefficients, run.problem.path))(jnp.asarray(batch.t))
     label = None if batch.label is None else jnp.where(jnp.asarray(batch.label) == run.classes, -1, batch.label)
@@ -110,7 +109,7 @@ def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
 
 
 def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
-    """One step of the optimizer on the mean loss of a fresh batch; randomness is fold_in(seed, step)."""
+    """One optimizer step on a fresh batch, drawn with fold_in(run.key, step): the new state, and the mean loss ()."""
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
@@ -125,9 +124,9 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
 
 
 def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int) -> tuple[Scalar, Any]:
-    """The mean loss and its gradient, summed over so many equal micro-batches of the batch, one after another.
+    """The mean loss () of a batch and its gradient, accumulated over `micro_batches` equal micro-batches one after another.
 
-    Where the examples have averaged targets the gradient is that of the loss against these, of the same expectation.
+    Where examples have posterior-mean targets the gradient is that of the loss against them; its expectation is the same.
     """
 
     def micro_batch_loss(params: Any, part: Draw) -> tuple[Scalar, Scalar]:
@@ -146,7 +145,7 @@ def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int
 
     def into_micro_batches(
         leaf: Array,
-    ) -> Array:  # every micro_batches-th example: of a batch over many devices, each cuts its own
+    ) -> Array:  # every micro_batches-th example: with a batch sharded over devices, each device splits its own shard
         return jnp.moveaxis(leaf.reshape(-1, micro_batches, *leaf.shape[1:]), 1, 0)
 
     cut = jax.tree.map(into_micro_batches, batch)
@@ -155,9 +154,9 @@ def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int
 
 
 def micro_batches_on_cpu(batch_size: int) -> int:
-    """Into how many equal micro-batches a batch is cut on CPU, so that the activations of one stay in the cache: 1 up to 1024.
+    """Number of equal micro-batches of a batch on CPU, so that the activations of one fit the cache: 1 up to 1024 examples.
 
-    Of 512 to 1024 examples, where the batch size has such a divisor; else it is left whole.
+    Micro-batches have 512 to 1024 examples if the batch size has such a divisor; else the batch stays whole.
     """
     if jax.default_backend() != "cpu" or batch_size <= CACHED:
         return 1
@@ -167,13 +166,13 @@ def micro_batches_on_cpu(batch_size: int) -> int:
 
 
 def ema_decay(ema: Scalar, step: Scalar) -> Array:
-    """min(ema, (1 + step)/(10 + step)): short runs are averaged over their last tenth, not over their beginning."""
+    """The averages' decay at a step, min(ema, (1 + step)/(10 + step)): a warm-up, for short runs to forget their beginning."""
     return jnp.minimum(ema, (1.0 + step) / (10.0 + step))
 
 
 @partial(jax.jit, static_argnames="chunk", donate_argnames="state")
 def train_steps(run: Run, state: TrainState, count: Array, chunk: int) -> tuple[TrainState, Array]:
-    """`count` <= `chunk` steps in one dispatch: the new state, and the losses (chunk,), the first `count` of them filled."""
+    """`count` <= `chunk` steps in one dispatch: the new state, and the losses (chunk,), 0 after the first `count`."""
 
     def body(i: Array, carry: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
         state, value = train_step(run, carry[0])
@@ -186,15 +185,15 @@ def train_steps(run: Run, state: TrainState, count: Array, chunk: int) -> tuple[
 def train_members(
     run: Run, state: TrainState, count: Array, chunk: int, split: tuple[bool, ...]
 ) -> tuple[TrainState, Array]:
-    """train_steps of m members at once: `run`, `split` from ensembles.stack, states stacked; the losses (m, chunk)."""
+    """train_steps for m members at once: `run`, `split` from ensembles.stack, states stacked; losses (m, chunk)."""
     return over_members(lambda run, state: train_steps(run, state, count, chunk), split, run, state)
 
 
 @partial(jax.jit, static_argnames="repeats")
 def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int) -> tuple[Scalar, Scalar]:
-    """The mean loss of points that are kept from training, and its standard error over the points.
+    """The mean loss on held-out points, and its standard error over the points.
 
-    Each is taken `repeats` times, with a time and a noise of its own that depend on the key alone: the figures of two steps
+    Each point is used `repeats` times, with times and noise that depend on the key alone: the losses of two training steps
     differ by the parameters, not by the draw.
     """
     count = len(held_out.x)
@@ -208,9 +207,9 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
 
 @partial(jax.jit, static_argnames="count")
 def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int) -> Scalar:
-    """E[weight(t) |y_hat - E[y|x_t]|^2/d] over `count` examples: the expected loss less its floor, and positive where not 0.
+    """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, >= 0.
 
-    The examples depend on the key alone, so that the figures of two steps differ by the parameters.
+    The examples depend on the key alone, so that the values at two training steps differ by the parameters only.
     """
 
     def of_one(sample: Draw) -> Scalar:
@@ -227,7 +226,7 @@ def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: in
 
 @partial(jax.jit, static_argnames="count")
 def loss_floor(run: Run, mixture: mixtures.Mixture, key: Key, count: int) -> tuple[Scalar, Scalar]:
-    """The irreducible loss of a mixture and its standard error, the conditional variance averaged over `count` examples."""
+    """The irreducible loss for mixture data and its standard error: the mean of `irreducible` over `count` examples."""
     batch = examples(run, key, count)
     values = jax.vmap(partial(irreducible, run.problem, mixture))(batch)
     return jnp.mean(values), jnp.std(values) / jnp.sqrt(count)

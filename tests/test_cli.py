@@ -57,7 +57,10 @@ REFUSED = [
     ("train accumulate=3", "accumulate is 3; it must divide batch_size=512"),
     ("train ema=[0.9,0.9]", "ema is [0.9, 0.9]; it has the same decay twice"),
     ("train metric=fid", "metric is 'fid'; choose one of loss, cross_entropy_gap"),
-    ("train metric=frechet", "metric is 'frechet'; of this dataset there are loss, cross_entropy,"),
+    (
+        "train metric=frechet",
+        "metric: 'frechet' is not a metric of runs on this dataset; choose one of loss, cross_entropy,",
+    ),
     ("train precision=float16", "precision is 'float16'; choose one of float32, bfloat16, float64"),
     ("train run=absent", "there is no folder 'absent'"),
     (

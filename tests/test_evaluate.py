@@ -141,12 +141,12 @@ def test_real_images_have_the_samples_labels() -> None:
     with pytest.raises(UserError, match=f"enough for n={max(able)}$"):
         references.real_beside(references.split(data, np.array([3, 8])), 99, np.resize([3, 8], 99))
     assert len(able) == max(able) < 99
-    with pytest.raises(UserError, match="of 11 there is none among those for training"):
+    with pytest.raises(UserError, match="of 11 there is none among the training images"):
         references.split(data, np.array([3, 11]))
 
 
 def test_duplicates_are_copies(here: Path) -> None:
-    """Of images that are there many times over, every sample and every image for tests is as near as a copy."""
+    """Of images that are there many times over, every sample and every test image is as near as a copy."""
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4, 1), dtype=np.uint8)
     real = references.Real(Examples(images), np.arange(20), Examples(images[:10] ^ np.uint8(1)))
     found = neighbour_figures(nearby(images[5:15] ^ np.uint8(1), real, False))

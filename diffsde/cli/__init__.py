@@ -1,1 +1,1 @@
-"""The command line: words to a verb's config, its jobs, sweeps and their table."""
+"""The command line: from words to a verb's config, its jobs, sweeps and their table."""

@@ -1,4 +1,4 @@
-"""Tab completion, answered from configs/ alone: a shell asks at every press of the key, and nobody waits for an import."""
+"""Tab completion, computed from configs/ alone, without slow imports, since a shell calls it at every press of the key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = (
     "samples",
     "matrix",
     "cache_dir",
-)  # ... a file or a folder
+)  # knobs that name a file or a folder
 RUNS = ("run", "guide", "init")  # knobs that name a run folder
 SCRIPT = """_diffsde_complete() {
     local IFS=$'\\n'
@@ -34,7 +34,7 @@ ZSH = "autoload -U +X compinit && compinit; autoload -U +X bashcompinit && bashc
 
 
 def script(word: str) -> str:
-    """What a shell evaluates once to have completion: of the word install=bash or install=zsh. Raises UserError."""
+    """The script that a shell evaluates once to enable completion; word: install=bash or install=zsh, else UserError."""
     shell = word.removeprefix("install=")
     if shell == word or shell not in SHELLS:
         raise UserError(f"-sc {word}: say -sc install=bash or -sc install=zsh")
@@ -42,7 +42,7 @@ def script(word: str) -> str:
 
 
 def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line: str) -> list[str]:
-    """The words that may stand where the line ends: verbs, then knobs and groups with their =, then what may follow that."""
+    """The words that may complete the end of the line: a verb, then knobs and groups with their =, then a value."""
     words = line.split()[1:]
     typed = "" if not words or line[-1].isspace() else words.pop()
     if not words:
@@ -59,7 +59,7 @@ def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line:
 
 
 def values(configs: Path, verb: str, key: str) -> list[str]:
-    """The words that a key may be set to, where they are known."""
+    """The words that a key may be set to, where they are known; else []."""
     if key in help_text.groups(configs, verb):
         return help_text.choices(configs, f"experiment/{verb}" if key == "experiment" else key)
     if key in RUNS:
@@ -73,7 +73,7 @@ def values(configs: Path, verb: str, key: str) -> list[str]:
 
 
 def named_like(start: str) -> list[str]:
-    """The files and folders whose path begins like this, a folder's with a / at its end."""
+    """The paths of files and folders that begin with `start`; folders end in /, hidden ones are left out."""
     where = Path(start if start.endswith("/") else os.path.dirname(start) or ".")
     try:
         inside = sorted(where.iterdir())
@@ -84,5 +84,5 @@ def named_like(start: str) -> list[str]:
 
 
 def starting(typed: str, words: Iterable[str]) -> list[str]:
-    """Those of the words that begin with what is typed."""
+    """The words that begin with `typed`."""
     return [word for word in words if word.startswith(typed)]

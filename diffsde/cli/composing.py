@@ -1,4 +1,4 @@
-"""The configs of a sweep's jobs: what Hydra composes anew for each job, composed once for jobs that differ in values alone."""
+"""Faster composition of a sweep's configs: jobs that differ in values alone share one composition by Hydra."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-BASES = 64  # compositions that are kept
+BASES = 64  # most compositions in the cache
 
 
 class Composer:
-    """Hydra's config loader, with its `load_sweep_config` remembering what the choices of groups were composed to.
+    """Hydra's config loader with a `load_sweep_config` that caches the composition of each combination of group choices.
 
-    A composition takes 0.1 CPU seconds, values set in a copy of one 0.01. Everything else is the loader's own.
+    A composition takes 0.1 CPU seconds, setting values in a copy 0.01. All other attributes are the loader's own.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -29,12 +29,12 @@ class Composer:
         self.bases: dict[tuple[str, ...], DictConfig] = {}
 
     def __getattr__(self, name: str) -> Any:
-        if name == "loader":  # not there yet, while it is unpickled in another process
+        if name == "loader":  # not set yet while the object is unpickled in another process
             raise AttributeError(name)
         return getattr(self.loader, name)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
-        """The config of one job, as the loader's own method composes it."""
+        """The config of one job, equal to that of the loader's own method."""
         words = list(sweep_overrides)
         parsed = OverridesParser.create().parse_overrides(words)
         plain = [override for override in parsed if self.is_plain(override)]
@@ -47,7 +47,7 @@ class Composer:
         try:
             for override in plain:
                 OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        except (OmegaConfBaseException, AttributeError, TypeError, ValueError):  # the loader says what is wrong with it
+        except (OmegaConfBaseException, AttributeError, TypeError, ValueError):  # the loader raises the right error
             return self.loader.load_sweep_config(master_config, words)
         config.hydra.overrides.task = [word for word, override in zip(words, parsed, strict=True) if is_own(override)]
         names = config.hydra.job.config.override_dirname
@@ -61,18 +61,18 @@ class Composer:
         return config
 
     def is_plain(self, override: Override) -> bool:
-        """Whether an override sets a value of the job's own config, and chooses, adds and deletes nothing."""
+        """Whether an override only sets a value of the job's own config: no choice of a group, no addition, no deletion."""
         simple = not (override.is_add() or override.is_force_add() or override.is_delete())
         return simple and is_own(override) and not self.loader.repository.group_exists(override.key_or_group)
 
 
 def is_own(override: Override) -> bool:
-    """Whether an override is of the job's own config and not of Hydra's."""
+    """Whether an override concerns the job's own config, not Hydra's."""
     return not override.is_hydra_override()
 
 
 class GridSweeper(Sweeper):
-    """hydra/sweeper=grid: every combination, by Hydra's basic sweeper, each choice of groups composed once before the first job."""
+    """hydra/sweeper=grid: Hydra's basic sweeper (every combination), with configs composed by Composer before the first job."""
 
     def __init__(self, max_batch_size: int | None, params: dict[str, str] | None) -> None:
         self.basic = basic_sweeper.BasicSweeper(max_batch_size, params)  # looked up late: Hydra loads that module twice
@@ -88,7 +88,7 @@ class GridSweeper(Sweeper):
         return self.basic.sweep(arguments)
 
     def validate(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose one job of each choice of groups. Raises what Hydra raises for one that cannot be composed."""
+        """Compose one job per combination of group choices. Raises Hydra's error for one that cannot be composed."""
         parser, seen = OverridesParser.create(), set()
         for words in batch:
             kind = tuple(

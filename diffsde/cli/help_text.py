@@ -1,4 +1,4 @@
-"""What the command line says of itself, read from configs/ without importing anything heavy, and errors turned into advice."""
+"""The texts of --help, read from configs/ without slow imports, and advice for errors of composition."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ EXAMPLES = {
 
 
 def purpose(configs: Path, verb: str) -> str:
-    """What a verb does: the first line of its config, `# diffsde VERB: ...`."""
+    """What a verb does, from the first line of its config, `# diffsde VERB: ...`."""
     first = (configs / f"{verb}.yaml").read_text().partition("\n")[0]
     return first.removeprefix(f"# diffsde {verb}: ").removesuffix(".")
 
 
 def overview(configs: Path, verbs: Iterable[str]) -> str:
-    """diffsde --help."""
+    """The text of diffsde --help."""
     lines = [
         "diffsde: a laboratory for flow and diffusion models",
         "",
@@ -62,7 +62,7 @@ def overview(configs: Path, verbs: Iterable[str]) -> str:
 
 
 def verb_help(configs: Path, verb: str) -> str:
-    """diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
+    """The text of diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
     lines = [
         f"diffsde {verb}: {purpose(configs, verb)}",
         "",
@@ -96,24 +96,24 @@ def groups(configs: Path, verb: str) -> dict[str, str]:
 
 
 def choices(configs: Path, group: str) -> list[str]:
+    """The names of a group's choices: its YAML files."""
     return sorted(path.stem for path in (configs / group).glob("*.yaml"))
 
 
-AFTER = ("outputs", "machine")  # sets of knobs that are shown after a verb's own
+AFTER = ("outputs", "machine")  # sets of knobs that --help lists after a verb's own
 
 
 def sources(configs: Path, verb: str) -> dict[str, str]:
-    """The texts that a verb's knobs stand in, by name: the sets in its defaults list, and, under its own name, its file, whose
-    values go before theirs.
-    """
+    """The YAML texts that define a verb's knobs, by name: the sets in its defaults list, then its own file, which overrides."""
     own = (configs / f"{verb}.yaml").read_text()
     names = re.findall(r"^  - knobs/(\w+)$", own, flags=re.M)
     return {name: (configs / "knobs" / f"{name}.yaml").read_text() for name in names} | {verb: own}
 
 
 def knobs(configs: Path, verb: str) -> list[tuple[str, str, str]]:
-    """(name, default, what it is) for every top-level knob, from the comments in the files; a verb that sets another default
-    for a knob of a set need not say again what it is.
+    """(name, default, description) of every top-level knob, from the comments in the files.
+
+    A verb that sets another default for a knob of a set need not repeat the description.
     """
     found: dict[str, tuple[str, str, str]] = {}
     after: dict[str, tuple[str, str, str]] = {}
@@ -125,7 +125,7 @@ def knobs(configs: Path, verb: str) -> list[tuple[str, str, str]]:
 
 
 def known_keys(configs: Path, verb: str) -> list[str]:
-    """Every word that may stand left of = on a verb's command line."""
+    """Every key that may stand before = on a verb's command line."""
     keys = [name for name, _, _ in knobs(configs, verb)]
     for group in groups(configs, verb):
         keys.append(group)
@@ -138,18 +138,18 @@ def known_keys(configs: Path, verb: str) -> list[str]:
 
 
 def owners_of(configs: Path, key: str) -> list[str]:
-    """The choices of a group that have a given number, for a key like path.rate_min or sampler.diffusion.sigma_t."""
+    """The choices of a group that have the number of a key like path.rate_min or sampler.diffusion.sigma_t."""
     group, _, number = key.rpartition(".")
     group = group.rpartition(".")[2]
     files = sorted((configs / group).glob("*.yaml")) if group else []
     return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
 
-EXTRAS = ("joblib", "submitit", "optuna")  # Hydra's plugins that come as extras of that name
+EXTRAS = ("joblib", "submitit", "optuna")  # Hydra's plugins that are installed by diffsde's extras of the same names
 
 
 def composition_error(message: str, configs: Path, verb: str) -> str:
-    """Hydra's and OmegaConf's reports in one line that says what would be right."""
+    """A report of Hydra or OmegaConf rewritten in one line that says what would be right."""
     text = " ".join(message.split())
     if missing := re.search(r"Could not find '([\w/]+)/([^']*)'", text):
         group, choice = missing.groups()

@@ -1,4 +1,4 @@
-"""One job of Hydra's: its config as a plain dict, through the verb, into its folder; what the command line and sweeps share."""
+"""One job of Hydra: from its composed config through the verb into its folder; shared by single commands and sweeps."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from diffsde.cli import help_text
 from diffsde.errors import UserError
 from diffsde.runs import clock
 
-# Each has a function of that name.
+# Each module has a function with the verb's name.
 VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "explain")}
 
-# What a run that goes on under its own config may still be given, besides the knobs of the machine:
+# Knobs that may be set when a run is resumed by run= under its own config, in addition to the machine's:
 FREE = ("checkpoint_every", "keep", "pictures")
 
 
 @dataclasses.dataclass
 class Jobs:
-    """What has become of the jobs of one command line.
+    """The state of the jobs of one command line.
 
-    begun: their folders; what fails before any has begun is the composition of its config. refused: what the user has to
-    mend in them. process: the one that the command was given to; a parallel launcher runs jobs in others.
+    begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
+    for the user. process: the process of the command; a parallel launcher runs jobs in other processes.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
@@ -35,13 +35,13 @@ class Jobs:
     process: int = dataclasses.field(default_factory=os.getpid)
 
 
-@terminal.guarded()  # in a parallel launcher's process, which begins here
+@terminal.guarded()  # here too, as a parallel launcher's process begins here
 def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -> Any:
-    """One job of Hydra's: the composed config as a plain dict, through the verb, into the job's folder.
+    """Run one job of Hydra: pass the composed config, as a plain dict, and the job's folder to the verb's function.
 
-    outcome: what came of its work where a launcher did that before its turn came.
+    outcome: the job's outcome, if a launcher has already computed it together with other jobs.
     """
-    memory.tune_malloc()  # of a parallel launcher's process
+    memory.tune_malloc()  # for a parallel launcher's process
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
@@ -50,7 +50,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
     about = HydraConfig.get()
     verb, out = str(about.job.config_name), Path(about.runtime.output_dir)
     in_sweep = about.mode == RunMode.MULTIRUN
-    if jobs.begun or jobs.process != os.getpid():  # this job's wait begins where that for the one before ended
+    if jobs.begun or jobs.process != os.getpid():  # this job's time begins when the last job ended
         clock.begin()
     jobs.begun.append(str(out))
     words = [str(word) for word in about.overrides.task]
@@ -62,7 +62,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             chosen = job_config(config, verb, in_sweep, words)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
-        knobs.check(chosen)  # before the verb, with which all that is heavy is imported
+        knobs.check(chosen)  # before the verb's module, which imports everything slow
         if verb == "train":
             if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
@@ -76,14 +76,14 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         elif isinstance(outcome, UserError):
             raise outcome
         return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
-    except UserError as error:  # kept, not raised: Hydra would print a report of its own, and of the first failure only
-        if in_sweep:  # on the disk, since this may be another process than the one that began the sweep
-            if (out / "summary.json").exists():  # another run lies there: raised, and Hydra ends the sweep with it
+    except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only
+        if in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
+            if (out / "summary.json").exists():  # the folder holds another run: raised, so that Hydra ends the sweep
                 raise
             _keep_refusal(out, str(error), words)
         else:
             jobs.refused.append(str(error))
-        return math.inf  # the worst of a figure that a sweeper minimises, as all of METRICS are
+        return math.inf  # the worst score for a sweeper, which minimises
     finally:
         if (out / "config.json").exists():
             _keep_composition(out / ".hydra", config, about)
@@ -92,7 +92,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
 
 
 def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:
-    """The plain config of a job: of a sweep's samples without pictures, of which nobody opens hundreds, unless some are named."""
+    """The plain config of a job; in a sweep of `sample`, without pictures unless the words set pictures= or plots=."""
     chosen = plain(config)
     if in_sweep and draws_nothing_unasked(verb, words):
         chosen["pictures"] = "none"
@@ -100,12 +100,12 @@ def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> 
 
 
 def draws_nothing_unasked(verb: str, words: Sequence[str]) -> bool:
-    """Whether the jobs of a sweep of this verb and these words draw no pictures."""
+    """Whether the jobs of a sweep draw no pictures: those of `sample` without pictures= or plots= among the words."""
     return verb == "sample" and not any(word.startswith(("pictures=", "plots=")) for word in words)
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A composed config, all but Hydra's own part, as a plain dict."""
+    """A composed config without Hydra's own part, as a plain dict."""
     from omegaconf import OmegaConf
 
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -113,7 +113,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def add_resolver() -> None:
-    """${default:value,otherwise} in the configs; in the processes of a parallel launcher too."""
+    """Register the resolver ${default:value,otherwise} of the configs; needed in a parallel launcher's processes too."""
     from omegaconf import OmegaConf
 
     if not OmegaConf.has_resolver("default"):
@@ -121,7 +121,7 @@ def add_resolver() -> None:
 
 
 def config_folder() -> Path:
-    """configs/ inside the installed package, or beside it in a checkout."""
+    """The folder configs/: inside the installed package, or next to the package in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -130,8 +130,9 @@ def config_folder() -> Path:
 def _going_on(
     config: dict[str, Any], words: list[str], out: Path, hydra_words: list[str]
 ) -> tuple[dict[str, Any], Path]:
-    """The config and the folder of the run to go on with: the one that run= names, else an unfinished one of this config;
-    else both as they are.
+    """The config and folder of the run to resume: the run of run=, else an unfinished run of this config; else both unchanged.
+
+    Raises UserError for a word that cannot be combined with run=.
     """
     from diffsde.runs import folder
 
@@ -144,26 +145,26 @@ def _going_on(
             )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
         own = folder.read_config(place)
-        if "steps" in given:  # said by run, which else goes on alone
+        if "steps" in given:  # `run` set tells the verb that steps may have changed
             own = own | {"steps": config["steps"], "run": str(place)}
         free = {key: config[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}
         return own | free | {"resume": True}, place
     if not config["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
         return config, out
-    if config["init"] == "latest":  # as the run that is looked for has it
+    if config["init"] == "latest":  # as in the config of the run that is searched
         config = config | {"init": str(folder.latest())}
     return config, folder.unfinished("train", config) or out
 
 
 def _keep_refusal(out: Path, why: str, words: list[str]) -> None:
-    """error.json in the folder of a sweep's job."""
+    """Write error.json into the folder of a sweep's job."""
     from diffsde.runs import files
 
     files.write_json(out / "error.json", {"error": why, "overrides": words})
 
 
 def _keep_composition(folder: Path, config: Any, about: Any) -> None:
-    """.hydra/: what Hydra would write there, but only for a job that ran, and never over another's."""
+    """Write .hydra/ as Hydra would, but only for a job that ran, and never over an existing one."""
     from omegaconf import OmegaConf
 
     if not folder.exists():
@@ -174,7 +175,7 @@ def _keep_composition(folder: Path, config: Any, about: Any) -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a job's empty folder, and those above it that hold nothing but it, up to outputs/."""
+    """Remove a job's empty folder, and its parents that are empty then, up to outputs/."""
     for place in [folder, *folder.parents]:
         leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
         if leftover - {"multirun.yaml", ".lock"} or place == Path.cwd():
@@ -188,7 +189,7 @@ def remove_empty(folder: Path) -> None:
             for name in leftover:
                 (place / name).unlink()
             place.rmdir()
-        except OSError:  # a folder of that name, or a place that is not ours to change
+        except OSError:  # a folder of that name, or no permission
             return
         if place.name == "outputs":
             return

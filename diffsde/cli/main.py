@@ -1,4 +1,4 @@
-"""argv -> verb -> Hydra -> jobs, and the exit status; hydra is imported only once a verb runs."""
+"""The entry point: argv -> verb -> Hydra -> jobs -> exit status; hydra is imported only when a verb runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ MULTIRUN = {"-m", "--multirun"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command line and return its exit status: 0, 2 for what the user can mend, 130 when interrupted, 141 where
-    all went well but for a reader of what was printed, who left.
+    """Run one command line and return its exit status.
+
+    0: success; 2: an error that the user can mend; 130: interrupted; 128 + signal: stopped; 141: success, but the reader of
+    the output closed the pipe.
     """
     clock.begin()
     with terminal.guarded() as outputs:
@@ -72,7 +74,7 @@ def _main(words: list[str]) -> int:
 
 
 def _check_word(verb: str, word: str) -> None:
-    """Refuse what Hydra would answer with a page of usage or a traceback."""
+    """Raise UserError for a word that Hydra would answer with a page of usage or a traceback."""
     key, _, value = word.partition("=")
     if word.startswith("--") and key not in HYDRA_FLAGS:
         raise UserError(f"'{word}' is not an option{suggestion(word, HYDRA_FLAGS)}; see diffsde {verb} --help")
@@ -82,7 +84,7 @@ def _check_word(verb: str, word: str) -> None:
 
 
 def _run_hydra(verb: str, words: list[str]) -> None:
-    """Compose the config and run the verb; whatever Hydra finds wrong becomes a UserError of one line."""
+    """Compose the config and run the verb; errors of Hydra become a UserError of one line."""
     memory.tune_malloc()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
@@ -94,7 +96,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     if sweeping:
         words = _begun_before(verb, words)
     spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
-    if sweeping:  # argparse wants it before or after the words, not among them
+    if sweeping:  # argparse accepts it before or after the words, not among them
         spelled = ["--multirun", *spelled]
     before, jobs = sys.argv, Jobs()
     sys.argv = ["diffsde", *spelled]
@@ -125,7 +127,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
 
 
 def _begun_before(verb: str, words: list[str]) -> list[str]:
-    """The words of a sweep, with the folder of an unfinished one of the same words, which is gone on with."""
+    """The words of a sweep; if there is an unfinished sweep of the same words, with its folder, so that it is resumed."""
     from diffsde.cli import sweeps
 
     sweeps.register_plugins()
@@ -140,7 +142,7 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
 
 
 def composed(verb: str, words: list[str]) -> dict[str, Any]:
-    """The config of a verb with these words, as a plain dict: what the verb's function takes."""
+    """The config of a verb with the words, as a plain dict: the argument of the verb's function."""
     import hydra
 
     add_resolver()
@@ -150,7 +152,7 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 
 
 def _qualified(verb: str, word: str) -> str:
-    """Two groups are said short: diffusion= lies inside the sampler, experiment= has its own choices for each verb."""
+    """A word with short group names spelled out: diffusion= lies inside the sampler, experiment= has choices per verb."""
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
     return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word

@@ -1,5 +1,5 @@
-"""Words as people type them, spelled for Hydra: text is quoted where its grammar would take it for something else, and
-glob(...) of run folders becomes those that are there.
+"""Translation of typed words for Hydra: text is quoted where Hydra's grammar would misread it, and glob(...) is expanded to
+the run folders that it matches.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from typing import Any
 from diffsde.cli import help_text
 from diffsde.errors import UserError
 
-# Of Hydra's own words those that are text, one value each, in a sweep too:
+# Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
-# The words that name a folder, and of which verb it is:
-LISTS = ("metrics", "pictures")  # of names
-RENAMED = {"measurements": "n_measurements", "sampler.diffusion.scale": "sampler.diffusion.sigma"}  # which still work
-FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}
+LISTS = ("metrics", "pictures")  # knobs that are lists of names
+RENAMED = {"measurements": "n_measurements", "sampler.diffusion.scale": "sampler.diffusion.sigma"}  # former names
+FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}  # knobs that name a folder, and its verb
 NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
 
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
-    """The words of a verb, each as Hydra has to see it. Raises UserError for a glob(...) that finds nothing to take."""
+    """The words of a verb, translated for Hydra. Raises UserError for a glob(...) that matches no suitable folder."""
     spelled = [expanded(verb, listed(renamed(word), sweeping), sweeping) for word in words]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
 def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
-    """The word with its text quoted for Hydra, where Hydra would refuse it or take it for something else.
+    """The word with its text quoted, where Hydra would refuse or misread it.
 
-    A comma outside brackets parts the choices of a sweep, and choice(), range(), interval(), glob() keep their meaning.
+    A comma outside brackets separates the values of a sweep; choice(), range(), interval(), glob() keep their meaning.
     """
     key, equals, value = word.partition("=")
     default = "text" if key in PLACES else _defaults(configs, verb).get(key, "")
@@ -49,7 +48,7 @@ def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
 
 
 def _spelled(value: str, is_text: bool, one: bool) -> str:
-    """A value as it is where Hydra reads it as meant, else in quotes. one: it has no comma outside brackets."""
+    """A value, in quotes where Hydra would misread it. one: whether the value has no comma outside brackets."""
     from hydra.core.override_parser.types import ChoiceSweep
     from hydra.errors import HydraException
 
@@ -59,13 +58,13 @@ def _spelled(value: str, is_text: bool, one: bool) -> str:
     except HydraException:
         return _quote(value)
     if override.is_sweep_override():
-        if one:  # choice(...) and the like
+        if one:  # choice(...), range(...) etc.
             return value
         numbers = isinstance(read, ChoiceSweep) and all(isinstance(item, int | float) for item in read.list)
-        return value if numbers and not is_text else _quote(value)  # of numbers, Hydra says what -m is for
+        return value if numbers and not is_text else _quote(value)  # for numbers, Hydra's error explains -m
     if not is_text or read is None or isinstance(read, str) or str(read) == value:
         return value
-    return _quote(value)  # 1e5 is a name here, and [a] a file
+    return _quote(value)  # e.g. 1e5 as a name, [a] as a file
 
 
 @functools.cache
@@ -82,7 +81,7 @@ def _quote(value: str) -> str:
 
 
 def _pieces(value: str) -> list[str]:
-    """A value cut at its commas outside brackets and quotes; whole where its brackets do not match."""
+    """A value split at its commas outside brackets and quotes; whole where its brackets do not match."""
     pieces, depth, inside = [""], 0, ""
     for i, letter in enumerate(value):
         if inside:
@@ -98,7 +97,7 @@ def _pieces(value: str) -> list[str]:
 
 
 def _defaults(configs: Path, verb: str) -> dict[str, str]:
-    """text, or null, for the keys of a verb and of its groups whose default is a word, or nothing."""
+    """{key: 'text' or 'null'} for the keys of a verb and of its groups whose default is a word, or null."""
     texts = help_text.sources(configs, verb)
     found = {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
     groups = re.findall(r"^  - (\w+): \w+", texts[verb], flags=re.M)
@@ -112,7 +111,7 @@ def _defaults(configs: Path, verb: str) -> dict[str, str]:
 
 
 def _kinds(text: str) -> dict[str, str]:
-    """text, or null, for the keys of a config file that have a word, or nothing, as their default."""
+    """{key: 'text' or 'null'} for the keys of a config file whose default is a word, or null."""
     lines = re.findall(r"^(\w+): +(\S.*?)(?: +#.*)?$", text, flags=re.M)
     return {
         key: "null" if value == "null" else "text"
@@ -122,7 +121,7 @@ def _kinds(text: str) -> dict[str, str]:
 
 
 def renamed(word: str) -> str:
-    """A word under its name of now, which is said."""
+    """A word with its key's current name; a former name is reported."""
     key, equals, value = word.partition("=")
     if not equals or key not in RENAMED:
         return word
@@ -131,7 +130,7 @@ def renamed(word: str) -> str:
 
 
 def listed(word: str, sweeping: bool) -> str:
-    """metrics=frechet and pictures=film,marginals as the lists that they mean; in a sweep commas part its choices."""
+    """metrics=frechet or pictures=film,marginals written as a list; in a sweep commas separate the sweep's values instead."""
     key, _, value = word.partition("=")
     if key not in LISTS or not value or value[0] in "[$" or value == "null" or ("," in value and sweeping):
         return word
@@ -139,7 +138,10 @@ def listed(word: str, sweeping: bool) -> str:
 
 
 def expanded(verb: str, word: str, sweeping: bool) -> str:
-    """run=glob(...) as the runs that it finds, a choice each; so too guide= and samples=. Raises UserError for none."""
+    """run=glob(...), guide=glob(...) or samples=glob(...) expanded to the folders that it matches, one value per folder.
+
+    Raises UserError where no folder matches, for several folders without -m, and for `train`.
+    """
     key, _, value = word.partition("=")
     if key not in FOLDERS or not (value.startswith("glob(") and value.endswith(")")):
         return word
@@ -168,7 +170,7 @@ def _matches(value: str) -> list[str]:
         read = _parser().parse_override(f"x={value}").value()
         if isinstance(read, Glob):
             include, exclude = read.include, read.exclude
-    except HydraException:  # a pattern that Hydra cannot read, with brackets in it
+    except HydraException:  # a pattern that Hydra cannot parse, e.g. with brackets
         pass
     found = {str(Path(path)) for pattern in include for path in glob.glob(pattern, recursive=True)}
     return sorted((path for path in found if not any(fnmatch(path, pattern) for pattern in exclude)), key=_natural)

@@ -1,4 +1,4 @@
-"""The table of a sweep: its jobs as their folders tell of them, the best one where their figures are of one kind, a picture."""
+"""The table and the picture of a sweep, from its jobs' folders, and the best job if the jobs' scores are comparable."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import files, folder, progress
 from diffsde.runs.results import judged
 
-# What a training loss is the mean of: two losses under other ones are no better or worse than one another.
+# Keys that must be equal for two training losses to be comparable: they define what the loss is the mean of.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
-OF_SAMPLES = ("dataset", "measurement")  # ... and a figure of samples
+OF_SAMPLES = ("dataset", "measurement")  # keys that must be equal for two figures of samples to be comparable
 
 
 class Row(NamedTuple):
-    """A job: its overrides, `done` or why it was refused, what its summary holds, and the figure that it is judged by.
+    """A job of a sweep: its overrides, its status (`done`, or why it was refused), the numbers of its summary, and its score.
 
-    config: the job's, as a plain dict.
+    name, figure: the score's name and value. config: the job's config, as a plain dict.
     """
 
     job: str
@@ -47,19 +47,20 @@ class Row(NamedTuple):
     config: dict[str, Any] = {}
 
     def distance_from_target(self) -> float:
-        """The least is the best; what is no number is never."""
+        """The score's distance from its target, lower is better; infinity where it is not a number."""
         distance = self.figure.distance_from_target
         return math.inf if math.isnan(distance) else distance
 
     def words(self, keys: Sequence[str] | None = None) -> str:
+        """The overrides as typed, key=value; keys: only these, None: all."""
         return " ".join(f"{key}={value}" for key, value in self.overrides.items() if keys is None or key in keys)
 
 
-APART = ("columns", "data", "units")  # of a summary, what is no figure of a job: in its own summary.json
+APART = ("columns", "data", "units")  # entries of a summary that are left out of the table
 
 
 def summarise(where: Path) -> list[str]:
-    """Write sweep.csv and sweep.png of the jobs' folders: a line for each job that was refused."""
+    """Write sweep.csv and sweep.png from the jobs' folders in `where`, print the table; one line per job that was refused."""
     rows = [row for row in map(row_of, sorted(where.iterdir(), key=_number)) if row]
     if not rows:
         return []
@@ -93,7 +94,7 @@ def summarise(where: Path) -> list[str]:
 
 
 def target_of(figure: Figure) -> str:
-    """What a figure is to be near, with its error where that has one; nothing where there is no such value."""
+    """The target of a figure as text, with its error if it has one; empty where the figure has no target."""
     if figure.target is None:
         return ""
     kind, value, error = figure.target
@@ -101,7 +102,7 @@ def target_of(figure: Figure) -> str:
 
 
 def unlike(rows: list[Row]) -> list[str]:
-    """The knobs and groups that differ between the jobs and change what their figure means: the least is not the best."""
+    """The knobs and groups that differ between the jobs and make their scores incomparable; [] where there are none."""
     if len({row.name for row in rows}) > 1:
         return ["metric"]
     keys = OF_LOSS if rows[0].name == "loss" else OF_SAMPLES
@@ -114,7 +115,7 @@ def unlike(rows: list[Row]) -> list[str]:
 
 
 def data_of(config: dict[str, Any]) -> Any:
-    """The data that a job's figures are of: its own, or those that its run was trained on; but for how they are read."""
+    """The config of a job's dataset, its own or its run's, without `stream`, which does not change the data."""
     dataset = config.get("dataset")
     if dataset is None and isinstance(config.get("run"), str):
         theirs = files.read_json(Path(config["run"]) / "config.json")
@@ -124,7 +125,7 @@ def data_of(config: dict[str, Any]) -> Any:
 
 
 def remedy(rows: list[Row], apart: list[str], where: Path) -> str:
-    """What to compare jobs by whose figures are not of one kind."""
+    """Advice on how to compare jobs whose scores are incomparable, since the keys `apart` differ."""
     given = "= and ".join(apart) + "="
     if set(apart) & {"metric", *OF_SAMPLES}:
         return f"none: {given} differ, and a figure is better or worse only where they are the same"
@@ -144,7 +145,7 @@ def name_in(config: dict[str, Any], group: str) -> str:
 
 
 def cell(value: Any) -> Any:
-    """A figure as the table has it: nothing where it is no number."""
+    """A value as a cell of the table: empty where it is None or not finite."""
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
@@ -158,7 +159,7 @@ def _number(path: Path) -> tuple[int, str]:
 
 
 def row_of(job: Path) -> Row | None:
-    """What a job's folder says of it; None where it says nothing, or nothing that can be read, which is warned of."""
+    """The row of a job's folder; None where the folder has no result or, with a warning, none that can be read."""
     overrides = split_words(_overrides(job))
     if os.path.exists(job / "summary.json"):
         try:
@@ -189,11 +190,12 @@ def _overrides(job: Path) -> list[str]:
 
 
 def split_words(words: Sequence[str]) -> dict[str, str]:
+    """{key: value} of words key=value."""
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
 def numbers(summary: dict[str, Any]) -> dict[str, Any]:
-    """The numbers and words of a summary by their dotted names; a figure's `value` goes by the figure's own name."""
+    """The numbers and words of a summary by dotted names; a figure's `value` has the figure's own name."""
     pairs = flatten(summary).items()
     return {key.removeprefix("metrics.").removesuffix(".value"): item for key, item in pairs}
 
@@ -204,7 +206,7 @@ def varied(rows: list[Row], swept: list[str]) -> list[str]:
 
 
 def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
-    """The figure that the jobs are judged by against what was swept; None where there is nothing to compare."""
+    """A figure of the jobs' scores against the swept key; None where no key differs."""
     differing = varied(rows, swept)
     across = [key for key in differing if key != "seed"] or differing
     if not across:
@@ -227,6 +229,6 @@ def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
 
 
 def one_value(rows: list[Row], kind: str) -> bool:
-    """Whether the jobs' figures are all held against one value of this kind, to two digits."""
+    """Whether all jobs' scores have a reference of the kind with the same value, to two digits."""
     references = [row.figure.reference for row in rows]
     return len({f"{each.value:.2g}" if each and each.kind == kind else "" for each in references}) == 1

@@ -1,6 +1,6 @@
-"""The multirun side of Hydra: jobs of one structure as one program, sweeps that go on, and a table at the end of each.
+"""Hydra's multirun: jobs of one structure as one program, resumed sweeps, and a table at the end of each sweep.
 
-Imported for sweeps alone, since Hydra's plugins take their time.
+Imported for sweeps only, since Hydra's plugins are slow to import.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remo
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import files, folder, locks
 
-if TYPE_CHECKING:  # it imports jax, and every command looks this module up for its SweepRecord
+if TYPE_CHECKING:  # the module imports jax, and every command imports this module for SweepRecord
     from diffsde.runs.jobs import Outcome
 
 TOGETHER = {
@@ -41,28 +41,28 @@ MODULE = "hydra_plugins.diffsde"  # the only package that Hydra takes plugins fr
 
 
 class Sweep:
-    """The sweep of a command line: its folder, which is held against other processes while it runs."""
+    """The sweep of a command line: its folder, locked against other processes while the sweep runs."""
 
     def __init__(self) -> None:
         self.folder: Path | None = None
         self.lock = ExitStack()
 
     def enter(self, where: Path) -> None:
-        """Take the folder. Raises UserError where another process has it."""
+        """Create and lock the folder. Raises UserError where another process holds the lock."""
         where.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locks.held(where))
         self.folder = where
 
     def finish(self) -> list[str]:
-        """Write sweep.csv and sweep.png of the sweep that ran: a line for each job that was refused."""
+        """Write sweep.csv and sweep.png of the sweep that ran; one line per job that was refused."""
         from diffsde.cli import (
-            sweep_table,  # here: with the pictures it is a second that other commands need not wait for
+            sweep_table,  # here: with the pictures the import takes a second, which other commands need not wait for
         )
 
         return [] if self.folder is None else sweep_table.summarise(self.folder)
 
     def leave(self, begun: bool) -> None:
-        """Give the folder back, and remove it where no job has begun."""
+        """Unlock the folder, and remove it if no job has begun."""
         self.lock.close()
         where, self.folder = self.folder, None
         if where and not begun and not any(entry.is_dir() for entry in where.iterdir()):
@@ -71,12 +71,12 @@ class Sweep:
             remove_empty(where)
 
 
-_sweep: ContextVar[Sweep] = ContextVar("sweep")  # of this command, for the callback that Hydra makes
+_sweep: ContextVar[Sweep] = ContextVar("sweep")  # the command's sweep, for the callback that Hydra creates
 
 
 @contextmanager
 def running(jobs: Jobs) -> Iterator[Sweep]:
-    """The sweep of a command line while Hydra runs its jobs, which tell whether any has begun."""
+    """A context with the sweep of a command line, around Hydra's run of its jobs; `jobs` records whether any has begun."""
     sweep = Sweep()
     token = _sweep.set(sweep)
     try:
@@ -87,7 +87,7 @@ def running(jobs: Jobs) -> Iterator[Sweep]:
 
 
 class BatchLauncher(Launcher):
-    """hydra/launcher=batch: takes all jobs of a multirun at once. together: a key of TOGETHER."""
+    """hydra/launcher=batch: runs all jobs of a multirun, together as one program where possible. together: a key of TOGETHER."""
 
     def __init__(self, together: str) -> None:
         if together not in TOGETHER:
@@ -96,7 +96,7 @@ class BatchLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = hydra_context, config
-        self.task: Callable[..., Any] = task_function  # run_job, which takes an outcome too
+        self.task: Callable[..., Any] = task_function  # run_job, which also accepts an outcome
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -120,8 +120,9 @@ class BatchLauncher(Launcher):
         ]
 
     def outcomes_together(self, configs: list[DictConfig]) -> Sequence[Outcome | None]:
-        """What came of the jobs' work, done before Hydra comes to them one by one; None for each where it is left to that, as
-        it is on CPU where the choice is left.
+        """The outcomes of all jobs, computed together before Hydra runs them one by one; None per job where this is not done.
+
+        That is so for verbs without `together`, on CPU with together=auto, for several processes, and with run=.
         """
         import jax
 
@@ -133,7 +134,7 @@ class BatchLauncher(Launcher):
             job_config(config, verb, True, [str(word) for word in config.hydra.overrides.task]) for config in configs
         ]
         if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
-            return [None] * len(configs)  # the latter are refused, each as its own job
+            return [None] * len(configs)  # with run=, each job is refused on its own
         machine.configure_process(plain[0])
         if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
             return [None] * len(configs)
@@ -148,14 +149,14 @@ PLUGINS = (BatchLauncher, GridSweeper)
 
 
 class SweepRecord(Callback):
-    """Notes a sweep's words when it begins, so that the same command finds it, and where it writes, for its table."""
+    """Hydra callback that records a sweep's words in sweep.json when it begins, so that the same command can resume it."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         where = Path(config.hydra.sweep.dir)
         try:
             _sweep.get().enter(where)
         except UserError as error:
-            raise SystemExit(str(error)) from error  # of what a callback raises, Hydra only warns else
+            raise SystemExit(str(error)) from error  # for any other exception of a callback Hydra only warns
         words = [str(word) for word in config.hydra.overrides.task]
         verb = str(config.hydra.job.config_name)
         if draws_nothing_unasked(verb, words):
@@ -164,7 +165,7 @@ class SweepRecord(Callback):
 
 
 def register_plugins() -> None:
-    """Make launcher and sweeper known to Hydra, under the one package that it takes plugins from."""
+    """Register launcher and sweeper with Hydra, in the one package from which it loads plugins."""
     if MODULE not in sys.modules:
         package, _, name = MODULE.partition(".")
         if importlib.util.find_spec(package) is None:  # there where another launcher is installed

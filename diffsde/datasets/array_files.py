@@ -103,7 +103,7 @@ def check_shape(values: np.ndarray, file: str) -> None:
         raise UserError(f"dataset.file: '{file}' has dtype {values.dtype}; it must hold real numbers")
     if values.ndim < 2:
         raise UserError(
-            f"dataset.file: '{file}' has shape {values.shape}; it must be (n, ...): a point a row (1-D data is (n, 1))"
+            f"dataset.file: '{file}' has shape {values.shape}; it must be (n, ...): one point per row (1-D data is (n, 1))"
         )
     if len(values) < 2 or values[0].size == 0:
         raise UserError(f"dataset.file: '{file}' has shape {values.shape}; it must hold at least 2 points")

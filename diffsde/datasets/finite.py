@@ -1,4 +1,4 @@
-"""A dataset of N points, in memory or on the disk."""
+"""Datasets of N points, in memory or on the disk."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from diffsde.fields import EmpiricalField
 from diffsde.paths import GaussianPath
 from diffsde.types import Array, Key, Moments, Scalar
 
-PART = 1 << 20  # numbers summed at a time
-HALF_RANGE = 127.5  # of bytes: k becomes k/127.5 - 1
+PART = 1 << 20  # numbers that are summed at a time
+HALF_RANGE = 127.5  # half the range of bytes: k becomes k/127.5 - 1
 
 
 class Batch(NamedTuple):
-    """The examples of one step, drawn already: x (B, *shape), y (B,) or None."""
+    """The examples of one training step, already drawn: x (B, *shape), y (B,) or None."""
 
     x: Array
     y: Array | None
 
 
 class Buffer(NamedTuple):
-    """The batches of C steps in a row, x (C, B, *shape), y (C, B) or None: that of step s lies at s mod C."""
+    """The batches of C consecutive training steps, x (C, B, *shape), y (C, B) or None; the batch of step s is at s mod C."""
 
     x: Array
     y: Array | None
 
     def at(self, step: Scalar) -> Batch:
+        """The batch of a step () that the buffer holds."""
         return Batch(*jax.tree.map(lambda leaf: leaf[step % len(leaf)], tuple(self)))
 
 
 class FiniteDataset(Dataset):
-    """A dataset of N points, drawn with replacement; of a stream, without. flip: half of the images drawn are mirrored,
-    left for right.
+    """A dataset of N points, drawn with replacement (a stream: without).
 
-    Images stay bytes on the device, and what is drawn of them is x/127.5 - 1, (H, W, C) in [-1, 1].
-    dequantise: each byte drawn is uniform over its bin, as in the data that bits/dim are measured on.
+    Images stay bytes on the device; a drawn image is x/127.5 - 1, (H, W, C) in [-1, 1].
+    flip: each drawn image is mirrored left-right with probability 1/2. dequantise: each drawn byte is replaced by a uniform
+    number in its bin, as bits per dimension assume.
     """
 
     has_exact_field: ClassVar[bool] = True
@@ -52,7 +53,7 @@ class FiniteDataset(Dataset):
     def load(self) -> Examples: ...
 
     def classes(self, arrays: Examples) -> int:
-        if self.stream:  # a part may lack one
+        if self.stream:  # a loaded subset may lack a class
             return self.source().classes
         return 0 if arrays.y is None else int(np.asarray(arrays.y).max()) + 1
 
@@ -81,7 +82,7 @@ class FiniteDataset(Dataset):
         return x, batch.y
 
     def draw_given(self, arrays: Examples, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
-        """`count` points (count, *shape) on the host, of these labels (k,) in turn; of any where there are no labels."""
+        """`count` points (count, *shape) on the host with the labels (k,) in turn; with any label where labels is None."""
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         every = np.arange(len(arrays.x))
         if labels is None or arrays.y is None:
@@ -90,7 +91,7 @@ class FiniteDataset(Dataset):
             asked = np.resize(np.asarray(labels), count)
             of = {label: np.flatnonzero(np.asarray(arrays.y) == label) for label in np.unique(asked)}
             rows = np.empty(count, int)
-            for label, able in of.items():  # a part of a stream may have none of a rare class
+            for label, able in of.items():  # the loaded subset of a stream may lack a rare class
                 mine = asked == label
                 rows[mine] = random.choice(able if len(able) else every, mine.sum())
         x = np.array(as_points(jnp.asarray(arrays.x)[rows]))
@@ -111,9 +112,9 @@ class FiniteDataset(Dataset):
         return _rows_by_index(self, arrays, jnp.asarray(order), jnp.asarray(first), jnp.asarray(count), key)
 
     def points(self, arrays: Examples) -> Array:
-        """Every point that can be drawn, all equally likely: (N, *shape), or (2 N, *shape) with their mirror images.
+        """All points that can be drawn, equally likely: (N, *shape), or (2 N, *shape) with mirror images.
 
-        Raises UserError for images that are dequantised, of which there is no end, and for a stream, not all in memory.
+        Raises UserError for dequantised images, which are no finite set, and for a stream, which is not all in memory.
         """
         if self.dequantise:
             raise UserError("dataset.dequantise: only a finite set of points has an exact field; leave it false")
@@ -123,7 +124,7 @@ class FiniteDataset(Dataset):
         return jnp.concatenate([x, mirrored(x)]) if self.flip else x
 
     def moments(self, arrays: Examples, key: Key) -> Moments:
-        """Exactly, in float64 on the host, a part after another; about the first point, so that nothing cancels."""
+        """The exact moments, in float64 on the host, part by part; relative to the first point, so that nothing cancels."""
         x = np.asarray(arrays.x)
         first = x[0].astype(np.float64)
         total, squares = np.zeros_like(first), 0.0
@@ -134,13 +135,13 @@ class FiniteDataset(Dataset):
             squares += float(np.vdot(part, part))
         offset = total / len(x)
         mean, variance = first + offset, squares / x.size - np.mean(offset**2)
-        if self.flip:  # the mean becomes symmetric, and its asymmetry goes into the variance
+        if self.flip:  # the mean becomes symmetric, and its antisymmetric part adds to the variance
             odd = (mean - mirrored(mean)) / 2
             mean, variance = mean - odd, variance + np.mean(odd**2)
         std = np.sqrt(max(variance, 0.0))
         if x.dtype == np.uint8:
             if self.dequantise:
-                std = np.hypot(std, 1 / math.sqrt(12))  # of u, independent of the byte
+                std = np.hypot(std, 1 / math.sqrt(12))  # the std of u, which is independent of the byte
             mean, std = mean / HALF_RANGE - 1, std / HALF_RANGE
         return Moments(jnp.asarray(mean, float), jnp.asarray(std, float))
 
@@ -149,7 +150,7 @@ class FiniteDataset(Dataset):
 def _rows_by_index(
     dataset: FiniteDataset, arrays: Examples, order: Array, first: Array, count: Array, key: Key
 ) -> Array:
-    """Point i is any of the `count` rows order[first], order[first + 1], ..., drawn as in training."""
+    """Points (n, *shape), as drawn in training: point i is one of the count[i] rows order[first[i]], order[first[i] + 1], ..."""
 
     def one(key: Key, first: Array, count: Array) -> Array:
         row = order[first + jax.random.randint(key, (), 0, count)]
@@ -159,24 +160,24 @@ def _rows_by_index(
 
 
 def drawn(arrays: Examples, key: Key, count: int) -> Batch:
-    """`count` of the examples, with replacement."""
+    """A batch of `count` examples, drawn with replacement."""
     row = jax.random.randint(key, (count,), 0, arrays.x.shape[0])
     return Batch(arrays.x[row], None if arrays.y is None else arrays.y[row])
 
 
 def as_points(x: Any) -> Any:
-    """Bytes to [-1, 1], x/127.5 - 1; floats as they are. In this order 0 and 255 are -1 and 1 however it is compiled."""
+    """Bytes scaled to [-1, 1], x/127.5 - 1; floats unchanged. In this order of operations 0 and 255 give exactly -1 and 1."""
     return (x.astype(float) - HALF_RANGE) / HALF_RANGE if x.dtype == jnp.uint8 else x
 
 
 def dequantised(x: Array, key: Key) -> Array:
     """(k + u - 1/2)/127.5 - 1 for bytes k, u uniform on [0, 1) (1511.01844, section 3.1): floats of the same shape.
 
-    A byte stands for the bin of width 1/127.5 about its point, so that the mean stays and the bins tile what they cover.
+    A byte stands for the bin of width 1/127.5 about k/127.5 - 1, so that the mean stays and the bins tile an interval.
     """
     return (x.astype(float) + jax.random.uniform(key, x.shape) - 0.5 - HALF_RANGE) / HALF_RANGE
 
 
 def mirrored(x: Any) -> Any:
-    """Images (..., H, W, C), left for right."""
+    """Images (..., H, W, C) mirrored left-right."""
     return x[..., ::-1, :]

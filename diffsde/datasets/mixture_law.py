@@ -1,4 +1,4 @@
-"""A dataset whose law is a Gaussian mixture."""
+"""Datasets whose law is a Gaussian mixture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffsde.types import Array, Key, Moments
 
 
 class MixtureDataset(Dataset):
-    """A dataset whose law is a Gaussian mixture, known exactly; a point's class is its component."""
+    """A dataset whose law is a known Gaussian mixture; a point's label is its component."""
 
     has_exact_field: ClassVar[bool] = True
 
@@ -46,7 +46,7 @@ class MixtureDataset(Dataset):
         return self.mixture()
 
     def moments(self, arrays: mixtures.Mixture, key: Key) -> Moments:
-        """Exactly, from the law."""
+        """The exact moments, from the law."""
         return mixtures.moments(arrays)
 
     def least_variance(self) -> float:
@@ -64,7 +64,7 @@ class MixtureDataset(Dataset):
 
 @jax.jit
 def _by_index(mixture: mixtures.Mixture, keys: Array, labels: Array | None) -> Array:
-    """A point of each key, of the component of each label where there are labels."""
+    """Points (n, *shape), one per key; from the component `labels[i]` where labels are given."""
 
     def one(key: Key, label: Array | None) -> Array:
         return mixtures.sample(mixtures.conditioned(mixture, label), key, 1)[0]

@@ -1,1 +1,1 @@
-"""The metrics, and what they compare with."""
+"""The metrics, and the data and references that they compare with."""

@@ -1,4 +1,4 @@
-"""Samples of a user's own points column by column, as a summary keeps them and a table shows them."""
+"""Samples of tabular data compared with the data column by column, for summary.json and for the table."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.metrics.columns import Column, columns
 from diffsde.types import Array, Key
 
-SHOWN = 8  # columns that are said one by one; of more, those that are furthest off
-WORST = 4
-MOST = 100_000  # points of the data, drawn where there are more
+SHOWN = 8  # up to this number of columns, all are listed
+WORST = 4  # beyond it, the columns with the largest Kolmogorov-Smirnov distances are
+MOST = 100_000  # most points of the data that are compared with, a random subset if there are more
 
 
 def column_figures(
     x: Array | np.ndarray, dataset: Dataset, scaling: Scaling | None, labels: np.ndarray | None, key: Key
 ) -> dict[str, Column]:
-    """The columns of samples x (n, d), in the model's units, by name; none of images, of points that are no rows of numbers,
-    and of data that are no finite set. labels (n,): compared with data of the same labels.
+    """Statistics of each column of samples x (n, d), in the model's units, by the column's name.
+
+    Empty for points that are not rows of numbers, and for data that are not a finite set. labels (n,): the samples are
+    compared with data of the same labels.
     """
     arrays = dataset.load()
     if dataset.count_points(arrays) is None or x.ndim != 2:
@@ -37,8 +39,9 @@ def column_figures(
 
 
 def column_rows(found: dict[str, Column], labelled: bool = False) -> list[tuple[str, str]]:
-    """What a table says of the columns: all of a few, else the worst and how all of them are. labelled: of samples given
-    labels, which are compared with data of the same labels in the same shares.
+    """The table's rows about the columns: all, if there are few; else the worst, and a summary over all.
+
+    labelled: whether the samples have labels, and are compared with data of the same labels in the same proportions.
     """
     if not found:
         return []
@@ -57,7 +60,7 @@ def column_rows(found: dict[str, Column], labelled: bool = False) -> list[tuple[
 
 
 def _said(column: Column) -> str:
-    """The means to a hundredth of the std, whatever they are offset by."""
+    """One column as text; means have the decimals of a hundredth of the std, whatever the offset."""
     places = max(0, 2 - math.floor(math.log10(column.data_std))) if column.data_std > 0 else 6
     mean, true = (f"{each:.{min(places, 12)}f}" for each in (column.mean, column.data_mean))
     return (
@@ -67,5 +70,5 @@ def _said(column: Column) -> str:
 
 
 def column_summary(found: dict[str, Column]) -> dict[str, Any]:
-    """What summary.json keeps of the columns."""
+    """The columns as summary.json keeps them."""
     return {"columns": {name: column._asdict() for name, column in found.items()}} if found else {}

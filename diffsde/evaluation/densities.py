@@ -1,4 +1,4 @@
-"""The likelihood of points that a field has not seen, beside that under their true law where it is known."""
+"""Likelihoods of test points under a field, compared with the true law where it is known: points, solver, figures."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from diffsde.samplers import Grid, Sampler, times
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array, Key
 
-TOLERATED = 0.03  # nats per coordinate that the solver may add to the mean of log p
-BATCHES = 10  # parts of the test points, for the progress that is shown
+TOLERATED = 0.03  # nats per coordinate: the largest solver error of E log p without a warning
+BATCHES = 10  # batches of the test points, so that progress can be shown
 
 
 class TestPoints(NamedTuple):
-    """x (n, *shape) to be found likely; labels (n,) that the field is given, or None; exact log p(x) (n,) where it is known.
+    """Test points x (n, *shape), their labels (n,) for the field, or None, and the exact log p(x) (n,), or None if unknown.
 
     bytes: whether x are bytes.
     """
@@ -41,12 +41,12 @@ class TestPoints(NamedTuple):
     bytes: bool
 
     def own(self, scaling: Scaling | None) -> np.ndarray:
-        """x in the data's own units; bytes as they are."""
+        """x in the data's own units; bytes unchanged."""
         return np.asarray(self.x) if self.bytes else to_own(scaling, self.x)
 
 
 class Solving(NamedTuple):
-    """How the ODE of the likelihood is solved, on the grid of so many steps; probe: a key of likelihood.PROBES."""
+    """How the ODE of the likelihood is solved: solver, grid, number of steps, and probe, a key of likelihood.PROBES."""
 
     solver: Sampler
     grid: Grid
@@ -55,7 +55,10 @@ class Solving(NamedTuple):
 
 
 def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> tuple[Examples, int]:
-    """The test split, of these labels alone where there are any, and how many of it are taken; None: 200. Raises UserError."""
+    """The test split, restricted to `labels` if given, and how many points of it are used; asked None: up to 200.
+
+    Raises UserError where there is no test split, a label is missing, or `asked` exceeds the number of points.
+    """
     test = dataset.held_out()
     if labels is not None:
         test = of_labels(test, labels, "the test split")
@@ -66,9 +69,9 @@ def of_test(dataset: Dataset, asked: int | None, labels: np.ndarray | None) -> t
 
 
 def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, key: Key) -> TestPoints:
-    """Points that the run has not seen: fresh ones where the law can be drawn from, else of the test split, chosen by the key.
+    """Points that the run was not trained on: fresh draws if the data have a law, else from the test split, chosen by the key.
 
-    labels: which there are; None: the field is given none. asked: how many; None: 2000, and 200 of a test split.
+    labels: the labels to use; None: the field is unconditional. asked: how many; None: 2000, or 200 of a test split.
     """
     if dataset.count_points(dataset.load()) is not None:
         test, count = of_test(dataset, asked, labels)
@@ -94,13 +97,12 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
 def likelihood_figures(
     field: Field, points: TestPoints, how: Solving, repeats: int, key: Key, scaling: Scaling | None = None
 ) -> tuple[dict[str, Figure], dict[str, Any], np.ndarray]:
-    """The figures, what they took, and log p (n,) of every point in the data's own units, the mean over `repeats` draws of the
-    noise in bytes.
+    """(figures, a record of how they were computed, log p (n,) of every point in the data's own units).
 
-    change: what doubling the steps to these, or a tolerance ten times finer, changed of the mean over the first tenth of the
-    points: an idea of the solver's error, and a part of that of the figures (density_figures). It is not there of one step.
-
-    Raises UserError where some are not finite.
+    For bytes, log p is the mean over `repeats` draws of the dequantisation noise. The record's `change` is the change of the
+    mean over the first tenth of the points from half as many steps, or ten times the tolerance: an estimate of the
+    solver's error, and part of the figures' errors (density_figures); absent for one step.
+    Raises UserError where some log p are not finite.
     """
     grid = how.grid
     if grid.end < 1:
@@ -113,7 +115,7 @@ def likelihood_figures(
     size, compiler = -(-len(rows) // BATCHES), machine.Compiler()
 
     def batch(number: int) -> tuple[Any, ...]:
-        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the first again to fill the last one
+        part = np.arange(number * size, (number + 1) * size) % len(rows)  # the last batch padded with the first points
         labels = None if points.labels is None else points.labels[rows[part]]
         return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels, np.int32(how.steps)
 
@@ -129,7 +131,7 @@ def likelihood_figures(
             steps.update(min((number + 1) * size, len(rows)))
     seconds = time.perf_counter() - begun
     change = {}
-    if (rough := coarse(how, grid, field, at)) is not None:  # the first batch again
+    if (rough := coarse(how, grid, field, at)) is not None:  # the first batch once more
         solver, half, count = rough
         gained = log_p[0] - np.asarray(program(solver, *batch(0)[1:3], half, *batch(0)[4:6], np.int32(count)).log_p)
         scale = math.prod(field.shape) * math.log(2) if points.bytes else 1.0
@@ -153,7 +155,7 @@ def likelihood_figures(
 
 
 def coarse(how: Solving, grid: Grid, field: Field, at: Array) -> tuple[Sampler, Array, int] | None:
-    """A solver, its times and its steps, of half as many steps or ten times the tolerance; None: of one step there is none."""
+    """A coarser solver, its times and number of steps: half the steps, or ten times the tolerance; None for a single step."""
     if isinstance(how.solver, Adaptive):
         wider = dataclasses.replace(how.solver, rtol=10 * how.solver.rtol, atol=10 * how.solver.atol)
         return wider, at, how.steps
@@ -163,9 +165,7 @@ def coarse(how: Solving, grid: Grid, field: Field, at: Array) -> tuple[Sampler, 
 
 
 def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) -> str | None:
-    """One line where the solver alone changes E log p of Gaussian data of these stds by more than is tolerated, and what
-    mends it: more steps, or the adaptive one.
-    """
+    """A warning with its remedy, if the solver's own error of E log p for Gaussian data of the stds exceeds TOLERATED; else None."""
 
     def error_of(how: Solving) -> tuple[float, float]:
         found = likelihood.gaussian_error(how.solver, path, times(how.grid, how.steps, path), stds)
@@ -186,11 +186,11 @@ def solver_warning(how: Solving, path: GaussianPath, stds: tuple[float, ...]) ->
 
 
 def density_figures(log_p: np.ndarray, points: TestPoints, change: float = 0.0) -> dict[str, Figure]:
-    """bits_per_dim of bytes, else nll in nats; where the law p is known also kl = E log p - E log of the model, paired.
+    """Figures from log_p (n,): bits_per_dim for bytes, else nll in nats; if the law p is known also kl = E_p[log p - log_p].
 
-    error: sqrt(e^2 + change^2), e the standard error over the points (with that of the probes, and of the noise in bytes),
-    `change` the solver's part, taken whole: of a solver of order p Richardson's extrapolation would divide it by 2^p - 1,
-    which near t = 1 is too little by several times at 10 to 50 steps.
+    error: sqrt(e^2 + change^2), where e is the standard error over the points (probes and dequantisation noise included) and
+    `change` the solver's. Richardson extrapolation would divide `change` by 2^p - 1 for a solver of order p, which near
+    t = 1 underestimates the error several times at 10 to 50 steps.
     """
 
     def figure(values: np.ndarray) -> Figure:

@@ -1,4 +1,4 @@
-"""The classifier of a dataset: trained once, and kept in the user's cache under a name that says all that it depends on."""
+"""The classifier of a dataset, whose features metrics use: trained once, and cached under a hash of everything it depends on."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Params, Recipe
 from diffsde.runs import files, progress
 
-LOG_EVERY = 250  # steps
+LOG_EVERY = 250  # steps per dispatch and line of progress
 
 
 class Judge(NamedTuple):
-    """A trained classifier; its name, that of the dataset and a hash."""
+    """A trained classifier; name: the dataset's name and a hash."""
 
     name: str
     recipe: Recipe
     params: Params
 
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Features (n, features) and the likeliest class (n,) of images in bytes (n, H, W, C)."""
+        """Features (n, features) and the most probable class (n,) of images in bytes (n, H, W, C)."""
         found = classifier.examine(self.recipe, self.params, classifier.seen(jnp.asarray(images)))
         return np.asarray(found[0]), np.asarray(found[1])
 
@@ -36,9 +36,9 @@ class Judge(NamedTuple):
 def judge(
     dataset: str, examples: Examples, flip: bool = False, cache: Path | None = None, recipe: Recipe | None = None
 ) -> Judge:
-    """The classifier of these labelled images in bytes, from the cache, or trained now and kept there.
+    """The classifier of labelled images in bytes: read from the cache, or trained now and cached.
 
-    cache: the folder of classifiers; None: no cache. flip: mirrored images are images too. Raises UserError for one class only.
+    cache: the folder of classifiers; None: no cache. flip: train on mirrored images too. Raises UserError for a single class.
     """
     assert examples.y is not None
     recipe = recipe or Recipe()
@@ -57,7 +57,7 @@ def judge(
 
 
 def fingerprint(recipe: Recipe, examples: Examples, flip: bool) -> str:
-    """A hash of everything that the parameters depend on, but for the machine's rounding."""
+    """A hash of everything that the parameters depend on, except the machine's rounding."""
     digest = hashlib.sha256(repr((classifier.VERSION, recipe, flip, examples.x.shape)).encode())
     for values in examples:
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -65,6 +65,7 @@ def fingerprint(recipe: Recipe, examples: Examples, flip: bool) -> str:
 
 
 def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -> Params:
+    """The parameters of a classifier trained on labelled images, with progress shown."""
     with progress.Steps("classifier", recipe.steps) as steps:
         for begin in range(0, recipe.steps, LOG_EVERY):
             count = min(LOG_EVERY, recipe.steps - begin)
@@ -75,7 +76,7 @@ def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -
 
 
 def keep(file: Path, params: Params) -> None:
-    """Write the parameters with a hash of them. Where the cache cannot be written, a warning."""
+    """Write the parameters and their hash to the cache; warns where the cache cannot be written."""
     values: dict[str, Any] = {name: np.asarray(value) for name, value in params.items()}
     values["hash"] = np.asarray(hashed(values))
     try:
@@ -87,7 +88,7 @@ def keep(file: Path, params: Params) -> None:
 
 
 def read_classifier(file: Path, like: Params) -> Params | None:
-    """What the file holds; None where it is absent, or, with a warning, not what was written there."""
+    """The parameters in a cache file; None where the file is absent or, with a warning, damaged."""
     if not file.exists():
         return None
     try:
@@ -105,6 +106,7 @@ def read_classifier(file: Path, like: Params) -> Params | None:
 
 
 def hashed(values: dict[str, np.ndarray]) -> str:
+    """A hash of named arrays, in hexadecimal."""
     digest = hashlib.sha256()
     for name in sorted(values):
         digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())

@@ -1,4 +1,4 @@
-"""Samples of images beside real ones in a classifier's features, and by its classes."""
+"""Metrics that compare sampled images with real images by the features and the classes of a classifier."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Features(NamedTuple):
-    """Features of the samples, of as many test images, and of real images to compare with; classes of the first two.
+    """Features (n, features) of the samples, of as many test images, and of the training images; classes (n,) of the first two.
 
-    about: the classifier, and how often it is right, as summary.json has it and as the table says it.
+    about, row: the classifier and its accuracy, for summary.json and for the table.
     """
 
     samples: np.ndarray
@@ -35,10 +35,10 @@ class Features(NamedTuple):
 
 
 def features_of(subject: Subject) -> Features:
-    """What the dataset's classifier makes of the samples and of real images: once, for all metrics of a subject."""
+    """Features and classes of a subject's samples and real images, by the dataset's classifier; computed once per subject."""
     from diffsde.evaluation.features import (
-        judge,
-    )  # here: flax comes with it, for which samples of an exact field need not wait
+        judge,  # here: flax comes with it, which samples of an exact field need not wait for
+    )
 
     if "features" not in subject.kept:
         whole, dataset = split(subject.dataset, None), subject.dataset
@@ -52,7 +52,7 @@ def features_of(subject: Subject) -> Features:
 
 
 def features_by(eye: Judge, images: np.ndarray, subject: Subject) -> Features:
-    """All that the classifier makes of the samples (n, H, W, C), bytes, and of the real images."""
+    """Features and classes of the samples (n, H, W, C), bytes, and of the subject's real images, without `about` and `row`."""
     real = subject.real
     mine, classes = eye.look(images)
     theirs, test_classes = eye.look(np.asarray(real.test.x))
@@ -61,7 +61,7 @@ def features_by(eye: Judge, images: np.ndarray, subject: Subject) -> Features:
 
 
 class FeatureMetric(Metric):
-    """A metric of the features of a dataset's classifier; least: samples and training images that it takes, at least."""
+    """A metric of the features of a dataset's classifier; least: the least number of samples and of training images."""
 
     needs: ClassVar[tuple[str, ...]] = ("samples", "images", "classes")
     least: ClassVar[int] = 1
@@ -75,7 +75,7 @@ class FeatureMetric(Metric):
         if subject.n < self.least:
             return f"it takes {self.least} or more samples; n is {subject.n}"
         if (there := len(subject.real.rows)) < self.least:
-            return f"it takes {self.least} or more images for training; there are {there}"
+            return f"it takes {self.least} or more training images; there are {there}"
         return None
 
     def measure(self, subject: Subject, key: Key) -> Measured:
@@ -83,14 +83,14 @@ class FeatureMetric(Metric):
         return Measured(self.figures(found, subject), found.about, (found.row,))
 
     def figures(self, found: Features, subject: Subject) -> dict[str, Figure]:
-        """The figures of these features."""
+        """The metric's figures, from the features."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
 class Frechet(FeatureMetric):
-    """frechet: the squared Frechet distance |m - m'|^2 + tr(S + S' - 2 (S S')^1/2) of the Gaussians of two sets of features
-    (1706.08500, eq. 6): of samples from real images, beside that of as many test images.
+    """frechet: the squared Frechet distance |m - m'|^2 + tr(S + S' - 2 (S S')^1/2) between Gaussians fitted to the features of
+    samples and of training images (1706.08500, eq. 6), compared with the distance of as many test images.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {"frechet": Quantity("", "lower")}
@@ -103,8 +103,8 @@ class Frechet(FeatureMetric):
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionRecall(FeatureMetric):
-    """precision, recall, density, coverage (2002.09797) in these features, against as many real images as there are samples;
-    beside those of others of the real images.
+    """precision, recall, density, coverage (2002.09797) of the samples' features against as many training images, compared
+    with the values of as many test images.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = dict.fromkeys(
@@ -123,8 +123,8 @@ class PrecisionRecall(FeatureMetric):
 
 @dataclasses.dataclass(frozen=True)
 class LabelAccuracy(FeatureMetric):
-    """label_accuracy: the share of samples that the classifier gives the label that they were given, beside that of test
-    images. Both with the half-width of Wilson's interval, which is not 0 where all are right (share_figure).
+    """label_accuracy: the share of samples that the classifier assigns to the sample's own label, compared with the share of
+    test images. Errors: half-widths of Wilson's interval, not 0 even where all are right (share_figure).
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {"label_accuracy": Quantity("", "target")}

@@ -1,4 +1,4 @@
-"""The figure that a run is judged by: of samples that are drawn while, or when, it is trained."""
+"""The figure `metric=` of a training run: a metric of samples drawn from the run's field at a checkpoint or at the end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from diffsde.samplers.ode import Heun
 from diffsde.stability import choose_last_step
 from diffsde.types import Array, Key
 
-SAMPLER, STEPS = Heun(), 100  # what the samples are drawn by
-# Of a figure how far it is from its target, by the word that was its name before.
+SAMPLER, STEPS = Heun(), 100  # how the samples are drawn
+# Former names of figures, by which their distances from the target are still known.
 GAPS = {"cross_entropy_gap": "cross_entropy"}
 
 
 def figure_words(dataset: Dataset) -> dict[str, tuple[type[Metric], str]]:
-    """The words of `metric=` for runs on this dataset besides `loss`: the metric and the figure that each means."""
+    """The words of `metric=` for runs on a dataset, except `loss`: for each, the metric and the name of its figure."""
     subject = Subject(dataset, n=usual_number(dataset))
     found: dict[str, tuple[type[Metric], str]] = {}
     for metric in METRICS.values():
@@ -39,23 +39,26 @@ def figure_words(dataset: Dataset) -> dict[str, tuple[type[Metric], str]]:
 
 
 def check_metric(word: str, dataset: Dataset) -> None:
-    """Raise UserError for a metric that is not available for runs on this dataset."""
+    """Raise UserError for a word of `metric=` that is not available for runs on the dataset."""
     if word == "loss":
         return
     able = figure_words(dataset)
     if word not in able:
-        raise UserError(f"metric is '{word}'; of this dataset there are loss, {', '.join(able)}")
+        raise UserError(
+            f"metric: '{word}' is not a metric of runs on this dataset; choose one of loss, {', '.join(able)}"
+        )
 
 
 def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:
-    """The times and the last step of the samples. Raises UserError for a field that cannot be sampled over them."""
+    """The times and the last step's policy by which samples are drawn. Raises UserError for a field that is singular there."""
     grid = times(choose_grid(AutoGrid(), field, stds_of(dataset)), STEPS, field.path)
     return grid, choose_last_step(SAMPLER, field, grid, "auto")
 
 
 def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: Path | None = None) -> Figure:
-    """That figure of samples drawn by Heun's method in 100 steps: 10,000, beside real images as many as there are
-    test images. cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere.
+    """The figure `word` of samples drawn by Heun's method in 100 steps: 10,000, or as many images as there are test images.
+
+    cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere.
     """
     metric, name = figure_words(dataset)[word]
     key_prior, key_noise, key_true = jax.random.split(key, 3)
@@ -72,10 +75,10 @@ def score_name(word: str) -> str:
 
 
 def metric_words() -> list[str]:
-    """Every word that `metric=` takes, for some dataset."""
+    """Every word that `metric=` takes for some dataset."""
     return ["loss", *GAPS, *(name for kind in METRICS.values() for name in in_training(kind))]
 
 
 def in_training(metric: type[Metric]) -> list[str]:
-    """The figures of a metric that a run may be judged by: of samples without labels, named in knobs.py."""
+    """The figures of a metric that `metric=` may name (RUN_METRICS in knobs.py): figures of samples without labels."""
     return [name for name in metric.quantities if name in RUN_METRICS]

@@ -1,4 +1,4 @@
-"""KL(p || p_theta) of a trained field from the known law of its data, as `train` prints it: fewer solver steps than `evaluate` takes."""
+"""KL(p || p_theta) between the data's known law and a trained field, as `train` prints it: in fewer steps than `evaluate`."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from diffsde.samplers.grids import CosineGrid
 from diffsde.samplers.ode import RK4
 from diffsde.types import Array, Key
 
-LEAST = 1000  # steps of a run from which it is worth its cost
-POINTS, PART = 2000, 200  # points, and how many go together
+LEAST = 1000  # training steps from which the KL divergence is worth its cost
+POINTS, PART = 2000, 200  # number of points, and how many are computed together
 SOLVER, GRID = RK4(), CosineGrid()
-STEPS, FINER = 16, 24  # of the solver; and those of another solution, of one part, that says how far the first is off
+STEPS, FINER = 16, 24  # solver steps, and those of a finer solution for one part, to estimate the solver's error
 NAME = "KL(p || p_theta)"
 
 
 def is_available(dataset: Dataset, steps: int) -> bool:
-    """Whether a run of so many steps on this dataset has one: the law is known, and the divergence cheap enough to be exact."""
+    """Whether `train` computes KL for a run of `steps` steps on the dataset: the law is known, the exact divergence is cheap."""
     law = dataset.law()
     return steps >= LEAST and law is not None and law.means.shape[1] <= likelihood.EXACT
 
@@ -35,8 +35,8 @@ def is_available(dataset: Dataset, steps: int) -> bool:
 def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
     """E_p[log p - log p_theta] over 2,000 points of p, in nats; None where the field's ODE has no finite solution.
 
-    error: of the mean over the points, and what FINER steps change of the first 200 points' mean. Of a conditional field the
-    mean over the labels of KL(p(.|label) || p_theta(.|label)).
+    error: the standard error over the points and the change by FINER solver steps on the first 200, in quadrature. For a
+    conditional field: the mean over the labels of KL(p(.|label) || p_theta(.|label)).
     """
     key_points, key_unused = jax.random.split(key)
     labels = np.arange(field.classes) if field.classes else None
@@ -66,6 +66,6 @@ def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
 
 
 def shown_kl(figure: Figure, conditional: bool) -> str:
-    """0.0087 +- 0.0012 nats (2,000 points), and what it is the mean of where the field is given labels."""
+    """KL as the table shows it, e.g. 0.0087 +- 0.0012 nats (2,000 points); for a conditional field with a remark on labels."""
     of = ", the mean over the labels of that given each" if conditional else ""
     return f"{shown_figure(figure.alone(), 'nats')} ({POINTS:,} points{of})"

@@ -1,4 +1,4 @@
-"""The likelihood of points that a field was not trained on."""
+"""The metric `likelihood`: -log p of points that a field was not trained on."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ RAW = "the run was trained on bytes as they are, whose density has no bound; tra
 class Likelihood(Metric):
     """-log p of points that the field was not trained on, by its probability-flow ODE (1806.07366; 2011.13456, eq. 39).
 
-    bits_per_dim of images in bytes; else nll, in nats and the data's own units, and where the law p is known kl = E_p[log p -
-    log p_theta]. The fields are the knobs of configs/evaluate.yaml, which documents each.
+    bits_per_dim for images in bytes; else nll, in nats and the data's own units, and if the law p is known also
+    kl = E_p[log p - log p_theta]. The fields are knobs of configs/evaluate.yaml, which documents each.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -50,12 +50,12 @@ class Likelihood(Metric):
     dequantisations: int = 1
 
     def check(self) -> None:
-        """Relations between the fields."""
+        """Raise ValueError where `tolerance` is given for a solver other than adaptive."""
         if self.tolerance is not None and self.solver != "adaptive":
             raise ValueError(f"tolerance is {self.tolerance}, which is of solver=adaptive alone")
 
     def solving(self, subject: Subject) -> Solving:
-        """How the ODE is solved of a field that is given one of its labels. Raises UserError where its ODE has no end."""
+        """How the subject's ODE is solved. Raises UserError where the field's velocity is infinite at an end of the ODE."""
         assert subject.field is not None
         solver: Sampler = likelihood.SOLVERS[self.solver]()
         if self.tolerance is not None:
@@ -78,7 +78,7 @@ class Likelihood(Metric):
         return None
 
     def refuse(self, subject: Subject) -> None:
-        """Raise UserError for numbers that the test points do not allow."""
+        """Raise UserError for `n_test` or `dequantisations` that do not fit the dataset."""
         dataset = subject.dataset
         if dataset.count_points(dataset.load()) is not None:
             densities.of_test(dataset, self.n_test, subject.field_labels)
@@ -95,7 +95,7 @@ class Likelihood(Metric):
             progress.warn(wrong)
 
     def measure(self, subject: Subject, key: Key) -> Measured:
-        """Beside the figures: log_p (n,) of every test point, and these points, in the data's own units."""
+        """The figures; as arrays, log_p (n,) of every test point and the points x, in the data's own units."""
         field, how = subject.field, self.solving(subject)
         assert field is not None
         key_points, key_solve = jax.random.split(key)
@@ -117,7 +117,7 @@ class Likelihood(Metric):
 
 
 def unguided(field: Field) -> Field:
-    """The field inside those that guide it."""
+    """The field without guidance, inside any number of Guided fields."""
     return unguided(field.field) if isinstance(field, Guided) else field
 
 
@@ -129,7 +129,7 @@ def untouched(subject: Subject) -> bool:
 
 
 def without_density(subject: Subject) -> str | None:
-    """Why the field has no density, or there are no points to measure it at; None where it has and there are."""
+    """The reason why the field has no density or there are no test points for it; None where likelihood can be measured."""
     field, dataset = subject.field, subject.dataset
     assert field is not None
     labelled = subject.labels is not None

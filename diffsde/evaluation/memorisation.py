@@ -1,4 +1,4 @@
-"""How near samples of images lie to the training images."""
+"""Memorisation: how near sampled images lie to the training images, compared with test images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from diffsde.metrics.neighbours import Neighbours, nearest
 from diffsde.types import Key
 
 RESAMPLES = 200  # of the bootstrap
-COPY = 0.01  # share of the test images that are as near to a training image as a copy
+COPY = 0.01  # quantile of the test images' distances below which a sample counts as a copy
 
 
 @dataclasses.dataclass(frozen=True)
 class NearestNeighbours(Metric):
-    """nearest_ratio: the median distance of samples to their nearest training images over that of test images, beside 1; far
-    below 1, the training images were learned by heart. Its error is the bootstrap's.
+    """nearest_ratio: the samples' median distance to the nearest training image, divided by the test images', compared with 1;
+    far below 1, the model has memorised training images. Error: bootstrap.
 
-    copied: the share of samples as near to a training image as the nearest hundredth of half of the test images (see copied).
+    copied: the share of samples nearer to a training image than the nearest 1% of half of the test images (share_copied).
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -41,7 +41,7 @@ class NearestNeighbours(Metric):
         return why if why or subject.real else None
 
     def measure(self, subject: Subject, key: Key) -> Measured:
-        """The nearest training images are among the arrays: distances (n,) in [-1, 1]'s units, indices (n,)."""
+        """The figures; as arrays, the nearest training images: distances (n,) for images in [-1, 1], indices (n,)."""
         found = nearby(as_bytes(subject.samples), subject.real, subject.dataset.flip)
         arrays = {
             "distances": found.samples.distances,
@@ -53,14 +53,14 @@ class NearestNeighbours(Metric):
 
 
 class Nearby(NamedTuple):
-    """The nearest training image of each sample and of as many test images, distances (n,) in [-1, 1]'s units, indices (n,)."""
+    """The nearest training images of n samples and of n test images: distances (n,) for images in [-1, 1], indices (n,)."""
 
     samples: Neighbours
     test: Neighbours
 
 
 def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
-    """Indices are rows of the images for training, followed by their mirror images where flip."""
+    """The training images nearest to `images` (n, H, W, C) and to real.test; if flip, the indices continue into mirrored ones."""
     train = np.asarray(real.train.x)
     if flip:
         train = np.concatenate([train, mirrored(train)])
@@ -69,7 +69,7 @@ def nearby(images: np.ndarray, real: Real, flip: bool) -> Nearby:
 
 
 def neighbour_figures(found: Nearby) -> dict[str, Figure]:
-    """The figures of NearestNeighbours. Raises UserError where there is nothing to compare."""
+    """The figures of NearestNeighbours. Raises UserError where half of the test images are among the training images."""
     mine, real = found.samples.distances, found.test.distances
     rng = np.random.default_rng(0)
 
@@ -79,7 +79,9 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, spread = np.median(mine) / np.median(real), again(mine) / again(real)
     if not np.isfinite(ratio):
-        raise UserError("neighbours: half of the test images are among those for training; there is nothing to compare")
+        raise UserError(
+            "neighbours: half of the test images are among the training images; there is nothing to compare"
+        )
     error = float(spread[np.isfinite(spread)].std(ddof=1)) if len(mine) > 1 else None
     return {
         "nearest_ratio": Figure(float(ratio), error).against("real", Figure(1.0)),
@@ -88,9 +90,10 @@ def neighbour_figures(found: Nearby) -> dict[str, Figure]:
 
 
 def share_copied(mine: np.ndarray, real: np.ndarray) -> Figure:
-    """The share of samples that are as near to a training image as the nearest hundredth of half of the test images, by
-    distances (n,) of both; floor: the share of the other half that is, which has no part in that threshold. Errors: Wilson's
-    (share_figure). Of a single image for tests there is no floor.
+    """The share of samples nearer to a training image than the nearest 1% of half of the test images, from both distances (n,).
+
+    floor: the same share of the other half of the test images, which does not set the threshold; none for a single test
+    image. Errors: Wilson's (share_figure).
     """
     halves = np.array_split(np.random.default_rng(0).permutation(real), 2)
     near = np.quantile(halves[0], COPY)

@@ -1,4 +1,4 @@
-"""What a metric is, what it is measured of, and what it finds."""
+"""The metric interface: the Metric, the Subject that it is measured on, and what it returns."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from diffsde.types import Array, Key
 
 
 class Quantity(NamedTuple):
-    """What a figure is: its unit, '' for none, and of points whose coordinates are divided by their stds; its direction: which
-    value is better, `lower`, or the nearest to its `target`, what it is held against. A figure that is better when it is higher
-    has what true samples score as its target: beyond that more is no better.
+    """Unit and direction of a figure.
+
+    unit: '' for none; scaled_unit: the unit for points whose coordinates are divided by their stds, if it is another.
+    direction: `lower`, lower values are better; or `target`, values nearer to the figure's reference are better. A figure
+    of which true samples score high (e.g. precision) has their score as its target: higher is not better.
     """
 
     unit: str
@@ -32,12 +34,13 @@ class Quantity(NamedTuple):
 
 @dataclasses.dataclass
 class Subject:
-    """What is measured: all that a metric may need of it; None for what there is not.
+    """Everything a metric may need of a field and its samples; None for what is absent.
 
-    dataset: what it is compared with. n: how many samples there are, or will be; x (n, *shape): these, in the model's units;
-    labels (n,): those that they were given; field_labels: which ones the field is given. guided: whether their law is another than the data's. problem: what was measured of
-    points, of which they are reconstructions; whole: whether their field is that of the data's whole law. cache: the folder of
-    what can be computed again. named: the metrics that the user named. kept: what one metric has computed and others need too.
+    dataset: the data to compare with. n: number of samples, drawn or to be drawn; x (n, *shape): the samples, in the model's
+    units; labels (n,): their labels. field_labels: the distinct labels that the field is evaluated with. guided: whether the
+    field is guided, so that its law is not the data's. problem: the inverse problem that the samples are reconstructions of.
+    whole: whether the prior of `problem` is the law of all the data (no label, no guidance). cache: the folder for
+    recomputable files. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
     """
 
     dataset: Dataset
@@ -60,12 +63,12 @@ class Subject:
 
     @cached_property
     def classes(self) -> int:
-        """How many labels the data has; 0 for none."""
+        """Number of classes of the data; 0 where there are no labels."""
         return self.dataset.classes(self.dataset.load())
 
     @cached_property
     def real(self) -> Real:
-        """The real images beside the samples. Raises UserError for more samples than there are test images."""
+        """The real images that the samples are compared with. Raises UserError for more samples than test images."""
         known = self.labels if self.classes else None
         return real_beside(split(self.dataset, None if known is None else np.unique(known)), self.n, known)
 
@@ -76,7 +79,7 @@ class Subject:
         return np.asarray(self.x)
 
 
-# What a metric may need of its subject, and why a subject has it not; None where it has.
+# For each thing that a metric may need of its subject: the reason why a subject lacks it, or None where the subject has it.
 NEEDS: dict[str, Callable[[Subject], str | None]] = {
     "field": lambda subject: None if subject.field else "there is no field",
     "samples": lambda subject: None if subject.n else "there are no samples",
@@ -98,7 +101,7 @@ def _without_classes(classes: int) -> str | None:
 
 
 class Measured(NamedTuple):
-    """What a metric finds: figures by name; what else summary.json keeps, lines of the table, and arrays by their file's name."""
+    """The result of a metric: figures by name; about: more entries of summary.json; rows of the table; arrays by file name."""
 
     figures: dict[str, Figure]
     about: dict[str, Any] = {}
@@ -107,24 +110,26 @@ class Measured(NamedTuple):
 
 
 class Metric(abc.ABC):
-    """`measure` finds figures of a subject, each with its standard error and what it is held against.
+    """A metric: `measure` computes figures of a subject, each with its standard error and its reference.
 
-    quantities: its figures by name. needs: keys of NEEDS. A metric is a frozen dataclass whose fields are its choices.
+    quantities: unit and direction of each figure, by name. needs: keys of NEEDS. A metric is a frozen dataclass whose fields
+    are its settings.
     """
 
     quantities: ClassVar[dict[str, Quantity]]
     needs: ClassVar[tuple[str, ...]]
 
     def is_default(self, subject: Subject) -> bool:
-        """Whether it is measured of such a subject where nobody names it."""
+        """Whether the metric is measured on the subject when the user names no metrics."""
         return True
 
     def unavailable(self, subject: Subject) -> str | None:
-        """Why there is none of this subject; None where there is. Raises UserError for what the user asked for in numbers."""
+        """The reason why the metric is not available for the subject; None where it is. Raises UserError for wrong settings."""
         return next((why for need in self.needs if (why := NEEDS[need](subject))), None)
 
     def prepare(self, subject: Subject) -> None:  # noqa: B027  # most have nothing to say
-        """Before anything is computed: warn, or raise UserError for a choice that this subject does not allow."""
+        """Called before anything is computed: may warn, or raise UserError for a setting that the subject does not allow."""
 
     @abc.abstractmethod
-    def measure(self, subject: Subject, key: Key) -> Measured: ...
+    def measure(self, subject: Subject, key: Key) -> Measured:
+        """The figures of a subject; the key is for true samples and other random draws."""

@@ -1,4 +1,4 @@
-"""How well samples follow the Gaussian mixture that the data is known to be."""
+"""The metric `mixture`: how well samples follow the known Gaussian mixture of the data."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from diffsde.types import Array, Key
 
 @dataclasses.dataclass(frozen=True)
 class MixtureFit(Metric):
-    """Figures of samples x under the mixture p that the data is known to be, with r_k(x) its posterior responsibilities:
+    """Figures of samples x under the known mixture p of the data, with posterior responsibilities r_k(x):
 
-    cross_entropy: -mean log p(x), beside the entropy of p; within_mode_std: sqrt(mean sum_k r_k |S_k^-1/2 (x - mu_k)|^2/d),
-    beside 1; mode_weight_kl: sum_k q_k log(q_k/w_k), q_k = mean r_k, beside its mean for as many true samples.
-    Of samples that were given labels the law is that of these labels in their proportions, and label_probability, the mean of
-    P(label | x), takes the place of mode_weight_kl, since the proportions are as dealt.
+    cross_entropy: -mean log p(x), compared with the entropy of p; within_mode_std: sqrt(mean sum_k r_k
+    |S_k^-1/2 (x - mu_k)|^2/d), compared with 1; mode_weight_kl: sum_k q_k log(q_k/w_k), q_k = mean r_k, compared with its
+    expectation for as many true samples. For samples with labels, p is the mixture of these labels in their proportions,
+    and label_probability, the mean of P(label | x), replaces mode_weight_kl, as the proportions are prescribed.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -60,7 +60,7 @@ class MixtureFit(Metric):
 
 
 def label_probability(mixture: mixtures.Mixture, x: Array, labels: np.ndarray) -> Figure:
-    """The mean of P(label | x) under the mixture, beside that of true points of each label."""
+    """The mean of P(label | x) under the mixture, compared with its expectation for true points of the same labels."""
     found = np.asarray(label_probabilities(mixture, x, jnp.asarray(labels)), np.float64)
     shares, known = (
         np.bincount(labels, minlength=mixture.weights.size) / len(labels),

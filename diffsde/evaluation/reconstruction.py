@@ -1,4 +1,4 @@
-"""How near samples of a posterior come to the points that were measured, and to the exact posterior where it is known."""
+"""The metric `reconstruction`: samples of posteriors compared with the true points, and with the exact posteriors if known."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ _sample = jax.jit(mixtures.sample, static_argnums=2)
 
 @jax.jit
 def _seen(operator: Operator, z: Array) -> Array:
-    """A^+ A z, of points (n, *shape)."""
+    """A^+ A z for points z (n, *shape)."""
     return jax.vmap(lambda z: operator.pseudo_inverse(operator.apply(z)))(z)
 
 
-MISSED = 3.0  # stds of a measurement's noise, from which on samples of the posterior are said to miss it
+MISSED = 3.0  # misfit, in stds of the measurement's noise, above which a warning is given
 
 
 @dataclasses.dataclass(frozen=True)
 class Reconstruction(Metric):
-    """What can be known of samples of the posteriors of measured points, each with its error by the scatter over measurements.
+    """Figures of samples of the posteriors of measured points; errors from the scatter over the measurements.
 
-    w2, mode_weight_kl: from the exact posterior, where the data's law is a mixture and the field that of its whole law;
-    rmse_unmeasured, rmse_measured: of the samples' mean from the truth, a number, in what A does not see and in what it sees,
-    beside that of A^+ y, what the measurement alone says; misfit: root mean square of (y - A x)/noise, beside the truth's own;
-    calibration: see calibration.
+    w2, mode_weight_kl: distances from the exact posterior, if the data's law is a mixture and the prior is the whole law;
+    rmse_unmeasured, rmse_measured: root mean square error per coordinate of the samples' mean, in the null space and the row
+    space of A, compared with A^+ y, the estimate by the measurement alone; misfit: root mean square of (y - A x)/noise,
+    compared with the truth's; calibration: see `calibration`.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -73,8 +73,9 @@ class Reconstruction(Metric):
 def reconstruction_figures(
     problem: InverseProblem, x: Array, dataset: Dataset, key: Key, exact: bool = True
 ) -> dict[str, Figure]:
-    """The figures of Reconstruction of samples x (n, *shape), held as the truths are; exact: whether they are samples of the
-    exact posterior but for the solver's and the network's errors.
+    """The figures of Reconstruction for samples x (n, *shape), in the units of problem.truth.
+
+    exact: whether the samples' law is the exact posterior up to the errors of solver and network.
     """
     operator, k = problem.operator, len(problem.truth)
     points, truth, y = np.asarray(x), np.asarray(problem.truth), np.asarray(problem.y)
@@ -94,14 +95,14 @@ def reconstruction_figures(
         if numbers:
             mine, alone = (root_mean_figure(squares(side(each - truth)) / numbers) for each in (mean, plain))
             found[name] = mine.against("measurement", alone)
-    numbers = rank if isinstance(operator, Mask) else y[0].size  # a mask's y has zeros without noise besides
+    numbers = rank if isinstance(operator, Mask) else y[0].size  # under a mask, y also has zeros without noise
     scale = numbers * problem.noise**2
     misfits = [squares(y[i] - np.asarray(applied(operator, part))) / scale for i, part in enumerate(parts)]
     true = squares(y - np.asarray(applied(operator, truth))) / scale
     value = float(np.sqrt(np.concatenate(misfits).mean()))
     over = root_mean_figure(np.array([each.mean() for each in misfits]))
     found["misfit"] = over._replace(value=value).against("truth", root_mean_figure(true))
-    least = len(points) // k  # samples of each measurement, at least
+    least = len(points) // k  # least number of samples per measurement
     if least > 1:
         spreads = np.array([np.sum(part.var(axis=0, ddof=1)) for part in parts])
         calibrated = calibration((1 + 1 / least) * spreads, squares(mean - truth))
@@ -115,10 +116,11 @@ def squares(x: np.ndarray) -> np.ndarray:
 
 
 def calibration(spreads: np.ndarray, distances: np.ndarray) -> Figure:
-    """sqrt(sum_i spreads_i/sum_i distances_i), over the measurements (k,): 1 where the truth might be one of the samples.
+    """sqrt(sum_i spreads_i/sum_i distances_i) over k measurements: 1 where the truth is distributed like the samples.
 
-    spreads: of the samples of each, (1 + 1/s) times their variance for s samples; distances: of their mean from the truth,
-    squared. error: of the jackknife over measurements, of the logarithm, times the value (Efron & Stein 1981); none for k = 1.
+    spreads (k,): (1 + 1/s) times the variance of the s samples per measurement; distances (k,): the squared distance of the
+    samples' mean from the truth. error: jackknife over the measurements of the logarithm, times the value (Efron & Stein
+    1981); None for k = 1.
     """
     k, value = len(spreads), float(np.sqrt(spreads.sum() / distances.sum()))
     if k < 2:
@@ -128,7 +130,7 @@ def calibration(spreads: np.ndarray, distances: np.ndarray) -> Figure:
 
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, Figure]:
-    """Distance and mode weights of samples (s, *shape) of each posterior from the exact one, beside two exact samples'."""
+    """w2 and mode_weight_kl of samples (s, *shape) per measurement from the exact posterior, compared with exact samples."""
     values, floors, weights = [], [], []
     for i, (posterior, mine) in enumerate(zip(laws, x, strict=True)):
         pair = np.asarray(_sample(posterior, jax.random.fold_in(key, i), 2 * len(mine)))

@@ -1,4 +1,4 @@
-"""The real images that samples are compared with: which, and how many."""
+"""Selection of the real images that samples are compared with."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from diffsde.datasets import Dataset, Examples
 from diffsde.datasets.finite import HALF_RANGE
 from diffsde.errors import UserError
 
-IMAGES = 2000  # samples of images unless another number is asked for, or fewer where there are fewer test images
-POINTS = 10_000  # of other points
-REFERENCE = 10_000  # real images whose features stand for the data's law
+IMAGES = 2000  # default number of sampled images; fewer where there are fewer test images
+POINTS = 10_000  # default number of samples of other data
+REFERENCE = 10_000  # most training images whose features represent the data's law
 
 
 class Split(NamedTuple):
-    """Real images in bytes: those to compare with, and others of the same law; provenance: how these were found."""
+    """Real images in bytes: training images, and test images; provenance: where the test images come from, as text."""
 
     train: Examples
     test: Examples
@@ -24,10 +24,10 @@ class Split(NamedTuple):
 
 
 def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
-    """The images for training and for tests, of these labels alone where there are any, mirror images among the first.
+    """Training images and test images of a dataset, restricted to `labels` if given.
 
-    Where there is no test split, a fifth of the images is set apart: the run has seen it, the classifier has not. Raises
-    UserError for a label without images.
+    Where there is no test split, a fifth of the training images is set apart as test images: the run was trained on these,
+    the classifier was not. Raises UserError for a label without images.
     """
     train, provenance = dataset.load(), "the test split"
     try:
@@ -38,12 +38,12 @@ def split(dataset: Dataset, labels: np.ndarray | None) -> Split:
         train, test = (take(train, part) for part in (rows[apart:], rows[:apart]))
         provenance = "a fifth of the images, which the run was trained on, as there is no test split"
     if labels is not None:
-        train, test = of_labels(train, labels, "those for training"), of_labels(test, labels, "those for tests")
+        train, test = of_labels(train, labels, "the training images"), of_labels(test, labels, "the test images")
     return Split(train, test, provenance)
 
 
 def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
-    """Those of these labels alone. Raises UserError for a label that none has."""
+    """The examples with one of the labels. Raises UserError for a label that none has; where: their name in the message."""
     y = np.asarray(examples.y)
     if len(lacking := np.setdiff1d(labels, y)):
         raise UserError(f"labels: of {lacking[0]} there is none among {where}; leave it out")
@@ -51,18 +51,21 @@ def of_labels(examples: Examples, labels: np.ndarray, where: str) -> Examples:
 
 
 def take(examples: Examples, rows: np.ndarray) -> Examples:
+    """The examples of the given rows, on the host."""
     x, y = (None if each is None else np.asarray(each)[rows] for each in examples)
     return Examples(x, y)  # type: ignore[arg-type]  # on the host
 
 
 def as_bytes(x: np.ndarray) -> np.ndarray:
-    """The nearest bytes of points in [-1, 1], those beyond cut: what a picture of them would hold."""
+    """Points in [-1, 1] rounded to bytes, as a picture would hold them; values outside are clipped."""
     return np.clip(np.round(np.asarray(x) * HALF_RANGE + HALF_RANGE), 0, 255).astype(np.uint8)
 
 
 class Real(NamedTuple):
-    """Real images beside n samples, in the samples' proportions where these have labels: train, all for training; rows,
-    those of train that stand for the law of the samples; test, n others.
+    """Real images for comparison with n samples: all training images, test images (n), and rows of `train`.
+
+    rows: the training images that represent the law of the samples. If the samples have labels, `rows` and `test` have
+    the labels in the same proportions.
     """
 
     train: Examples
@@ -71,7 +74,7 @@ class Real(NamedTuple):
 
 
 def real_beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
-    """What n samples, of labels (n,) where they have any, are judged beside. Raises UserError for too few real images."""
+    """The real images to compare n samples with, labels (n,) or None. Raises UserError for too few test images."""
     rows = proportioned(found.test, n, labels)
     if len(rows) < n:
         raise UserError(
@@ -83,8 +86,9 @@ def real_beside(found: Split, n: int, labels: np.ndarray | None) -> Real:
 
 
 def proportioned(examples: Examples, count: int, labels: np.ndarray | None) -> np.ndarray:
-    """Up to `count` rows at random, always the same. Beside samples of labels (n,), as long as every label has some left, and
-    in their proportions: the first n have just these labels.
+    """Up to `count` row numbers in a fixed random order; with labels (n,), in the proportions of the labels.
+
+    The first n rows then have exactly the labels `labels`; the rows end where a label has no examples left.
     """
     order = np.random.default_rng(0).permutation(len(examples.x))
     if labels is None:
@@ -92,14 +96,14 @@ def proportioned(examples: Examples, count: int, labels: np.ndarray | None) -> n
     y, place, end = np.asarray(examples.y)[order], np.full(len(order), np.inf), np.inf
     for label, wanted in zip(*np.unique(labels, return_counts=True), strict=True):
         mine = np.flatnonzero(y == label)
-        place[mine] = (np.arange(len(mine)) + 0.5) / wanted  # the j-th of a label stands at j in n
+        place[mine] = (np.arange(len(mine)) + 0.5) / wanted  # the j-th example of a label is ranked at j/wanted
         end = min(end, len(mine) / wanted)
     ranked = np.argsort(place, kind="stable")
     return order[ranked[: min(count, int((place < end).sum()))]]
 
 
 def most(examples: Examples, count: int, labels: np.ndarray | None) -> int:
-    """The largest number up to `count` of samples, given labels in turn or none, beside which there are as many images."""
+    """The largest number of samples, up to `count`, with the labels in turn or none, for which there are as many images."""
     if labels is None:
         return min(count, len(examples.x))
     y, given = np.asarray(examples.y), np.resize(labels, count)
@@ -110,7 +114,7 @@ def most(examples: Examples, count: int, labels: np.ndarray | None) -> int:
 
 
 def usual_number(dataset: Dataset, labels: np.ndarray | None = None) -> int:
-    """Samples, where none were asked for: as many as there are test images, at most 2000; 10,000 of other points."""
+    """The default number of samples: for images the number of test images, at most 2000; for other data 10,000."""
     if not dataset.in_bytes(dataset.load()):
         return POINTS
     test = split(dataset, None).test

@@ -1,4 +1,4 @@
-"""Figures as a table says them: value, error and what each is held against, in as many digits as are known."""
+"""Figures as text for a table: value, error and reference, with as many digits as are significant."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from diffsde.evaluation.table import QUANTITIES
 from diffsde.metrics.figures import KINDS, Figure
 
-DIGITS = 7  # of a number at most
-PLACES = 6  # decimals beyond which a number is shown with an exponent
+DIGITS = 7  # most significant digits of a number
+PLACES = 6  # most decimals of a number without an exponent
 
 
 def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
-    """The unit of each figure that has one; scaled: of points whose coordinates are divided by their stds."""
+    """The unit of each figure that has one; scaled: for points whose coordinates are divided by their stds."""
     found = {}
     for name in figures:
         quantity = QUANTITIES[name]
@@ -23,7 +23,7 @@ def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
 
 
 def figure_rows(figures: dict[str, Figure], guided: bool = False, scaled: bool = False) -> list[tuple[str, str]]:
-    """The rows of a table that show figures, each with its unit; guided: beside samples of a guided field."""
+    """The rows of a table for figures, with units; guided: with a remark that guided samples have no reference."""
     of = units(figures, scaled)
     rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
     note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
@@ -31,8 +31,9 @@ def figure_rows(figures: dict[str, Figure], guided: bool = False, scaled: bool =
 
 
 def shown_figure(figure: Figure, unit: str = "") -> str:
-    """Value, error and what is beside them, all to the same decimals: to two digits of the error, and without one to four
-    decimals, or four digits of a value below 0.1.
+    """Value, error and reference of a figure as text, all with the same decimals.
+
+    The decimals show two digits of the error; without an error, four decimals, or four digits of a value below 0.1.
     """
     value, error, reference, points = figure
     size = abs(value) / 100 if abs(value) < 0.1 else 1e-3
@@ -53,14 +54,14 @@ def shown_figure(figure: Figure, unit: str = "") -> str:
 
 
 def decimals(error: float) -> int:
-    """The decimals with which a positive number has two digits; 4 of 0."""
+    """The number of decimals that show two significant digits of a positive number; 4 for 0."""
     if not error:
         return 4
     return max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
 
 
 def with_places(number: float, places: int) -> str:
-    """A number to so many decimals, with an exponent where those are many: then with the digits that they leave."""
+    """A number with `places` decimals; with an exponent if that is more than PLACES and the number is small."""
     if places <= PLACES or abs(number) >= 0.1 or not math.isfinite(number):
         return f"{number:.{places}f}"
     rounded = round(number, places)

@@ -1,4 +1,4 @@
-"""The one table of metrics, and which of them words and subjects ask for."""
+"""The one table of metrics, and the choice of metrics by the user's words and by the subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffsde.evaluation.reconstruction import Reconstruction
 from diffsde.evaluation.transport import W2
 from diffsde.runs import progress
 
-# In the order in which they are measured unless the user gives another: a job is judged by its first figure.
+# In the order in which they are measured by default; the first figure of a job is its score.
 METRICS: dict[str, type[Metric]] = {
     "mixture": MixtureFit,
     "w2": W2,
@@ -29,20 +29,20 @@ METRICS: dict[str, type[Metric]] = {
 QUANTITIES: dict[str, Quantity] = {
     figure: quantity for metric in METRICS.values() for figure, quantity in metric.quantities.items()
 }
-RENAMED = {"balls": "prdc"}  # words of before, whose new ones are said
-# Words that mean another metric for another subject.
+RENAMED = {"balls": "prdc"}  # former names of metrics; the new name is printed
+# Words that mean different metrics for different subjects.
 OLD: dict[str, Callable[[Subject], str]] = {"distance": lambda subject: name_of_fit(subject)}
 
 
 def name_of_fit(subject: Subject) -> str:
-    """The metric that says how well samples follow their law: what `sample` measures."""
+    """The name of the metric that says how well samples follow their law, which `sample` measures."""
     if subject.problem is not None:
         return "reconstruction"
     return "w2" if subject.dataset.law() is None else "mixture"
 
 
 class Chosen(NamedTuple):
-    """A metric to be measured, by its name; figures: those of it that are kept, None for all."""
+    """A metric to be measured, and its name; figures: the names of the figures that are kept, None: all."""
 
     name: str
     metric: Metric
@@ -50,12 +50,12 @@ class Chosen(NamedTuple):
 
 
 def words() -> list[str]:
-    """Every word that names a metric, or one of its figures."""
+    """Every word that names a metric or a figure."""
     return [*METRICS, *(name for name in QUANTITIES if name not in METRICS), *OLD, *RENAMED]
 
 
 def check_words(asked: Sequence[str]) -> None:
-    """Raise ValueError for a word that names no metric, for none, and for one twice."""
+    """Raise ValueError for an empty list of words, a word that names no metric, and a word given twice."""
     for word in asked:
         if word not in words():
             near = suggestion(word, words()) or suggestion(word, METRICS)
@@ -65,7 +65,7 @@ def check_words(asked: Sequence[str]) -> None:
 
 
 def meant(word: str, subject: Subject) -> tuple[str, str | None]:
-    """The metric that a word means of this subject, and the figure of it, None for all of them."""
+    """The name of the metric that a word means for the subject, and the name of its figure, None for all figures."""
     if new := RENAMED.get(word):
         progress.say(f"metrics: '{word}' is called {new} now")
         return new, None
@@ -80,10 +80,11 @@ def meant(word: str, subject: Subject) -> tuple[str, str | None]:
 def choose_metrics(
     asked: Sequence[str] | None, subject: Subject, made: dict[str, Metric], many: bool = False
 ) -> list[Chosen]:
-    """The metrics that the user named, each of which must be available, or all that a subject has; said: what it has not.
+    """The metrics to measure: those that the user named (`asked`), or all defaults that are available for the subject.
 
-    made: those that are no defaults of their class, by name. many: whether the user said how many samples, so that a metric
-    that takes more is an error. Raises UserError.
+    A default that is not available is printed. made: metrics whose settings are not the defaults, by name. many: whether the
+    user set the number of samples, so that a metric that needs more is an error. Raises UserError where a named metric is
+    not available, or none is.
     """
     kept: dict[str, frozenset[str] | None] = {}
     for word in asked or [name for name, kind in METRICS.items() if made.get(name, kind()).is_default(subject)]:
@@ -108,5 +109,5 @@ def choose_metrics(
 
 
 def figures_kept(found: dict[str, Any], figures: frozenset[str] | None) -> dict[str, Any]:
-    """The figures that were asked for."""
+    """The figures whose names are in `figures`; None: all."""
     return found if figures is None else {name: figure for name, figure in found.items() if name in figures}

@@ -1,4 +1,4 @@
-"""The 2-Wasserstein distance of samples from the data, and the columns of a user's own table one by one."""
+"""The metric `w2`: the 2-Wasserstein distance between samples and data; of tabular data also statistics of each column."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from diffsde.metrics.distances import MOST, w2
 from diffsde.metrics.figures import Figure, paired_error
 from diffsde.types import Key
 
-REFERENCES = 8  # pairs of sets that a distance and its floor are averaged over: one alone varies by a third
-# Numbers in all true points of a distance: of larger ones, images, there are fewer sets, then fewer points in each.
+REFERENCES = 8  # most pairs of sets that a distance and its floor are averaged over: a single pair varies by a third
+# Most numbers in all true points of a distance: for larger points (images) there are fewer sets, then fewer points per set.
 NUMBERS = 2**23
 
 
 @dataclasses.dataclass(frozen=True)
 class W2(Metric):
-    """w2: the 2-Wasserstein distance of sets of samples from as many true points, beside that of other true points from these.
+    """w2: the 2-Wasserstein distance between samples and true points, compared with that between two sets of true points.
 
-    W2^2(mu, nu) = min over couplings of E |X - Y|^2, exact for two sets of up to 512 points each (assignment), the mean of up
-    to 8 pairs of sets. Of rows of numbers also each column's mean, std and Kolmogorov-Smirnov distance beside the data's.
+    W2^2(mu, nu) = min over couplings of E |X - Y|^2, exact for two sets of up to 512 points each (assignment); the mean over
+    up to 8 pairs of sets. For tabular data also each column's mean, std and Kolmogorov-Smirnov distance.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -45,10 +45,9 @@ class W2(Metric):
 
 
 def transport_distance(subject: Subject, key: Key) -> Figure:
-    """The mean W2 of sets of samples from as many true points, and of other true points from these: value and floor.
+    """The mean W2 between sets of samples and sets of true points, and, as its floor, between two sets of true points each.
 
-    The errors are by the scatter over the pairs; samples that are in several pairs, of fewer than all sets take, count once
-    (paired_error).
+    Errors: from the scatter over the pairs; samples that occur in several pairs count once (paired_error).
     """
     x, dataset = subject.samples, subject.dataset
     references, size = pairs(len(x), x[0].size)
@@ -65,6 +64,6 @@ def transport_distance(subject: Subject, key: Key) -> Figure:
 
 
 def pairs(count: int, dimension: int) -> tuple[int, int]:
-    """How many pairs of sets a distance of `count` samples is averaged over, and the points in a set."""
+    """Number of pairs of sets that the distance of `count` samples is averaged over, and number of points per set."""
     size = min(count, MOST, max(1, NUMBERS // (2 * dimension)))
     return min(REFERENCES, max(1, NUMBERS // (2 * size * dimension))), size

@@ -1,4 +1,4 @@
-"""What is measured of a run at each line of its log: the loss of points kept from training, or the regret where the law is known."""
+"""Validation at each line of a run's log: the loss on held-out points, or the regret where the law of the data is known."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
 from diffsde.training import Run, TrainState, held_out_loss, regret
 
-EXAMPLES = 1000  # whose loss is a line's; of fewer points each is taken several times
-REGRET_EXAMPLES = 2048  # of a line: less than 2% of the cost of its 100 steps
-Check = Callable[[TrainState], dict[str, Any]]  # the figures of a state that stand in a line of the log
+EXAMPLES = 1000  # examples of a validation loss; fewer held-out points are each used several times
+REGRET_EXAMPLES = 2048  # examples of a regret: less than 2% of the cost of the 100 steps of a line
+Check = Callable[[TrainState], dict[str, Any]]  # entries of a line of the log, computed from the state
 
 
 def check_of(chosen: TrainConfig, run: Run) -> Check | None:
-    """What is measured at each line; None where there is nothing, and where several processes share the parameters."""
+    """The run's validation: the regret where the law is known, else the validation loss; None where neither is available."""
     if chosen.dataset.law() is not None:
         return regret_of(run)
     return validation_of(chosen, run)
 
 
 def regret_of(run: Run) -> Check | None:
-    """Of a state the regret of its first parameter average, on the same examples each time; None for a classifier."""
+    """A check that gives the regret of the first parameter average; None for a classifier and for several processes."""
     if not isinstance(run.problem.objective, Regression) or processes.is_distributed():
         return None
     alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)
@@ -43,8 +43,9 @@ def regret_of(run: Run) -> Check | None:
 
 
 def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
-    """Of a state, the loss of points that are kept from training and its error; None where there are none, and where
-    several processes share the parameters.
+    """A check that gives the loss on held-out points and its standard error.
+
+    None where there is no test split, and for several processes. Raises UserError where held-out points lack labels.
     """
     if not chosen.dataset.has_test or processes.is_distributed():
         return None
@@ -66,7 +67,7 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
 
 
 def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:
-    """The last loss of points kept from training, and where the network has begun to learn the others by heart."""
+    """The last validation loss as text, with a remark where it has risen again (overfitting) or exceeds the training loss."""
     value, error = held_out[-1]
     least = min(range(len(held_out)), key=lambda i: held_out[i][0])
     text = f"{value:.4f} +- {error:.4f}, of points kept from training"

@@ -1,4 +1,4 @@
-"""Inverse problems: what is measured of a point, and fields of its posterior, made from the field of the data."""
+"""Inverse problems: linear measurements y of a point z, and fields of the posterior p(z | y), made from the field of p(z)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a point is measured: y = A z + noise eps, eps standard normal where anything is measured."""
+"""Measurements y = A z + noise eps of a point z: inpainting, superresolution, a matrix; eps is standard normal."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ HALVES = ("left", "right", "top", "bottom")
 
 
 class Measurement(abc.ABC):
-    """A linear measurement, and the std `noise` of its error in each number, in the data's own units.
+    """A linear measurement: its operator A, and the std `noise` of the error per measured number, in the data's own units.
 
-    None: NOISE, of data that are scaled NOISE times what a measured number's std would be if the coordinates were independent.
+    noise None: NOISE; for data that are scaled, NOISE times the typical std of a measured number (problem.typical_std).
     """
 
     noise: float | None
 
     @abc.abstractmethod
     def operator(self, shape: tuple[int, ...]) -> Operator:
-        """A for points of this shape. Raises UserError where it is of another."""
+        """The operator A for points of this shape. Raises UserError where the measurement does not fit the shape."""
 
 
 @choice
 class Inpaint(Measurement):
-    """inpaint: some pixels are measured, the others not at all.
+    """inpaint: some pixels are measured, the others are not.
 
-    keep: what is: the left, right, top or bottom half, all, or a file: .npy (H, W) or (H, W, C), or .png, 0 where nothing is.
-    hide: [top, left, height, width], a rectangle that is not measured.
+    keep: the measured pixels: left, right, top or bottom (a half), all, or a mask file, .npy (H, W) or (H, W, C) or .png,
+    0 where a pixel is not measured. hide: [top, left, height, width], a rectangle that is not measured.
     """
 
     keep: str = "left"
@@ -83,7 +83,7 @@ class Superresolution(Measurement):
 
 @choice
 class Linear(Measurement):
-    """linear: y = A z for your own matrix A (m, d), points being laid out as d numbers.
+    """linear: y = A z with your own matrix A (m, d), the points flattened to d numbers.
 
     matrix: m lists of d numbers, or a .npy file of shape (m, d).
     """
@@ -110,7 +110,7 @@ class Linear(Measurement):
 
 
 def half(image: np.ndarray, side: str) -> np.ndarray:
-    """An image (H, W, C) with zeros outside that half; of an odd number of rows or columns the one in the middle is kept."""
+    """An image (H, W, C) with zeros outside the half `side`; the middle one of an odd number of rows or columns is kept."""
     if side in ("top", "bottom"):
         return half(image.swapaxes(0, 1), {"top": "left", "bottom": "right"}[side]).swapaxes(0, 1)
     columns = np.arange(image.shape[1])
@@ -119,7 +119,7 @@ def half(image: np.ndarray, side: str) -> np.ndarray:
 
 
 def image_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """(H, W, C). Raises UserError for points that are no images."""
+    """(H, W, C) of image points. Raises UserError for points of another shape; `name`: the measurement."""
     if len(shape) != 3:
         raise UserError(
             f"measurement={name} is of images, and the points have shape {shape}; take measurement=linear with a matrix"
@@ -129,7 +129,7 @@ def image_shape(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
 
 
 def read_array(file: str, knob: str) -> np.ndarray:
-    """The numbers of a .npy file. Raises UserError where there are none."""
+    """The array of real numbers in a .npy file, named by the user at `knob`. Raises UserError where it cannot be read."""
     path = Path(file).expanduser()
     if not path.is_file():
         raise UserError(f"{knob}: '{file}' is not a file")
@@ -145,7 +145,10 @@ def read_array(file: str, knob: str) -> np.ndarray:
 
 
 def read_mask(file: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros and ones (H, W, C), from a .npy of shape (H, W) or (H, W, C), or a .png, one where it is not 0."""
+    """A mask of zeros and ones (H, W, C) from a .npy of shape (H, W) or (H, W, C), or a .png: 1 where the file is not 0.
+
+    Raises UserError for another kind of file, one that cannot be read, and another shape.
+    """
     knob, path = "measurement.keep", Path(file).expanduser()
     if path.suffix.lower() not in (".npy", ".png"):
         raise UserError(f"{knob} is '{file}'; it must be {', '.join(HALVES)}, all, or a mask in a .npy or .png file")
@@ -165,7 +168,7 @@ def read_mask(file: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def measure(operator: Operator, noise: float, z: Array, key: Key) -> Array:
-    """y = A z + noise eps of each point z (k, *shape), eps in what A reaches alone: (k, ...)."""
+    """y = A z + noise eps (k, ...), per point z (k, *shape); under a mask, pixels that are not measured have no noise."""
 
     def one(z: Array, key: Key) -> Array:
         y = operator.apply(z)

@@ -1,4 +1,4 @@
-"""Linear operators A of y = A z + noise, as arrays that a compiled program takes."""
+"""Linear operators A of y = A z + noise: masks, block means, matrices; pytrees, to be arguments of compiled programs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffsde.types import Array, register
 
 
 class Operator(abc.ABC):
-    """A, of one point z (*shape,), and A^+, of one measurement y; both linear. A^+ A projects onto what A sees."""
+    """A linear operator A on one point z (*shape,), and its pseudo-inverse A^+; A^+ A is the projection onto A's row space."""
 
     @abc.abstractmethod
     def apply(self, z: Array) -> Array:
@@ -23,12 +23,12 @@ class Operator(abc.ABC):
 
     @abc.abstractmethod
     def pseudo_inverse(self, y: Array) -> Array:
-        """A^+ y (*shape,): of all points with this measurement the smallest."""
+        """A^+ y (*shape,): the point of least norm among those with measurement y."""
 
     @property
     @abc.abstractmethod
     def rank(self) -> int:
-        """How many numbers of z are known from A z."""
+        """The rank of A."""
 
     @property
     @abc.abstractmethod
@@ -37,13 +37,13 @@ class Operator(abc.ABC):
 
     @abc.abstractmethod
     def scaled(self, scale: np.ndarray) -> Operator:
-        """A diag(scale), of points whose coordinates are multiplied by scale (*shape,) before they are measured."""
+        """A diag(scale): the operator for points whose coordinates are multiplied by scale (*shape,) before A."""
 
 
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class Mask(Operator):
-    """What `seen` (*shape,) lets through, multiplied by it; where it is 0, y is 0 and has no noise."""
+    """A z = seen z, elementwise, with seen (*shape,); where `seen` is 0 nothing is measured: y is 0 and has no noise."""
 
     seen: Array
 
@@ -69,9 +69,9 @@ class Mask(Operator):
 @partial(register, static=["factor", "shape"])
 @dataclasses.dataclass(frozen=True)
 class BlockMean(Operator):
-    """Images (H, W, C) to the means (H/f, W/f, C) of their f x f blocks, pixels multiplied by `weight` (*shape,) before.
+    """Means (H/f, W/f, C) over the f x f blocks of images (H, W, C), pixels multiplied by `weight` (*shape,) first.
 
-    A z = sum w z/f^2 in each block, and A^+ y = w y f^2/sum w^2.
+    A z = sum w z/f^2 per block, and A^+ y = w y f^2/sum w^2.
     """
 
     factor: int
@@ -79,7 +79,7 @@ class BlockMean(Operator):
     weight: Array | float = 1.0
 
     def means(self, z: Array) -> Array:
-        """Of each block and channel, (H/f, W/f, C)."""
+        """The mean per block and channel of z (*shape,), without weights: (H/f, W/f, C)."""
         height, width, channels = self.shape
         f = self.factor
         return jnp.broadcast_to(z, self.shape).reshape(height // f, f, width // f, f, channels).mean(axis=(1, 3))
@@ -108,7 +108,7 @@ class BlockMean(Operator):
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class Matrix(Operator):
-    """A matrix (m, d), of points (*shape,) laid out as d numbers; `inverse` (d, m) is its pseudo-inverse."""
+    """A matrix (m, d) acting on points (*shape,) flattened to d numbers; `inverse` (d, m) is its pseudo-inverse."""
 
     matrix: Array
     inverse: Array
@@ -133,12 +133,12 @@ class Matrix(Operator):
 
 
 def from_matrix(matrix: np.ndarray, shape: tuple[int, ...]) -> Matrix:
-    """The operator of a matrix (m, d)."""
+    """The operator of a matrix (m, d) on points (*shape,); the pseudo-inverse is computed in float64."""
     exact = np.asarray(matrix, np.float64)
     return Matrix(jnp.asarray(exact, float), jnp.asarray(np.linalg.pinv(exact), float), shape)
 
 
 def operator_matrix(operator: Operator, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-    """The matrix (m, d) of an operator, a column at a time."""
+    """The matrix (m, d) of an operator on points (*shape,), by applying it to the unit vectors."""
     columns = jax.vmap(operator.apply)(jnp.eye(int(np.prod(shape)), dtype=dtype).reshape(-1, *shape))
     return columns.reshape(columns.shape[0], -1).T

@@ -20,14 +20,14 @@ from diffsde.types import Array, Prediction, Scalar, choice, register
 
 
 class Observed(NamedTuple):
-    """What the field of a posterior is given: the measurement y, and what its prior is given, a label; None: nothing."""
+    """The condition of a posterior's field: the measurement y, and the label of the prior p(z); None: no label."""
 
     y: Array
     label: Any = None
 
 
 class PosteriorField(Field):
-    """The field of p(z | y), by the field `prior` of p(z). `bind` gives it the y (and the label) of another sample."""
+    """The field of p(z | y), made from the field `prior` of p(z); `bind` replaces y, and binds a label to the prior."""
 
     prior: Field
     operator: Operator
@@ -48,19 +48,19 @@ class PosteriorField(Field):
 
 
 class ApproximateField(PosteriorField):
-    """p(z | x_t) taken to be a Gaussian about D = E[z|x_t], so that y is N(A D, noise_std^2 I + A C A^T):
+    """The field of p(z | y) with p(z | x_t) approximated by N(D, C), D = E[z|x_t], so that y ~ N(A D, noise_std^2 I + A C A^T):
 
         grad log p(y | x_t) = J^T A^T v,   (noise_std^2 I + A C A^T) v = y - A D,   J = dD/dx.
 
-    C is what the method says. Before `begin` the likelihood score grad log p(y | x_t)/alpha is that at `begin`: where alpha = 0, x tells
-    nothing of z, J is 0, and J/alpha cannot be had from the prior's field; near there it multiplies the error of a network.
+    Subclasses choose C. For t < begin the likelihood score grad log p(y | x_t)/alpha is evaluated at t = begin: where
+    alpha = 0, x is independent of z and J = 0, so that J/alpha is 0/0, and nearby it amplifies the error of a network.
     """
 
     begin: Scalar
 
     @abc.abstractmethod
     def solve(self, residual: Array, spread: Callable[[Array], Array]) -> Array:
-        """v for y - A D, both like y; spread(v) = A Cov[z|x_t] A^T v."""
+        """v from the residual y - A D, both of y's shape; spread(v) = A Cov[z|x_t] A^T v."""
 
     @final
     def output(self, x: Array, t: Scalar) -> Prediction:
@@ -85,7 +85,7 @@ class ApproximateField(PosteriorField):
 @partial(register, static=["iterations"])
 @dataclasses.dataclass(frozen=True)
 class MomentMatching(ApproximateField):
-    """C = Cov[z|x_t] = beta^2/alpha J, Tweedie's (2405.13712): exact for a Gaussian p(z)."""
+    """C = Cov[z|x_t] = beta^2/alpha J, by Tweedie's formula (2405.13712): exact for a Gaussian p(z)."""
 
     prior: Field
     operator: Operator
@@ -101,7 +101,7 @@ class MomentMatching(ApproximateField):
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class PointEstimate(ApproximateField):
-    """C = 0: all of p(z | x_t) in its mean (2209.14687), v = scale (y - A D)/noise_std^2."""
+    """C = 0: p(z | x_t) concentrated at its mean D (2209.14687), v = scale (y - A D)/noise_std^2."""
 
     prior: Field
     operator: Operator
@@ -117,7 +117,7 @@ class PointEstimate(ApproximateField):
 @partial(register, static=[])
 @dataclasses.dataclass(frozen=True)
 class ExactField(PosteriorField):
-    """The exact field: the posterior of a mixture is a mixture, that of finite data is the same data weighed anew."""
+    """The exact field of p(z | y): for a mixture again a mixture, for finite data the same points with new weights."""
 
     prior: OracleField | EmpiricalField
     operator: Operator
@@ -128,7 +128,7 @@ class ExactField(PosteriorField):
         return self.law().output(x, t)
 
     def law(self) -> OracleField | EmpiricalField:
-        """The field of p(z | y), unconditional."""
+        """The field of p(z | y) for the bound y, as an unconditional field."""
         prior = self.prior
         if isinstance(prior, OracleField):
             matrix = operator_matrix(self.operator, self.shape, self.y.dtype)
@@ -144,10 +144,10 @@ class ExactField(PosteriorField):
 
 
 def conjugate_gradients(product: Callable[[Array], Array], shift: Scalar, b: Array, iterations: int) -> Array:
-    """v with shift v + C v = b, product(v) = C v with C >= 0, after so many steps from 0.
+    """The solution v of shift v + C v = b by `iterations` conjugate-gradient steps from 0; product(v) = C v, C >= 0.
 
-    It stays where a direction p has p^T C p < 0: a trained network's Jacobian is neither quite symmetric nor quite positive,
-    and steps in such directions have no bound.
+    The iteration stops at a direction p with p^T C p < 0: a trained network's Jacobian is neither exactly symmetric nor
+    positive semi-definite, and a step along such a direction is unbounded.
     """
 
     def step(_: Array, state: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
@@ -165,7 +165,7 @@ def conjugate_gradients(product: Callable[[Array], Array], shift: Scalar, b: Arr
 
 
 class Posterior(abc.ABC):
-    """How a field is conditioned on a measurement."""
+    """A method of conditioning a field on a measurement."""
 
     @abc.abstractmethod
     def field(self, prior: Field, operator: Operator, noise_std: float, y: Array) -> PosteriorField:
@@ -174,10 +174,10 @@ class Posterior(abc.ABC):
 
 @choice
 class MMPS(Posterior):
-    """mmps: moment-matching posterior sampling: p(y | x_t) with the covariance of z given x_t, by Tweedie's formula.
+    """mmps: moment-matching posterior sampling (2405.13712): p(y | x_t) with Cov[z|x_t] by Tweedie's formula.
 
-    iterations: of conjugate gradients a evaluation, each a product with the field's Jacobian. begin: before it the field is
-    that at `begin`.
+    iterations: conjugate-gradient steps per evaluation, each a product with the field's Jacobian. begin: for t < begin the
+    likelihood score at `begin` is used.
     """
 
     iterations: int = 5
@@ -189,10 +189,10 @@ class MMPS(Posterior):
 
 @choice
 class DPS(Posterior):
-    """dps: diffusion posterior sampling: y as if measured of E[z | x_t] itself, with the weight `scale`.
+    """dps: diffusion posterior sampling (2209.14687): y as if it were measured of E[z | x_t], with the weight `scale`.
 
-    As published, but that its step size, which stands for scale and depends on the number of steps, is not normalised by
-    the residual. begin: before it the field is that at `begin`.
+    As published, except that the step size (which depends on the number of steps; here `scale`) is not normalised by the
+    norm of the residual. begin: for t < begin the likelihood score at `begin` is used.
     """
 
     scale: float = 1.0
@@ -204,7 +204,7 @@ class DPS(Posterior):
 
 @choice
 class Exact(Posterior):
-    """exact: the field of the posterior itself, where that of the data is exact: run=oracle."""
+    """exact: the exact field of the posterior, available where the field of the data is exact: run=oracle."""
 
     def field(self, prior: Field, operator: Operator, noise_std: float, y: Array) -> PosteriorField:
         if not isinstance(prior, OracleField | EmpiricalField):

@@ -1,4 +1,4 @@
-"""An inverse problem: the truths, what is measured of them, and the exact posterior where it is known."""
+"""An inverse problem: true points, their measurements, and the exact posterior where it is known."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from diffsde.inverse.operators import operator_matrix
 from diffsde.mixtures import Mixture
 from diffsde.types import Array, Key, Moments
 
-DENSE = 1024  # coordinates of a point, up to which an operator is laid out as a matrix
+DENSE = 1024  # most coordinates of a point for which an operator is written out as a matrix
 
 
 class InverseProblem(NamedTuple):
-    """k truths (k, *shape), the measurement y (k, ...) of each, and how it was made; the moments of the data that the truths
-    are of. Sample i is of measurement i mod k.
+    """k true points truth (k, *shape), their measurements y (k, ...), the operator and noise, and the moments of the data.
 
-    All in the data's own units about the mean that is taken off them, so that float32 holds an offset of any size: with a
-    scaling, truth = std z of the model's z, and y = A truth + noise eps.
+    Sample i belongs to measurement i mod k. truth, y and moments are in the data's own units less the data's mean, so that
+    float32 can represent data of any offset: with a scaling, truth = std z for z in the model's units, y = A truth + noise eps.
     """
 
     truth: Array
@@ -42,32 +41,32 @@ class InverseProblem(NamedTuple):
         return self.operator if self.scaling is None else self.operator.scaled(self.scaling.std)
 
     def about_mean(self, z: Array) -> Array:
-        """Points (n, *shape) in the model's units, as the truths are held."""
+        """Points z (n, *shape) in the model's units, converted to the units of `truth`."""
         return z if self.scaling is None else jnp.asarray(self.scaling.std, z.dtype) * z
 
     def own_truth(self) -> np.ndarray:
-        """The truths (k, *shape) in the data's own units."""
+        """The true points (k, *shape) in the data's own units, mean included."""
         return to_own(self.scaling, self.model_truth)
 
     @property
     def model_truth(self) -> np.ndarray:
-        """The truths (k, *shape) in the model's units."""
+        """The true points (k, *shape) in the model's units."""
         return np.asarray(self.truth) if self.scaling is None else np.asarray(self.truth) / self.scaling.divisor
 
     def own_measured(self) -> np.ndarray:
-        """What was measured (k, ...) of the points in their own units, y + A mean."""
+        """The measurements (k, ...) of the points in the data's own units, mean included: y + A mean."""
         if self.scaling is None:
             return np.asarray(self.y)
         mean = np.broadcast_to(self.scaling.mean, self.truth.shape[1:])
         return np.asarray(self.y) + applied_exactly(self.operator, mean)
 
     def condition(self, n: int, labels: Any = None) -> Observed:
-        """What n samples are conditioned on, leaves (n, ...)."""
+        """The condition of n samples, leaves (n, ...): measurement i mod k for sample i, and its label."""
         return Observed(self.y[jnp.arange(n) % len(self.y)], labels)
 
 
 def applied_exactly(operator: Operator, z: np.ndarray) -> np.ndarray:
-    """A z of one point (*shape,), in float64 whatever the process computes in."""
+    """A z for one point z (*shape,), in float64 whatever the precision of the process."""
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), operator)
         return np.asarray(exact.apply(jnp.asarray(z, jnp.float64)))
@@ -82,9 +81,9 @@ def pose(
     key: Key,
     scaling: Scaling | None = None,
 ) -> InverseProblem:
-    """Measure the first `count` points of the file, of the dataset's test split, or draws where its law is at hand.
+    """The inverse problem of `count` points: the first of `file`, else of the test split, else draws of the data's law.
 
-    Raises UserError where there are none, or of another shape.
+    Raises UserError where there are no such points, or they have another shape.
     """
     shape = moments.mean.shape
     operator = measurement.operator(shape)
@@ -108,9 +107,9 @@ def pose(
 
 
 def typical_std(operator: Operator, shape: tuple[int, ...]) -> float:
-    """The root mean square over the measured numbers of their std, of independent coordinates of std 1: |A|_F/sqrt(rank).
+    """The typical std of a measured number for independent coordinates of std 1: |A|_F/sqrt(rank), a root mean square.
 
-    Of more than DENSE coordinates |A|_F^2 = E |A eps|^2 by 256 draws of eps.
+    Above DENSE coordinates |A|_F^2 = E |A eps|^2 is estimated from 256 draws of eps.
     """
     if int(np.prod(shape)) <= DENSE:
         squares = jnp.sum(operator_matrix(operator, shape, jnp.result_type(float)) ** 2)
@@ -121,7 +120,7 @@ def typical_std(operator: Operator, shape: tuple[int, ...]) -> float:
 
 
 def read_points(file: str, shape: tuple[int, ...], scaling: Scaling | None) -> np.ndarray:
-    """Points (k, *shape) of a .npy file, in the model's units; images in bytes are scaled to [-1, 1]."""
+    """Points (k, *shape) from a .npy file, in the model's units; images in bytes are scaled to [-1, 1]. Raises UserError."""
     values = read_array(file, "truth")
     if values.dtype == np.uint8 and len(shape) == 3 and values.ndim == 3:
         values = values[..., None]
@@ -135,7 +134,7 @@ def read_points(file: str, shape: tuple[int, ...], scaling: Scaling | None) -> n
 
 
 def law(problem: InverseProblem, dataset: Dataset, i: int) -> Mixture | None:
-    """The exact posterior of measurement i, known where the data's law is a mixture."""
+    """The exact posterior p(z | y_i), if the data's law is a mixture; else None."""
     mixture = dataset.law()
     if mixture is None:
         return None
@@ -148,5 +147,5 @@ posterior_of = jax.jit(mixtures.posterior)
 
 @jax.jit
 def applied(operator: Operator, z: Array) -> Array:
-    """A z, of points (n, *shape)."""
+    """A z for points z (n, *shape)."""
     return jax.vmap(operator.apply)(z)

@@ -1,4 +1,4 @@
-"""Objectives: what is regressed on (objective), the loss of an example (losses), and the weight in t (weights)."""
+"""Objectives: the regression targets (objective), the loss of one example (losses), and the weight in t (weights)."""
 
 from __future__ import annotations
 

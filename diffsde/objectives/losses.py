@@ -1,4 +1,4 @@
-"""The losses of training, at one example."""
+"""The training losses, for one example."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffsde.types import Array, Coefficients, Scalar
 
 
 def root_weight(problem: Problem, c: Coefficients) -> Scalar:
-    """sqrt(weight(t))."""
+    """sqrt(weight(t)), (). Raises ValueError for the weight `auto`, which must be resolved first."""
     kind, weight = regression(problem).kind, regression(problem).weight
     match weight:
         case "unit":
@@ -30,13 +30,14 @@ def root_weight(problem: Problem, c: Coefficients) -> Scalar:
 
 
 def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
-    """weight(t) |y_hat - y|^2 / d for one sample; of a classifier -log p(label | x_t, t)."""
+    """weight(t) |y_hat - y|^2 / d, (), for one example; for a classifier -log p(label | x_t, t), in nats."""
     return training_loss(problem, params, sample._replace(mean=None))[1]
 
 
 def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
-    """What is differentiated, and `loss`: the first against the target of `mean`, where there is one, of the same gradient
-    in expectation.
+    """(training loss, loss): the first, which is differentiated, has its target from sample.mean where that is given.
+
+    Both have the same expected gradient; without `mean` they are equal.
     """
     z, eps, t, label, mean = sample
     c = coefficients(problem.path, t)
@@ -54,22 +55,22 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
 
 
 def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: Array) -> Array:
-    """sqrt(weight) (y_hat - y) (*shape,), of the network's output; preconditioned sqrt(weight) c_out (F - F*)."""
+    """sqrt(weight) (y_hat - y), (*shape,), from the network's output; if preconditioned, sqrt(weight) c_out (F - F*)."""
     kind, root = regression(problem).kind, root_weight(problem, c)
     if not problem.precondition:
         a, b = predictions.row(kind, c)
         return root * output - (root * a) * z - (root * b) * eps
     target = predictions.network_target(z, eps, c, problem.moments)
-    if regression(problem).weight == "balanced":  # weight c_out^2 = 1 there
+    if regression(problem).weight == "balanced":  # then weight c_out^2 = 1
         return output - target
     return root * predictions.output_scale(kind, c, problem.moments) * (output - target)
 
 
 def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Scalar:
-    """weight(t) Var(y | x_t)/d for one sample of a mixture: its mean is the loss's floor, the exact field's own loss.
+    """weight(t) Var(y | x_t)/d, (), for one example of mixture data: its mean, the exact field's loss, is the least possible.
 
-    Given x, y = (a - b alpha/beta) z + const, so Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; and where the
-    component is given, that of the component alone.
+    Given x, y = (a - b alpha/beta) z + const, so that Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; with a label,
+    the variance is that within the label's component.
     """
     z, eps, t, label, _ = sample
     c = coefficients(problem.path, t)

@@ -1,8 +1,8 @@
-"""What is regressed on, and with which weight in t. The loss is written for one sample and vmapped.
+"""Objectives: the target y of the regression, and its weight in t. The loss is written for one example and vmapped.
 
-A preconditioned network (predictions.py) predicts the same unit-variance F* whatever the objective, and the loss
+A preconditioned network (predictions.py) has the same unit-variance target F* whatever the objective, and the loss
     weight(t) |y_hat - y|^2 / d = weight(t) c_out(t)^2 |F - F*|^2 / d
-is computed on the right-hand side, where nothing is 0/0: an objective is then exactly a weight in t.
+is computed by the right-hand side, which has no 0/0: an objective is then exactly a weight in t.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ WEIGHTS = {
 }
 
 
-class Objective(abc.ABC):  # noqa: B024  # what its two kinds have in common is the place in a config
-    """What is learnt of (z, eps) or of the label, from x_t and t."""
+class Objective(abc.ABC):  # noqa: B024  # regression and classification share a place in the config, no method
+    """What a network learns from x_t and t: a combination of z and eps (Regression), or the label (Classification)."""
 
 
 class Regression(Objective):
-    """y = a z + b eps, the row of `kind`; loss = E[weight(t) |y_hat(x_t, t) - y|^2 / d]."""
+    """Regression on y = a z + b eps, (a, b) the row of `kind` (predictions.row): E[weight(t) |y_hat(x_t, t) - y|^2 / d]."""
 
     kind: ClassVar[PredictionType]
     weight: str
@@ -81,7 +81,7 @@ class VPrediction(Regression):
 
 @choice
 class Classification(Objective):
-    """classifier: the cross-entropy -log p(label | x_t, t), of a classifier that can guide a field (2105.05233, section 4)."""
+    """classifier: cross-entropy E[-log p(label | x_t, t)], of a classifier that can guide a field (2105.05233, section 4)."""
 
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -97,7 +97,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 @partial(register, static=["graph", "precondition"])
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """All that the loss needs besides the parameters and the data."""
+    """What defines a loss, apart from parameters and data: path, objective, distribution of t, the data's moments, network."""
 
     path: GaussianPath
     objective: Objective
@@ -108,9 +108,10 @@ class Problem:
 
 
 class Draw(NamedTuple):
-    """One training example: data z and noise eps (*shape,) at time t (), and the label () of z where it is given.
+    """One training example: data z and noise eps (*shape,), time t (), and the label () of z; None: no label.
 
-    mean: E[z | x_t] over some points (*shape,), of which training makes its target (posterior_targets.py); None: z itself.
+    mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
+    None: the target is made from z itself.
     """
 
     z: Array
@@ -121,7 +122,7 @@ class Draw(NamedTuple):
 
 
 def regression(problem: Problem) -> Regression:
-    """Its objective. Raises TypeError where that is another than a regression."""
+    """The problem's objective, if it is a regression. Raises TypeError for a classifier."""
     if not isinstance(problem.objective, Regression):
         raise TypeError(f"{type(problem.objective).__name__} is not a regression")
     return problem.objective

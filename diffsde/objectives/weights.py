@@ -1,4 +1,4 @@
-"""Which weight a loss has, whether it is finite, and what speaks against it: integrals over the law of t."""
+"""The weight of a loss: what `auto` resolves to, whether the expected loss is finite, and warnings about it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from diffsde.objectives.objective import Classification, Problem, Regression, re
 from diffsde.paths import coefficients
 from diffsde.types import Array, Scalar, on_device
 
-# Of c_out^2 along the law of t, largest over smallest, for which `auto` takes the unit weight. Beyond, the times at which
-# c_out is large outweigh those at which modes form: factors of 51 (v on vp, the mixture of 11) and 58 (v on subvp) left
-# 2000 steps at cross-entropies of 5.30 and 5.37 where 5.22 is exact; 3 (velocity on ot, moons) costs nothing.
+# The largest ratio of c_out^2 between two times for which `auto` takes the unit weight. Beyond it, the times at which
+# c_out is large outweigh the times at which modes form: with ratios of 51 (v on vp, the mixture of 11) and 58 (v on subvp)
+# 2000 steps reached cross-entropies of 5.30 and 5.37, where 5.22 is exact; a ratio of 3 (velocity on ot, moons) costs nothing.
 UNIT_SPREAD = 10.0
 
 
-ENDS = (2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16)  # of the law of t, where its loss may have no integral
-QUANTILES = 256  # of the law of t, between which c_out^2 is compared
+ENDS = (2.0**-20, 1 - 2.0**-20, 2.0**-16, 1 - 2.0**-16)  # quantiles of t near the ends, where a loss may diverge
+QUANTILES = 256  # quantiles of t at which c_out^2 is compared
 
 
 def has_finite_loss(problem: Problem) -> bool:
-    """Whether E[weight |y_hat - y|^2] is finite, from how fast it grows towards the ends of the law of t.
+    """Whether E[weight |y_hat - y|^2] is finite, by how fast the integrand increases towards the ends of t's distribution.
 
-    The integrand is compared at u = 2^-16 and 2^-20 from each end: a growth like 1/u or faster has no integral.
-    Preconditioned, it is weight c_out^2; raw, the network must undo y's whole variance, weight (a^2 s^2 + b^2).
-    A classifier that knows nothing has the finite loss log(classes).
+    The integrand is compared at the quantiles u = 2^-16 and 2^-20 from each end: if it increases like 1/u or faster, the
+    integral diverges. Preconditioned it is weight c_out^2; raw it is weight (a^2 s^2 + b^2), all of y's variance.
+    A classifier's loss is always finite: log(classes) untrained.
     """
     if isinstance(problem.objective, Classification):
         return True
@@ -41,17 +41,17 @@ def has_finite_loss(problem: Problem) -> bool:
 
 
 def scale_spread(problem: Problem) -> float:
-    """The largest over the smallest weight c_out^2 at the 256 quantiles (k + 1/2)/256 of the law of t.
+    """The ratio of the largest to the smallest weight c_out^2 at the 256 quantiles (k + 1/2)/256 of t's distribution.
 
-    A network that is wrong by the same F everywhere pays that much more at one time than at another. Preconditioned
-    regressions alone have a c_out.
+    The same error in F contributes to the loss by up to this factor more at one time than at another. Only preconditioned
+    regressions have a c_out.
     """
     at = _scales(problem)[4:]
     return float(at.max() / at.min()) if at.min() > 0 else math.inf
 
 
 def _scales(problem: Problem) -> np.ndarray:
-    """The integrand of has_finite_loss at ENDS, then at the quantiles of `scale_spread`: one compiled program."""
+    """The integrand of has_finite_loss at ENDS, then at the quantiles of `scale_spread`, in one compiled program."""
     u = np.concatenate([ENDS, (np.arange(QUANTILES) + 0.5) / QUANTILES])
     return np.asarray(_integrand(problem, on_device(u, float)), np.float64)
 
@@ -68,10 +68,10 @@ def _integrand(problem: Problem, u: Scalar) -> Scalar:
 
 
 def linear_loss(problem: Problem, variances: Array | np.ndarray) -> float:
-    """The loss of the best linear predictor of y from x_t, of data whose covariance has the eigenvalues `variances` (d,).
+    """The loss of the best linear predictor of y from x_t, for data whose covariance has the eigenvalues `variances` (d,).
 
-    E[weight(t) (alpha b - beta a)^2 mean_i l_i/(alpha^2 l_i + beta^2)] at the quantiles of `scale_spread`: y = (a - b alpha/beta) z
-    + const given x, as in `irreducible`. No Gaussian data can be predicted better, and all else by a network alone.
+    E[weight(t) (alpha b - beta a)^2 mean_i l_i/(alpha^2 l_i + beta^2)] over the quantiles of `scale_spread`, as in
+    `irreducible`. For Gaussian data it is the least possible loss; for other data a nonlinear network can be better.
     """
     u = (np.arange(QUANTILES) + 0.5) / QUANTILES
     return float(np.mean(_linear(problem, on_device(u, float), on_device(variances, float))))
@@ -86,16 +86,16 @@ def _linear(problem: Problem, u: Scalar, variances: Array) -> Scalar:
 
 
 class Choice(NamedTuple):
-    """A weight that `auto` stands for, and the reason in words."""
+    """The weight that `auto` resolves to, and the reason in words."""
 
     weight: str
     because: str
 
 
 def choose_weight(problem: Problem) -> Choice:
-    """What `auto` means: unit where its loss is finite and c_out^2 spreads by at most UNIT_SPREAD, else balanced.
+    """The weight for `auto`: unit, if its expected loss is finite and c_out^2 varies by at most UNIT_SPREAD; else balanced.
 
-    Without preconditioning there is no c_out, and the first alone decides.
+    Without preconditioning there is no c_out, and finiteness alone decides.
     """
     unit = weighted(problem, "unit")
     kind = regression(problem).kind
@@ -110,9 +110,9 @@ def choose_weight(problem: Problem) -> Choice:
 
 
 def objection(problem: Problem) -> str | None:
-    """What speaks against the resolved weight, and what mends it; None: nothing.
+    """A warning about the resolved weight, and the remedy, as text; None: no objection.
 
-    A spread of noise's or data's own c_out^2, which vanish where x tells all, is no objection: that end weighs nothing.
+    For noise and data, a large ratio of c_out^2 between times is no objection: their c_out vanishes where x determines them.
     """
     if not isinstance(problem.objective, Regression):
         return None
@@ -136,7 +136,7 @@ def weighted(problem: Problem, weight: str) -> Problem:
 
 
 def resolve_weight(problem: Problem) -> Problem:
-    """The problem with weight `auto` replaced by what `choose_weight` takes."""
+    """The problem with weight `auto` replaced by the weight of `choose_weight`; unchanged for other weights."""
     if not isinstance(problem.objective, Regression) or problem.objective.weight != "auto":
         return problem
     return weighted(problem, choose_weight(problem).weight)

@@ -1,4 +1,4 @@
-"""The pictures that verbs draw; imported when something is drawn, since matplotlib takes its time."""
+"""The pictures that verbs draw; imported only when something is drawn, since importing matplotlib is slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulations that pictures of images need beside the samples: by two compiled programs, and one for E[z|x_t]."""
+"""Simulations for pictures of images: trajectories, the ODE and the SDE, interpolations; by at most three compiled programs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from diffsde.samplers.diffusions import Vanishing
 from diffsde.samplers.loop import Simulated, Trajectory
 from diffsde.types import Array, Scalar
 
-FRAMES = 32  # states kept of a trajectory, at least, where there are that many steps
-DEGREES = np.linspace(0, 90, 10)  # along an interpolation
-BETWEEN = 6  # interpolations, at most
-MIXED = 0.1  # alpha/beta at the start, up to which points are as good as noise
-SEARCHED = 256  # samples among which their ends are looked for
+FRAMES = 32  # least number of saved states of a trajectory, if there are that many steps
+DEGREES = np.linspace(0, 90, 10)  # angles of an interpolation
+BETWEEN = 6  # most interpolations
+MIXED = 0.1  # largest alpha/beta at the start for which the starting points are practically noise
+SEARCHED = 256  # samples among which the pairs to interpolate are searched
 
 
 class DenoisedTrajectory(NamedTuple):
-    """How samples come about: times (m,), states x_t and E[z|x_t], (m, k, *shape)."""
+    """Trajectories with their denoised states: times (m,), x_t and data = E[z|x_t], both (m, k, *shape)."""
 
     times: np.ndarray
     x: np.ndarray
@@ -33,15 +33,15 @@ class DenoisedTrajectory(NamedTuple):
 
 
 class Slerps(NamedTuple):
-    """Interpolations between samples i and j, `ends` (k, 2): images (k, len(DEGREES), *shape)."""
+    """Spherical interpolations between samples i and j, `ends` (k, 2): images x (k, len(DEGREES), *shape)."""
 
     ends: np.ndarray
     x: np.ndarray
 
 
 class ComparisonSimulations(NamedTuple):
-    """The ways of the first samples, the ODE and the SDE from the same noise, by title, and what lies between samples; None
-    for what was not asked for.
+    """The simulations: way, trajectories of the first samples; panels, ends of the ODE and of the SDE from the same noise,
+    by title; slerp, interpolations between samples. None (panels: empty) where not needed.
     """
 
     way: DenoisedTrajectory | None
@@ -50,16 +50,15 @@ class ComparisonSimulations(NamedTuple):
 
 
 def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: bool = True) -> ComparisonSimulations:
-    """The ways of `followed` samples, and `compared` of the chosen sampler's beside another's, 0 for none; between: and the
-    interpolations.
+    """Trajectories of `followed` samples, `compared` samples of the chosen and of another sampler, and interpolations.
 
-    A sample's noise depends on its own index alone, so that the chosen sampler's are the samples themselves. Whichever
-    of the two solves the ODE takes the interpolations along.
+    A sample's noise depends on its own index alone, so that the chosen sampler reproduces the samples themselves. The
+    interpolations are simulated together with the ODE sampler, whichever of the two that is.
     """
     sampler, ends = drawn.sampler, pairs_alike(drawn.condition, len(drawn.x))
-    if signal(drawn) > MIXED or not between:  # points of p_t, which interpolations are not
+    if signal(drawn) > MIXED or not between:  # starts are then draws of p_t, and interpolations of them are not
         ends = ends[:0]
-    titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data on a thin set
+    titles = ode_and_sde(sampler, Vanishing())  # sigma_t = beta, which is stable on data near a thin set
     ode, sde = titles.values()
     other = sde if sampler is ode else ode
     x0 = np.asarray(drawn.x0)
@@ -93,13 +92,13 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
 
 
 def signal(drawn: Drawn) -> float:
-    """alpha/beta where the samples start."""
+    """alpha/beta at the samples' starting time."""
     path, start = drawn.field.path, drawn.times[0]
     return float(path.alpha(start) / path.beta(start))
 
 
 def pairs_alike(condition: Any, n: int) -> np.ndarray:
-    """Up to BETWEEN pairs of samples (k, 2) that are given the same; no sample is in two of them."""
+    """Up to BETWEEN disjoint pairs (k, 2) of samples with the same condition."""
     n = min(n, SEARCHED)
     kinds = np.zeros(n, int)
     for leaf in jax.tree.leaves(condition):
@@ -116,10 +115,10 @@ def pairs_alike(condition: Any, n: int) -> np.ndarray:
 
 
 def slerp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """cos(phi) a + sin(phi) b from phi = 0 to 90 degrees, (k, *shape) twice to (k, len(DEGREES), *shape).
+    """Spherical interpolation cos(phi) a + sin(phi) b at DEGREES, from a, b (k, *shape) to (k, len(DEGREES), *shape).
 
-    Of independent a, b ~ N(0, v) every point is ~ N(0, v) itself, as one of a straight line is not. In many dimensions,
-    where a and b are as good as orthogonal and of one length, it is the spherical interpolation of 2010.02502, eq. 67.
+    For independent a, b ~ N(0, v I) every interpolated point is ~ N(0, v I) too, unlike on a straight line. In many
+    dimensions, where a and b are nearly orthogonal and of equal length, this is the slerp of 2010.02502, eq. 67.
     """
     angles = np.deg2rad(DEGREES)
     along = (1, len(DEGREES)) + (1,) * (a.ndim - 1)
@@ -129,7 +128,7 @@ def slerp(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @jax.jit
 def denoised(field: Field, states: Trajectory, condition: Any) -> tuple[Array, Array]:
-    """x_t/max(1, (alpha^2 + beta^2)^(1/2)), which has the size of data on every path, and E[z|x_t]: (m, k, *shape) each.
+    """(x_t/max(1, sqrt(alpha^2 + beta^2)), E[z|x_t]), both (m, k, *shape); the first has the scale of data on every path.
 
     E[z|x_t] = x_t/alpha where beta = 0.
     """

@@ -1,4 +1,4 @@
-"""What pictures are drawn of: samples, how they came about, and simulations beside them."""
+"""The samples that pictures are drawn of, with the arguments to simulate them again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from diffsde.types import Array, Key
 
 
 class Drawn(NamedTuple):
-    """Samples x (n, *shape) from x0 (n, *shape), and how they were drawn: the arguments of `simulate`.
+    """Samples x (n, *shape) from starting points x0 (n, *shape), and the arguments of `simulate` that they were drawn with.
 
-    about: that in a line, for the pictures' titles. known: whether the data are here.
+    about: a one-line description for the pictures' titles. known: whether the data can be read.
     """
 
     sampler: Sampler
@@ -47,8 +47,9 @@ class Drawn(NamedTuple):
         return to_own(self.scaling, x)
 
     def times_kept(self, frames: int) -> np.ndarray:
-        """The times of a simulation of which at least so many states are kept: those of the samples, but an adaptive
-        sampler's own steps are not the grid's, and one of them is no way.
+        """Times for a simulation whose trajectory is saved: the samples' own; for an adaptive sampler 2 frames + 1 uniform ones.
+
+        An adaptive sampler takes its steps within one segment, whose two ends alone are no trajectory.
         """
         times = np.asarray(self.times)
         return np.linspace(times[0], times[-1], 2 * frames + 1, dtype=times.dtype) if self.sampler.adaptive else times
@@ -63,8 +64,9 @@ def simulated(
     save_every: int | None = None,
     keep: int | None = None,
 ) -> Simulated:
-    """Where a sampler takes x0 (n, *shape) over these times, sample i being conditioned on what sample rows[i] was; the one
-    place in which pictures simulate.
+    """Simulate `sampler` from x0 (n, *shape) over `times`, point i under the condition of sample rows[i].
+
+    The one place in which pictures simulate.
     """
     condition = jax.tree.map(np.asarray, drawn.condition)
     saving = None if save_every is None else Saving(save_every, keep)
@@ -80,8 +82,10 @@ def simulated(
 
 
 def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.ndarray]:
-    """From images in the model's units to [-1, 1], which is black to white: as they are without a scaling, else what all but
-    a thousandth of the data's own numbers at either end lie within. data: images (n, *shape).
+    """A map from images in the model's units to [-1, 1], black to white, for display.
+
+    The identity without a scaling; else the 0.1% and 99.9% quantiles of `data` (n, *shape), in the data's own units, become
+    black and white.
     """
     if scaling is None:
         return np.asarray
@@ -90,7 +94,7 @@ def on_screen(scaling: Scaling | None, data: np.ndarray) -> Callable[[Any], np.n
 
 
 def labels_given(drawn: Drawn) -> np.ndarray | None:
-    """The label (n,) of each sample, where labels are what they are given."""
+    """The labels (n,) of the samples; None where the condition is something else or nothing."""
     condition = drawn.condition
     if condition is None or not hasattr(condition, "dtype") or condition.ndim != 1 or condition.dtype.kind not in "iu":
         return None
@@ -98,17 +102,17 @@ def labels_given(drawn: Drawn) -> np.ndarray | None:
 
 
 def described_sampler(sampler: Sampler) -> str:
-    """A sampler's name, and its sigma_t where it has one."""
+    """A sampler's name, and its diffusion with sigma if it has one, as text."""
     diffusion = getattr(sampler, "diffusion", None)
     return name_of(sampler) + (f", {name_of(diffusion)} sigma = {float(diffusion.sigma):g}" if diffusion else "")
 
 
 def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
-    """The ODE and the SDE to show side by side, the chosen sampler being one of them; `diffusion` is for the other."""
+    """An ODE sampler and an SDE sampler to compare, by title; one is the chosen sampler, `diffusion` is for an added SDE."""
     if not sampler.stochastic:
         sde = EulerMaruyama(diffusion)
         return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described_sampler(sde)}": sde}
     ode: Sampler = Euler()
-    if isinstance(sampler, EulerMaruyama):  # which is Euler without its sigma, by the program that there is
+    if isinstance(sampler, EulerMaruyama):  # with sigma = 0 it is Euler, by the program already compiled
         ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, sigma=0.0))  # type: ignore[type-var]
     return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described_sampler(sampler)}": sampler}

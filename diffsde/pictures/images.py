@@ -1,4 +1,4 @@
-"""Pictures of images: samples, how they come about, what lies between them, and what they were learnt from."""
+"""Pictures of images: samples, their denoising, ODE against SDE, interpolations, and nearest training images."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from diffsde.pictures.drawn import Drawn, labels_given, on_screen
 from diffsde.plots import images as plots
 from diffsde.plots.film import Film
 
-SIDE = 10  # images along a side of the samples' grid
-CLASSES = 20  # rows of it, at most, where each row is a class
-COMPARED = 6  # images along a side of two grids beside one another
-FILMED = 4  # ... of the film's
-STRIPS = 5  # samples whose way is shown
-TIMES = 10  # ... at so many times
-SEEN = 1000  # images whose numbers say what is black and what is white, where they are no bytes
-NEIGHBOURS = 6  # samples beside so many training images
+SIDE = 10  # images along a side of the grid of samples
+CLASSES = 20  # most rows of the grid where each row is a class
+COMPARED = 6  # images along a side of each of the two grids of `comparison`
+FILMED = 4  # images along a side of the film's grids
+STRIPS = 5  # samples in `denoising`
+TIMES = 10  # times in `denoising`
+SEEN = 1000  # images that set black and white where the data are not bytes
+NEIGHBOURS = 6  # samples in `neighbours`, and training images per sample
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageScene:
-    """What pictures of images need, each made when the first of them asks for it. names: the pictures that are drawn."""
+    """The inputs of pictures of images, each computed when first used. names: the pictures that will be drawn."""
 
     drawn: Drawn
     names: tuple[str, ...]
@@ -51,16 +51,17 @@ class ImageScene:
 
     @cached_property
     def shown(self) -> Callable[[Any], np.ndarray]:
-        """From images in the model's units to [-1, 1]."""
+        """The map from images in the model's units to [-1, 1] (screen_of_images)."""
         return screen_of_images(self.drawn.dataset, self.drawn.scaling)
 
     @cached_property
     def labels(self) -> np.ndarray | None:
+        """The labels (n,) of the samples, or None."""
         return labels_given(self.drawn)
 
     @cached_property
     def beside(self) -> ComparisonSimulations:
-        """The simulations that the pictures need, all at once."""
+        """The simulations for all pictures in `names`."""
         shape, n = self.drawn.field.shape, len(self.x)
         followed = min(n, plots.fitting_columns(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
         compared = min(n, plots.fitting_columns(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
@@ -68,19 +69,20 @@ class ImageScene:
 
     @cached_property
     def way(self) -> DenoisedTrajectory:
+        """The trajectories of the first samples, with E[z|x_t]."""
         assert self.beside.way is not None
         return self.beside.way
 
     @cached_property
     def examples(self) -> Examples | None:
-        """The data, where it has an end and is here."""
+        """The data's examples, where they are finite and can be read; else None."""
         dataset = self.drawn.dataset
         arrays = dataset.load() if self.drawn.known else None
         return arrays if isinstance(arrays, Examples) else None
 
 
 def image_samples(images: ImageScene) -> Figure:
-    """Data and the first samples side by side, of labelled ones a row for each label; samples alone without data."""
+    """Data and the first samples side by side, with labels one row per label; samples alone where there are no data."""
     drawn, examples, labels = images.drawn, images.examples, images.labels
     rows = first_of(labels) if labels is not None else np.arange(min(len(images.x), SIDE**2))
     given_labels = None if labels is None else labels[rows]
@@ -91,12 +93,13 @@ def image_samples(images: ImageScene) -> Figure:
 
 
 def first_of(labels: np.ndarray) -> np.ndarray:
-    """The first samples of each label (n,), as many as a row has images, in their order."""
+    """Indices of the first SIDE samples per label, of labels (n,), in increasing order."""
     each = [np.flatnonzero(labels == label)[:SIDE] for label in np.unique(labels)[:CLASSES]]
     return np.sort(np.concatenate(each))
 
 
 def image_denoising(images: ImageScene) -> Figure:
+    """x_t and the field's data prediction of a few samples, at a few times."""
     way, shown = images.way, images.shown
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     return plots.denoising(
@@ -109,17 +112,20 @@ def image_denoising(images: ImageScene) -> Figure:
 
 
 def image_film(images: ImageScene) -> Film:
+    """A film of x_t and of the field's data prediction."""
     way, shown = images.way, images.shown
     titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
     return plots.film_of_images(titles, way.times, square(way.x[0]), images.drawn.about)
 
 
 def image_comparison(images: ImageScene) -> Figure:
+    """The ODE's samples and the SDE's from the same noise, side by side."""
     panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
     return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
 
 
 def image_interpolations(images: ImageScene) -> Figure:
+    """Spherical interpolations between pairs of samples. Raises UserError where no two samples have the same condition."""
     found, labels = images.beside.slerp, images.labels
     assert found is not None
     if not len(found.ends):
@@ -129,7 +135,7 @@ def image_interpolations(images: ImageScene) -> Figure:
 
 
 def image_neighbours(images: ImageScene) -> Figure:
-    """The nearest training images of the first few samples. Raises UserError where they are not all here."""
+    """The nearest training images of the first few samples. Raises UserError where the training images are not all in memory."""
     dataset = images.drawn.dataset
     arrays = dataset.load()
     if not isinstance(arrays, Examples):
@@ -142,25 +148,25 @@ def image_neighbours(images: ImageScene) -> Figure:
 
 
 def prediction(drawn: Drawn) -> str:
-    """What the field says of the data: an expectation, given the label where there is one; guided, D_w is none."""
+    """The symbol of the field's data prediction: E[z|x_t] or E[z|x_t, y]; D_w for a guided field, which is no expectation."""
     if isinstance(drawn.field, Guided):
         return "$D_w(x_t, y)$" if labels_given(drawn) is not None else "$D_w(x_t)$"
     return r"$\mathrm{E}[z\,|\,x_t, y]$" if labels_given(drawn) is not None else r"$\mathrm{E}[z\,|\,x_t]$"
 
 
 def screen_of_images(dataset: Dataset, scaling: Scaling | None) -> Callable[[Any], np.ndarray]:
-    """From images in the model's units to [-1, 1], black to white (on_screen)."""
+    """The map from a dataset's images in the model's units to [-1, 1], black to white (on_screen)."""
     arrays = dataset.load() if scaling is not None else None
     return on_screen(scaling, np.asarray(arrays.x)[:SEEN]) if isinstance(arrays, Examples) else np.asarray
 
 
 def square(images: np.ndarray) -> int:
-    """The columns of a grid that is as good as square."""
+    """Number of columns of a nearly square grid of images."""
     return math.isqrt(len(images) - 1) + 1
 
 
 def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
-    """The first images (n, H, W, C) of each panel in a square; of labelled ones a row for each label (n,)."""
+    """The first images (n, H, W, C) of each panel in a square grid; with labels (n,), in one row per label."""
     shape = next(iter(panels.values())).shape[1:]
     columns = plots.fitting_columns(shape, SIDE, len(panels))
     if labels is None:
@@ -173,9 +179,9 @@ def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, abo
 
 
 def learnt_from(x: np.ndarray, data: np.ndarray, flip: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The training images (n, k, H, W, C) nearest to x (n, H, W, C), the nearest first, and their distances (n, k).
+    """The training images (n, k, H, W, C) nearest to x (n, H, W, C), nearest first, and their distances (n, k).
 
-    data (N, H, W, C): bytes or numbers, as `load` gives them; flip: their mirror images are training images too.
+    data (N, H, W, C): training images, bytes or floats, as from Dataset.load; flip: mirror images are included.
     """
     data = np.concatenate([data, mirrored(data)]) if flip else data
     bytes_ = data.dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Pictures of an inverse problem: samples of posteriors beside the truth and what was measured of it."""
+"""Pictures of an inverse problem: samples of posteriors, the true points, and their measurements."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from diffsde.plots import inverse as plots
 from diffsde.plots.style import escape_formulas
 from diffsde.types import Array, Key
 
-COLUMNS = 6  # samples of each measurement that are drawn
-SHOWN = 8  # measurements that are drawn
+COLUMNS = 6  # most samples shown per measurement
+SHOWN = 8  # most measurements shown
 
 
 class PosteriorScene(NamedTuple):
-    """Samples x (n, *shape) as the truths are held, sample i of measurement i mod k.
+    """Samples x (n, *shape) of an inverse problem, in the units of problem.truth; sample i is of measurement i mod k.
 
-    exact: whether the exact posterior, where it is known, is theirs; it is not that of samples that were given labels.
+    exact: whether the samples' law is the exact posterior, where that is known; not so for samples with labels.
     """
 
     problem: InverseProblem
@@ -38,16 +38,16 @@ class PosteriorScene(NamedTuple):
 
     @property
     def drawn(self) -> int:
-        """Measurements that are drawn."""
+        """Number of measurements that are drawn."""
         return min(SHOWN, len(self.problem.truth))
 
     def samples(self) -> list[np.ndarray]:
-        """Those of each measurement."""
+        """The samples (s, *shape) of each measurement that is drawn."""
         return [np.asarray(self.x[i :: len(self.problem.truth)]) for i in range(self.drawn)]
 
 
 def screen_of(problem: InverseProblem) -> Callable[[np.ndarray], np.ndarray]:
-    """From images as the truths are held to [-1, 1], black to white (pictures.on_screen)."""
+    """The map from images in the units of problem.truth to [-1, 1], black to white (drawn.on_screen)."""
     if problem.scaling is None:
         return np.asarray
     divisor, shown = problem.scaling.divisor, on_screen(problem.scaling, problem.model_truth)
@@ -55,7 +55,7 @@ def screen_of(problem: InverseProblem) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def posterior_images(posterior: PosteriorScene) -> Figure:
-    """A row for each measurement: the truth, what was measured of it, samples, their mean and std."""
+    """One row per measurement: the true image, the measurement, samples, their mean and std."""
     problem, operator = posterior.problem, posterior.problem.operator
     truth, mine = np.asarray(problem.truth[: posterior.drawn]), posterior.samples()
     measured = np.asarray(jax.vmap(operator.pseudo_inverse)(problem.y[: posterior.drawn]))
@@ -67,7 +67,7 @@ def posterior_images(posterior: PosteriorScene) -> Figure:
 
 
 def posterior_points(posterior: PosteriorScene) -> Figure:
-    """A panel for each of a few measurements of points in the plane: the truth, samples, and the exact posterior's."""
+    """One panel per measurement of points in the plane: the true point, samples, and samples of the exact posterior."""
     problem, dataset, key = posterior.problem, posterior.dataset, posterior.key
     truth, mine, scaling = np.asarray(problem.truth[: posterior.drawn]), posterior.samples(), problem.scaling
     laws = [law(problem, dataset, i) if posterior.exact else None for i in range(posterior.drawn)]

@@ -1,4 +1,4 @@
-"""What `sample` draws, of a job whose samples are written."""
+"""The pictures of `diffsde sample`, for a job whose samples are written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def draw_samples(job: SampleJob, x: Array) -> list[Path]:
-    """Draw the pictures of the samples x that were asked for, and say where they are and which there are besides; their paths."""
+    """Draw the pictures of `pictures=` for samples x, print where they are and which others there are; their paths."""
     chosen, shape = job.chosen, job.field.shape
     kind = kind_of(shape, job.problem is not None)
     wanted = chosen_pictures(chosen.drawn, kind)
@@ -56,7 +56,7 @@ def draw_samples(job: SampleJob, x: Array) -> list[Path]:
 
 
 def title_of(job: SampleJob) -> str:
-    """What a picture is of, in a line: sampler, steps, path, guidance, what is measured, run."""
+    """The title of a job's pictures, in a line: sampler, steps, path, guidance, measurement, run."""
     chosen, sampler = job.chosen, job.chosen.sampler
     steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
     words = [described_sampler(sampler), steps, f"path {name_of(job.field.path)}"]

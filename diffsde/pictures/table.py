@@ -1,4 +1,4 @@
-"""The table of pictures: which there are, of what data, which are drawn unasked, and what draws each."""
+"""The table of pictures: by kind of data, each with its file, its drawing function, and whether it is drawn by default."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffsde.pictures import images, points, posterior, training
 from diffsde.pictures.drawn import Drawn
 from diffsde.runs import files, progress
 
-# What a picture may meet that is no error in its code: it is said, and the others are drawn all the same.
+# Errors that a picture may meet without a fault in its code: a warning is given, and the other pictures are still drawn.
 MISHAPS = (UserError, OSError, ValueError, ArithmeticError, MemoryError, RuntimeError)
 
 
@@ -25,7 +25,7 @@ class Picture(NamedTuple):
     unasked: bool = False
 
 
-SETS = ("default", "all", "none")  # words for several
+SETS = ("default", "all", "none")  # words for sets of pictures
 LINE, PLANE, IMAGES = "points on a line", "points in the plane", "images"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
@@ -69,7 +69,7 @@ PICTURES: dict[str, dict[str, Picture]] = {
 
 
 def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
-    """Which of PICTURES samples of this shape have; measured: samples of posteriors. Some have none."""
+    """The kind of pictures, a key of PICTURES, for samples of a shape; measured: for samples of posteriors."""
     if are_images(shape):
         return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
     if measured:
@@ -78,9 +78,7 @@ def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
 
 
 def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
-    """The pictures of this kind that the words of `pictures=` ask for: default, all, names. Raises UserError for a name that
-    is none.
-    """
+    """The pictures of a kind that the words of `pictures=` name: default, all, names. Raises UserError for another word."""
     able = PICTURES[kind]
     for name in words:
         if name in able or name in SETS:
@@ -93,20 +91,20 @@ def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
 
 
 def more_pictures(chosen: dict[str, Picture], kind: str) -> str:
-    """The line that says which others of this kind there are; empty where there are none."""
+    """A line that names the other pictures of the kind; empty where there are none."""
     more = [name for name in PICTURES[kind] if name not in chosen]
     return f"more pictures: pictures=all, or some of [{','.join(more)}]" if more else ""
 
 
 def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.ImageScene | points.PointScene:
-    """What these pictures of samples need."""
+    """The scene of the chosen pictures of samples: of images or of points."""
     return images.ImageScene(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.PointScene(drawn)
 
 
 def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Path]:
-    """Draw pictures of a scene, write each into the folder `out`, and say where it is; their paths.
+    """Draw pictures of a scene, write each into the folder `out`, and print its path; the paths.
 
-    What cannot be drawn is said, and takes nothing else with it.
+    A picture that cannot be drawn gives a warning, and the others are still drawn.
     """
     paths = []
     with progress.working(f"drawing {', '.join(chosen)}"):
@@ -121,6 +119,6 @@ def draw_pictures(scene: Any, chosen: dict[str, Picture], out: Path) -> list[Pat
 
 
 def save_figure(path: Path, drawing: Any) -> Path:
-    """Write a matplotlib figure, or a film."""
+    """Write a matplotlib figure or a film to `path`, and return the path."""
     save = drawing.savefig if hasattr(drawing, "savefig") else drawing.save
     return files.write(path, save)

@@ -1,4 +1,4 @@
-"""Pictures of a run when its training ends: its loss, and of images some samples of what it has learnt."""
+"""Pictures at the end of a training run: its loss, and for images a few samples of the trained field."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from diffsde.samplers.loop import prior
 from diffsde.stability import choose_last_step
 from diffsde.types import Key
 
-LEARNED, LEARNED_STEPS = 64, 25  # samples drawn when training ends, about, and the steps they take
+LEARNED, LEARNED_STEPS = 64, 25  # samples drawn at the end of training (about), and their number of steps
 
 
 class TrainedRun(NamedTuple):
-    """The losses of a run, one for every so many steps, that of points kept from training where there are any, and the loss
-    that no network passes where it is known, with how far above it the average is; the trained field, where samples of it are drawn.
+    """The inputs of a training run's pictures.
+
+    losses: mean losses, one per `every` steps, the last at `steps`; floor: the irreducible loss, where it is known; held_out:
+    validation losses; regrets: (step, regret); field: the trained field, if samples of it are drawn; name: the title.
     """
 
     losses: list[float]
@@ -43,11 +45,12 @@ class TrainedRun(NamedTuple):
 
 
 def run_loss(run: TrainedRun) -> Figure:
+    """The loss of a run along its training."""
     return loss_curve(run.losses, run.every, run.steps, run.floor, run.name, run.held_out, run.regrets)
 
 
 def run_samples(run: TrainedRun) -> Figure:
-    """Samples by DPM-Solver++ (2M) in 25 steps, as many of each label: what the field has learnt, cheaply."""
+    """A few samples by DPM-Solver++(2M) in 25 steps, equally many per label: a cheap look at the trained field."""
     assert run.field is not None
     sampler, (key_prior, key_noise) = DPMSolverPP2M(), jax.random.split(run.key)
     kinds = min(run.field.classes, CLASSES)

@@ -1,1 +1,1 @@
-"""The engine: jobs, the run folder, the machine, processes, the training loop; what verbs share and none of them is."""
+"""The engine that all verbs share: jobs, the run folder, the machine, processes, the training loop."""

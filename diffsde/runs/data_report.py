@@ -1,4 +1,4 @@
-"""What the data are, in a line or two, for whoever trains on them: how many, of what shape, from where, of which classes."""
+"""A description of the data in a line or two: number of points, shape, source, classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 12  # names of columns or classes in a line
 
 
 def say_data(dataset: Dataset) -> dict[str, Any]:
-    """Say what the data are, and return it for the summary."""
+    """Print a description of the data, and return it for summary.json."""
     found = {"dataset": name_of(dataset)} | dataset.about(dataset.load())
     progress.say(f"data: {described(found)}")
     if notes := found.get("notes"):
@@ -23,7 +23,7 @@ def say_data(dataset: Dataset) -> dict[str, Any]:
 
 
 def described(found: dict[str, Any]) -> str:
-    """200 points of 2 coordinates (x, y) from points.csv; 3 classes: setosa, versicolor, virginica."""
+    """The description as text, e.g. 200 points of 2 coordinates (x, y) from points.csv; 2 classes: 0 (red), 1 (blue)."""
     shape, classes, names = found["shape"], found["classes"], found.get("class_names", [])
     many = f"{found['points']:,} " if "points" in found else ""
     if found.get("images"):
@@ -47,7 +47,7 @@ def described(found: dict[str, Any]) -> str:
 
 
 def numbered(names: list[str]) -> list[str]:
-    """Classes as labels= asks for them, by number, each with its name."""
+    """Class names with the numbers that labels= takes, e.g. 0 (setosa)."""
     return [f"{i} ({name})" for i, name in enumerate(names)]
 
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and JSON as other commands may have left it."""
+"""Reading and writing files: writes are atomic; JSON is read from folders that other commands may have left in any state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 16 * 2**20  # bytes of a JSON file that a command reads
 
 
 class Unreadable(Exception):
-    """A file that is there and is no JSON that could be ours."""
+    """Raised for a file that exists and is not JSON that diffsde could have written."""
 
 
 def parsed(path: Path) -> Any:
@@ -39,9 +39,9 @@ def parsed(path: Path) -> Any:
 
 
 def read_json(path: Path, neighbour: bool = False) -> Any:
-    """The value of a JSON file, None where it cannot be read.
+    """The value of a JSON file; None where it cannot be read.
 
-    neighbour: the file is one of those that a command only looks at, so that it says which it leaves out.
+    neighbour: the file belongs to another folder that the command only looks through: warn that it is left out.
     """
     try:
         return parsed(path)
@@ -57,12 +57,13 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
 
 
 def write_json(path: Path, value: Any) -> Path:
+    """Write a value as JSON (see strict), whole or not at all; the path."""
     text = json.dumps(strict(value), indent=2, allow_nan=False) + "\n"
     return write(path, lambda partial: partial.write_text(text))
 
 
 def strict(value: Any) -> Any:
-    """The value as JSON can hold it, which has no NaN and no infinity: null in their place."""
+    """The value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The run folder: every file appears whole or not at all, and nothing that is there is overwritten."""
+"""The run folder: claimed for a config, written atomically, never overwritten; and the search for earlier runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from diffsde.runs.old_words import in_words_of_now
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
 
-FORMAT = 4  # of a run folder
-# Of a figure, what other commands count with.
+FORMAT = 4  # version of the run folder's layout
+# The keys of a figure in summary.json that other commands compute with.
 NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error", "floor")
 
 OUTPUTS = Path("outputs")
-# Knobs that say how and where a run is computed, not what it computes: a run goes on under others.
+# Knobs that say how and where a run is computed, not what it computes: a run may be resumed with other values.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
@@ -36,10 +36,10 @@ APART_USUALLY = (*MACHINE, "resume")  # of the other verbs
 
 
 def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
-    """Make the folder for this config, or find it there, begun or finished; True: finished.
+    """Create the folder for a config, or check that it holds a run of this config; True: a finished one.
 
-    A training that was named by run= may be of fewer steps than the config: it is not finished then.
-    Raises UserError where it holds another run.
+    A training run named by run= may have fewer steps than the config: then it is not finished.
+    Raises UserError where the folder holds another run.
     """
     if (folder / "config.json").exists():
         there = _read(folder)
@@ -58,12 +58,12 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
 
 
 def same(verb: str, one: Any, other: Any) -> bool:
-    """Whether two configs of a verb are of the same run, computed here or there."""
+    """Whether two configs of a verb describe the same run, up to how and where it is computed (APART)."""
     return isinstance(one, dict) and isinstance(other, dict) and _essence(verb, one) == _essence(verb, other)
 
 
 def _number(word: Any) -> Any:
-    """A number as it stands in a config, where `1e4` is a word."""
+    """A number from a config, in which `1e4` is a string; other words unchanged."""
     return float(word) if isinstance(word, int | float) or is_number(str(word)) else word
 
 
@@ -72,9 +72,7 @@ def _essence(verb: str, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
-    """The newest folder outputs/<verb>/<day>/<time> of this config that was begun, is not finished and is not being
-    written.
-    """
+    """The newest folder outputs/<verb>/<day>/<time> with this config that is unfinished and not being written; or None."""
 
     def fits(folder: Path) -> bool:
         if any(os.path.exists(folder / end) for end in ("summary.json", "error.json")):
@@ -86,7 +84,7 @@ def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
 
 
 def newest(files: Iterable[Path]) -> Path | None:
-    """The folder of the file that was written last; what is no file, or is gone, is none."""
+    """The folder of the file that was modified last; paths that are no regular files are skipped. None where there is none."""
 
     def written(path: Path) -> int:
         try:
@@ -100,7 +98,7 @@ def newest(files: Iterable[Path]) -> Path | None:
 
 
 def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
-    """config.json, or nothing where it is of another version or no such file."""
+    """The content of config.json, the config in today's words; {} where it is absent or of another FORMAT."""
     content = read_json(folder / "config.json", neighbour)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         return {}
@@ -114,25 +112,23 @@ def write_config(
     scaling: Scaling | None = None,
     net: dict[str, Any] | None = None,
 ) -> None:
-    """config.json, with the kind of device; of a training, the scaling of its data, and net, the one that net=auto stood for,
-    as a config.
-    """
+    """Write config.json, with the backend; for a training run also the data's scaling, and the net (net=auto resolved)."""
     import jax
 
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
-    content["directory"] = str(Path.cwd())  # which the names of files in it are relative to
+    content["directory"] = str(Path.cwd())  # file names in the config are relative to it
     if scaling is not None:
         content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
     write_json(folder / "config.json", content if net is None else content | {"net": net})
 
 
 def replace_config(folder: Path, config: dict[str, Any]) -> None:
-    """Another config in the place of the one that config.json has, all else in it as it was."""
+    """Replace the config in config.json; everything else in the file stays."""
     write_json(folder / "config.json", _read(folder) | {"config": config})
 
 
 def read_scaling(folder: Path) -> Scaling | None:
-    """The affine map between the data's own units and the model's, its arrays flat; None where the run has none."""
+    """The scaling between the data's own units and the model's, its arrays flat; None where the run has none. Raises UserError."""
     kept = _read(folder).get("scaling")
     if kept is None:
         return None
@@ -148,7 +144,7 @@ def read_scaling(folder: Path) -> Scaling | None:
 
 
 def read_directory(folder: Path) -> Path:
-    """The folder that a run was begun in."""
+    """The working directory in which a run was begun."""
     return Path(str(_read(folder).get("directory", ".")))
 
 
@@ -158,7 +154,7 @@ def read_net(folder: Path) -> Any:
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:
-    """The config of a verb's folder. Raises UserError for a folder that is not one; knob: the word that named it."""
+    """The config in a folder of the verb. Raises UserError for any other folder; knob: the knob that named it."""
     if not folder.is_dir():
         what, others = "run" if verb == "train" else verb, ", latest or oracle" if knob == "run" else ""
         raise UserError(f"{knob}: there is no folder '{folder}'; give a {what} folder{others}")
@@ -171,7 +167,7 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """summary.json, a figure that is null being NaN. Raises UserError where it is not one of a finished job."""
+    """The content of summary.json, null figures as NaN. Raises UserError where it is not the summary of a finished job."""
     content = read_json(folder / "summary.json")
     if not _has_figures(content):
         raise UserError(f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again")
@@ -179,7 +175,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def _has_figures(content: Any) -> bool:
-    """Whether a summary has what its job is judged by: the loss and the metric of a run, or the figures of samples."""
+    """Whether a summary has well-formed figures: the loss and the metric of a training run, or the metrics of samples."""
     if not isinstance(content, dict):
         return False
     if "metric" in content:
@@ -190,7 +186,7 @@ def _has_figures(content: Any) -> bool:
             and all(isinstance(figure, dict) and _is_figure(figure) for figure in (metric, content.get("loss")))
         )
     figures = content.get("metrics")
-    return isinstance(figures, dict) and all(  # none at all where the data was not there
+    return isinstance(figures, dict) and all(  # there are none where the data could not be read
         isinstance(figure, dict) and _is_figure(figure) for figure in figures.values()
     )
 
@@ -207,14 +203,14 @@ def _numbers(value: Any) -> Any:
 
 
 def latest_begun() -> Path:
-    """The train run under outputs/train that was begun last. Raises UserError where there is none."""
+    """The folder of the training run under outputs/train that was begun last. Raises UserError where there is none."""
     if found := newest(path for path in OUTPUTS.glob("train/*/*/config.json") if _read(path.parent, neighbour=True)):
         return found
     raise UserError(f"run=latest: no run under '{OUTPUTS / 'train'}'; give run=<folder>")
 
 
 def latest() -> Path:
-    """The field under outputs/train that was trained last. Raises UserError where there is none."""
+    """The folder of the field under outputs/train whose training finished last. Raises UserError where there is none."""
     if found := newest(path for path in OUTPUTS.glob("train/**/summary.json") if is_field(path.parent, neighbour=True)):
         return found
     raise UserError(
@@ -224,7 +220,7 @@ def latest() -> Path:
 
 
 def is_trained(folder: Path, neighbour: bool = False) -> bool:
-    """Whether the folder is of a finished train run."""
+    """Whether the folder holds a finished training run."""
     if not (os.path.isfile(folder / "summary.json") and os.path.isdir(folder / "checkpoints")):
         return False
     content = _read(folder, neighbour)
@@ -232,7 +228,7 @@ def is_trained(folder: Path, neighbour: bool = False) -> bool:
 
 
 def is_field(folder: Path, neighbour: bool = False) -> bool:
-    """Whether the folder is of a finished train run, and not of a classifier's."""
+    """Whether the folder holds a finished training run of a field, not of a classifier."""
     if not is_trained(folder, neighbour):
         return False
     objective = _read(folder)["config"].get("objective")
@@ -240,6 +236,6 @@ def is_field(folder: Path, neighbour: bool = False) -> bool:
 
 
 def is_drawn(folder: Path) -> bool:
-    """Whether the folder is of finished samples."""
+    """Whether the folder holds finished samples."""
     files = (os.path.isfile(folder / name) for name in ("summary.json", "samples.npz"))
     return all(files) and _read(folder).get("verb") == "sample"

@@ -1,4 +1,4 @@
-"""Jobs of one verb: each set up, claimed and prepared, then worked on by groups of one structure, as one program each."""
+"""Jobs of one verb: each is resolved, claimed and prepared, then jobs of one structure are computed as one program."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from diffsde.runs import clock, folder, locks, machine, processes, progress
 from diffsde.runs.results import Result, deliver, judged
 
 Config = dict[str, Any]
-Outcome = float | UserError  # how far the figure that a job is judged by is off, or why there is none
+Outcome = float | UserError  # the distance of a job's score from its target, or the error that stopped the job
 
 
 class Verb(NamedTuple):
-    """What is a verb's own.
+    """A verb's name and its four functions.
 
-    resolve: a job's config as it is kept, and as the process is set up by. choose: the choices that it stands for.
-    prepare: from these, the config and the folder a job, whose `group()` is what has to be equal for jobs to be one
-    program; what it holds open until all are done goes into the stack. work: the result of each job of a group, or why it comes
-    to nothing; each is delivered before the next is asked for, so that no two need be in memory at once.
+    resolve: config -> (the config to be kept in the folder, the config to configure the process by).
+    choose: config -> dataclasses of choices. prepare: (choices, config, folder, stack) -> a job; jobs whose `group()` is
+    equal are computed as one program; resources that stay open until all jobs are done go onto the stack.
+    work: a group of jobs -> the result of each, or its UserError;
+    each is delivered before the next is asked for, so that no two need be in memory at once.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Verb(NamedTuple):
 
 
 def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
-    """The outcome of each job, in their order; one that is finished already is not done again."""
+    """Run the jobs and return the outcome of each, in order; a job that is already finished is not run again."""
     outcomes: dict[int, Outcome] = {}
     begun: dict[int, Any] = {}
     machines: dict[int, Config] = {}
@@ -63,7 +64,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
 
 
 def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
-    """The outcome of a job whose result is there: its score, or the UserError that was raised, which is no other job's concern."""
+    """Deliver a job's result: its score, or its UserError, which does not stop the other jobs."""
     if isinstance(result, UserError):
         return result
     try:
@@ -73,7 +74,7 @@ def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
 
 
 def alone(verb: Verb, config: Config, out: Path) -> float:
-    """One job. Raises UserError where it comes to nothing."""
+    """Run one job and return its score. Raises the job's UserError."""
     (outcome,) = together(verb, [(config, out)])
     if isinstance(outcome, UserError):
         raise outcome

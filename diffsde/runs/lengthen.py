@@ -1,4 +1,4 @@
-"""A run that is to have more steps than it was begun for, or begins from another run's parameters."""
+"""Training on from a run: with more steps than it was begun for, or from its parameters in a new run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from diffsde.runs.train_config import TrainConfig, named, train_choices
 
 
 def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int) -> None:
-    """Keep the config, of more steps, in the place of the one that the run in `place` was begun with.
+    """Replace the config of the run in `place` by one with more steps.
 
-    Only where each of the `done` steps so far had the learning rate that it has in the longer run: what comes out then is
-    what a run of so many steps would have been. Raises UserError where that is not so, and for fewer steps than there were.
+    Allowed only if each of the `done` steps so far had the same learning rate as in the longer run, so that the result is
+    that of a run begun with so many steps. Raises UserError otherwise, and for fewer steps than before.
     """
     begun = train_choices(folder.read_config(place))
     if chosen.steps == begun.steps:
@@ -39,7 +39,7 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
 
 
 def initial_params(chosen: TrainConfig, params: Any, classes: int) -> Any:
-    """The parameter average of the run init=, in the place of fresh `params`. Raises UserError for those of another net."""
+    """The parameter average of the run init=, to replace fresh `params`. Raises UserError where its net is another."""
     assert chosen.init is not None
     found = restore_network(Path(chosen.init), None, "last", chosen.precision, "init")
     if jax.tree.map(jnp.shape, found.params) != jax.tree.map(jnp.shape, params) or found.classes != classes:

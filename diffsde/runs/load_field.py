@@ -1,4 +1,4 @@
-"""The field that a config names, its guidance, the labels and the data that samples of it are compared with."""
+"""The field to sample from, as a config names it: trained or exact, with guidance, labels, and the dataset to compare with."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffsde.types import Array
 
 
 def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
-    """The field, guided where that is asked for, the dataset it is compared with, and where it comes from."""
+    """The field, with guidance= applied, the dataset to compare with, and the field's origin as text. Raises UserError."""
     field, dataset, origin = load_unguided(chosen)
     if chosen.guidance is None:
         return field, dataset, origin
@@ -58,7 +58,7 @@ def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
 
 
 def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
-    """The field itself, the dataset it is compared with, and where it comes from."""
+    """The field without guidance, the dataset to compare with, and the field's origin as text. Raises UserError."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
         exact = chosen.dataset.exact_field(chosen.path)
@@ -66,7 +66,7 @@ def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
         of = f" of {exact.count:,} points" if isinstance(exact, EmpiricalField) else ""
         return exact, chosen.dataset, f"the exact field{of}"
     from diffsde.runs.restore import restore
-    from diffsde.runs.train_config import named  # with these two flax and optax are imported
+    from diffsde.runs.train_config import named  # here: these import flax and optax
 
     where = Path(chosen.run)
     trained, field, step = restore(where, chosen.ema, chosen.checkpoint, chosen.machine.precision)
@@ -82,7 +82,7 @@ def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
 
 
 def labels_of(chosen: Sampling, field: Field) -> Array | None:
-    """The label of each sample (n,), those that were asked for in turn. Raises UserError for one that the field knows not."""
+    """The labels (n,) of n samples, those of labels= in turn; None: no labels. Raises UserError for a label the field lacks."""
     if chosen.labels is None:
         return None
     if not field.classes:
@@ -95,7 +95,7 @@ def labels_of(chosen: Sampling, field: Field) -> Array | None:
 
 
 def unlabelled(chosen: Sampling) -> str:
-    """What to do where a field knows no labels."""
+    """Advice, for messages, on how to get a field with labels."""
     how = (
         "the exact field knows those of mixtures only"
         if chosen.run == "oracle"

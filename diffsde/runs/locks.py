@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks: one process at a time writes a folder."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
 
 LOCK = ".lock"
-AT_ONCE = getattr(
-    os, "O_NONBLOCK", 0
-)  # a pipe of that name would wait for who writes into it; Windows has none in folders
+AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # opening a pipe of that name would block; Windows has no such pipes
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing the folder meanwhile; given back by the system however this one ends.
+    """Lock the folder against other processes; the system releases the lock however this process ends. Raises UserError.
 
-    By a lock on a file in it, open for writing: NFS tells the other hosts of such a lock alone, of none on a folder.
+    The lock is on a file in the folder, opened for writing: over NFS, other hosts see only such locks.
     """
     if not processes.is_main_process():
         yield
@@ -42,9 +40,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether another process is writing the folder; those that ask at the same time do not take each other for it.
+    """Whether another process holds the folder's lock; processes that only ask do not see each other.
 
-    Of a folder whose lock is no file, or may not be read, nobody can say: it counts as held, with a warning.
+    A folder whose lock is not a file, or cannot be read, counts as held, with a warning.
     """
     path = folder / LOCK
     try:
@@ -64,11 +62,11 @@ def is_held(folder: Path) -> bool:
 
 
 def _locked(descriptor: int, shared: bool = False) -> bool:
-    """Whether the lock was free; it is this process's until the descriptor is closed. Raises OSError where there are no locks.
+    """Try to take the lock, until the descriptor is closed; whether it was free. Raises OSError where locks are not supported.
 
-    By portalocker: of such libraries the one with shared locks which the system gives back.
+    By portalocker: it has shared locks which the system releases.
     """
-    from portalocker import AlreadyLocked, LockException, LockFlags, lock  # here, as a refusal need not wait for it
+    from portalocker import AlreadyLocked, LockException, LockFlags, lock  # here: early errors need not wait for it
 
     try:
         lock(descriptor, LockFlags.NON_BLOCKING | (LockFlags.SHARED if shared else LockFlags.EXCLUSIVE))

@@ -1,4 +1,4 @@
-"""How programs are compiled and run: the machine's knobs, the persistent cache, and compilation apart from execution."""
+"""The machine: knobs for devices, threads and precision, the persistent compilation cache, and ahead-of-time compilation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRECISIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """The knobs of configs/knobs/machine.yaml, which are read before the others, since reading a path may run a program."""
+    """The knobs of configs/knobs/machine.yaml; read before all others, since reading a path may already run a program."""
 
     precision: str | None
     devices: int | None
@@ -46,10 +46,10 @@ class Machine:
 
 
 def configure_process(config: dict[str, Any]) -> None:
-    """Set this process up as the config's machine knobs say, before its first program.
+    """Configure this process by the config's machine knobs, before its first program.
 
-    XLA reads the number of threads and of CPU devices once. Raises UserError for what is no such number, or where an
-    earlier job of this process had another.
+    XLA reads the numbers of threads and of CPU devices only once. Raises UserError for wrong values, and for values that
+    differ from those of an earlier job of this process.
     """
     names = [field.name for field in dataclasses.fields(Machine)]
     machine = read(Machine, {name: config[name] for name in names})
@@ -71,7 +71,7 @@ def configure_process(config: dict[str, Any]) -> None:
 
 
 def mesh(devices: int | None) -> Mesh | None:
-    """The devices that share a batch, along one axis, `batch`; None where there is but one. devices: of each process."""
+    """The mesh of devices over which a batch is sharded, with one axis `batch`; None for one device. devices: per process."""
     count = devices or jax.local_device_count()
     used = [device for rank in range(jax.process_count()) for device in jax.devices() if device.process_index == rank]
     if not processes.is_distributed():
@@ -80,8 +80,9 @@ def mesh(devices: int | None) -> Mesh | None:
 
 
 def set_compilation_cache(cache: bool, cache_dir: str | None) -> None:
-    """Turn JAX's persistent compilation cache on or off for this process, in cache_dir; None: where JAX's own environment
-    variable says, or in the cache of the user.
+    """Turn JAX's persistent compilation cache on or off for this process.
+
+    cache_dir: its folder; None: $JAX_COMPILATION_CACHE_DIR, or the user's cache.
     """
     wanted: dict[str, Any] = {"jax_enable_compilation_cache": cache}
     if cache:
@@ -90,18 +91,18 @@ def set_compilation_cache(cache: bool, cache_dir: str | None) -> None:
     if any(getattr(jax.config, name) != value for name, value in wanted.items()):
         for name, value in wanted.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()  # which is opened once, at a process's first program
+        compilation_cache.reset_cache()  # JAX opens the cache once, at a process's first program
 
 
 def cache_home() -> Path:
-    """Where what can be computed again is kept: $XDG_CACHE_HOME/diffsde, or ~/.cache/diffsde."""
+    """The folder for recomputable files: $XDG_CACHE_HOME/diffsde, or ~/.cache/diffsde."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffsde"
 
 
 class Compiler:
-    """Compiles ahead of time and adds up the seconds, so that run time never hides compile time.
+    """Ahead-of-time compiler that adds up its seconds, so that run time never includes compile time.
 
-    A program is compiled once a process for arguments of one structure, whatever the numbers in them.
+    A program is compiled once per process and structure of arguments, whatever the numbers in them.
     """
 
     def __init__(self) -> None:
@@ -117,16 +118,16 @@ class Compiler:
         return STATE.programs[key]
 
     def warm(self, kind: Any, function: Callable[[], Any]) -> None:
-        """Call a function for the programs that it compiles, once a process for each kind, and count that time as compilation."""
+        """Call a function so that its programs are compiled, once per process and `kind`; the time counts as compilation."""
         if ("warm", kind) not in STATE.programs:
             begin = time.perf_counter()
             jax.block_until_ready(function())
             STATE.programs["warm", kind] = (
                 jax.block_until_ready
-            )  # that it was done, not the function, which holds a run
+            )  # a mark that it was done; not the function, which refers to a run
             self.seconds += time.perf_counter() - begin
 
 
 def _kind(leaf: Any) -> Any:
-    """What a program is compiled for: type, shape, and where it lies."""
+    """The properties of an argument that a program is compiled for: type, shape and sharding."""
     return jax.typeof(leaf), getattr(leaf, "weak_type", True), getattr(leaf, "sharding", None)

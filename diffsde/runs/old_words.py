@@ -1,4 +1,4 @@
-"""The words of configs that earlier versions kept in a run folder: the one place that knows them."""
+"""Translation of configs in older run folders: the one place that knows the former words."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from diffsde.knobs import disagreements
 
 
 def in_words_of_now(kept: Any) -> Any:
-    """A config that is kept in a folder of today's FORMAT, in today's words, meaning what it meant; all else as it is."""
+    """A config from a folder of the current FORMAT, translated to today's words with the same meaning; other values unchanged."""
     if not isinstance(kept, dict):
         return kept
     config = copy.deepcopy(kept)
-    # `sigma` of a diffusion was `scale` there, beside sigma= on the command line.
+    # A diffusion's `sigma` was called `scale`.
     sampler = config.get("sampler")
     for holder in (sampler, sampler.get("predictor") if isinstance(sampler, dict) else None):
         diffusion = holder.get("diffusion") if isinstance(holder, dict) else None
@@ -24,7 +24,7 @@ def in_words_of_now(kept: Any) -> Any:
         net["positions"] = "sincos"
     if "measurements" in config:
         config["n_measurements"] = config.pop("measurements")
-    # Of two words that set one number and disagreed, which is refused now, the longer one counted.
+    # Two words that set one number and disagree are refused now; formerly the longer word counted.
     for short, _, _, inner in list(disagreements(config)):
         config[short] = inner
     return config

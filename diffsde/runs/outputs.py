@@ -1,4 +1,4 @@
-"""What becomes of folders that are there."""
+"""The knobs about existing output folders."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """The knobs of configs/knobs/outputs.yaml, which documents each; folder.claim and the command line go by them."""
+    """The knobs of configs/knobs/outputs.yaml, which documents each; used by folder.claim and the command line."""
 
     resume: bool

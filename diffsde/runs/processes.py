@@ -1,4 +1,4 @@
-"""Several processes, perhaps on several hosts, as one run: who writes, and how they agree."""
+"""Several processes, perhaps on several hosts, as one run: which one writes, and how values are shared among them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from diffsde.state import STATE
 
 T = TypeVar("T")
 LONGEST_PATH = 4096  # bytes
-WAIT = 300  # seconds for all processes to come
+WAIT = 300  # seconds to wait until all processes have joined
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Join the run's other processes: those that SLURM started, or `processes` of them at `coordinator` host:port.
+    """Join the run's other processes: started by SLURM, or `processes` of them, this one number `process`, at `coordinator`.
 
-    Raises UserError where the three do not fit together, or the others cannot be reached.
+    Raises UserError where the three do not fit together, or the other processes cannot be reached.
     """
     if coordinator is None:
         if processes is not None or process is not None:
@@ -55,7 +55,7 @@ def _initialize(**options: object) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes files and speaks."""
+    """Whether this process is the one that writes files and prints."""
     return STATE.rank == 0
 
 
@@ -69,7 +69,7 @@ def is_distributed() -> bool:
 
 
 def one_process_at_a_time(tree: T) -> T:
-    """The same, once it is there: of several processes, two programs on CPU that run at once would mix up messages."""
+    """The arrays, waited for if there are several processes: two CPU programs at once would mix up their messages."""
     if not is_distributed():
         return tree
     import jax
@@ -78,7 +78,7 @@ def one_process_at_a_time(tree: T) -> T:
 
 
 def all_reduce_max(*values: int) -> tuple[int, ...]:
-    """The largest of each value over all processes, so that all do the same."""
+    """The maximum of each value over all processes, so that all processes take the same decision."""
     if not is_distributed():
         return values
     import numpy as np
@@ -88,7 +88,7 @@ def all_reduce_max(*values: int) -> tuple[int, ...]:
 
 
 def all_gather(tree: T) -> T:
-    """The arrays that are spread over several processes, whole and on each of them; the others as they are."""
+    """The tree with arrays that are sharded over several processes gathered whole on each; other leaves unchanged."""
     if not is_distributed():
         return tree
     import jax
@@ -103,7 +103,7 @@ def all_gather(tree: T) -> T:
 
 
 def broadcast_path(folder: Path) -> Path:
-    """The folder that the first process was given."""
+    """The first process's `folder`, on all processes."""
     if not is_distributed():
         return folder
     import numpy as np

@@ -1,4 +1,4 @@
-"""What a user sees while a verb works and when it is done: a bar on a terminal, plain lines elsewhere."""
+"""Output for the user: messages, warnings, tables and progress; a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ if TYPE_CHECKING:
     from diffsde.datasets import Dataset, Examples
     from diffsde.datasets.scaling import Scaling
 
-LINES = 10  # progress lines off a terminal
-SHOWN = 6  # coordinates whose scaling is said
+LINES = 10  # lines of progress where there is no terminal
+SHOWN = 6  # most coordinates whose scaling is printed
 
 
 def say(message: str) -> None:
-    """One line for the user; of several processes only the first speaks."""
+    """Print one line for the user; of several processes only the first prints."""
     if processes.is_main_process():
         print(message, flush=True)
 
 
 def warn(message: str) -> None:
-    """One line about something that works but may not do what was meant."""
+    """Print a warning: something works but may not do what was meant."""
     if processes.is_main_process():
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def warn_once(message: str) -> None:
-    """A warning that a command gives once, however many of its steps come upon it; on one line, whatever is in it."""
+    """Print a warning at most once per command, on one line, with unprintable characters escaped."""
     message = terminal.printable(message)
     if terminal.first_time(message):
         warn(message)
 
 
 def streamed(dataset: Dataset, part: Examples) -> None:
-    """Say what is measured of a stream, where that is not all of it."""
+    """Print that moments and comparisons use a random subset of a stream, where `part` is not all of it."""
     held, whole = len(part.x), dataset.source().size
     if held < whole:
         say(
@@ -51,7 +51,7 @@ def streamed(dataset: Dataset, part: Examples) -> None:
 
 
 def scaled(scaling: Scaling | None, names: tuple[str, ...] = ()) -> None:
-    """Say once how the data's own units and the model's are tied, where they differ."""
+    """Print the scaling between the data's own units and the model's, where they differ."""
     if scaling is None:
         return
     means, stds = scaling.mean.ravel(), scaling.std.ravel()
@@ -68,11 +68,12 @@ def scaled(scaling: Scaling | None, names: tuple[str, ...] = ()) -> None:
 
 
 def on_terminal() -> bool:
+    """Whether output goes to a terminal, on the process that prints."""
     return sys.stdout.isatty() and processes.is_main_process()
 
 
 def working(what: str) -> AbstractContextManager[Any]:
-    """A line that says what works while it has no steps to count; on a terminal it moves, and goes when that is done."""
+    """A context that shows what is being done when there are no steps to count; on a terminal a spinner that disappears."""
     if not on_terminal():
         begun(what)
         return nullcontext()
@@ -83,14 +84,15 @@ def working(what: str) -> AbstractContextManager[Any]:
 
 
 def begun(what: str) -> None:
-    """Off a terminal a line that says what works now; on one a bar shows it, or a line that moves."""
+    """Print what begins now where there is no terminal; on a terminal a bar or a spinner shows it."""
     if not on_terminal():
         say(f"{what} ...")
 
 
 class Steps:
-    """Progress over a number of steps, or of another unit, with a note such as the loss; about ten lines where there is
-    no terminal, and none of steps that will all be done in `patience` seconds.
+    """Progress over a number of steps (or another unit), with a note such as the loss.
+
+    Without a terminal about ten lines, and none if all steps will take less than `patience` seconds.
     """
 
     def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps", patience: float = 0.0) -> None:
@@ -109,6 +111,7 @@ class Steps:
             self.bar.stop()
 
     def update(self, done: int, note: str = "") -> None:
+        """Show that `done` steps are done, with a note."""
         self.done = done
         seconds = time.perf_counter() - self.begin
         rate = (done - self.first) / seconds if seconds else 0.0
@@ -124,7 +127,7 @@ class Steps:
 
 
 def bar() -> Any:
-    """A bar of rich's that counts steps, with a note beside it and the time that is left."""
+    """A progress bar of rich that counts steps, with a note and the remaining time."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     note = TextColumn("{task.fields[note]}", markup=False)
@@ -133,7 +136,7 @@ def bar() -> Any:
 
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
-    """A short two-column table."""
+    """Print a short two-column table."""
     if on_terminal():
         from rich.console import Console
         from rich.table import Table
@@ -154,7 +157,7 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
 
 
 def shown_path(path: Path) -> str:
-    """A path as short as it can be said: relative to here where it lies below."""
+    """A path as text, relative to the working directory if it lies inside."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
@@ -167,6 +170,7 @@ def word(key: str, path: Path) -> str:
 
 
 def described_steps(how: dict[str, Any]) -> str:
+    """Steps, times, grid, evaluations and last step of a simulation, as text, from how_drawn's record."""
     cost = f"{how['nfe']} evaluations of the field per sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field per sample on average, {how['nfe_max']} at most"
@@ -177,7 +181,7 @@ def described_steps(how: dict[str, Any]) -> str:
 
 
 def described_choice(how: dict[str, Any]) -> str:
-    """What steps that were chosen err by; nothing of steps that the user said."""
+    """The estimated error of an automatically chosen number of steps, as text; empty where the user set the number."""
     choice = how.get("steps_chosen")
     if choice is None:
         return ""
@@ -193,6 +197,6 @@ def described_choice(how: dict[str, Any]) -> str:
 
 
 def described_grid(grid: dict[str, Any]) -> str:
-    """A grid's name and its numbers but for the ends, as they stand in a config: grid=log_snr low=-5 high=5."""
+    """A grid's name and numbers except its ends, as they are typed, e.g. grid=log_snr low=-5 high=5."""
     numbers = {name: value for name, value in grid.items() if name not in ("name", "start", "end", "times")}
     return " ".join([f"grid={grid['name']}", *(f"{name}={value:g}" for name, value in numbers.items())])

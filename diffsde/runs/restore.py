@@ -26,7 +26,7 @@ from diffsde.types import Moments, on_device
 
 
 class Trained(NamedTuple):
-    """A run's config, and the network at a step: made for so many labels, or with logits of so many."""
+    """A trained run: its config, and parameters, moments, graph and number of classes of the network at step `step`."""
 
     config: TrainConfig
     params: Any
@@ -37,16 +37,17 @@ class Trained(NamedTuple):
 
     @property
     def classifies(self) -> bool:
+        """Whether the network is a classifier."""
         return isinstance(self.config.objective, Classification)
 
 
 def restore(
     run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
 ) -> tuple[TrainConfig, LearnedField, int]:
-    """The config, the field and its step from a run folder. Needs no dataset. Raises UserError for a classifier's.
+    """The config, the field and its step from a run folder; needs no dataset. Raises UserError for a classifier's folder.
 
-    ema: which parameter average, by its decay; 0: the parameters themselves; None: the first. which: the checkpoint:
-    last, best, or its step. precision: the type of the network's products, None: the run's own.
+    ema: the decay of the parameter average to take; 0: the parameters themselves; None: the first average. which: the
+    checkpoint: last, best, or its step. precision: precision of the network's products; None: the run's own.
     """
     found = restore_network(run_folder, ema, which, precision)
     if found.classifies:
@@ -59,7 +60,7 @@ def restore(
 def restore_guide(
     run_folder: Path, which: str = "last", precision: str | None = None, labelled: bool = True
 ) -> LearnedField | Classifier:
-    """What guides a field: a worse one, or a classifier. labelled: samples have labels, which a field may need."""
+    """The guide in a run folder: a worse field (autoguidance), or a classifier. labelled: whether the samples have labels."""
     found = restore_network(run_folder, None, which, precision, "guide")
     if not labelled and found.classes and found.config.label_dropout == 0 and not found.classifies:
         raise UserError(
@@ -74,7 +75,7 @@ def restore_guide(
 def restore_network(
     run_folder: Path, ema: float | None, which: str, precision: str | None, knob: str = "run"
 ) -> Trained:
-    """What `restore` reads; knob: the word that named the folder. The jobs of a sweep over one run read it once."""
+    """The Trained run in a folder; knob: the knob that named it, for messages. Cached, so that a sweep's jobs read it once."""
     files = [run_folder / "config.json", *sorted((run_folder / "checkpoints").rglob("*"))]
     found = stamp(path for path in files if path.exists())
     return _restored(found, bool(jax.config.read("jax_enable_x64")), run_folder, ema, which, precision, knob)
@@ -90,7 +91,7 @@ def _restored(
     precision: str | None,
     knob: str,
 ) -> Trained:
-    """`restore_network` of a run whose files have this stamp, in a process whose widest numbers are these."""
+    """`restore_network`, cached by the stamp of the run's files and by whether float64 is enabled."""
     config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, progress.warn, step=which_step(run_folder, which, knob))
@@ -109,14 +110,14 @@ def _restored(
 
 
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
-    """The choices of a run, its data under the scaling that it was trained with."""
+    """The choices of a run; its dataset has the scaling that the run was trained with."""
     config = train_choices(folder.read_config(run_folder, knob))
     dataset = config.dataset.found_from(folder.read_directory(run_folder))
     return dataclasses.replace(config, dataset=dataset.scaled_by(folder.read_scaling(run_folder)))
 
 
 def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:
-    """What to say of a checkpoint whose parameters are not finite: the newest before it that are, where there is one."""
+    """The message for a checkpoint with non-finite parameters: names the newest finite checkpoint before it, if any."""
     asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
     for earlier in reversed([number for number in checkpoints.steps(where) if number < step]):
         try:
@@ -134,12 +135,12 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
 
 
 def recorded_net(run_folder: Path) -> Net:
-    """The net that a run was begun with, whatever net=auto would take now. Raises UserError."""
+    """The net that a run was begun with, whatever net=auto would choose now. Raises UserError where it is not readable."""
     return choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:
-    """The step of the checkpoint that is meant; None: the newest. Raises UserError for none such."""
+    """The step of the checkpoint `which` (last, best, or a step); None: the newest. Raises UserError where there is none."""
     asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
     if which == "last":
         return None
@@ -155,7 +156,7 @@ def which_step(run_folder: Path, which: str, knob: str) -> int | None:
 
 
 def chosen_average(config: TrainConfig, state: dict[str, Any], ema: float | None) -> Any:
-    """One of the saved parameter averages, or the parameters themselves."""
+    """The saved parameter average of decay `ema` (None: the first), or for 0 the parameters. Raises UserError for another decay."""
     if ema is None or ema in config.decays:
         i = 0 if ema is None else config.decays.index(ema)
         return jax.tree.map(lambda leaf: on_device(np.asarray(leaf)[i]), state["ema"])  # no program for each shape

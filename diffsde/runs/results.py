@@ -1,4 +1,4 @@
-"""What a verb makes of a job, and the engine that writes and says it: nothing else writes a run folder's results."""
+"""The Result that a verb returns for a job, and its delivery: nothing else writes a run folder's results."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Arrays = dict[str, dict[str, np.ndarray]]  # by the file's name, then by the arr
 
 
 class Report(NamedTuple):
-    """What is said and kept of a job: the table's title and rows, what summary.json holds, and the score, of which the least is
-    the best; arrays that were found on the way. lines: of a verb that only says something.
+    """The report of a job: title and rows of its table, content of summary.json, and score (lower is better).
+
+    arrays: arrays computed for the report, to be written. lines: the output of a verb that writes nothing.
     """
 
     title: str
@@ -30,9 +31,11 @@ class Report(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What becomes of a job. arrays: written at once, before anything is made of them; then `report` measures, its summary is
-    written and its table said, and then `draw` draws and says each picture. end: called with the report and the pictures.
-    together: ' for 3 jobs at once' where that is so. lap: what the seconds up to the table went into.
+    """The result of a job, delivered in this order.
+
+    arrays are written; `report` is called, its summary written and its table printed; `draw` draws and prints each picture;
+    `end` is called with the report and the pictures' paths. together: a remark such as ' for 3 jobs at once'. lap: the
+    activity to which the clock assigns the seconds up to the table.
     """
 
     report: Callable[[], Report]
@@ -44,7 +47,7 @@ class Result(NamedTuple):
 
 
 def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> float:
-    """Write a job's result into its folder, say it, and return its score. Raises UserError where it comes to nothing."""
+    """Write a job's result into its folder, print it, and return its score. Raises the UserError of report or pictures."""
     written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
     report = result.report()
     write_arrays(report.arrays, verb, config, out)
@@ -61,26 +64,26 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
 
 
 def say_result(result: Result) -> None:
-    """Say the result of a verb that writes nothing."""
+    """Print the result of a verb that writes nothing."""
     for line in result.report().lines:
         progress.say(line)
 
 
 def write_arrays(arrays: Arrays, verb: str, config: dict[str, Any], out: Path) -> list[Path]:
-    """The .npz files, beside the config.json that says what they are of."""
+    """Write arrays as .npz files into the job's folder, and config.json if it is absent; the files' paths."""
     if not (out / "config.json").exists():
         folder.write_config(out, verb, config)
     return [files.write(out / f"{name}.npz", partial(np.savez, **each)) for name, each in arrays.items()]  # type: ignore[arg-type]
 
 
 def summary_figures(figures: dict[str, Figure]) -> dict[str, Any]:
-    """The figures as summary.json has them."""
+    """Figures in the form of summary.json."""
     return {name: figure.as_dict() for name, figure in figures.items()}
 
 
 def judged(summary: dict[str, Any]) -> tuple[str, Figure]:
-    """The figure that a finished job is judged by, and its name: of a run its `metric`, of samples the first of their figures."""
-    if "metric" not in summary:  # of samples whose data is not here there are no figures
+    """(name, figure) of a finished job's score: the `metric` of a training run, the first figure of samples."""
+    if "metric" not in summary:  # samples have no figures where the data could not be read
         name, found = next(iter(summary["metrics"].items()), ("", {"value": math.nan}))
         return name, Figure.of_dict(found)
     name = summary["metric"]["name"]

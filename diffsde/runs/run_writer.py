@@ -1,4 +1,4 @@
-"""One run in training: its log, its checkpoints, and what its losses say of it."""
+"""The writer of one training run: its log, its checkpoints, and the detection of divergence."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from diffsde.sharding import Sharding
 from diffsde.training import TrainState
 from diffsde.types import Moments, on_device
 
-# A mean loss of so many times the untrained network's is no fluctuation, nor slow progress, and of a loss whose expectation
-# is infinite, where one example in a million can be a million times the others:
+# A mean loss above the untrained network's by this factor means divergence, not fluctuation; the second factor is for a
+# loss whose expectation is infinite, where one example in a million can have a million times the loss of the others.
 DIVERGED, DIVERGED_RARE = 10.0, 1e6
 
 
 class Schedule(NamedTuple):
-    """How often to log and save, in steps; checkpoint_every None: every 30 seconds."""
+    """Number of steps, and how often to log and save, in steps; checkpoint_every None: every 30 seconds."""
 
     steps: int
     log_every: int
     checkpoint_every: int | None
     keep: int
-    best: bool  # whether the checkpoint with the lowest score is kept besides
+    best: bool  # whether the checkpoint with the lowest score is kept too
 
 
 class RunWriter:
-    """One run: its folder, its log and checkpoints, and the losses since the last line of the log.
+    """The writer of one training run: its folder, log and checkpoints, and the losses since the last line of the log.
 
     rate: the learning rate of a step (0, 1, ...), for messages. untrained: the loss of the first step's batch, before any
-    update. diverged_ratio: how many times that a loss is when the run is said to diverge.
+    update. diverged_ratio: the ratio of a loss to `untrained` above which the run counts as diverged.
     """
 
     def __init__(
@@ -59,14 +59,14 @@ class RunWriter:
         self.untrained = math.nan
         self.warned = False
         self.failed: UserError | None = None
-        self.check: Callable[[TrainState], dict[str, Any]] | None = None  # what else a line of the log has of the state
+        self.check: Callable[[TrainState], dict[str, Any]] | None = None  # further entries of a line of the log
         self.recorder: Recorder
         self.manager = checkpoints.CheckpointManager(
             out / "checkpoints", plan.keep, self.best, processes.is_main_process()
         )
 
     def resume(self, fresh: TrainState, sharding: Sharding | None) -> TrainState:
-        """The state of the newest whole checkpoint, and the log cut back to it; the fresh state where there is none."""
+        """The state of the newest intact checkpoint, or `fresh` where there is none; the log is cut back to it."""
         places = None
         if sharding is not None:
 
@@ -82,7 +82,7 @@ class RunWriter:
             if processes.is_main_process():
                 checkpoints.set_aside(where, later, "damaged")
         self._cut(step)
-        held = int(tree.get("held", step % self.plan.log_every))  # of the last step there are none: they are in the log
+        held = int(tree.get("held", step % self.plan.log_every))  # none after the last step: all are in the log
         self.window = np.asarray(tree["window"])[:held].tolist()
         self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:
@@ -90,7 +90,7 @@ class RunWriter:
         return state_from_dict(fresh, tree["state"], self.out)
 
     def _cut(self, step: int) -> None:
-        """Keep the lines up to a step: those after it will be written again."""
+        """Keep the log's lines up to a step; later lines will be written again."""
         if not self.log.exists():
             return
         self.lines = [line for line in read_log(self.log) if line["step"] <= step]
@@ -102,6 +102,7 @@ class RunWriter:
         return last.get("seconds", 0.0), last.get("cpu_seconds", 0.0)
 
     def write(self, line: dict[str, float]) -> None:
+        """Append a line to the log."""
         self.lines.append(line)
         if processes.is_main_process():
             with open(self.log, "a") as file:
@@ -110,8 +111,9 @@ class RunWriter:
     def take(
         self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, checked: dict[str, Any] | None = None
     ) -> None:
-        """The losses of the steps up to `done`, and a line of the log where one is due, with what was `checked` of the state
-        then; the run fails with the first loss that is no number.
+        """Take the losses of the steps up to `done`; write a line of the log where one is due, with the entries `checked`.
+
+        The run fails at the first loss that is not finite.
         """
         if self.failed:
             return
@@ -132,7 +134,7 @@ class RunWriter:
         self.window = []
         found = {name: float(value) for name, value in (checked or {}).items()}
         self._log(done, {"loss": loss} | found, {"seconds": round(seconds, 4), "cpu_seconds": round(cpu_seconds, 4)})
-        if not math.isfinite(loss):  # each is finite, and float32 cannot hold their sum
+        if not math.isfinite(loss):  # each loss is finite, but their sum overflows float32
             self.fail(done, "the mean loss is beyond what float32 can hold")
         elif not self.warned and (why := self.diverging(loss)):
             self.warned = True
@@ -143,7 +145,7 @@ class RunWriter:
         self.write({"step": step, **figures, **(spent or {})})
 
     def fail(self, step: int, why: str) -> None:
-        """The run ends at this step; the newest checkpoint is of a step before, and stays."""
+        """Mark the run as failed at a step; the newest checkpoint, of an earlier step, stays."""
         self.manager.wait()
         saved = checkpoints.steps(self.out / "checkpoints")
         kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
@@ -153,15 +155,16 @@ class RunWriter:
         return f" (lr {float(self.rate(step - 1)):.3g})" if self.rate else ""
 
     def diverging(self, loss: float) -> str | None:
-        """What to say of a loss that is far above that of the untrained network; None where it is not."""
+        """A warning if the loss is above diverged_ratio times the untrained network's; else None."""
         if not loss > self.diverged_ratio * abs(self.untrained):
             return None
         scored = f"where the untrained network scored {self.untrained:.4g}"
         return f"the loss is {loss:.4g}, {scored}: the run diverged; try a smaller lr"
 
     def save(self, step: int, state: TrainState, score: Callable[[TrainState], float]) -> None:
-        """Begin to write a checkpoint, the lines that belong to it being on the disk before. One of numbers that are not
-        finite is never written: the run fails.
+        """Begin to write a checkpoint, after the log's lines up to it are on the disk.
+
+        A state that is not finite is never written: the run fails.
         """
         if self.failed:
             return
@@ -181,32 +184,33 @@ class RunWriter:
         self.manager.save(step, {"state": state_to_dict(state), **self.about, **losses})
 
     def best(self, saved: list[int]) -> int | None:
+        """The step among `saved` whose checkpoint has the lowest score; None where none has one."""
         return best_step(self.lines, saved)
 
     def score(self, step: int) -> float:
-        """The score that the log has of a step's checkpoint."""
+        """The score of the checkpoint at a step, from the log."""
         return next(line["score"] for line in reversed(self.lines) if line["step"] == step and "score" in line)
 
     def losses(self) -> list[float]:
-        """The mean losses of the log, a line each."""
+        """The mean losses in the log, one per line."""
         return [line["loss"] for line in self.lines if "loss" in line]
 
     def regrets(self) -> list[tuple[int, float]]:
-        """The steps of the log's lines that have a regret, and the regrets."""
+        """(step, regret) of the log's lines that have a regret."""
         return [(int(line["step"]), line["regret"]) for line in self.lines if "regret" in line]
 
     def validation(self) -> list[tuple[float, float]]:
-        """The losses of points kept from training, and their errors, a line of the log each."""
+        """(validation loss, standard error) of the log's lines that have them."""
         return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]
 
 
 def cannot_resume(tree: dict[str, Any]) -> str | None:
-    """Why training cannot go on from a checkpoint; None where it can."""
+    """The reason why training cannot resume from a checkpoint; None where it can."""
     return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
 
 
 def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
-    """Of these steps the one whose score in the log is lowest; None where none has one that is a number."""
+    """The step among `saved` with the lowest score in the log; None where none has a finite score."""
     scores = {
         int(line["step"]): line["score"]
         for line in lines
@@ -216,7 +220,7 @@ def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; one cut short by a crash is left out."""
+    """The lines of metrics.jsonl up to the first that is incomplete, e.g. cut short by a crash."""
     lines: list[dict[str, float]] = []
     for text in path.read_text().splitlines():
         try:
@@ -230,7 +234,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 
 def log_line(line: dict[str, float]) -> str:
-    """A line of metrics.jsonl; what is not finite is null."""
+    """A line of metrics.jsonl as text; numbers that are not finite become null."""
     return json.dumps(files.strict(line), allow_nan=False) + "\n"
 
 
@@ -241,7 +245,7 @@ def state_to_dict(state: TrainState) -> dict[str, Any]:
 
 
 def state_from_dict(like: TrainState, tree: dict[str, Any], out: Path) -> TrainState:
-    """The inverse of `named`, in the structure of `like`. Raises UserError for the state of another net or optimizer."""
+    """The inverse of state_to_dict, in the structure of `like`. Raises UserError for the state of another net or optimizer."""
     wanted = state_to_dict(like)
     if jax.tree.map(jnp.shape, tree) != jax.tree.map(jnp.shape, wanted):
         raise UserError(f"run: the checkpoint in '{out}' is of another net or optimizer than its config.json says")

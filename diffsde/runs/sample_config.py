@@ -1,4 +1,4 @@
-"""The choices of drawing samples."""
+"""The choices of drawing samples: dataclasses of knobs, and the resolution of run=latest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffsde.stability import takes_sigma
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stepping:
-    """The knobs of configs/knobs/steps.yaml, which documents each, with the sampler and the grid that they are of."""
+    """The sampler, the grid, and the knobs of configs/knobs/steps.yaml, which documents each."""
 
     sampler: Sampler
     grid: Grid
@@ -29,12 +29,13 @@ class Stepping:
     last: str
 
     def check(self) -> None:
+        """Raise ValueError where sigma= is set for a sampler without a diffusion."""
         takes_sigma(self.sampler, self.sigma)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling(Stepping):
-    """The knobs of configs/knobs/sampling.yaml, which documents each: of which field samples are drawn, and how."""
+    """The knobs of configs/knobs/sampling.yaml, which documents each: the field to sample from, and how."""
 
     run: str
     checkpoint: str
@@ -90,7 +91,7 @@ class Sampling(Stepping):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleConfig(Sampling):
-    """The knobs of configs/sample.yaml, which documents each; their defaults are those of samples that are only judged."""
+    """The knobs of configs/sample.yaml, which documents each; the defaults here are for samples that are only measured."""
 
     coupled: bool = False
     truth: str | None = None
@@ -116,7 +117,7 @@ class SampleConfig(Sampling):
 
     @property
     def drawn(self) -> tuple[str, ...]:
-        """Which pictures: default, all, their names."""
+        """The words of pictures=: default, all, or names of pictures; () for none."""
         return () if self.plots is False else as_words(self.pictures)
 
     def _check_pictures(self) -> None:
@@ -134,30 +135,30 @@ def sample_choices(config: dict[str, Any]) -> SampleConfig:
 
 
 def only_judged(sampling: Sampling) -> SampleConfig:
-    """The choices of samples that are drawn as these say and get no folder of their own."""
+    """The choices of samples drawn by `sampling` to be measured only, without a folder of their own."""
     return SampleConfig(**{field.name: getattr(sampling, field.name) for field in dataclasses.fields(sampling)})
 
 
 def resolve_latest(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with the folder that run=latest means now, and with the run's precision."""
+    """The config with run=latest resolved; and the same with the run's precision, to configure the process."""
     config = with_run(config)
     return config, with_precision(config)
 
 
 def with_run(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the folder that run=latest means now, so that what goes on later does not take another for it."""
+    """The config with run=latest replaced by the folder it means now, so that resuming later uses the same run."""
     return config | {"run": str(folder.latest())} if config.get("run") == "latest" else config
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the run's precision where it gives none: float64 has to be switched on before anything is read."""
+    """The config with the run's precision where it has none: float64 must be enabled before any array is read."""
     if config.get("precision") is not None or config.get("run") == "oracle":
         return config
     return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
 
 
 def describe(config: dict[str, Any]) -> str:
-    """sampler=em sigma=0.5 and the like, from the config."""
+    """A config's sampler, guidance and diffusion as text, e.g. sampler=em diffusion=constant sigma=0.5."""
     sampler = config["sampler"]
     diffusion = sampler.get("diffusion")
     words = f"sampler={sampler['name']}"

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while there is work to save: asked for at any moment, answered between two dispatches."""
+"""Ctrl-C and SIGTERM during training: noted at any moment, acted on between two dispatches, after saving."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffsde.errors import Stopped
 
 @contextmanager
 def stoppable() -> Iterator[list[int]]:
-    """The signals that came meanwhile; a second one ends the process at once. Only the main thread is sent signals."""
+    """A list that collects the signals received; a second signal raises Stopped at once. Signals reach the main thread only."""
     asked: list[int] = []
 
     def ask(number: int, frame: FrameType | None) -> None:

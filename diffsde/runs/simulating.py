@@ -1,4 +1,4 @@
-"""Samples to be drawn, and the drawing: one job's in dispatches of about half a second, many jobs' as one program."""
+"""Drawing samples: one job in dispatches of about half a second, many jobs as one vmapped program."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from diffsde.sharding import Sharding, member_sharding, replicate, shard_members
 from diffsde.step_choice import StepChoice
 from diffsde.types import Array, Key
 
-SEGMENT = 0.5  # seconds of steps in one dispatch
-PATIENCE = 3.0  # seconds that all steps may take without a line of progress
+SEGMENT = 0.5  # target duration of one dispatch in seconds
+PATIENCE = 3.0  # seconds up to which a simulation shows no line of progress
 
 
 class SimulationInputs(NamedTuple):
-    """What a program that simulates takes, in `simulate`'s words: times (LENGTH + 1,) or more, of which `steps` are taken."""
+    """The arguments of `simulate` for a compiled program: times are padded to LENGTH + 1 or more, `steps` () are taken."""
 
     sampler: Sampler
     field: Field
@@ -56,7 +56,11 @@ class SimulationInputs(NamedTuple):
 
 @dataclasses.dataclass
 class SampleJob:
-    """Samples to be drawn: from what, how, and where they are written."""
+    """A job of drawing samples: the config, the field, the starting points x0, how to simulate, and the folder `out`.
+
+    placed, grid: the resolved grid, and its times. choice: how the number of steps was chosen; None: by the user. known:
+    whether there are data to compare with. data: the description of the data.
+    """
 
     config: dict[str, Any]
     chosen: SampleConfig
@@ -79,41 +83,41 @@ class SampleJob:
     data: dict[str, Any]
     warnings: list[str] = dataclasses.field(
         default_factory=list
-    )  # said when the work begins, after all that is refused
+    )  # printed when the work begins, after all jobs that are refused
 
     def inputs(self) -> SimulationInputs:
-        """What the compiled program takes; the times filled up, so that it serves other numbers of steps."""
+        """The arguments of the compiled program, the times padded so that it serves other numbers of steps."""
         at, steps = padded(self.grid)
         return SimulationInputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.condition, steps)
 
     @property
     def condition(self) -> Any:
-        """What each sample is conditioned on, as the field is bound to it."""
+        """The condition of the samples, leaves (n, ...), in the form that Field.bind takes per sample."""
         return self.labels if self.problem is None else self.problem.condition(self.chosen.n, self.labels)
 
     @property
     def guided(self) -> bool:
-        """Whether the field is a guided one, whose samples follow another law than the data's."""
+        """Whether the field is guided, so that its samples follow another law than the data's."""
         return self.chosen.guidance is not None
 
     @property
     def plain(self) -> bool:
-        """Whether the field is that of the data's whole law."""
+        """Whether the samples' law (or prior) is the whole law of the data: no labels, no guidance."""
         return self.labels is None and not self.guided
 
     def settings(self) -> LoopSettings:
-        """What its program is compiled for."""
+        """The static settings that the job's program is compiled for."""
         every, keep = self.chosen.save_every, self.chosen.keep
         saving = None if every is None else Saving(every, keep, (self.steps - 1) // every)
         return LoopSettings(self.last, self.chosen.coupled, saving)
 
     def group(self) -> Any:
-        """What has to be equal for jobs to be simulated as one program."""
+        """The key of jobs that can be simulated as one program: equal for jobs of one structure."""
         return ensembles.kind(self.inputs()), self.settings()
 
 
 class SimulationBatch(NamedTuple):
-    """What was found for each job of a group, and the seconds that all of it took."""
+    """The simulations of a group's jobs, and the seconds of the whole group: wall, CPU, compilation."""
 
     found: list[Simulated]
     seconds: float
@@ -122,7 +126,7 @@ class SimulationBatch(NamedTuple):
 
 
 def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
-    """The samples of jobs of one structure, by one program."""
+    """Simulate jobs of one structure by one program; prints their warnings."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
         progress.warn(line)
     mesh = machine.mesh(group[0].chosen.machine.devices)
@@ -133,8 +137,9 @@ def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
 
 
 def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
-    """Many jobs vmapped, or one sharded over devices, in one dispatch: every member takes its own number of steps, those that are
-    done waiting for the others, and every device and process the same program.
+    """Simulate many jobs vmapped, or one job sharded over devices, in one dispatch.
+
+    Each member has its own number of steps; members that finish early wait for the others.
     """
     compiler, settings, many = machine.Compiler(), group[0].settings(), len(group) > 1
     if many:
@@ -154,12 +159,12 @@ def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
 
 @partial(jax.jit, static_argnames=("split", "settings"))
 def simulate_members(inputs: SimulationInputs, split: tuple[bool, ...], settings: LoopSettings) -> Simulated:
-    """simulate of m jobs at once: `inputs`, `split` from ensembles.stack; every result stacked (m, ...)."""
+    """`simulate` for m jobs at once: `inputs`, `split` from ensembles.stack; results stacked (m, ...)."""
     return ensembles.over_members(lambda inputs: simulate_from(inputs, settings), split, inputs)
 
 
 def simulate_from(inputs: SimulationInputs, settings: LoopSettings) -> Simulated:
-    """simulate of these inputs, `steps` of the times."""
+    """`simulate` with its arguments from SimulationInputs."""
     return simulate(*inputs, settings)
 
 
@@ -167,7 +172,7 @@ simulate_shared = jax.jit(simulate_from, static_argnames="settings")
 
 
 def in_segments(job: SampleJob) -> SimulationBatch:
-    """One job's samples, its steps dispatched a few at a time: one program, as often as needed, to the same bits as at once."""
+    """Simulate one job, a few steps per dispatch of one program; bit for bit the same as in a single dispatch."""
     asked, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
     loop = ChunkedLoop(chunked(asked.field, asked.x, asked.condition), job.last, job.chosen.coupled)
     none, sampler = np.asarray(0, np.int32), asked.sampler
@@ -198,24 +203,25 @@ def in_segments(job: SampleJob) -> SimulationBatch:
 
 
 class Pace:
-    """How many steps the next dispatch takes: about SEGMENT seconds of them. A dispatch is begun before the last one is done,
-    whose end, once it is there, is timed and said.
+    """The number of steps per dispatch, adapted to take about SEGMENT seconds.
+
+    A dispatch is begun before the last one has finished, whose end is then awaited, timed and shown as progress.
     """
 
     def __init__(self, total: int, bar: progress.Steps) -> None:
         self.total, self.bar, self.done, self.wish = total, bar, 0, 1
         self.waiting: tuple[int, int, Any] | None = (
-            None  # steps done by then, those of this dispatch, what tells its end
+            None  # of the dispatch under way: steps done at its end, its steps, an array to wait for
         )
         self.since = time.perf_counter()
 
     def next(self, every: int | None) -> int:
-        """Steps of the next dispatch, none beyond a multiple of `every`."""
+        """Number of steps of the next dispatch, which ends at a multiple of `every` at the latest."""
         count = min(self.wish, self.total - self.done)
         return min(count, every - self.done % every) if every else count
 
     def begun(self, count: int, mark: Any) -> None:
-        """Take note of a dispatch, and wait for the one before it."""
+        """Record a dispatch, and wait for the one before it."""
         self.done += count
         before, self.waiting = self.waiting, (self.done, count, mark)
         if before is None:
@@ -229,7 +235,7 @@ class Pace:
 
 
 def shared_out(job: SampleJob, sharding: Sharding) -> SimulationInputs:
-    """The inputs, the points split over all devices; the first few again at the end, so that they divide evenly."""
+    """The inputs with points sharded over all devices, padded with the first points to divide evenly; the rest replicated."""
     rows = np.arange(-(-job.chosen.n // sharding.mesh.size) * sharding.mesh.size) % job.chosen.n
     points, condition = jax.tree.map(
         lambda leaf: jax.device_put(np.asarray(leaf)[rows], sharding.batch()), (job.x0, job.condition)
@@ -240,7 +246,7 @@ def shared_out(job: SampleJob, sharding: Sharding) -> SimulationInputs:
 
 
 def first(found: Simulated, n: int) -> Simulated:
-    """What was found of the first n points."""
+    """The simulation of the first n points."""
     x, trajectory, nfe = found
     if trajectory is not None:
         trajectory = trajectory._replace(x=trajectory.x[:, :n])
@@ -248,7 +254,7 @@ def first(found: Simulated, n: int) -> Simulated:
 
 
 def how_drawn(job: SampleJob, found: Simulated) -> dict[str, Any]:
-    """How the samples came about: n, nfe, steps, ... Raises UserError where some are not finite."""
+    """A record of how the samples were drawn: n, nfe, steps, ... Raises UserError where some are not finite."""
     chosen, (x, _, spent) = job.chosen, found
     if not bool(jnp.isfinite(x).all()):
         bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())

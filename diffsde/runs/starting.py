@@ -1,4 +1,4 @@
-"""What is decided before samples are drawn: the grid for the data at hand, where they start, how many steps they take."""
+"""Decisions before samples are drawn: the grid for the data, the starting points, the number of steps."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from diffsde.types import Array, Key, on_device
 TRIAL_POINTS, TRIAL_NUMBERS = (
     64,
     8192,
-)  # of a trial of steps: points, or fewer of many coordinates, so many numbers, ...
-DATA = 2**31 - 1  # folded into the key for the data's draws: no sample has this index
-TRIAL_LEAST = 4  # ... but at least so many points
+)  # most points of a trial of steps, and most numbers in them, ...
+DATA = 2**31 - 1  # folded into the key for draws of the data: no sample has this index
+TRIAL_LEAST = 4  # ... but at least this many points
 
 
 def stds_of(dataset: Dataset) -> tuple[float, ...]:
-    """The data's stds (solver_error.data_stds); none where the data is not here."""
+    """The data's stds (solver_error.data_stds); () where the data cannot be read."""
     try:
         return data_stds(dataset, jax.random.key(0))
     except UserError:
@@ -40,10 +40,11 @@ def stds_of(dataset: Dataset) -> tuple[float, ...]:
 
 
 def stds_met(field: Field, dataset: Dataset) -> tuple[float, ...]:
-    """stds_of the dataset; of a network that was trained on points in units of their stds what it was trained with, so that
-    its samples are the same when the file has other points by now.
+    """stds_of the dataset; for a network trained on scaled points the std of its training data.
+
+    So a trained run's samples do not change when the data's file does.
     """
-    while (inner := getattr(field, "field", None)) is not None:  # of a guided one
+    while (inner := getattr(field, "field", None)) is not None:  # the field inside a guided one
         field = inner
     if isinstance(field, NetworkField) and dataset.scaling(field.shape) is not None:
         return (float(field.moments.std),)
@@ -51,23 +52,21 @@ def stds_met(field: Field, dataset: Dataset) -> tuple[float, ...]:
 
 
 def choose_grid(grid: Grid, field: Field, stds: tuple[float, ...]) -> Grid:
-    """The grid, `auto` decided for data of these stds; field: bound to what it may not do without."""
+    """The grid, `auto` resolved for data of the stds; field: with any condition it needs already bound."""
     if not isinstance(grid, AutoGrid):
         return grid
     return resolve_grid(grid, field.path, stds, "mean" if finite_velocity(field, grid.end) else "denoise")
 
 
 def default_solver_error(field: Field, dataset: Dataset) -> str | None:
-    """solver_error of `diffsde sample` with its defaults, of a field on this dataset."""
+    """The solver_error warning that `diffsde sample` would give with its defaults for a field on the dataset; None: none."""
     stds, last = stds_of(dataset), "mean" if finite_velocity(field, 1.0) else "denoise"
     how = SamplingPlan(Heun(), resolve_grid(AutoGrid(), field.path, stds, last), MOST, last)
     return solver_error(how._replace(steps=choose_steps(how, field.path, stds, None).steps), field.path, stds)
 
 
 def fixed_steps(sampler: Sampler, grid: Grid, asked: int | None) -> int | None:
-    """The number of steps where the user, or a grid of its own times, says it, or the sampler takes its own; None: it is to be
-    chosen.
-    """
+    """The number of steps if fixed: by the user, by a list of times, or 1 for an adaptive sampler; None: to be chosen."""
     if asked is not None:
         return asked
     if isinstance(grid, ListGrid):
@@ -76,12 +75,12 @@ def fixed_steps(sampler: Sampler, grid: Grid, asked: int | None) -> int | None:
 
 
 def trial_points(shape: tuple[int, ...]) -> int:
-    """How many points a trial of steps takes through the field."""
+    """Number of points in a trial of steps, for points of a shape."""
     return max(TRIAL_LEAST, min(TRIAL_POINTS, TRIAL_NUMBERS // math.prod(shape)))
 
 
 def trial_starts(field: Field, dataset: Dataset, start: float, count: int, labels: Array | None) -> Array:
-    """Points for a trial, which no seed changes: N(0, beta^2) by numpy, which takes no program, inside the path p_t."""
+    """Starting points of a trial (count, *shape), whatever the seed: N(0, beta^2 I) from numpy at t = 0, else from p_t."""
     if start:
         return starting_points(field, dataset, start, jax.random.key(0), count, labels)[0]
     normal = np.random.default_rng(0).normal(size=(count, *field.shape))
@@ -89,7 +88,10 @@ def trial_starts(field: Field, dataset: Dataset, start: float, count: int, label
 
 
 def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, condition: Any) -> Trial | None:
-    """The trial of steps on a field from these points, by one program for every number; None where there can be none."""
+    """A function steps -> points (count, *shape) simulated from x0; None where the sampler has no noise-free form.
+
+    One compiled program serves all numbers of steps.
+    """
     plain = quiet(sampler)
     if plain is None:
         return None
@@ -109,8 +111,9 @@ def trial_of(sampler: Sampler, field: Field, grid: Grid, last: str, x0: Array, c
 def starting_points(
     field: Field, dataset: Dataset, start: float, key: Key, n: int, labels: Array | None
 ) -> tuple[Array, str | None]:
-    """n points (n, *shape): N(0, beta^2) at t = 0, inside the path p_t of the data, given their labels where there are any;
-    and why not p_t, where the data is not here.
+    """(n starting points (n, *shape), reason): from N(0, beta^2 I) at t = 0, from p_t of the data with the labels at t > 0.
+
+    reason: why the data cannot be read, in which case the points are from N(0, beta^2 I) at t > 0 too; else None.
     """
     at = on_device(start, float)
     if start == 0:
@@ -123,8 +126,10 @@ def starting_points(
 
 
 def warn_of_start(field: Field, dataset: Dataset, start: float, absent: str | None, other_law: str | None) -> None:
-    """Say what data that is not here (`absent`), or what makes the field's law another than the data's (`other_law`), changes,
-    where the start knows enough of the data for it to matter.
+    """Warn where the starting points at t = start > 0 do not follow the field's p_t.
+
+    absent: the reason why the data cannot be read, or None. other_law: what makes the field's law differ from the data's,
+    or None; a warning only where alpha/beta at the start is large enough to matter.
     """
     if absent is not None:
         progress.warn(

@@ -1,4 +1,4 @@
-"""The choices of a training run."""
+"""The choices of a training run, and the field of its parameters."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from diffsde.types import Moments
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """The knobs of configs/train.yaml, which documents each, and the machine that they are trained on."""
+    """The knobs of configs/train.yaml, which documents each, and those of the machine."""
 
     dataset: Dataset
     path: GaussianPath
@@ -56,7 +56,7 @@ class TrainConfig:
     machine: Machine
     logger: Logger = dataclasses.field(default_factory=NoLogger)
     pictures: str | tuple[str, ...] = "default"
-    posterior_points: int | None = 0  # where a config.json from before there were any says nothing
+    posterior_points: int | None = 0  # the meaning of an older config.json without this knob
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -70,6 +70,7 @@ class TrainConfig:
         return self.machine.precision
 
     def check(self) -> None:
+        """Raise ValueError for knobs that contradict one another."""
         if self.machine.precision is None:
             raise ValueError("precision is null, which is of a trained run's own; give float32, bfloat16 or float64")
         if not self.decays:
@@ -103,14 +104,14 @@ class TrainConfig:
 
 
 def train_choices(config: dict[str, Any]) -> TrainConfig:
-    """A training's choices from its config, as composed or as kept in a run folder. Raises UserError."""
+    """The choices of a training config, composed or read from a run folder. Raises UserError."""
     _, _, chosen = read_parts(config, Machine, Outputs, TrainConfig)
     assert isinstance(chosen, TrainConfig)
     return chosen
 
 
 def in_precision(precision: str, tree: Any) -> Any:
-    """Floating-point arrays in float64 where that is asked for; else as they are, float32."""
+    """The tree with floating-point arrays in float64 if `precision` is float64; else unchanged (float32)."""
     if precision != "float64":
         return tree
     return jax.tree.map(
@@ -119,11 +120,11 @@ def in_precision(precision: str, tree: Any) -> Any:
 
 
 def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, classes: int) -> LearnedField:
-    """The field of these parameters."""
+    """The field of a network with these parameters."""
     assert isinstance(config.objective, Regression)
     return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
 
 
 def named(config: TrainConfig) -> str:
-    """dataset=gmm path=ot objective=cfm and the like."""
+    """A config's main choices as text, e.g. dataset=gmm path=ot objective=cfm."""
     return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"

@@ -1,4 +1,4 @@
-"""The loop around the compiled steps: dispatch, log, save, stop, and go on from what was saved, to the bit."""
+"""The training loop around the compiled steps: dispatch, log, save, stop; a resumed run is the same bit for bit."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from diffsde.runs.run_writer import RunWriter, Schedule
 from diffsde.runs.signals import stoppable
 from diffsde.training import Run, TrainState
 
-SLICE = 1.0  # seconds of steps in one dispatch, at most: how long a signal waits
-EVERY = 30.0  # seconds between checkpoints, where steps are not given
+SLICE = 1.0  # most seconds of one dispatch: how long a signal waits
+EVERY = 30.0  # seconds between checkpoints where checkpoint_every is null
 
 
 def fit(
@@ -33,12 +33,12 @@ def fit(
     score: Callable[[int, TrainState], float],
     stream: Stream | None = None,
 ) -> TrainState:
-    """Steps from the state's own to plan.steps, each member's losses logged and its state saved as it goes.
+    """Train from the state's step to plan.steps, logging losses and saving checkpoints of each member; the final state.
 
-    stream: where the examples come from that are not in memory; no dispatch goes beyond one of its buffers.
+    stream: the source of examples that are not in memory; a dispatch stays within one of its buffers.
 
-    The state of several members is stacked. A dispatch is begun before the losses of the last one are read, so that
-    the device never waits. Raises Stopped when asked to stop, once all is saved.
+    The states of several members are stacked. A dispatch is begun before the losses of the last one are read, so that
+    the device never waits. After a signal, saves and raises Stopped.
     """
     step = int(np.max(np.asarray(state.step)))
     length, saved_at = DispatchLength(plan, stream.capacity if stream else None), time.perf_counter()
@@ -46,7 +46,7 @@ def fit(
     with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked:
         while step < plan.steps:
             count = length.after(step)
-            if stream is not None:  # read and put while the device is at the last dispatch
+            if stream is not None:  # read and transferred while the device works on the last dispatch
                 run = dataclasses.replace(run, arrays=stream.buffer(step))
             state, values = processes.one_process_at_a_time(program(run, state, np.int32(count)))
             step += count
@@ -69,25 +69,25 @@ def fit(
 
 
 class DispatchLength:
-    """How many steps the next dispatch takes: SLICE seconds of them, and none beyond a line, a checkpoint or a buffer."""
+    """The number of steps per dispatch: about SLICE seconds, ending at the next log line, checkpoint or buffer at the latest."""
 
     def __init__(self, plan: Schedule, capacity: int | None) -> None:
         self.plan = plan
         self.periods = [every for every in (plan.log_every, plan.checkpoint_every, capacity) if every]
-        self.agreed = self.timed = 1  # the steps of SLICE seconds: of all processes, and as this one has timed its own
+        self.agreed = self.timed = 1  # steps per SLICE: agreed among all processes, and timed by this one
         self.restart()
 
     def restart(self) -> float:
-        """Time the next dispatch from now, the time that is returned."""
+        """Time the next dispatch from now; returns the time now."""
         self.since = time.perf_counter()
         return self.since
 
     def after(self, step: int) -> int:
-        """The steps of the dispatch that follows a step."""
+        """Number of steps of the dispatch after `step`."""
         return min(self.plan.steps - step, self.agreed, *(every - step % every for every in self.periods))
 
     def ended(self, steps: int) -> float:
-        """Take note that a dispatch of so many steps ended now, the time that is returned."""
+        """Record that a dispatch of `steps` steps ended now; returns the time now."""
         now = time.perf_counter()
         self.timed = max(1, min(self.plan.log_every, int(SLICE * steps / max(now - self.since, 1e-9))))
         self.since = now
@@ -95,7 +95,7 @@ class DispatchLength:
 
 
 class Dispatch(NamedTuple):
-    """`steps` steps up to step `last`, their losses (longest,) or (members, longest), and each member's checks of the state then."""
+    """A dispatch of `steps` steps up to step `last`: losses (chunk,) or (members, chunk), and each member's log entries."""
 
     last: int
     steps: int
@@ -104,7 +104,7 @@ class Dispatch(NamedTuple):
 
 
 class WaitingLosses:
-    """The losses of the dispatches that the log has not had yet: reading them waits for the device."""
+    """A queue of dispatches whose losses are not in the log yet: reading them waits for the device."""
 
     def __init__(self, members: list[RunWriter], length: DispatchLength) -> None:
         self.members, self.length = members, length
@@ -113,10 +113,11 @@ class WaitingLosses:
         self.before = [one.seconds() for one in members]
 
     def add(self, dispatch: Dispatch) -> None:
+        """Add a dispatch to the queue."""
         self.waiting.append(dispatch)
 
     def read(self, bar: progress.Steps, until: int) -> None:
-        """Pass the oldest on to the members' logs, until so many dispatches wait."""
+        """Pass the oldest dispatches to the members' logs, until `until` of them are left."""
         while len(self.waiting) > until:
             last, steps, values, checks = self.waiting.popleft()
             losses = np.atleast_2d(np.asarray(values))[:, :steps]
@@ -129,7 +130,7 @@ class WaitingLosses:
 
 
 def latest_losses(members: list[RunWriter]) -> str:
-    """The last losses in the logs, of several members the lowest and the highest; empty where there is none yet."""
+    """The last losses in the logs as text, for several members the lowest and the highest; empty where there is none yet."""
     going_on = [one for one in members if not one.failed]
     losses = [one.losses()[-1] for one in going_on if one.losses()]
     if not losses:
@@ -140,29 +141,29 @@ def latest_losses(members: list[RunWriter]) -> str:
 
 
 def of_member(members: list[RunWriter], state: TrainState, i: int) -> TrainState:
-    """The state of one member; that of a single one is not stacked."""
+    """The state of member i; the state of a single member is not stacked."""
     return member(state, i) if len(members) > 1 else state
 
 
 def checked(members: list[RunWriter], state: TrainState, step: int, plan: Schedule) -> list[dict[str, Any] | None]:
-    """What each member's line of the log has of the state besides; None where there is no line, or nothing besides."""
+    """Each member's further log entries at a step; None where no line is due or the member has no check."""
     lined = step % plan.log_every == 0 or step == plan.steps
     return [one.check(of_member(members, state, i)) if one.check and lined else None for i, one in enumerate(members)]
 
 
 def checkpoint_due(plan: Schedule, step: int, seconds: float) -> bool:
-    """Whether to save at a step, `seconds` after the last time."""
+    """Whether to save at a step, `seconds` after the last checkpoint."""
     return step % plan.checkpoint_every == 0 if plan.checkpoint_every else seconds > EVERY
 
 
 def save(members: list[RunWriter], state: TrainState, step: int, score: Callable[[int, TrainState], float]) -> None:
-    """Begin to write each member's checkpoint of a step."""
+    """Begin to write each member's checkpoint at a step."""
     for i, one in enumerate(members):
         one.save(step, of_member(members, state, i), partial(score, i))
     end_where_all_failed(members)
 
 
 def end_where_all_failed(members: list[RunWriter]) -> None:
-    """Raise the first one's UserError where no member goes on."""
+    """Raise the first member's UserError where all members have failed."""
     if members[0].failed and all(one.failed for one in members):
         raise members[0].failed

@@ -1,4 +1,4 @@
-"""Samplers: the loop, then a file per family."""
+"""Samplers: the table of all, by name; the loop is in loop.py, the methods in one file per family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ODE to a tolerance: steps of its own choice. diffrax, because its controllers and Runge-Kutta pairs are well kept."""
+"""Adaptive solvers of the probability-flow ODE: diffrax's embedded Runge-Kutta pairs, the step size set by a tolerance."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from diffsde.fields import Field
 from diffsde.samplers.sampler import Noise, Sampler
 from diffsde.types import Array, Scalar, choice
 
-# With the evaluations of a step: one less than its stages, as each begins with the last stage of the one before.
+# diffrax's class, and evaluations per step: one less than the stages, as a step begins with the last stage of the one before.
 PAIRS = {"bosh3": ("Bosh3", 3), "tsit5": ("Tsit5", 6), "dopri5": ("Dopri5", 6), "dopri8": ("Dopri8", 13)}
-TRIES = 4096  # steps within one segment before it is given up
-FIRST_STEP = 0.01  # width of a segment's first step, which the controller makes up to 10 times wider at once
+TRIES = 4096  # most steps of the solver within one segment; a segment that needs more gives NaN
+FIRST_STEP = 0.01  # width of a segment's first step; the controller may widen the next up to 10 times
 
 
 class Segment(NamedTuple):
-    """The state: the point, and the evaluations it took so far."""
+    """State of an adaptive solve between two segments: the point x (*shape,), and the evaluations nfe () made so far."""
 
     x: Array
     nfe: Array
@@ -25,11 +25,11 @@ class Segment(NamedTuple):
 
 @choice
 class Adaptive(Sampler):
-    """A Runge-Kutta pair whose step the local error decides: rms over coordinates of error/(atol + rtol |x|) below 1.
+    """An embedded Runge-Kutta pair with adaptive steps: the rms over coordinates of error/(atol + rtol |x|) stays below 1.
 
-    Every sample takes its own steps, and the evaluations reported are those that were made. The grid's `steps` are
-    segments, each ended exactly. pair: bosh3 (order 3), tsit5 (Tsitouras 2011; 5), dopri5 (Dormand & Prince 1980; 5),
-    dopri8 (Prince & Dormand 1981; 8). A segment that needs more than 4096 steps gives NaN.
+    Every sample has step sizes of its own, and nfe counts the evaluations really made. The grid's `steps` intervals are
+    segments, each solved to its exact end. pair: bosh3 (order 3), tsit5 (Tsitouras 2011; order 5), dopri5 (Dormand &
+    Prince 1980; order 5), dopri8 (Prince & Dormand 1981; order 8). A segment that needs more than 4096 steps gives NaN.
     """
 
     order: ClassVar[int] = 0
@@ -51,7 +51,7 @@ class Adaptive(Sampler):
         return state.nfe
 
     def step(self, field: Field, x: Segment, t: Scalar, h: Scalar, key: Noise) -> Segment:
-        import diffrax  # here: it takes 0.4 s, which the other samplers need not wait for
+        import diffrax  # here: the import takes 0.4 s, which the other samplers need not wait for
 
         pair, evaluations = PAIRS[self.pair]
 
@@ -66,7 +66,7 @@ class Adaptive(Sampler):
             dt0=jnp.minimum(FIRST_STEP, h),
             y0=x.x,
             stepsize_controller=diffrax.PIDController(rtol=self.rtol, atol=self.atol),
-            adjoint=diffrax.ForwardMode(),  # a plain loop: nothing is kept for a backward pass
+            adjoint=diffrax.ForwardMode(),  # a plain loop: nothing is stored for a backward pass
             max_steps=TRIES,
             throw=False,
         )

@@ -1,4 +1,4 @@
-"""How many samples to take together on a CPU: as many as its caches hold between two products of matrices."""
+"""Chunks of samples: on a CPU as many samples are computed together as keep one matrix product within its caches."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from diffsde.fields import Field
 from diffsde.types import Array
 
-CACHE = 4 * 2**20  # bytes a thread; measured: scripts/bench_scaling.py --chunks
-MARK = 1009  # samples in the trial that is traced: a prime, so that an array's size tells whether it has an axis of samples
+CACHE = 4 * 2**20  # bytes per thread; measured: scripts/bench_scaling.py --chunks
+MARK = 1009  # samples in the traced trial: a prime, which divides the sizes of arrays with an axis of samples only
 
 
 def fitting(field: Field, x: Array) -> int:
-    """Samples whose largest product of matrices, factor and result, fits in CACHE bytes a thread; all of x (n, *shape) elsewhere.
+    """Number of samples whose largest matrix product, factors and result, fits in CACHE bytes per thread of a CPU.
 
-    All of x too where there are several devices, over which it may be spread: a traced function cannot see that.
+    All n of x (n, *shape) on other backends, and where there are several devices: x may be sharded over them, which a
+    traced function cannot see.
     """
     if jax.default_backend() != "cpu" or jax.device_count() > 1:
         return x.shape[0]
@@ -28,16 +29,16 @@ def fitting(field: Field, x: Array) -> int:
 
 
 def threads() -> int:
-    """Those of XLA's CPU programs: $NPROC, which XLA reads, or one per core that this process may use."""
+    """Number of threads of XLA's CPU programs: $NPROC, which XLA reads, or one per core that this process may use."""
     if words := os.environ.get("NPROC"):
         return int(words)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bytes_live(field: Field, shape: tuple[int, ...], dtype: Any) -> int:
-    """Bytes a sample: the most that one product of matrices or convolution in the field's velocity reads and writes.
+    """Bytes per sample that the largest matrix product or convolution in the field's velocity reads and writes.
 
-    XLA fuses the operations between two of them, so that these are what lies in memory.
+    XLA fuses the operations between two products, so that only the arrays of products lie in memory.
     """
     points, time = jax.ShapeDtypeStruct((MARK, *shape), dtype), jax.ShapeDtypeStruct((), dtype)
     program = jax.make_jaxpr(jax.vmap(field.velocity, (0, None)))(points, time)
@@ -46,7 +47,7 @@ def bytes_live(field: Field, shape: tuple[int, ...], dtype: Any) -> int:
 
 
 def products(equations: Any) -> Iterator[int]:
-    """Bytes a sample that each product of matrices and convolution reads and writes, also in programs within programs."""
+    """Bytes per sample read and written by each matrix product and convolution of a jaxpr, nested jaxprs included."""
     for equation in equations:
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             arrays = [each.aval for each in (*equation.invars, *equation.outvars)]
@@ -56,14 +57,14 @@ def products(equations: Any) -> Iterator[int]:
 
 
 class Chunks(NamedTuple):
-    """n samples as `number` chunks of `size`, the last filled up with the first samples once more; one chunk is no chunk."""
+    """n samples as `number` chunks of `size` each; the last is padded with the first samples. One chunk: arrays stay whole."""
 
     n: int
     number: int
     size: int
 
     def split(self, x: Array) -> Array:
-        """(n, ...) to (number, size, ...); as it is where there is one chunk."""
+        """(n, ...) to (number, size, ...); unchanged where there is one chunk."""
         if self.number == 1:
             return x
         filled = jnp.concatenate([x, x[: self.number * self.size - self.n]])
@@ -74,11 +75,11 @@ class Chunks(NamedTuple):
         return x if self.number == 1 else x.reshape(-1, *x.shape[2:])[: self.n]
 
     def map(self, function: Callable[..., Any], *args: Any) -> Any:
-        """A function of chunks (size, ...), one chunk after another."""
+        """Apply a function of one chunk (size, ...) to the chunks one after another."""
         return function(*args) if self.number == 1 else jax.lax.map(lambda each: function(*each), args)
 
 
 def chunks(n: int, most: int) -> Chunks:
-    """As few chunks of one size as can be, each of at most so many samples; fewer than there are chunks are computed twice."""
+    """The fewest equal chunks of at most `most` samples for n samples; padding is below one sample per chunk."""
     number = math.ceil(n / most)
     return Chunks(n, number, math.ceil(n / number))

@@ -1,4 +1,4 @@
-"""Langevin dynamics: with t held still, dX = (sigma^2/2) grad log p_t dt + sigma dW leaves p_t as it is."""
+"""Langevin dynamics at fixed t: dX = (sigma^2/2) grad log p_t dt + sigma dW, which leaves p_t invariant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORMS = ("sample", "dimension")
 
 
 def langevin(score: Array, x: Array, size: Scalar, key: Noise) -> Array:
-    """x + size s + sqrt(2 size) xi: one unadjusted Langevin step of that size."""
+    """One unadjusted Langevin step of size `size`: x + size s + sqrt(2 size) xi, all of shape (*shape,)."""
     return x + size * score + jnp.sqrt(2 * size) * gaussian(key, x)
 
 
@@ -26,11 +26,11 @@ def langevin(score: Array, x: Array, size: Scalar, key: Noise) -> Array:
 class PredictorCorrector(Sampler):
     """A predictor's step to t + h, then `corrections` Langevin steps at t + h (2011.13456, algorithm 1).
 
-    Their size is 2 (snr beta)^2, what follows from the norms on average (`norm: dimension`), or 2 (snr |xi|/|s|)^2 with the
-    norms of the sample itself (`norm: sample`; algorithms 4 and 5 average them over the batch, which would make a sample
-    depend on its neighbours). `sample` is for many dimensions: in few, |s| is often near 0, and such a step throws the
-    sample out. No correction where beta = 0.
-    No order: a correction is wrong by a share of its own size, which more steps do not make smaller.
+    norm sets the size of a Langevin step. `sample`: 2 (snr |xi|/|s|)^2, with the norms of the sample itself (algorithms 4
+    and 5 average the norms over the batch, which would make a sample depend on its neighbours). `dimension`: 2 (snr beta)^2,
+    the same for the average norms. Take `sample` in many dimensions only: in few, |s| is often near 0, and the step is then
+    far too long. No correction where beta = 0.
+    No order: the bias of a Langevin step depends on the step's own size, which more steps do not reduce.
     """
 
     order: ClassVar[int] = 0
@@ -74,7 +74,8 @@ class PredictorCorrector(Sampler):
 class AnnealedLangevin(Sampler):
     """`corrections` Langevin steps of size step_size beta^2 at t, then x alpha'/alpha at t + h (1907.05600, algorithm 1).
 
-    There alpha = 1 and x stays; no order, since it is exact only in the limit of many corrections. Start where alpha > 0.
+    In the paper alpha = 1, and nothing is rescaled. No order: the method is exact only in the limit of many corrections.
+    Start where alpha > 0.
     """
 
     order: ClassVar[int] = 0
@@ -101,9 +102,9 @@ class AnnealedLangevin(Sampler):
 
 @choice
 class Langevin(Sampler):
-    """The SDE up to t = freeze; from there the flow stops and t stays: dX = (sigma^2/2) s(X, freeze) dt + sigma dW.
+    """The SDE up to t = freeze, then Langevin dynamics at p_freeze: dX = (sigma^2/2) s(X, freeze) dt + sigma dW.
 
-    The steps after `freeze` are Langevin time at p_freeze, whose law stays p_freeze. Weak order 1 until then.
+    The steps after `freeze` leave the law p_freeze invariant. Weak order 1 up to `freeze`.
     """
 
     order: ClassVar[int] = 1

@@ -1,6 +1,6 @@
-"""sigma_t of the sampling SDE dX = [u + sigma_t^2/2 grad log p_t] dt + sigma_t dW: the marginals are p_t for every choice.
+"""Diffusion coefficients sigma_t of the SDE dX = [u + sigma_t^2/2 grad log p_t] dt + sigma_t dW.
 
-sigma is never the path's noise scale, which is beta.
+The marginals are p_t for every choice of sigma_t. sigma is never the path's noise scale, which is beta.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from diffsde.types import Coefficients, Scalar, choice
 
 
 class Diffusion(abc.ABC):
-    """sigma_t from t and the path's coefficients, times the number `sigma`."""
+    """A diffusion coefficient: sigma_t as a function of t and the path's coefficients, times the number `sigma`."""
 
     sigma: float
 
     @abc.abstractmethod
-    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar: ...
+    def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
+        """sigma_t () at time t, c the path's coefficients at t."""
 
 
 @choice
@@ -37,7 +38,7 @@ class Constant(Diffusion):
 
 @choice
 class Vanishing(Diffusion):
-    """sigma_t = sigma beta: the noise dies with the path's own."""
+    """sigma_t = sigma beta: vanishes with the path's own noise."""
 
     sigma: float = 1.0
 
@@ -57,7 +58,7 @@ class SquareRoot(Diffusion):
 
 @choice
 class Bump(Diffusion):
-    """sigma_t = sigma sin(pi t): none at either end."""
+    """sigma_t = sigma sin(pi t): 0 at both ends."""
 
     sigma: float = 1.0
 
@@ -71,10 +72,10 @@ class Memoryless(Diffusion):
 
     Infinite at t = 0 wherever alpha(0) = 0 (ot: sigma^2 = 2(1-t)/t): start later, with grid.start.
 
-    sigma = 1 is also optimal. With errors e_u of the velocity and e_s of the score, Girsanov bounds the divergence of the
-    samples' law from the data's by the integral over t of E|e_u + sigma^2/2 e_s|^2/(2 sigma^2) (2303.08797, section 2.4),
-    least at each t for sigma^4 = 4 E|e_u|^2/E|e_s|^2. One field has one error: u = (dalpha/alpha) x + eta s, so that
-    e_u = eta e_s, and the least is at sigma^2 = 2 eta, whatever the error is. Nothing has to be measured.
+    sigma = 1 also minimises a bound on the error. With errors e_u of the velocity and e_s of the score, Girsanov bounds
+    KL(data || samples) by the integral over t of E|e_u + sigma_t^2/2 e_s|^2/(2 sigma_t^2) (2303.08797, section 2.4),
+    smallest at each t for sigma_t^4 = 4 E|e_u|^2/E|e_s|^2. One field has one error: u = (dalpha/alpha) x + eta s, so that
+    e_u = eta e_s, and the minimum is at sigma_t^2 = 2 eta, whatever the error is.
     """
 
     sigma: float = 1.0
@@ -99,15 +100,15 @@ class ExpressionDiffusion(Diffusion):
         return self.sigma * sigma * jnp.ones_like(c.beta)
 
 
-# Nodes and weights of Gauss-Legendre on [0, 1]; open, so that neither end, where sigma or 1/beta may be infinite, is met.
+# Nodes (about 1/2) and weights of Gauss-Legendre on [0, 1], an open rule: sigma or 1/beta may be infinite at the ends.
 NODES, WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(8))
 
 
 def integrated_noise_rate(diffusion: Diffusion, path: GaussianPath, t: Scalar, h: Scalar) -> Scalar:
-    """L = integral of sigma^2/beta^2 over [t, t + h]: the noise of x keeps the factor e^(-L/2) of its own.
+    """L = integral of sigma_t^2/beta_t^2 over [t, t + h], (): the old noise in x decays by the factor e^(-L/2).
 
-    Exact for `memoryless`, sigma^2 times the change of log(alpha^2/beta^2), infinite from alpha = 0 and to beta = 0;
-    else by 8-point Gauss-Legendre quadrature, which needs no evaluation of the field.
+    Exact for `memoryless`: sigma^2 times the change of log(alpha^2/beta^2), infinite if alpha(t) = 0 or beta(t + h) = 0.
+    For the others by 8-point Gauss-Legendre quadrature, which needs no evaluation of the field.
     """
     if isinstance(diffusion, Memoryless):
         return 2 * diffusion.sigma**2 * (log_snr(path, t + h) - log_snr(path, t))

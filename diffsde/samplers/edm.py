@@ -1,4 +1,4 @@
-"""The stochastic sampler of EDM."""
+"""EDM's stochastic sampler (2206.00364, algorithm 2), on any path."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from diffsde.types import Array, Scalar, choice
 
 @choice
 class EDMHeun(Sampler):
-    """A jump back in noise, then a Heun step in the noise level (2206.00364, algorithm 2), on any path.
+    """Noise is added (churn), then a Heun step in the noise level is taken (2206.00364, algorithm 2), on any path.
 
     In y = x/alpha and nu = beta/alpha, where dy/dnu = (y - D)/nu:
         nu^ = (1 + churn) nu where s_min <= nu <= s_max, y^ = y + s_noise sqrt(nu^2^ - nu^2) xi,
-        then Heun from nu^ to nu' with every evaluation at the jumped point. Order 2 with churn = 0.
-    churn is EDM's gamma, S_churn/steps, at most sqrt(2) - 1; start where alpha > 0.
+        then Heun from nu^ to nu', starting at y^. Order 2 with churn = 0.
+    churn is EDM's gamma, S_churn/steps, at most sqrt(2) - 1. Start where alpha > 0.
     """
 
     order: ClassVar[int] = 2

@@ -1,9 +1,10 @@
-"""Steps that solve the linear part of the SDE exactly and hold E[z|x] still: DDIM, DDPM ancestral sampling, and all between.
+"""Exponential integrators: the SDE's linear part solved exactly, E[z|x] constant over the step. DDIM, DDPM, and all between.
 
-With D = E[z|x_t] the SDE reads dX = [dbeta/beta - sigma^2/(2 beta^2)] X dt + [...] D dt + sigma dW, and for D frozen
-over the step its exact solution is
+With D = E[z|x_t] the SDE reads dX = [dbeta/beta - sigma^2/(2 beta^2)] X dt + [...] D dt + sigma dW, and for constant D
+the exact solution over a step is
     x' = alpha' D + beta' (e^(-L/2) eps_hat + sqrt(1 - e^(-L)) xi),   L = integral of sigma_t^2/beta_t^2 dt.
-L = 0 is DDIM; memoryless sigma, L = change of log(alpha^2/beta^2), is DDPM; L -> infinity forgets x but for D.
+L = 0 is DDIM; memoryless sigma, L = change of log(alpha^2/beta^2), is DDPM's ancestral sampling; as L -> infinity x' depends
+on x through D alone.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from diffsde.types import Array, Scalar, choice
 class Exponential(Sampler):
     """x' = alpha' D + beta' (e^(-L/2) eps_hat + sqrt(1 - e^(-L)) xi). Weak order 1.
 
-    sigma = 0: DDIM (2010.02502, eq. 12), which is Euler in (x/alpha, beta/alpha); memoryless times a number eta:
-    DDIM with that eta in continuous time, eta = 1 being DDPM's ancestral step (2006.11239, algorithm 2).
-    Regular at t = 0 where alpha = 0 and at t = 1 where beta = 0.
+    sigma = 0: DDIM (2010.02502, eq. 12), which is Euler in (x/alpha, beta/alpha). `memoryless` with sigma = eta: DDIM
+    with this eta in continuous time; eta = 1 is DDPM's ancestral step (2006.11239, algorithm 2).
+    Regular also at t = 0 if alpha(0) = 0, and at t = 1 if beta(1) = 0.
     """
 
     order: ClassVar[int] = 1

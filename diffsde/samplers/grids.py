@@ -1,4 +1,4 @@
-"""Time grids: where the steps of a sampler lie between start and end."""
+"""Time grids: the times of a sampler's steps between start and end."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from diffsde.types import Array, choice, on_device
 
 
 class Grid(abc.ABC):
-    """`place(u, path)`: the times for u = 0, 1/n, ..., 1, the ends being `start` and `end` whatever it says of them."""
+    """A time grid from `start` to `end`: `place(u, path)` gives its times (n + 1,) for u = 0, 1/n, ..., 1, ends aside."""
 
     start: float
     end: float
 
     def check(self) -> None:
+        """Raise ValueError where start is not below end."""
         if not self.start < self.end:
             raise ValueError(f"start={self.start}, end={self.end}; start must be below end")
 
     @abc.abstractmethod
-    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray: ...
+    def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:
+        """Times (n + 1,) in float64 for u (n + 1,), equally spaced in [0, 1]."""
 
 
 def times(grid: Grid, steps: int, path: GaussianPath) -> Array:
-    """steps + 1 increasing times from start to end, rounded to multiples of 2^-24.
+    """The grid's times (steps + 1,), increasing from start to end, rounded to multiples of 2^-24.
 
-    Multiples of 2^-24 make every t + h exact in float32, so that no step lands beyond the end by rounding.
+    Multiples of 2^-24 make every t + h exact in float32, so that no step ends beyond `end` by rounding.
     Raises UserError where two times coincide.
     """
     places = np.array(grid.place(np.linspace(0.0, 1.0, steps + 1), path), np.float64)
@@ -52,7 +54,7 @@ def _between(grid: Grid, fraction: np.ndarray) -> np.ndarray:
 
 @choice
 class AutoGrid(Grid):
-    """uniform wherever that is right for the scale of the data, else log_snr about it (solver_error.resolve_grid)."""
+    """uniform wherever it suits the scale of the data, else log_snr centred on that scale (solver_error.resolve_grid)."""
 
     start: float = 0.0
     end: float = 1.0
@@ -108,7 +110,7 @@ class ShiftedGrid(Grid):
 
 
 def _at_log_snr(path: GaussianPath, levels: np.ndarray) -> np.ndarray:
-    """The times of these levels of log(alpha/beta), by one program for every number of them up to a power of two."""
+    """Times (n,) at which log(alpha/beta) has the values `levels` (n,); padded, so that few lengths are compiled."""
     filled = np.pad(levels, (0, max(256, 2 ** (len(levels) - 1).bit_length()) - len(levels)), mode="edge")
     return np.asarray(_inverted(path, jnp.asarray(filled)))[: len(levels)]
 
@@ -120,9 +122,9 @@ def _inverted(path: GaussianPath, levels: Array) -> Array:
 
 @choice
 class LogSNRGrid(Grid):
-    """Equal steps in log(alpha/beta) from `low` to `high`; the first and the last step reach on to start and end (2206.00927).
+    """Equal steps in log(alpha/beta) from `low` to `high` (2206.00927); the first and last step extend to `start` and `end`.
 
-    Levels beyond those at start and end are cut there.
+    `low` and `high` are clipped to the values of log(alpha/beta) at `start` and `end`.
     """
 
     start: float = 0.0
@@ -143,9 +145,9 @@ class LogSNRGrid(Grid):
 
 @choice
 class RhoGrid(Grid):
-    """Equal steps in (beta/alpha)^(1/rho) from noise_max to noise_min (2206.00364, eq. 5), reaching on to start and end.
+    """Equal steps in (beta/alpha)^(1/rho) from noise_max to noise_min (2206.00364, eq. 5).
 
-    Levels beyond those at start and end are cut there.
+    The first and last step extend to `start` and `end`; noise_max and noise_min are clipped to beta/alpha at these times.
     """
 
     start: float = 0.0
@@ -170,7 +172,7 @@ class RhoGrid(Grid):
 
 @choice
 class ListGrid(Grid):
-    """Your own times, start and end included; `steps`, where given, must be one less than their number."""
+    """Your own times, start and end included; `steps`, if given, must be the number of times less one."""
 
     start: float = 0.0
     end: float = 1.0

@@ -1,4 +1,4 @@
-"""Where samples start (`prior`), and the one loop that repeats a sampler's step: as one program (`simulate`), or in parts."""
+"""The prior, and the one loop that repeats a sampler's step: as one program (`simulate`), or one dispatch after another."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from diffsde.samplers.chunks import Chunks, chunks, fitting
 from diffsde.samplers.sampler import Increment, Noise, Sampler
 from diffsde.types import Array, Key, Scalar, on_device
 
-BROWNIAN_LEVELS = 20  # a coupled path is resolved to 2^-20 of [0, 1], finer than any grid in use
-LENGTH = 1024  # steps that a program holds times for, or this times a power of two: one serves every smaller number
+BROWNIAN_LEVELS = 20  # a Brownian path is resolved to 2^-20 of [0, 1], finer than any grid in use
+LENGTH = 1024  # times are padded to this many steps, or it times a power of two: one program for all smaller numbers
 
 
 class Trajectory(NamedTuple):
-    """times (m,) and states (m, k, *shape) of the first k samples."""
+    """A saved trajectory: times (m,), and the points x (m, k, *shape) of the first k samples at these times."""
 
     times: Array
     x: Array
 
 
 class Simulated(NamedTuple):
-    """x (n, *shape) at the last time; the trajectory where one was asked for; nfe (n,) where it differs by sample."""
+    """A finished simulation: x (n, *shape) at the last time, the trajectory if saved, nfe (n,) if it differs by sample."""
 
     x: Array
     trajectory: Trajectory | None
@@ -37,9 +37,9 @@ class Simulated(NamedTuple):
 
 
 class Saving(NamedTuple):
-    """Which states of a simulation are kept: those after every so many steps and at both ends, of the first `keep` samples.
+    """Which points of a simulation are saved: at both ends and after every `every` steps, of the first `keep` samples.
 
-    states: how many there are but for the ends, (steps - 1) // every; needed where the number of steps is traced.
+    states: the number of saved times without the ends, (steps - 1) // every; needed where the number of steps is traced.
     """
 
     every: int
@@ -48,14 +48,14 @@ class Saving(NamedTuple):
 
 
 class LoopSettings(NamedTuple):
-    """How `simulate` goes through its steps; a program is compiled for each.
+    """Settings of `simulate`; static, so that one program is compiled per value.
 
     last: the policy for the last step, a key of LAST_STEPS.
-    coupled: the noise is the increments of one Brownian path on [0, 1] a sample, which other grids with the same key
-    share: a finer grid refines the same path, instead of being another draw.
-    saving: the trajectory that is returned besides.
-    chunk: at most so many samples go through the steps together, the others after them; None: as many as fit the cache
-    (chunks.fitting). It changes no sample beyond rounding. len(x) for all at once, as where x is spread over devices.
+    coupled: the noise is the increments of one Brownian path on [0, 1] per sample, the same path on every grid with the
+    same key: a finer grid refines the path instead of drawing another.
+    saving: which points of the trajectory are returned too; None: none.
+    chunk: most samples that go through the steps together, one chunk after another; None: as many as fit the cache
+    (chunks.fitting). Samples depend on it by rounding alone. len(x): all at once, as needed where x is sharded over devices.
     """
 
     last: str = "mean"
@@ -68,9 +68,9 @@ PLAIN = LoopSettings()
 
 
 class LoopInputs(NamedTuple):
-    """What every step takes, and no step changes; keys and `condition`, what samples are conditioned on, by chunks.
+    """The constant inputs of every step. keys: one per sample; condition: what each sample is conditioned on; both in chunks.
 
-    steps: how many there are, to times[steps]; a traced number, and times may hold more.
+    steps: the number of steps, up to times[steps]; a traced number, and `times` may be longer.
     """
 
     sampler: Sampler
@@ -82,7 +82,7 @@ class LoopInputs(NamedTuple):
 
 
 class ChunkedLoop(NamedTuple):
-    """What each part of the loop is compiled for: the samples' chunks, the last step's policy, and whether noise is coupled."""
+    """Static settings of the loop's programs: the chunks, the last step's policy, and whether noise is coupled."""
 
     parts: Chunks
     last: str
@@ -90,7 +90,7 @@ class ChunkedLoop(NamedTuple):
 
 
 def padded(times: Array) -> tuple[Array, Array]:
-    """The times with the last repeated up to LENGTH times a power of two steps, and how many steps there are."""
+    """times (steps + 1,) padded with the last to LENGTH steps times a power of two, and the number of steps as an array ()."""
     steps, length = len(times) - 1, LENGTH
     while length < steps:
         length *= 2
@@ -101,14 +101,14 @@ def padded(times: Array) -> tuple[Array, Array]:
 
 
 def chunked(field: Field, x: Array, condition: Any, chunk: int | None = None) -> Chunks:
-    """The chunks that samples x (n, *shape) go through the steps in: of at most so many, None: of as many as fit the cache."""
+    """The chunks of samples x (n, *shape): of at most `chunk` samples; None: of as many as fit the cache."""
     return chunks(x.shape[0], fitting(bound(field, member(condition, 0)), x) if chunk is None else chunk)
 
 
 def loop_start(
     sampler: Sampler, field: Field, x: Array, times: Array, key: Key, condition: Any, steps: Scalar, loop: ChunkedLoop
 ) -> tuple[LoopInputs, Any]:
-    """The inputs, and the state before the first step: sample i's key is fold_in(key, i)."""
+    """The loop's constant inputs, and the state before the first step. The key of sample i is fold_in(key, i)."""
     parts = loop.parts
     keys = parts.split(jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0])))
     state = parts.map(jax.vmap(sampler.start), parts.split(jnp.copy(x)))  # a copy, as the state may be given away
@@ -116,12 +116,12 @@ def loop_start(
 
 
 def alike(sampler: Sampler, loop: ChunkedLoop) -> bool:
-    """Whether the last step is one like all others, so that the program holds no step apart from that of the loop."""
+    """Whether the last step is like all others, so that the loop's body is the only step in the program."""
     return loop.last == "step" or (loop.last == "mean" and not sampler.stochastic)
 
 
 def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, condition: Any, j: Scalar) -> Any:
-    """Step j of the samples of one chunk; the noise of a sample at step j is that of fold_in(its key, j)."""
+    """The state of one chunk after step j. A sample's noise at step j is drawn from fold_in(the sample's key, j)."""
     sampler, field, times, *_ = inputs
     t, h = times[j], times[j + 1] - times[j]
 
@@ -137,7 +137,7 @@ def step(inputs: LoopInputs, loop: ChunkedLoop, state: Any, keys: Array, conditi
 
 
 def loop_steps(inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop) -> Any:
-    """The state after steps first, first + 1, ..., `count` of them, traced numbers; short of a last step that is not alike."""
+    """The state after the `count` steps first, first + 1, ...; both traced. A last step that is not alike is `loop_end`'s."""
 
     def through(state: Any, keys: Array, condition: Any) -> Any:
         return jax.lax.fori_loop(
@@ -148,7 +148,7 @@ def loop_steps(inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loo
 
 
 def loop_end(inputs: LoopInputs, state: Any, loop: ChunkedLoop) -> Simulated:
-    """Where the samples end, by the last step's policy, from the state after all steps that are alike."""
+    """The finished simulation, from the state after all steps that are alike: the last step by its policy, chunks joined."""
     (sampler, field, times, steps, *_), parts = inputs, loop.parts
 
     def end(state: Any, keys: Array, condition: Any) -> tuple[Array, Array | None]:
@@ -170,7 +170,7 @@ def loop_end(inputs: LoopInputs, state: Any, loop: ChunkedLoop) -> Simulated:
 
 
 def loop_points(sampler: Sampler, state: Any, loop: ChunkedLoop, keep: int | None = None) -> Array:
-    """The first so many samples (keep, *shape) of a state."""
+    """The points (keep, *shape) of the first `keep` samples of a state; None: of all."""
     return loop.parts.join(loop.parts.map(jax.vmap(sampler.point), state))[:keep]
 
 
@@ -178,9 +178,9 @@ def loop_points(sampler: Sampler, state: Any, loop: ChunkedLoop, keep: int | Non
 def prior(
     path: GaussianPath, start: Array, shape: tuple[int, ...], key: Key, n: int, data: Array | None = None
 ) -> Array:
-    """n points (n, *shape) at t0 = start: N(0, beta^2) without data, alpha z + beta eps ~ p_t0 of the data z (n, *shape).
+    """n starting points (n, *shape) at t0 = start: beta eps ~ N(0, beta^2 I), plus alpha z if data z (n, *shape) are given.
 
-    Point i depends on its own index, and on z_i, alone.
+    Point i depends on the key, i and z_i alone.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
     noise = path.beta(start) * jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
@@ -199,10 +199,11 @@ def simulate(
 ) -> Simulated:
     """Take points x (n, *shape) from times[0] to times[-1] in len(times) - 1 steps of one loop.
 
-    condition: what each sample is conditioned on, leaves (n, ...), to which the field is bound (Field.bind); None: nothing.
-    Sample i's randomness at step j is fold_in(fold_in(key, i), j): it depends neither on n nor on its neighbours.
-    steps: stop after so many, at times[steps]; a traced number, so that one program serves every number of steps.
-    Memory is flat in the number of steps unless a trajectory is saved, and then grows with what is saved.
+    condition: what each sample is conditioned on, leaves (n, ...), bound to the field (Field.bind); None: nothing.
+    The noise of sample i at step j comes from fold_in(fold_in(key, i), j), which depends neither on n nor on other samples.
+    steps: stop after this many, at times[steps]; a traced number, so that one program serves every number of steps.
+    Memory does not grow with the number of steps, except by the trajectory that is saved.
+    Raises ValueError where `steps` is given and a trajectory's length is not (Saving.states).
     """
     saving = settings.saving
     if steps is not None and saving is not None and saving.states is None:
@@ -232,8 +233,8 @@ def simulate(
 
 
 def brownian_path(key: Key, shape: tuple[int, ...], dtype: Any) -> Callable[[Scalar, Scalar], Array]:
-    """The increments W(t') - W(t) on [0, 1] of a Brownian path found from the key alone, not stored (2405.06464)."""
-    from diffrax import VirtualBrownianTree  # here: it takes 0.4 s, which uncoupled noise need not wait for
+    """W(t') - W(t), as a function of (t, t'), of a Brownian path on [0, 1] recomputed from the key, not stored (2405.06464)."""
+    from diffrax import VirtualBrownianTree  # here: the import takes 0.4 s, which uncoupled noise need not wait for
 
     return VirtualBrownianTree(0.0, 1.0, 2.0**-BROWNIAN_LEVELS, jax.ShapeDtypeStruct(shape, dtype), key).evaluate
 
@@ -246,7 +247,7 @@ loop_start_compiled = jax.jit(loop_start, static_argnames="loop")
 def loop_steps_compiled(
     inputs: LoopInputs, state: Any, first: Scalar, count: Scalar, loop: ChunkedLoop
 ) -> tuple[Any, Scalar]:
-    """loop_steps, and the step that it came to, which tells its end where the state has been given away by then."""
+    """loop_steps with a donated state, and the index of the next step, which can be waited for after the state is donated."""
     return loop_steps(inputs, state, first, count, loop), first + count
 
 

@@ -1,11 +1,11 @@
-"""Multistep methods: one evaluation a step, the rest from the memory of earlier ones, carried as the loop's state.
+"""Multistep methods: one evaluation per step, and the values of earlier steps from a memory that is the loop's state.
 
-Each solves y(s') = transfer(y(s)) + integral over [s, s'] of k(r) F(r) dr for a quantity F that is replaced by the
-polynomial through its last values, at unequal steps:
+Each method solves y(s') = transfer(y(s)) + integral over [s, s'] of k(r) F(r) dr, where F is replaced by the polynomial
+through its last values, at unequal steps:
     Adams-Bashforth:   F = u, s = t, k = 1;
     DPM-Solver++:      F = E[z|x], s = lambda = log(alpha/beta), x' = beta'/beta x + integral of alpha' e^(r - lambda') F dr;
     DEIS (rho-AB):     F = E[eps|x], s = rho = beta/alpha, x'/alpha' = x/alpha + integral of F drho.
-The first steps take as many values as there are. A step to beta = 0, where lambda is infinite, holds F still.
+The first steps use as many values as there are. A step to beta = 0, where lambda is infinite, takes F constant.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from diffsde.samplers.diffusions import Diffusion, Memoryless, integrated_noise_
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
-WIDENING = 4.0  # how much wider in log(alpha/beta) than the last a step may be that extrapolates noisy values
+WIDENING = 4.0  # largest ratio of the widths of two steps in log(alpha/beta) at which noisy values are extrapolated
 
 
 class Memory(NamedTuple):
-    """A point x (*shape,), the last two values of F (2, *shape) at places s (2,), newest first, and how many there are."""
+    """State of a multistep method.
+
+    x (*shape,): the point; values (2, *shape): the last two values of F, newest first; places (2,): their s; known (): how
+    many of the two there are.
+    """
 
     x: Array
     values: Array
@@ -42,7 +46,7 @@ def empty_memory(x: Array) -> Memory:
 
 
 class Multistep(Sampler):
-    """What they share: the memory."""
+    """Base of the multistep methods: its state is a Memory."""
 
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
@@ -55,13 +59,13 @@ class Multistep(Sampler):
 
 
 def advance(state: Memory, x: Array, value: Array, place: Scalar) -> Memory:
-    """The memory with a new point, and a new value in front."""
+    """The memory with a new point, and a new value of F, at `place`, in front."""
     places = jnp.stack([jnp.asarray(place, state.places.dtype), state.places[0]])
     return Memory(x, jnp.stack([value, state.values[0]]), places, jnp.minimum(state.known + 1, 2))
 
 
 def weights(moments: Moments, first: Scalar, second: Scalar, points: Scalar) -> tuple[Scalar, Scalar, Scalar]:
-    """Weights of F at s, s + first, s + second that integrate the polynomial through the first `points` of them."""
+    """Weights of F at s, s + first, s + second that integrate the polynomial through the first `points` of these values."""
     m0, m1, m2 = moments
     p = (m2 - m1 * first) / (second - first)  # the third weight times its offset
     three = (m1 - p) / first, p / second
@@ -71,16 +75,16 @@ def weights(moments: Moments, first: Scalar, second: Scalar, points: Scalar) -> 
 
 
 def polynomial(state: Memory, value: Array, place: Scalar, moments: Moments, points: Scalar) -> Array:
-    """The integral of k F over the step, F through the new value and the remembered ones."""
+    """The integral of k F over the step (*shape,), F the polynomial through the new value and the remembered ones."""
     w0, w1, w2 = weights(moments, state.places[0] - place, state.places[1] - place, points)
     return w0 * value + w1 * state.values[0] + w2 * state.values[1]
 
 
 def started(state: Memory, correction: Array, order: int) -> Array:
-    """The point, after the first step of a method of order 3 with that step's error corrected to order 2.
+    """The point; for a method of order 3, after its first step, with that step's error corrected to order 2.
 
-    The first step knows one value only and errs by h^2, which would hold the whole method at order 2. The second value
-    comes for nothing: `correction` is what the line through both adds to the value held still.
+    The first step knows one value only and has an error of h^2, which would limit the whole method to order 2. The second
+    value is evaluated anyway: `correction` is what the line through both values adds to the constant first value.
     """
     usable = (state.known == 1) & jnp.isfinite(correction).all()
     return state.x + jnp.where(usable, correction, 0.0) if order >= 3 else state.x
@@ -111,7 +115,7 @@ class AB3(AdamsBashforth):
 
 
 def exponential_moments(h: Scalar) -> Moments:
-    """Integrals over [0, h] of e^(r - h) r^i dr, i = 0, 1, 2: by their series where the closed form would cancel."""
+    """Integrals over [0, h] of e^(r - h) r^i dr, i = 0, 1, 2: by series for h < 0.7, where the closed form cancels."""
     closed = -jnp.expm1(-h), h + jnp.expm1(-h), h**2 - 2 * (h + jnp.expm1(-h))
     small = jnp.minimum(h, 0.7)
     series = []
@@ -143,7 +147,7 @@ class DPMSolver(Multistep):
 
 @choice
 class DPMSolverPP2M(DPMSolver):
-    """DPM-Solver++(2M) (2211.01095, algorithm 2): D + (D - D_previous) h/(2 h_previous), held over the step. Order 2."""
+    """DPM-Solver++(2M) (2211.01095, algorithm 2): D + (D - D_previous) h/(2 h_previous), constant over the step. Order 2."""
 
     order: ClassVar[int] = 2
 
@@ -165,8 +169,8 @@ class DPMSolverPP2MSDE(Multistep):
 
     x' = beta'/beta e^(-L/2) x + (alpha' - alpha beta'/beta e^(-L/2)) D + beta' sqrt(1 - e^(-L)) xi. Weak order 2, found by
     measurement on Gaussian and mixture targets; the paper states none. sigma = 0 is DPM-Solver++(2M).
-    A step more than WIDENING times as wide as the last, as grids take to reach on to their end, holds D still: the
-    difference of two D is mostly noise there, and the extrapolation would multiply it.
+    A step more than 4 times (WIDENING) as wide as the last, as a grid's last step may be, uses D without extrapolation:
+    the difference of two values of D is mostly noise there, and extrapolation would amplify it.
     """
 
     order: ClassVar[int] = 2
@@ -188,9 +192,9 @@ class DPMSolverPP2MSDE(Multistep):
 
 
 class NoisePolynomial(Multistep):
-    """x' = alpha' D + beta' eps + alpha' (integral of the polynomial of eps in rho, less that of eps held still).
+    """x' = alpha' D + beta' eps + alpha' (integral of the polynomial of eps in rho, less the integral of constant eps).
 
-    rho = beta/alpha is infinite where alpha = 0: the first step from there holds eps still.
+    rho = beta/alpha is infinite where alpha = 0: a first step from there takes eps constant.
     """
 
     def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
@@ -229,7 +233,7 @@ class DEIS3(NoisePolynomial):
 class IPNDM(NoisePolynomial):
     """iPNDM (2202.09778; 2204.13902, section 4): the DDIM step with eps from the classical Adams-Bashforth weights 23/12, -4/3, 5/12.
 
-    The weights are those of equal steps in rho, whatever the steps are. Order 2 on grids that vary smoothly.
+    The weights are those for equal steps in rho, whatever the steps are. Order 2 on grids whose steps vary smoothly.
     """
 
     order: ClassVar[int] = 2

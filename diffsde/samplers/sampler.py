@@ -1,4 +1,4 @@
-"""What a sampler is: one pure step. The loop that repeats it is in loop.py."""
+"""The sampler interface: one pure step from t to t + h. The loop that repeats it is in loop.py."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LAST_STEPS = {
 
 
 class Sampler(abc.ABC):
-    """`step` takes one point x (*shape,) from t to t + h > t; no sampler owns a loop.
+    """A method for the ODE or the SDE: `step` takes one point x (*shape,) from t to t + h > t; no sampler owns a loop.
 
-    order: of the global error in h (weak order for an SDE). evaluations: of the field a step.
-    evaluates_end: whether a step looks at the field at t + h, which may be singular at t = 1.
-    stochastic: whether a step draws noise. coupled: whether all of it is one standard normal a point, the Brownian
-    increment over the step divided by sqrt(h), so that it can be read off a given path.
-    adaptive: whether it takes steps of its own within those of the grid, as many evaluations as these need.
-    A method with memory carries it as the loop's state: `start` makes the state of a point, `point` reads it back.
+    order: of the global error in h (weak order for an SDE). evaluations: of the field, per step.
+    evaluates_end: whether a step evaluates the field at t + h, which may be singular at t = 1.
+    stochastic: whether a step draws noise. coupled: whether a step's noise is one standard normal (*shape,), so that it can
+    be the increment of a given Brownian path over the step, divided by sqrt(h).
+    adaptive: whether the method takes steps of its own within each step of the grid, with as many evaluations as needed.
+    A method with memory carries the memory as the loop's state: `start` makes the state of a point, `point` reads the point.
     """
 
     order: ClassVar[int]
@@ -46,39 +46,39 @@ class Sampler(abc.ABC):
 
     @property
     def draws(self) -> int:
-        """Normals of a point's shape that a step draws."""
+        """Number of standard normals (*shape,) that a step draws."""
         return int(self.stochastic)
 
     def nfe(self, steps: int, last: str) -> int:
-        """Evaluations of the field that so many steps take, the last by this policy."""
+        """Evaluations of the field in `steps` steps, the last by the policy `last` (LAST_STEPS)."""
         return (steps - 1) * self.evaluations + 1 if last == "denoise" else steps * self.evaluations
 
     def spent(self, state: Any) -> Array | None:
-        """Evaluations of the field so far, where a method decides on them as it goes; None: `evaluations` a step."""
+        """Evaluations of the field so far, for an adaptive method; None: `evaluations` per step."""
         return None
 
     @abc.abstractmethod
     def step(self, field: Field, x: Any, t: Scalar, h: Scalar, key: Noise) -> Any:
-        """The state at t + h. key None: the same step without its noise."""
+        """The state at t + h, from the state x at t. key None: the same step without its noise."""
 
 
 class Increment(NamedTuple):
-    """In the place of a key: the increment of a given Brownian path over the step, divided by sqrt(h)."""
+    """Noise in place of a key: the increment (*shape,) of a given Brownian path over the step, divided by sqrt(h)."""
 
     value: Array
 
 
 class Draws(NamedTuple):
-    """In the place of a key: all the normals of a step, (draws, *shape), of which each use takes its own."""
+    """Noise in place of a key: all standard normals of a step, (draws, *shape), one per draw."""
 
     values: Array
 
 
-Noise = Key | Increment | Draws | None  # where a step takes its noise from
+Noise = Key | Increment | Draws | None  # the source of a step's noise; None: no noise
 
 
 def gaussian(key: Noise, like: Array) -> Array:
-    """Standard normal noise of a point's shape; none at all without a key."""
+    """Standard normal noise of the shape of `like`; 0 where the key is None."""
     if isinstance(key, Increment):
         return key.value
     if isinstance(key, Draws):
@@ -87,7 +87,7 @@ def gaussian(key: Noise, like: Array) -> Array:
 
 
 def split_key(key: Noise, count: int) -> list[Any]:
-    """Independent keys for a step that draws more than once; none from none. Raises TypeError for an increment."""
+    """`count` independent sources of noise for a step that draws more than once. Raises TypeError for an Increment."""
     if isinstance(key, Increment):
         raise TypeError("this sampler draws more than the increment of one Brownian path")
     if isinstance(key, Draws):

@@ -1,4 +1,4 @@
-"""Solvers of the SDE dX = [u + sigma_t^2/2 s] dt + sigma_t dW, whose marginals are those of the ODE for every sigma_t."""
+"""Solvers of the SDE dX = [u + sigma_t^2/2 s] dt + sigma_t dW, whose marginals are the ODE's for every sigma_t."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffsde.types import Array, Scalar, choice
 class EulerMaruyama(Sampler):
     """x' = x + h (u + sigma_t^2/2 s) + sigma_t sqrt(h) xi, u and s the velocity and score at (x, t). Weak order 1.
 
-    With sigma = 0 it is Euler to the bit.
+    With sigma = 0 it equals Euler bit for bit.
     """
 
     order: ClassVar[int] = 1
@@ -64,9 +64,9 @@ class StochasticHeun(Sampler):
 
 @choice
 class ReverseDiffusion(Sampler):
-    """x' = (2 - a) x + b^2 s + b xi: the forward chain x_t = a x_t' + b xi undone as it was discretised (2011.13456, eq. 46).
+    """x' = (2 - a) x + b^2 s + b xi: the reverse of the discrete forward chain x_t = a x_t' + b xi (2011.13456, eq. 46).
 
-    a = alpha/alpha', b^2 = beta^2 - a^2 beta'^2. Weak order 1; it follows the memoryless SDE.
+    a = alpha/alpha', b^2 = beta^2 - a^2 beta'^2. Weak order 1; it discretises the SDE with memoryless sigma.
     """
 
     order: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""UniPC: a multistep predictor, corrected by the evaluation that the next step makes anyway."""
+"""UniPC (2302.04867): a multistep predictor, corrected by the evaluation that the next step makes anyway."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffsde.types import Array, Scalar, choice
 
 
 class Corrected(NamedTuple):
-    """The memory, whose x is only predicted; the corrected point (*shape,) before it, and its time ()."""
+    """State of UniPC: the memory, its x predicted only; before (*shape,): the corrected point one step earlier; its time ()."""
 
     memory: Memory
     before: Array
@@ -25,8 +25,8 @@ class Corrected(NamedTuple):
 class UniPC(Sampler):
     """UniPC-2 with varying coefficients (2302.04867, algorithm 2 and appendix B), on E[z|x].
 
-    At t: D = E[z|x] at the predicted point corrects that point by the polynomial through D and two values before;
-    then the polynomial through D and one value before predicts the next. The last point is predicted. Order 3.
+    At t, D = E[z|x] is evaluated at the predicted point; the polynomial through D and the two values before corrects the
+    point, and the polynomial through D and one value before predicts the next. The last point is predicted only. Order 3.
     """
 
     order: ClassVar[int] = 3
@@ -49,7 +49,7 @@ class UniPC(Sampler):
         return Corrected(advance(memory, predicted, data, place), corrected, jnp.asarray(t, x.t_before.dtype))
 
     def correct(self, field: Field, x: Corrected, data: Array, place: Scalar, t: Scalar) -> Array:
-        """The point at t again, from the corrected point before it and the data predictions at both ends."""
+        """The corrected point at t (*shape,), from the corrected point before and the data predictions at both ends."""
         memory, c, before = x.memory, coefficients(field.path, t), coefficients(field.path, x.t_before)
         width = place - memory.places[0]
         w0, w1, w2 = weights(exponential_moments(width), width, memory.places[1] - memory.places[0], memory.known + 1)

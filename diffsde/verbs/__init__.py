@@ -1,1 +1,1 @@
-"""What a user types after `diffsde`: a file a verb."""
+"""The verbs of the command line, what a user types after `diffsde`: one file per verb."""

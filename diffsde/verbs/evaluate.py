@@ -1,4 +1,4 @@
-"""diffsde evaluate: how good a field is, by points it has not seen, and how good its samples are."""
+"""diffsde evaluate: measure how good a field is, by test points, and how good its samples are."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ from diffsde.verbs import sample
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    """The knobs of configs/evaluate.yaml that are no metric's; the file documents each."""
+    """The knobs of configs/evaluate.yaml that belong to no metric; the file documents each."""
 
     samples: str | None
     metrics: tuple[str, ...] | None
 
     def check(self) -> None:
+        """Raise ValueError for words of metrics= that name no metric."""
         if self.metrics is not None:
             check_words(self.metrics)
 
@@ -49,7 +50,7 @@ PARTS = (Machine, Outputs, Sampling, Likelihood, EvaluateConfig)
 
 
 class Choices(NamedTuple):
-    """What is measured, how its likelihood is, and how samples are drawn."""
+    """The choices of an evaluation: what is measured, the likelihood's settings, and how samples are drawn."""
 
     own: EvaluateConfig
     likelihood: Likelihood
@@ -57,7 +58,7 @@ class Choices(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """x (n, *shape) in the model's units, and the labels y (n,) that they were given."""
+    """Samples x (n, *shape) in the model's units, and their labels y (n,), or None."""
 
     x: np.ndarray
     y: np.ndarray | None
@@ -65,7 +66,11 @@ class Samples(NamedTuple):
 
 @dataclasses.dataclass
 class EvaluateJob:
-    """A field or a set of samples to be judged: all that was read before anything is computed."""
+    """An evaluation to be done: everything that is read before anything is computed.
+
+    samples: how to draw the samples, or the samples of samples=; None: no metric needs any. named: whether the user named
+    the metrics.
+    """
 
     config: dict[str, Any]
     draws: SampleConfig
@@ -77,17 +82,17 @@ class EvaluateJob:
     samples: SampleJob | Samples | None
 
     def group(self) -> Any:
-        """Each is worked on by itself."""
+        """Jobs are never computed together: every job is a group of its own."""
         return self.out
 
 
 def evaluate(config: dict[str, Any], out: Path) -> float:
-    """Measure, write the folder `out`, and return how far the first of the figures is from its target."""
+    """Measure, write the folder `out`, and return the first figure's distance from its target."""
     return jobs.alone(VERB, config, out)
 
 
 def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with the folder that run=latest means now and, of samples that are there, as they were drawn."""
+    """The config with run=latest resolved and, for samples=, with the knobs that these samples were drawn with."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
         if theirs.get("measurement") is not None:
@@ -97,12 +102,12 @@ def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def drawing_knobs() -> list[str]:
-    """The knobs that say how samples are drawn, which those of samples= were."""
+    """The names of the knobs that say how samples are drawn."""
     return sorted(keys_of((Machine, Sampling))[Sampling])
 
 
 def refuse_words(words: list[str]) -> None:
-    """Raise UserError for a word of the command line that says how to draw samples, beside samples= that are there."""
+    """Raise UserError for a word of the command line that says how to draw samples, which samples= rules out."""
     for word in words:
         key = word.partition("=")[0].lstrip("+~").partition("@")[0]
         if key.partition(".")[0] in (*drawing_knobs(), "diffusion"):
@@ -119,7 +124,7 @@ def _choose(config: dict[str, Any]) -> Choices:
 
 
 def number_of_samples(draws: SampleConfig) -> int:
-    """Samples, where none were asked for (references.usual_number)."""
+    """The default number of samples (references.usual_number)."""
     dataset = draws.dataset
     if draws.run != "oracle":
         dataset = read_train_config(Path(draws.run)).dataset
@@ -129,7 +134,7 @@ def number_of_samples(draws: SampleConfig) -> int:
 
 
 def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack) -> EvaluateJob:
-    """The field, the samples or what draws them, and the metrics. Raises UserError for one that is not available."""
+    """The evaluation's field, samples (or how to draw them) and metrics. Raises UserError for a metric that is not available."""
     own, likelihood, draws = chosen
     samples: SampleJob | Samples | None
     if own.samples is not None:
@@ -157,14 +162,14 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
 
 
 def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
-    """The labels that there are among those given to the field; None where it is given none."""
+    """The distinct labels that the field is conditioned on; None where there are none."""
     if draws.labels is None:
         return None
     return np.arange(field.classes) if draws.labels == "all" else np.unique(draws.labels)
 
 
 def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -> Samples:
-    """x (n, *shape) and y (n,) of a sample folder, whose own units this scaling ties to the model's."""
+    """The samples of a sample folder, converted by `scaling` to the model's units. Raises UserError where they cannot be used."""
     path = place / "samples.npz"
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -183,12 +188,12 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
 
 
 def _measure(group: list[EvaluateJob]) -> list[Result | UserError]:
-    """Each job's result, measured when it is reported."""
+    """The result of each job; the metrics are computed when it is reported."""
     return [Result(partial(_report, job), lap="writing") for job in group]
 
 
 def _report(job: EvaluateJob) -> Report:
-    """The figures of all metrics, one after another in the order asked for. Raises UserError where there are none."""
+    """The report of all metrics, measured in the order asked for. Raises UserError where nothing could be measured."""
     summary, rows, arrays = {"field": job.origin}, [], {}  # type: tuple[dict[str, Any], list[tuple[str, str]], Arrays]
     add_samples(job, summary, rows, arrays)
     clock.lap("sampling", compiling=summary.get("seconds_compile", 0.0))
@@ -225,7 +230,7 @@ def _report(job: EvaluateJob) -> Report:
 
 
 def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str, str]], arrays: Arrays) -> None:
-    """The subject's samples, those that are there or drawn now, and what summary, table and files have of them."""
+    """Give the subject its samples, read or drawn now, and add them to summary, table rows and arrays."""
     if isinstance(job.samples, Samples):
         job.subject.x = job.samples.x
         summary["n"] = len(job.samples.x)

@@ -1,4 +1,4 @@
-"""diffsde explain: the equations of a choice, what is infinite where, and whether its loss and its steps hold."""
+"""diffsde explain: the equations of a configuration, where they are singular, and whether loss and steps are sound."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ROWS: dict[PredictionType, str] = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExplainConfig(Stepping):
-    """The knobs of configs/explain.yaml, which documents each, besides those of how a sampler steps."""
+    """The knobs of configs/explain.yaml, which documents each, in addition to the knobs of Stepping."""
 
     dataset: Dataset
     path: GaussianPath
@@ -53,14 +53,14 @@ class ExplainConfig(Stepping):
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
-    """Print the reasoning; nothing is run and nothing is written."""
+    """Print the equations and warnings of a configuration; nothing is trained, sampled or written."""
     machine.set_compilation_cache(True, None)
     chosen = read(ExplainConfig, config)
     say_result(Result(partial(_report, chosen, config)))
 
 
 def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
-    """The path and its limits, the loss, the sampler and its steps, and what speaks against them."""
+    """The report: the path and its limits, the loss, the sampler and its steps, and warnings about them."""
     alpha, beta = written(chosen.path)
     columns = along(chosen)
     problem, against = resolve_loss(chosen)
@@ -84,12 +84,12 @@ def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
 
 
 def doc_lines(choice: Any) -> list[str]:
-    """The first paragraph of the class's own documentation: the equation and its source."""
+    """The first paragraph of the docstring of a choice's class, as lines: the equation and its source."""
     return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
 
 
 def about_loss(chosen: ExplainConfig, problem: Problem, alpha: str, beta: str) -> list[str]:
-    """The regression's equation and weight; nothing of a classifier."""
+    """Lines on the regression's equation and weight; none for a classifier."""
     if not isinstance(problem.objective, Regression):
         return []
     row, weight = ROWS[problem.objective.kind].format(alpha=alpha, beta=beta), problem.objective.weight
@@ -100,7 +100,7 @@ def about_loss(chosen: ExplainConfig, problem: Problem, alpha: str, beta: str) -
 
 
 def about_diffusion(chosen: ExplainConfig) -> list[str]:
-    """The diffusion of an SDE sampler, and why its marginals are those of the ODE."""
+    """Lines on the diffusion of an SDE sampler, whose marginals are those of the ODE; none for an ODE sampler."""
     diffusion = getattr(chosen.sampler, "diffusion", None)
     if not diffusion:
         return []
@@ -109,7 +109,7 @@ def about_diffusion(chosen: ExplainConfig) -> list[str]:
 
 
 def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
-    """alpha, beta, their derivatives, log(alpha/beta) and, of an SDE sampler, sigma_t at SHOWN, by one program."""
+    """Columns t, alpha, beta, dalpha, dbeta, log(alpha/beta) and, for an SDE sampler, sigma_t, at the times SHOWN."""
     diffusion = getattr(chosen.sampler, "diffusion", None)
     found = _along(chosen.path, diffusion, np.asarray(SHOWN))
     return {name: np.asarray(column) for name, column in zip(COLUMNS, found, strict=True) if column is not None}
@@ -131,7 +131,7 @@ def _along(path: GaussianPath, diffusion: Any, times: Array) -> tuple[Any, ...]:
 
 
 def table(columns: dict[str, np.ndarray]) -> list[str]:
-    """The columns as lines."""
+    """The columns as lines of text, with a header."""
     cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
     return [
         "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
@@ -139,7 +139,7 @@ def table(columns: dict[str, np.ndarray]) -> list[str]:
 
 
 def ends(columns: dict[str, np.ndarray]) -> list[str]:
-    """What the limits at both ends mean for what can be known there."""
+    """Lines on the limits of alpha and beta at t = 0 and t = 1, and which predictions are singular there."""
     alpha, beta, dbeta = (columns[name] for name in ("alpha", "beta", "dbeta"))
     found = []
     if alpha[0] == 0:
@@ -162,7 +162,7 @@ def ends(columns: dict[str, np.ndarray]) -> list[str]:
 
 
 def resolve_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
-    """The training problem with its weight decided, and what speaks against it."""
+    """The training problem with its weight resolved, and warnings about it."""
     moments = chosen.dataset.moments(chosen.dataset.load(), jax.random.key(0))
     asked = Problem(chosen.path, chosen.objective, chosen.time, moments, None, chosen.precondition)
     problem = resolve_weight(asked)
@@ -171,7 +171,7 @@ def resolve_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
 
 
 def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], list[str]]:
-    """Order, steps and evaluations of the sampler; and what speaks against it. Of a classifier: for the field that it guides."""
+    """(lines, warnings) on the sampler's order, steps and evaluations; for a classifier, of the field that it guides."""
     sampler = chosen.sampler
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
@@ -203,7 +203,7 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
 
 
 def usual_steps(chosen: ExplainConfig, problem: Problem, grid: Grid, stds: tuple[float, ...]) -> tuple[int, str]:
-    """How many steps `sample` would choose, and for what: the exact field where it is known, else that of Gaussian data."""
+    """The number of steps that `sample` would choose, and for which field: the exact one if known, else Gaussian data's."""
     moments, sampler = problem.moments, chosen.sampler
     exact = None if chosen.dataset.law() is None else chosen.dataset.exact_field(chosen.path)
     field: Field = exact or GaussianField(chosen.path, moments.std, moments.mean.shape)

@@ -51,21 +51,19 @@ from diffsde.types import Array
 
 
 def sample(config: dict[str, Any], out: Path) -> float:
-    """Draw samples, write the sample folder `out`, and return how far the first of its figures is from its target."""
+    """Draw samples, write the sample folder `out`, and return the first figure's distance from its target."""
     return jobs.alone(VERB, config, out)
 
 
 def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
-    """Draw many sets of samples, those that differ in numbers alone by one vmapped program: the first figure of each, or
-    why there is none.
-    """
+    """Draw many sets of samples, jobs that differ in numbers alone by one vmapped program; the outcome of each job."""
     return jobs.together(VERB, asked)
 
 
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
-    """The field, the grid and the starting points, with what the user should know of the steps said."""
+    """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
     field, dataset, origin = load_field(chosen)
-    if {*chosen.drawn} - {"default", "all"}:  # a name that is none is said before anything is computed
+    if {*chosen.drawn} - {"default", "all"}:  # a wrong name is refused before anything is computed
         from diffsde.pictures import chosen_pictures, kind_of
 
         chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
@@ -117,8 +115,9 @@ def chosen_steps(
     labels: Array | None,
     problem: InverseProblem | None,
 ) -> StepChoice:
-    """How many steps to take where the user does not say: by a trial on this field, of points and labels that depend on
-    neither `seed` nor `n`, so that all jobs of a sweep over these take as many.
+    """The number of steps where the user does not set it, by a trial on the field.
+
+    The trial's points and labels depend on neither `seed` nor `n`, so that all jobs of a sweep over these take as many steps.
     """
     sampler, count = chosen.sampler, trial_points(field.shape)
     at = times(grid, fewest(sampler), field.path)
@@ -135,7 +134,7 @@ def chosen_steps(
 
 
 def draw(group: list[SampleJob]) -> Iterator[Result | UserError]:
-    """Simulate jobs of one structure by one program; the arrays of one result at a time are made."""
+    """Simulate jobs of one structure by one program; the result of each, whose arrays are made when it is asked for."""
     batch = simulate_jobs(group)
     clock.lap("sampling", compiling=batch.compiling)
     together = f" for {len(group)} jobs at once" if len(group) > 1 else ""
@@ -144,7 +143,7 @@ def draw(group: list[SampleJob]) -> Iterator[Result | UserError]:
 
 
 def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: str) -> Result | UserError:
-    """The result of one job: its samples, to be written before anything is made of them, what is measured and what is drawn."""
+    """The result of one job: samples, written before anything is measured, the report and the pictures."""
     try:
         how = how_drawn(job, found)
     except UserError as error:
@@ -158,7 +157,7 @@ def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: s
 
 
 def sample_arrays(job: SampleJob, x: Array) -> dict[str, Any]:
-    """What samples.npz holds: x (n, *shape) in the data's own units; the labels y (n,) that they were given; the truth and what was measured of it."""
+    """The arrays of samples.npz: x (n, *shape) in the data's own units; labels y (n,); of an inverse problem truth and measured."""
     arrays: dict[str, Any] = {"x": to_own(job.scaling, x)}
     if job.labels is not None:
         arrays["y"] = np.asarray(job.labels, np.int32)
@@ -168,7 +167,7 @@ def sample_arrays(job: SampleJob, x: Array) -> dict[str, Any]:
 
 
 def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatch) -> Report:
-    """The figures of the samples, and how they came about."""
+    """The report of a job: the figures of the samples, and how they were drawn."""
     chosen, scaled = job.chosen, job.scaling is not None
     found = measured(job, x)
     unit_scaled = scaled and job.problem is None
@@ -195,7 +194,7 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
 
 
 def measured(job: SampleJob, x: Array) -> Measured:
-    """How well the samples follow their law; nothing where the data is not here."""
+    """How well the samples follow their law (table.name_of_fit); no figures where the data cannot be read."""
     if not job.known:
         return Measured({})
     labels = None if job.labels is None else np.asarray(job.labels)
@@ -206,17 +205,17 @@ def measured(job: SampleJob, x: Array) -> Measured:
 
 
 def pictures_of(job: SampleJob, x: Array) -> list[Path]:
-    """Draw the pictures that were asked for."""
+    """Draw the pictures of `pictures=`; their paths."""
     from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
     return draw_samples(job, x)
 
 
-MEASUREMENTS = 8  # where the user does not say how many
+MEASUREMENTS = 8  # default of n_measurements
 
 
 def data_here(dataset: Dataset, run: str) -> bool:
-    """Whether what the samples are compared with can be read; said where it can not, or is no longer what was trained on."""
+    """Whether the data can be read; warns where they cannot, or have changed since the run was trained on them."""
     try:
         arrays = dataset.load()
         shape = point_shape(dataset, arrays)

@@ -41,17 +41,17 @@ from diffsde.verbs.train_setup import known_floor, prepare_with
 
 
 def train(config: dict[str, Any], out: Path) -> float:
-    """Train, or go on with what `out` holds of this config, write the run folder, and return the figure `metric`."""
+    """Train, or resume what `out` holds of this config, write the run folder, and return the run's score, lower is better."""
     return jobs.alone(VERB, config, out)
 
 
 def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
-    """Train many runs, those that differ in numbers alone as one vmapped program: the figure `metric` of each, or why not."""
+    """Train many runs, jobs that differ in numbers alone as one vmapped program; the outcome of each job."""
     return jobs.together(VERB, asked)
 
 
 def _choose(config: dict[str, Any]) -> TrainConfig:
-    """The config's choices, its logger installed."""
+    """The config's choices. Raises UserError where the logger or streaming is not available."""
     chosen = train_choices(config)
     chosen.logger.require()
     if chosen.dataset.stream:
@@ -60,12 +60,13 @@ def _choose(config: dict[str, Any]) -> TrainConfig:
 
 
 def plan_of(chosen: TrainConfig) -> Schedule:
+    """How often the run logs and saves."""
     log_every = min(chosen.log_every, chosen.steps)
     return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
 
 
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> TrainJob:
-    """All that a run needs before its first step, or its next: the state is the newest checkpoint's where there is one."""
+    """The job, ready for its first or its next step: the state is the newest checkpoint's, if there is one. Raises UserError."""
     begun = (out / "config.json").exists()
     if begun:
         chosen = dataclasses.replace(chosen, dataset=chosen.dataset.found_from(folder.read_directory(out)))
@@ -79,7 +80,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
             f"run: the data have changed since '{out}' was begun, their mean or std is another; begin another run, in"
             " another folder or with resume=false"
         )
-    if {*as_words(chosen.pictures)} - {"default", "all"}:  # a name that is none is said before anything is trained
+    if {*as_words(chosen.pictures)} - {"default", "all"}:  # a wrong name is refused before anything is trained
         from diffsde.pictures import chosen_pictures
 
         chosen_pictures(as_words(chosen.pictures), pictured(run))
@@ -89,7 +90,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     sharding = sharding_of(chosen)
     run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
     fresh = shard_parameters(sharding, start(run, params))
-    if chosen.metric != "loss":  # what cannot be judged is said before it is trained
+    if chosen.metric != "loss":  # a field that cannot be sampled for the metric is refused before it is trained
         sampling_times(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
     if isinstance(objective := run.problem.objective, Regression):
         field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)
@@ -115,7 +116,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
 
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
-    """The examples of the steps from `step` on."""
+    """The stream of the examples of all steps from `step` on."""
     source = chosen.dataset.source()
     read = partial(read_in_precision, chosen.precision, source)
     return Stream(
@@ -124,11 +125,12 @@ def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding
 
 
 def read_in_precision(precision: str, source: Source, rows: np.ndarray) -> Examples:
+    """The examples of the given rows of a source, in the run's precision."""
     return in_precision(precision, source.read(rows))
 
 
 def sharding_of(chosen: TrainConfig) -> Sharding | None:
-    """Over which devices the run is spread. Raises UserError where its batch does not divide evenly among them."""
+    """How the run is sharded over devices; None: one device. Raises UserError where the batch does not divide evenly."""
     mesh = machine.mesh(chosen.machine.devices)
     if mesh is None:
         if chosen.shard:
@@ -176,7 +178,7 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
         state = fit(program, run, state, [job.member for job in group], plan, score, stream)
         clock.lap("training", compiling=compiler.seconds)
     except UserError as error:
-        if not all(job.member.failed for job in group):  # each of which says why
+        if not all(job.member.failed for job in group):  # where all failed, each says why
             yield from (job.member.failed or error for job in group)
             return
     for i, job in enumerate(group):
@@ -195,7 +197,7 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
 
 
 def resolve_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with the folder that init=latest means now, twice: as it is kept, and as the process is set up by."""
+    """The config with init=latest resolved to a folder, twice: to be kept, and to configure the process (Verb.resolve)."""
     if config.get("init") == "latest":
         config = config | {"init": str(folder.latest())}
     return config, config

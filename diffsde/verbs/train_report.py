@@ -1,4 +1,4 @@
-"""What becomes of a trained run: its figures, its table and its pictures."""
+"""The report of a trained run: its figures, its table and its pictures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
 from diffsde.verbs.train_setup import linear_baseline, unlearnt
 
-CURVE = 3  # lines of the log, of which a curve is made unasked
+CURVE = 3  # least number of lines of the log for which loss.png is drawn by default
 
 
 @dataclasses.dataclass
 class TrainJob:
-    """A run on its way: what it is, where it writes, and what it starts from."""
+    """A training job: its config and choices, the folder it writes, the state it starts from, and its log (`member`)."""
 
     config: dict[str, Any]
     chosen: TrainConfig
@@ -48,15 +48,15 @@ class TrainJob:
     net: Net
 
     def group(self) -> Any:
-        """What has to be equal for jobs to be trained as one program."""
-        if self.chosen.shard or self.stream:  # the one takes all devices, the other has examples of its own
+        """The key of jobs that can be trained as one program: equal for jobs of one structure."""
+        if self.chosen.shard or self.stream:  # a sharded run uses all devices, a streamed one has examples of its own
             return self.out
         kind = ensembles.kind((self.run, self.state))
         return kind, int(self.state.step), self.member.plan
 
 
 def score_of(job: TrainJob, state: TrainState) -> float:
-    """What a run is judged by, the least being the best: its loss, or how far the figure that `metric` names is from its target."""
+    """The score of a state, lower is better: the loss, or the figure `metric`'s distance from its target (first average)."""
     found = metric_figure(job, state)
     if found is None:
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
@@ -73,7 +73,7 @@ def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
-    """KL(p || p_theta) of the first parameter average, where `train` measures it; by the first of several processes alone."""
+    """KL(p || p_theta) of the first parameter average; None where not measured, and on all processes but the first."""
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None
@@ -84,24 +84,24 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
 
 
 def averaged(job: TrainJob, state: TrainState) -> LearnedField:
-    """The field of the first parameter average, which lies where the run's own numbers do."""
+    """The field of the first parameter average, sharded like the run."""
     problem, params = job.run.problem, shard_parameters(job.run.sharding, ensembles.member(state.ema, 0))
     return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
 
 
 def loss_error(losses: list[float]) -> float | None:
-    """The standard error of final_loss, by how the lines of the log that it is the mean of scatter; None for fewer than 4."""
+    """The standard error of final_loss, from the scatter of the averaged lines of the log; None for fewer than 4 lines."""
     tail = losses[-max(1, len(losses) // 10) :]
     return float(np.std(tail, ddof=1) / np.sqrt(len(tail))) if len(tail) > 3 else None
 
 
 def final_loss(losses: list[float]) -> float:
-    """The mean over the last tenth of the steps."""
+    """The mean loss over the last tenth of the log's lines."""
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
 def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) -> Report:
-    """What came of a trained run: its loss, beside what it is held against, and the metric that it is judged by."""
+    """The report of a trained run: its loss compared with the irreducible loss, its metric, KL and speed."""
     chosen, losses, run = job.chosen, job.member.losses(), job.run
     loss, held_out = Figure(final_loss(losses), loss_error(losses)), job.member.validation()
     if job.floor is not None:
@@ -170,7 +170,7 @@ def rows_of_metric(word: str, score: float, measured: Figure | None, scaled: boo
 
 
 def shown_loss(loss: Figure) -> str:
-    """The loss, its error, and the loss that no network passes where it is known."""
+    """The loss as text, with its error, and the irreducible loss where it is known."""
     error = "" if loss.error is None else f" +- {loss.error:.4f}"
     floor = loss.reference
     return f"{loss.value:.4f}{error}" + (
@@ -179,12 +179,12 @@ def shown_loss(loss: Figure) -> str:
 
 
 def end_log(job: TrainJob, report: Report, pictures: list[Path]) -> None:
-    """Tell the run's logger how it ended."""
+    """Pass the summary and the pictures to the run's logger."""
     job.member.recorder.finish(report.summary, pictures)
 
 
 def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
-    """Draw the pictures of a trained run that were asked for, and say which there are besides; their paths."""
+    """Draw the pictures of `pictures=` for a trained run, and print which others there are; their paths."""
     chosen = job.chosen
     words = as_words(chosen.pictures)
     short = "default" in words and "loss" not in words and len(job.member.losses()) < CURVE
@@ -194,7 +194,7 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
         )
     if not words or (short and words == ("default",) and not are_images(job.run.problem.moments.mean.shape)):
         return []
-    from diffsde import pictures  # with which matplotlib comes in
+    from diffsde import pictures  # here: it imports matplotlib
 
     kind = pictured(job.run)
     wanted = pictures.chosen_pictures(words, kind)
@@ -214,7 +214,7 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
 
 
 def pictured(run: Run) -> str:
-    """The kind of pictures that a run has."""
+    """The kind of a run's pictures, a key of PICTURES."""
     from diffsde import pictures
 
     images = are_images(run.problem.moments.mean.shape) and isinstance(run.problem.objective, Regression)
@@ -222,7 +222,7 @@ def pictured(run: Run) -> str:
 
 
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
-    """What the run is for. On images, a thin set, constant sigma would be unstable, and 10,000 samples are many."""
+    """The command to type next. For images: few samples, and no SDE, since constant sigma is unstable on such thin data."""
     if isinstance(chosen.objective, Classification):
         return f"diffsde sample labels=all guidance=2 {progress.word('guide', run)} run=<a field on the same path>"
     labels = (" labels=all guidance=2" if images else " labels=all") if chosen.dataset.conditional else ""

@@ -1,4 +1,4 @@
-"""From the choices of a training run the Run that is trained, and what its loss is held against."""
+"""Set-up of a training run: from its choices to the Run that is trained, and the losses that its loss is compared with."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from diffsde.training import Run, loss_floor
 from diffsde.types import on_device
 
 FLOOR_EXAMPLES = 262_144
-LINEAR_NUMBERS = 2**24  # in the points whose covariance gives the loss of a linear predictor, at most 65,536, and
-LINEAR_DIMENSION = 1024  # how many coordinates it may have
-UNLEARNT = 0.02  # of what there is to learn, which may be left at the end
-NOISE = 0.003  # of a loss: what its mean over the last tenth of the steps is known to
-LABEL_DROPOUT = 0.1  # of a conditional network, where none is asked for (2207.12598, section 4)
+LINEAR_NUMBERS = 2**24  # most numbers in the points (at most 65,536) whose covariance gives the linear predictor's loss
+LINEAR_DIMENSION = 1024  # most coordinates for which the full covariance is used
+UNLEARNT = 0.02  # share of the learnable part of the loss that may remain at the end without a remark
+NOISE = 0.003  # relative accuracy of a loss's mean over the last tenth of the steps
+LABEL_DROPOUT = 0.1  # default of label_dropout for a conditional network (2207.12598, section 4)
 
 
 class Prepared(NamedTuple):
-    """A run before its first step: fresh parameters, and the net that they are of."""
+    """A run before its first step: the Run, fresh parameters, and their net."""
 
     run: Run
     params: Any
@@ -46,13 +46,13 @@ class Prepared(NamedTuple):
 
 
 def prepare(chosen: TrainConfig) -> tuple[Run, Any]:
-    """The run and fresh parameters, with what the user should know about net and loss said."""
+    """The run and fresh parameters; prints the choice of net and weight, and warnings about the loss."""
     run, params, _ = prepare_with(chosen, None)
     return run, params
 
 
 def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
-    """`prepare` with the net that a begun run recorded; None: what the config's net is for these points on this machine."""
+    """`prepare` with the net that a begun run recorded; None: the config's net, chosen for these points and this machine."""
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     if chosen.dataset.stream:
         progress.streamed(chosen.dataset, arrays)
@@ -92,15 +92,13 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
 
 
 def points_of(chosen: TrainConfig, size: int) -> int:
-    """Over how many points targets of so many coordinates are averaged; of a stream, of which a step has no others, at most
-    those of its batch.
-    """
+    """Number of points that a target is averaged over, for points of `size` coordinates; for a stream, at most the batch."""
     points = default_points(size) if chosen.posterior_points is None else chosen.posterior_points
     return min(points, chosen.batch_size) if chosen.dataset.stream else points
 
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
-    """The config's net, and of net=auto what it stands for here, which is said."""
+    """The config's net; net=auto is resolved for points (`points` of them, of shape `shape`) and machine, and printed."""
     net = choose_net(chosen.net, shape, points, jax.default_backend())
     if net is not chosen.net:
         numbers = ", ".join(f"{name} {shown(value)}" for name, value in vars(net).items())
@@ -111,12 +109,12 @@ def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) 
 
 
 def shown(value: object) -> str:
-    """A field of a net as it is typed."""
+    """A net's field as it is typed on the command line."""
     return str(value).lower() if isinstance(value, bool) else str(list(value) if isinstance(value, tuple) else value)
 
 
 def with_weight(problem: Problem) -> Problem:
-    """The problem with its weight resolved, what the user should know of it said."""
+    """The problem with its weight resolved; prints the weight that auto chose, and warnings about it."""
     if not isinstance(problem.objective, Regression):
         return problem
     if problem.objective.weight == "auto":
@@ -129,7 +127,7 @@ def with_weight(problem: Problem) -> Problem:
 
 
 def n_classes(chosen: TrainConfig, arrays: Any) -> int:
-    """Of how many classes labels are drawn in training; 0: none are. Raises UserError where there are none to draw."""
+    """Number of classes that the network is trained on; 0: unconditional. Raises UserError where needed labels are absent."""
     classifies = isinstance(chosen.objective, Classification)
     if not (classifies or chosen.dataset.conditional):
         return 0
@@ -145,7 +143,7 @@ def n_classes(chosen: TrainConfig, arrays: Any) -> int:
 
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
-    """The irreducible loss and its standard error, where the data's law is known and the loss has an expectation."""
+    """The irreducible loss and its standard error; None where the data's law is unknown or the expected loss is infinite."""
     if dataset.law() is None or not isinstance(run.problem.objective, Regression):
         return None
     if not has_finite_loss(run.problem):
@@ -155,9 +153,9 @@ def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
 
 
 def linear_baseline(run: Run) -> float | None:
-    """The loss of the best linear predictor, by the covariance of the data; None where the loss has no expectation.
+    """The loss of the best linear predictor, from the covariance of the data; None where the expected loss is infinite.
 
-    Of a stream, of several processes and of more than 1024 coordinates by their mean variance alone, which is above it.
+    For a stream, several processes, or more than 1024 coordinates, an upper bound from the mean variance alone.
     """
     if not isinstance(run.problem.objective, Regression) or not has_finite_loss(run.problem):
         return None
@@ -177,10 +175,11 @@ def linear_baseline(run: Run) -> float | None:
 
 
 def unlearnt(loss: float, floor: float | None, linear: float | None, net: Net) -> str | None:
-    """What a loss says of too little learnt, and what mends it; None: nothing.
+    """A remark that the network has learnt too little, with advice; None: it has learnt enough.
 
-    With a floor: where more than UNLEARNT of the way from the linear predictor's loss down to it is left. Without one all
-    that can be said is whether the network does better than that predictor, which on Gaussian data none can.
+    With a floor (the irreducible loss): given if more than UNLEARNT of the difference between the linear predictor's loss
+    and the floor remains. Without: given if the network is not better than the linear predictor, which is optimal for
+    Gaussian data.
     """
     if linear is None:
         return None
