@@ -20,7 +20,11 @@ from diffsde.errors import UserError
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
 LISTS = ("metrics", "pictures")  # knobs that are lists of names
-RENAMED = {"measurements": "n_measurements", "sampler.diffusion.scale": "sampler.diffusion.sigma"}  # former names
+RENAMED = {  # words of before, which still work
+    "measurements": "n_measurements",
+    "sampler.diffusion.scale": "sampler.diffusion.sigma",
+    "sampler.predictor.diffusion.scale": "sampler.predictor.diffusion.sigma",
+}
 FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}  # knobs that name a folder, and its verb
 NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
 
