@@ -16,6 +16,7 @@ MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alp
 AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
 AUTO_TOLERATED = 0.01  # how far from 1 the ratio may be on the uniform grid, before another is taken
 MORE = (2, 4, 8)  # times as many steps, tried in turn
+ENOUGH = (32, 64, 128, 256)  # ... and then so many, where these are still more
 SAMPLERS = {"heun": Heun(), "rk4": RK4(), "ddim": DDIM()}  # tried in the place of another
 
 
@@ -70,8 +71,9 @@ def candidates(how: SamplingPlan, stds: tuple[float, ...]) -> Iterator[dict[str,
     grids, around = other_grids(how.grid, stds)
     yield {words: how._replace(grid=grid) for words, grid in (grids | around).items() if grid != how.grid}
     if not how.sampler.adaptive:
-        for factor in MORE:
-            more = how._replace(steps=factor * how.steps)
+        times_more = [factor * how.steps for factor in MORE]
+        for steps in [*times_more, *(steps for steps in ENOUGH if steps > times_more[-1])]:
+            more = how._replace(steps=steps)
             both = {f"steps={more.steps} {words}": more._replace(grid=grid) for words, grid in around.items()}
             yield ({} if isinstance(how.grid, ListGrid) else {f"steps={more.steps}": more}) | both
     for name, sampler in SAMPLERS.items():

@@ -208,7 +208,7 @@ def test_one_member_of_a_vmapped_sweep_that_fails_leaves_the_others(
     words = ["train", "-m", *DIVERGED, "lr=0.01,1e30,1e5", "steps=40", "log_every=20", "checkpoint_every=20"]
     assert main([*words, "hydra/launcher=batch", "hydra.launcher.together=vmap", "hydra.sweep.dir=sweep"]) == 2
     error = capsys.readouterr().err
-    assert "diffsde: job 1 (" in error and "lr=1e+30" in error and "the loss became inf at step 2 (lr 1e+30)" in error
+    assert "diffsde: job 1 (" in error and "lr=1e+30" in error and "the loss became nan at step 2 (lr 1e+30)" in error
     assert "job 0" not in error and error.count("the run diverged") == 1
     for job in "02":
         state = checkpoints.load(here / "sweep" / job / "checkpoints", pytest.fail)[1]

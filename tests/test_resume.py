@@ -372,7 +372,7 @@ def test_two_processes_killed_and_resumed(here: Path) -> None:
     assert_same(here / "run", here / "whole")
     alone = [word for word in words if not word.startswith("shard")]
     assert main([*alone, "hydra.run.dir=alone"]) == 0
-    loss, other = ending(here / "alone")[3]["value"], ending(here / "whole")[3]["value"]
+    loss, other = ending(here / "alone")[3], ending(here / "whole")[3]
     assert loss == pytest.approx(other, rel=1e-4)
 
 

@@ -13,7 +13,7 @@ from diffsde import terminal
 
 QUICK = "steps=30 batch_size=32 net.widths=[8] log_every=10"
 DIFFSDE = f"{sys.executable} -m diffsde"
-DRAW = "run=oracle dataset=gmm path=ot n=9 steps=2 plots=false"
+DRAW = "run=oracle dataset=gmm path=ot n=9 steps=32 plots=false"
 
 
 def shell(line: str, here: Path) -> tuple[int, str, str]:
