@@ -72,8 +72,8 @@ def candidates(how: SamplingPlan, stds: tuple[float, ...]) -> Iterator[dict[str,
     yield {words: how._replace(grid=grid) for words, grid in (grids | around).items() if grid != how.grid}
     if not how.sampler.adaptive:
         times_more = [factor * how.steps for factor in MORE]
-        for steps in [*times_more, *(steps for steps in ENOUGH if steps > times_more[-1])]:
-            more = how._replace(steps=steps)
+        for count in [*times_more, *(enough for enough in ENOUGH if enough > times_more[-1])]:
+            more = how._replace(steps=count)
             both = {f"steps={more.steps} {words}": more._replace(grid=grid) for words, grid in around.items()}
             yield ({} if isinstance(how.grid, ListGrid) else {f"steps={more.steps}": more}) | both
     for name, sampler in SAMPLERS.items():

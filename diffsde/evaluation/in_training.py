@@ -10,7 +10,7 @@ import numpy as np
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Metric, Subject
-from diffsde.evaluation.references import POINTS, usual_number
+from diffsde.evaluation.references import usual_number
 from diffsde.evaluation.table import METRICS, QUANTITIES
 from diffsde.fields import Field
 from diffsde.knobs import RUN_METRICS
@@ -63,7 +63,7 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: 
     metric, name = figure_words(dataset)[word]
     key_prior, key_noise, key_true = jax.random.split(key, 3)
     grid, last = sampling_times(field, dataset)
-    n = usual_number(dataset) if "images" in metric.needs else POINTS
+    n = usual_number(dataset)
     x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, settings=LoopSettings(last)).x
     return metric().measure(Subject(dataset, field, n, np.asarray(x), cache=cache), key_true).figures[name]

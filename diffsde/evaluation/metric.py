@@ -89,7 +89,11 @@ NEEDS: dict[str, Callable[[Subject], str | None]] = {
     "labels": lambda subject: (
         None if subject.labels is not None else "the samples were given none; say labels=all to a conditional field"
     ),
-    "measurement": lambda subject: None if subject.problem else "nothing was measured; say measurement=",
+    "measurement": lambda subject: (
+        None
+        if subject.problem
+        else "nothing was measured of these samples; diffsde sample measurement=... scores reconstructions"
+    ),
 }
 
 

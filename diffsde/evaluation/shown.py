@@ -26,7 +26,7 @@ def figure_rows(figures: dict[str, Figure], guided: bool = False, scaled: bool =
     """The rows of a table for figures, with units; guided: with a remark that guided samples have no reference."""
     of = units(figures, scaled)
     rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
-    note = "guided samples follow another law than the data's: no exact value or floor of it is beside them"
+    note = "guided samples follow another law than the data's, whose exact values and floors are left out"
     return rows + ([("", note)] if guided else [])
 
 
