@@ -347,6 +347,7 @@ def test_an_image_run_whose_samples_cannot_be_drawn_is_still_whole(
     assert (here / "run" / "summary.json").exists() and not (here / "run" / "plots" / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_labels_and_guidance_from_the_command_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = "dataset=gmm dataset.conditional=true net.widths=[8] steps=2"
     assert main(["train", *base.split(), "label_dropout=0", "seed=1", "hydra.run.dir=told"]) == 0

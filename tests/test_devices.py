@@ -61,6 +61,7 @@ def test_eight_devices_sample_what_one_does(alone: Path, tmp_path: Path) -> None
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_sample_what_one_does(alone: Path, tmp_path: Path) -> None:
     """Two real processes on this machine, the parameters split between them; the folder is the first one's.
 

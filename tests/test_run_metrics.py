@@ -18,6 +18,7 @@ from diffsde.verbs import sample
 SMALL = "net.widths=[8] steps=4 batch_size=16 pictures=none threads=1".split()
 
 
+@pytest.mark.slow
 def test_a_run_judged_by_its_samples_goes_on_from_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of its file is relative to the folder that it was begun in."""
     np.save("own.npy", np.random.default_rng(0).standard_normal((64, 2)))
@@ -29,6 +30,7 @@ def test_a_run_judged_by_its_samples_goes_on_from_another_folder(here: Path, mon
     assert json.loads((here / "run/summary.json").read_text())["steps"] == 8
 
 
+@pytest.mark.slow
 def test_the_classifier_of_a_metric_is_trained_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint is scored by it."""
     trained, train = [], features.train
@@ -41,6 +43,7 @@ def test_the_classifier_of_a_metric_is_trained_once(here: Path, monkeypatch: pyt
     assert len(trained) == 1 and list((here / "kept/classifiers").glob("digits-*.npz"))
 
 
+@pytest.mark.slow
 def test_a_distance_from_a_target_is_not_called_by_the_name_of_the_figure(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,6 +97,7 @@ def test_every_text_of_every_verb_is_known_as_one() -> None:
                 assert set().union(*(texts(cls, f"{group}.") for cls in table(kind).values())) <= known.keys()
 
 
+@pytest.mark.slow
 def test_the_published_path_as_it_is_typed(here: Path) -> None:
     """Quoted for the shell alone; it is the built-in sqrt path: alpha = t, beta = sqrt(1-t)."""
     words = ["path=expression", "path.alpha_t=t", "path.beta_t=sqrt(1-t)", *QUICK, "hydra.run.dir=my run (1), [a]"]
