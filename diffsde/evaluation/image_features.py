@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -82,9 +83,9 @@ class FeatureMetric(Metric):
         found = features_of(subject)
         return Measured(self.figures(found, subject), found.about, (found.row,))
 
+    @abc.abstractmethod
     def figures(self, found: Features, subject: Subject) -> dict[str, Figure]:
         """The metric's figures, from the features."""
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,7 +60,8 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: 
 
     cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere.
     """
-    metric, name = figure_words(dataset)[word]
+    name = GAPS.get(word, word)
+    metric = next(metric for metric in METRICS.values() if name in in_training(metric))  # available: see check_metric
     key_prior, key_noise, key_true = jax.random.split(key, 3)
     grid, last = sampling_times(field, dataset)
     n = usual_number(dataset)
