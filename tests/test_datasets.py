@@ -29,6 +29,8 @@ from diffsde.datasets import (
     draw_many,
     point_shape,
 )
+from diffsde.datasets.mixture import Gaussian
+from diffsde.datasets.toys import Circles, Pinwheel, Spirals, SwissRoll
 from diffsde.errors import UserError
 
 
@@ -79,7 +81,72 @@ def test_scurve_lies_on_three_quarters_of_two_circles() -> None:
         assert stats.kstest(angle, stats.uniform(0.01, 1.5 * np.pi - 0.01).cdf).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("make", [Moons, SCurve])
+def test_circles_are_two_of_the_named_radii() -> None:
+    """Half of the points on each circle, angles uniform; `scale` multiplies all of it."""
+    x, y = points(Circles(factor=0.3, noise=0.0, scale=5.0)).T
+    radius = np.hypot(x, y)
+    inner = radius < 3
+    np.testing.assert_allclose(radius, np.where(inner, 1.5, 5.0), rtol=1e-5)
+    assert stats.binomtest(int(inner.sum()), len(x)).pvalue > 1e-3
+    for each in (inner, ~inner):
+        angle = np.mod(np.arctan2(y[each], x[each]), 2 * np.pi)
+        assert stats.kstest(angle, stats.uniform(0, 2 * np.pi).cdf).pvalue > 1e-3
+    with pytest.raises(UserError, match=r"factor is 1\.0"):
+        check(Circles(factor=1.0))
+
+
+def test_swiss_roll_is_an_archimedean_spiral() -> None:
+    """The radius of a point is a fifth of the angle that the roll has turned by, from 3/4 to 9/4 turns, uniformly."""
+    x, y = points(SwissRoll(noise=0.0)).T
+    turned = 5 * np.hypot(x, y)
+    np.testing.assert_allclose(turned * np.cos(turned) / 5, x, atol=1e-4)
+    np.testing.assert_allclose(turned * np.sin(turned) / 5, y, atol=1e-4)
+    assert stats.kstest(turned, stats.uniform(1.5 * np.pi, 3 * np.pi).cdf).pvalue > 1e-3
+
+
+def test_spirals_are_two_arms_of_a_known_mean() -> None:
+    """The mean of an arm is 1/12 in each coordinate plus that of its curve; the angle's law shows in the mean square radius.
+
+    E|x|^2 = (E a^2 + E|r/2|^2 + 2 E[a (-cos a, sin a)] . E(r/2))/9, with E a^2 = (3 pi)^2/2 and
+    E[a (-cos a, sin a)] = 2/(9 pi^2) int_0^{3 pi} a^2 (-cos a, sin a) da = 2/(9 pi^2) (6 pi, 9 pi^2 - 4).
+    """
+    x = points(Spirals(noise=0.0))
+    curve = 2 / (9 * np.pi**2) * np.array([6 * np.pi, 9 * np.pi**2 - 4])
+    square = ((3 * np.pi) ** 2 / 2 + 2 * (1 / 4) / 3 + 2 * curve.sum() * (1 / 4)) / 9
+    found = (x**2).sum(axis=1)
+    assert abs(found.mean() - square) < 4 * found.std() / np.sqrt(len(x))
+    assert np.all(np.abs(x.mean(axis=0)) < 4 * x.std(axis=0) / np.sqrt(len(x)))  # the other arm is the negative
+
+
+@pytest.mark.parametrize("rate", [0.25, -0.4])
+def test_a_pinwheel_unwound_is_a_ring_of_gaussians(rate: float) -> None:
+    """Turned back by rate e^r, points fall into equally likely arms, along each N(1, 0.3^2), across it N(0, 0.1^2)."""
+    exact = Pinwheel(
+        arms=3, rate=rate, tangential_std=1e-3
+    )  # r is then read off the radius, but for s^2, and where r > 0
+    x = points(exact) / 2
+    r = np.hypot(*x.T)
+    assert stats.kstest((r - 1) / 0.3, "norm").pvalue > 1e-3
+    arm = 3 * (-np.arctan2(x[:, 1], x[:, 0]) - rate * np.exp(r)) / (2 * np.pi)
+    assert np.abs(arm - np.round(arm))[r > 0.3].max() < 0.02
+    assert stats.chisquare(np.bincount(np.round(arm[r > 0.3]).astype(int) % 3)).pvalue > 1e-3
+    across = points(Pinwheel(rate=0.0, arms=1))[:, 1] / 2
+    assert stats.kstest(across / 0.1, "norm").pvalue > 1e-3
+
+
+def test_gaussian_is_the_mixture_of_one_component() -> None:
+    """Mean and std of each coordinate, as a mixture's; one std serves all coordinates."""
+    wide = Gaussian(mean=(1.0, -2.0, 5.0), std=(0.5, 2.0, 1.0))
+    x = points(wide)
+    assert np.all(np.abs(x.mean(axis=0) - wide.mean) < 4 * np.asarray(wide.std) / np.sqrt(len(x)))
+    np.testing.assert_allclose(x.std(axis=0), wide.std, rtol=0.03)
+    same = CustomMixture(means=((1.0, -2.0),), stds=(0.7,))
+    np.testing.assert_array_equal(points(Gaussian(mean=(1.0, -2.0), std=0.7)), points(same))
+    with pytest.raises(UserError, match="std has 3 entries for 2 of mean"):
+        check(Gaussian(mean=(0.0, 0.0), std=(1.0, 1.0, 1.0)))
+
+
+@pytest.mark.parametrize("make", [Moons, SCurve, Circles, Spirals, SwissRoll])
 def test_noise_is_added_in_its_size(make: Callable[..., Dataset]) -> None:
     """`noise` adds an independent normal of that std to the noiseless curve."""
     curve, noisy = (make(noise=noise) for noise in (0.0, 0.3))

@@ -8,16 +8,21 @@ from diffsde.datasets.dataset import Dataset, Examples, draw_many, point_shape
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.finite import Batch, Buffer, FiniteDataset
 from diffsde.datasets.folder import ImageFolder
-from diffsde.datasets.mixture import CustomMixture, EightGaussians, Ring
+from diffsde.datasets.mixture import CustomMixture, EightGaussians, Gaussian, Ring
 from diffsde.datasets.mixture_law import MixtureDataset
 from diffsde.datasets.mnist import MNIST, FashionMNIST
-from diffsde.datasets.toys import Checkerboard, Moons, SCurve
+from diffsde.datasets.toys import Checkerboard, Circles, Moons, Pinwheel, SCurve, Spirals, SwissRoll
 
 DATASETS: dict[str, type[Dataset]] = {
     "gmm": Ring,
     "mixture": CustomMixture,
     "8gaussians": EightGaussians,
+    "gaussian": Gaussian,
     "moons": Moons,
+    "circles": Circles,
+    "spirals": Spirals,
+    "swiss_roll": SwissRoll,
+    "pinwheel": Pinwheel,
     "scurve": SCurve,
     "checkerboard": Checkerboard,
     "digits": Digits,

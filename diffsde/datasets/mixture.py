@@ -43,6 +43,27 @@ class EightGaussians(MixtureDataset):
 
 
 @choice
+class Gaussian(MixtureDataset):
+    """gaussian: N(mean, std^2), the mixture of one component; its dimension d is that of `mean`.
+
+    std: a number, or d numbers, one a coordinate. A full covariance: dataset=mixture with one of dataset.covariances.
+    """
+
+    mean: tuple[float, ...] = (0.0, 0.0)
+    std: float | tuple[float, ...] = 1.0
+
+    def check(self) -> None:
+        if not self.mean:
+            raise ValueError("mean is empty; give a number a coordinate, e.g. [0,0]")
+        if isinstance(self.std, tuple) and len(self.std) != len(self.mean):
+            raise ValueError(f"std has {len(self.std)} entries for {len(self.mean)} of mean; give one a coordinate")
+
+    def mixture(self) -> Mixture:
+        std = np.broadcast_to(np.asarray(self.std, float).reshape(1, -1), (1, np.size(self.std)))
+        return Mixture(*(on_device(each, float) for each in (np.asarray([self.mean]), std**2, np.ones(1))))
+
+
+@choice
 class CustomMixture(MixtureDataset):
     """mixture: your own, of any dimension d.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -13,13 +15,15 @@ from diffsde.types import Array, Key, choice
 class Moons(Dataset):
     """moons as scikit-learn's make_moons: (cos a, sin a) and (1 - cos a, 1/2 - sin a), a uniform on [0, pi], plus noise.
 
-    The angles are drawn independently, where scikit-learn spaces them evenly.
+    The angles are drawn independently, where scikit-learn spaces them evenly. All of it times `scale` (the course MIT 6.S184
+    has 5).
     """
 
     noise: float = 0.05
+    scale: float = 1.0
 
     def least_variance(self) -> float:
-        return self.noise**2
+        return (self.scale * self.noise) ** 2
 
     def load(self) -> tuple[()]:
         return ()
@@ -30,7 +34,110 @@ class Moons(Dataset):
         upper = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
         lower = jnp.stack([1 - jnp.cos(angle), 0.5 - jnp.sin(angle)], axis=-1)
         moon = jnp.where(jax.random.bernoulli(key_moon, shape=(count, 1)), upper, lower)
-        return moon + self.noise * jax.random.normal(key_noise, (count, 2))
+        return self.scale * (moon + self.noise * jax.random.normal(key_noise, (count, 2)))
+
+
+@choice
+class Circles(Dataset):
+    """circles as scikit-learn's make_circles: the unit circle and one of radius `factor`, equally likely, plus noise.
+
+    The angles are uniform and drawn independently, where scikit-learn spaces them evenly. All of it times `scale`: the course
+    MIT 6.S184 has factor 0.5, noise 0.05 and scale 5, FFJORD (1810.01367) has 0.5, 0.08 and 3.
+    """
+
+    factor: float = 0.5
+    noise: float = 0.05
+    scale: float = 1.0
+
+    def least_variance(self) -> float:
+        return (self.scale * self.noise) ** 2
+
+    def load(self) -> tuple[()]:
+        return ()
+
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
+        key_circle, key_angle, key_noise = jax.random.split(key, 3)
+        angle = jax.random.uniform(key_angle, (count,), maxval=2 * jnp.pi)
+        radius = jnp.where(jax.random.bernoulli(key_circle, shape=(count, 1)), 1.0, self.factor)
+        circle = radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        return self.scale * (circle + self.noise * jax.random.normal(key_noise, (count, 2)))
+
+
+@choice
+class Spirals(Dataset):
+    """spirals as FFJORD's 2spirals (1810.01367): (r1/2 - a cos a, r2/2 + a sin a)/3 or its negative, a = 3 pi sqrt(u), plus noise.
+
+    r1, r2 and u are uniform on [0, 1]; both arms are equally likely.
+    """
+
+    noise: float = 0.1
+
+    def least_variance(self) -> float:
+        return self.noise**2 + (1 / 6) ** 2 / 12  # of the noise, and of r/6, uniform on [0, 1/6]
+
+    def load(self) -> tuple[()]:
+        return ()
+
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
+        key_arm, key_angle, key_width, key_noise = jax.random.split(key, 4)
+        angle = 3 * jnp.pi * jnp.sqrt(jax.random.uniform(key_angle, (count,)))
+        curve = angle[:, None] * jnp.stack([-jnp.cos(angle), jnp.sin(angle)], axis=-1)
+        arm = (curve + jax.random.uniform(key_width, (count, 2)) / 2) / 3
+        sign = jax.random.rademacher(key_arm, (count, 1), arm.dtype)
+        return sign * arm + self.noise * jax.random.normal(key_noise, (count, 2))
+
+
+@choice
+class SwissRoll(Dataset):
+    """swiss_roll as FFJORD's (1810.01367), scikit-learn's without its depth: (a cos a, a sin a)/5, plus noise.
+
+    a is uniform on [3 pi/2, 9 pi/2]. The noise is in these units: FFJORD's 1.0 before the division by 5.
+    """
+
+    noise: float = 0.2
+
+    def least_variance(self) -> float:
+        return self.noise**2
+
+    def load(self) -> tuple[()]:
+        return ()
+
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
+        key_angle, key_noise = jax.random.split(key)
+        angle = jax.random.uniform(key_angle, (count, 1), minval=1.5 * jnp.pi, maxval=4.5 * jnp.pi)
+        curve = angle * jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1) / 5
+        return curve + self.noise * jax.random.normal(key_noise, (count, 2))
+
+
+@choice
+class Pinwheel(Dataset):
+    """pinwheel as FFJORD's (1810.01367; 1603.06277): 2 (r, s) turned clockwise by 2 pi k/arms + rate e^r, k a uniform arm.
+
+    r ~ N(1, radial_std^2) runs along an arm, s ~ N(0, tangential_std^2) across it.
+    """
+
+    arms: int = 5
+    radial_std: float = 0.3
+    tangential_std: float = 0.1
+    rate: float = 0.25
+
+    def least_variance(self) -> float:
+        r = (
+            1 + 2 * self.radial_std
+        )  # far out, where the arm is turned most: it leans by r rate e^r, and is thinner by as much
+        return (2 * self.tangential_std) ** 2 / (1 + (r * self.rate * math.exp(r)) ** 2)
+
+    def load(self) -> tuple[()]:
+        return ()
+
+    def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
+        key_arm, key_noise = jax.random.split(key)
+        r, s = jnp.moveaxis(jax.random.normal(key_noise, (count, 2)), -1, 0)
+        r, s = 1 + self.radial_std * r, self.tangential_std * s
+        arm = jax.random.randint(key_arm, (count,), 0, self.arms)
+        angle = 2 * jnp.pi * arm / self.arms + self.rate * jnp.exp(r)
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        return 2 * jnp.stack([r * cos + s * sin, s * cos - r * sin], axis=-1)
 
 
 @choice

@@ -61,7 +61,7 @@ class Sampling(Stepping):
                 raise ValueError("run=oracle needs a dataset= and a path=, e.g. dataset=gmm path=ot")
             if not self.dataset.has_exact_field:
                 raise ValueError(
-                    "run=oracle knows the exact field of mixtures (dataset=gmm, mixture, 8gaussians) and of finite data"
+                    "run=oracle knows the exact field of mixtures (dataset=gmm, gaussian, 8gaussians, mixture) and of finite data"
                     " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
                 )
         elif self.path is not None or self.dataset is not None:
