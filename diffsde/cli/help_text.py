@@ -97,19 +97,33 @@ def verb_help(configs: Path, verb: str, words: Iterable[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def choice_help(configs: Path, group: str, choice: str, prefix: str = "") -> list[str]:
-    """Lines on a choice's numbers: each with its default and its meaning, those of a choice inside it (a diffusion) too."""
+def choice_help(configs: Path, group: str, choice: str) -> list[str]:
+    """Lines on a choice: its comment, and each of its numbers with default and meaning."""
+    rows, comment = choice_numbers(configs, group, choice), choice_comment(configs, group, choice)
+    first = f"{group}={choice}" + (f": {comment}" if comment else "" if rows else ": it has no numbers")
+    return [first, *(f"  {f'{name}={value}':<36} {meaning}" for name, value, meaning in rows)]
+
+
+def choice_comment(configs: Path, group: str, choice: str) -> str:
+    """The first line of a choice's file, where it is a comment; else empty."""
+    first = (configs / group / f"{choice}.yaml").read_text().partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
+
+
+def choice_numbers(configs: Path, group: str, choice: str, prefix: str = "") -> list[tuple[str, str, str]]:
+    """(name, default, meaning) of each number of a choice, and of the choices inside it (a sampler's diffusion)."""
     text, prefix = (configs / group / f"{choice}.yaml").read_text(), prefix or group
-    comment = re.match(r"# (.*)", text)
-    lines = [f"{prefix}={choice}" + (f": {comment[1]}" if comment else "")]
-    about = numbers_about(configs, group)
-    for name, value, meaning in re.findall(r"^(\w+): ?(\S*?.*?)(?: +# (.*))?$", text, flags=re.M):
+    about, rows = numbers_about(configs, group), []
+    for name, value, meaning in re.findall(r"^(\w+): ?(.*?)(?: +# (.*))?$", text, flags=re.M):
         if name not in ("name", "defaults"):
             value = re.sub(r"\$\{default:\$\{\w+\},(.*)\}", r"\1", value)
-            lines.append(f"  {f'{prefix}.{name}={value}':<36} {meaning or about[name]}")
+            rows.append((f"{prefix}.{name}", value, meaning or about[name]))
     for inner, field, default in re.findall(r"^  - /(\w+)@(\w+): (\w+)", text, flags=re.M):
-        lines += [f"  {line}" for line in choice_help(configs, inner, default, f"{prefix}.{field}")]
-    return lines if len(lines) > 1 else [f"{lines[0]}: it has no numbers" if not comment else lines[0]]
+        rows += [
+            (f"{prefix}.{field}", default, f"a {inner}"),
+            *choice_numbers(configs, inner, default, f"{prefix}.{field}"),
+        ]
+    return rows
 
 
 def numbers_about(configs: Path, group: str) -> dict[str, str]:
