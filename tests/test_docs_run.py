@@ -1,0 +1,102 @@
+"""Every command of README and docs runs, with fewer steps and points than it says; every block of Python runs as it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffsde.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = {
+    page: re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), flags=re.M | re.S)
+    for page in PAGES
+    if page.name != "measurements.md"  # whose commands are those of scripts/
+}
+COMMANDS = sorted(
+    {
+        line.split("  #")[0].strip()
+        for blocks in BLOCKS.values()
+        for kind, text in blocks
+        for line in text.replace("\\\n", " ").splitlines()
+        if kind in ("", "sh", "bash") and line.startswith("diffsde ")
+    }
+)
+ELSEWHERE = {  # what a command needs that no test machine has
+    "coordinator=": "other processes",
+    "submitit": "a SLURM cluster",
+    "devices=2": "several devices",
+    "--": "it only prints, which test_readme runs",
+}
+NEEDS = {"optuna": "hydra_plugins.hydra_optuna_sweeper", "mlflow": "mlflow", "wandb": "wandb", "digits": "sklearn"}
+QUICK = {  # what each verb takes less of
+    "train": {"steps": "20", "batch_size": "32", "log_every": "10"},
+    "sample": {"n": "60"},
+    "evaluate": {"n": "60", "n_test": "20", "solver_steps": "4"},
+}
+ON_IMAGES = ("frechet", "measurement=", "comparison", "denoising", "interpolations")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the files that the pages speak of, a run on the mixture and one on images, both with labels."""
+    where = tmp_path_factory.mktemp("docs")
+    rng, before = np.random.default_rng(0), Path.cwd()
+    np.save(where / "points.npy", rng.normal(size=(200, 2)))
+    np.savetxt(where / "points.csv", rng.normal(size=(200, 3)), delimiter=",", header="a,b,c", comments="")
+    np.save(where / "images.npy", rng.integers(0, 255, (200, 8, 8, 1), np.uint8))
+    np.save(where / "y.npy", rng.integers(0, 3, 200))
+    for kind in ("cats", "dogs"):
+        (where / "photos" / kind).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 255, (40, 40, 3), np.uint8)
+            Image.fromarray(pixels).save(where / "photos" / kind / f"{i}.png")
+    os.chdir(where)
+    labelled = ["dataset.conditional=true", "steps=40", "batch_size=64", "log_every=10"]
+    assert main(["train", *labelled, "ema=[0.9,0.99]", "best=true", "hydra.run.dir=outputs/train/day/points"]) == 0
+    images = ["dataset=array", "dataset.file=images.npy", "dataset.labels=y.npy", "dataset.test=0.2", "net=mixer"]
+    assert main(["train", *labelled, *images, "hydra.run.dir=outputs/train/day/images"]) == 0
+    assert main(["sample", "run=outputs/train/day/points", "n=60", "steps=4", "hydra.run.dir=outputs/sample/day/1"]) == 0
+    yield where
+    os.chdir(before)
+
+
+def quick(command: str) -> list[str]:
+    """The words of a command with less of everything, of the runs of `place`."""
+    _, verb, *words = shlex.split(command)
+    run = "outputs/train/day/" + ("images" if any(word in command for word in ON_IMAGES) else "points")
+    words = [word.replace("FOLDER", "outputs/sample/day/1" if word.startswith("samples=") else run) for word in words]
+    words = [re.sub(r"\boutputs/train/\*/\*", "outputs/train/day/points", word) for word in words]
+    keys = {word.partition("=")[0] for word in words}
+    if verb in ("sample", "evaluate") and not keys & {"run", "samples"}:
+        words.append(f"run={run}")
+    going_on = verb == "train" and "run" in keys
+    less = {} if going_on or "samples" in keys else QUICK.get(verb, {})
+    words = [word for word in words if verb != "train" or not word.startswith("steps=") or going_on]
+    words = [re.sub(r"^steps=50000", "steps=50", re.sub(r"n_trials=\d+", "n_trials=2", word)) for word in words]
+    return [verb, *words, *(f"{key}={value}" for key, value in less.items() if key not in keys or key == "steps")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for word, why in ELSEWHERE.items():
+        if word in command:
+            pytest.skip(f"it needs {why}")
+    for word, module in NEEDS.items():
+        if word in command and not importlib.util.find_spec(module.partition(".")[0]):
+            pytest.skip(f"{module} is not installed")
+    if "mnist" in command and not os.environ.get("DIFFSDE_SHARED"):
+        pytest.skip("MNIST is not at hand")
+    assert main(quick(command)) == 0, capsys.readouterr().err
