@@ -1,0 +1,184 @@
+"""`diffsde show what=conditional`: p_t(x|z) of single data points z, its field and its trajectories, over the marginal ones.
+
+The path given z is the path of a data set of one point, whose exact field is EmpiricalField's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffsde import empirical
+from diffsde.datasets.scaling import to_model
+from diffsde.errors import UserError
+from diffsde.fields import EmpiricalField, Field
+from diffsde.pictures.subjects import (
+    Places,
+    Shown,
+    Subject,
+    clouds_at,
+    densities,
+    noised,
+    places,
+    plane_of,
+    subject,
+    vectors,
+)
+from diffsde.plots import conditional as plots
+from diffsde.plots.style import escape_formulas
+from diffsde.runs.show_config import ShowConfig
+from diffsde.samplers import DDIM, Diffusion, Exponential, LoopSettings, Sampler, Saving, simulate_compiled
+from diffsde.samplers import times as grid_times
+from diffsde.samplers.diffusions import Constant
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.loop import prior
+
+USUAL = (0.0, 0.3, 0.6, 0.9)  # times
+DRAWN = 2  # points z that are drawn where z= names none
+MOST = 4  # most points z
+ARROWS, DENSE = 17, 120  # places along a side: of arrows, of a density
+LINE, BETWEEN = 300, 101  # places on a line, and times of its heat map
+PATHS, STEPS = 30, 200  # trajectories, and their steps
+
+
+class Way(NamedTuple):
+    """Trajectories x (m, k, d) at times (m,), in the data's own units, with their title."""
+
+    title: str
+    times: np.ndarray
+    x: np.ndarray
+
+
+def conditional(chosen: ShowConfig) -> Shown:
+    """A row for each z, and one for the marginal path: densities, arrows, trajectories."""
+    found = subject(chosen)
+    if found.d > 2 or len(found.shape) != 1:
+        raise UserError(
+            "what=conditional draws points on a line or in the plane; these have the shape"
+            f" {found.shape}: what=noising shows x_t given z of any data"
+        )
+    plane_of(found, chosen)
+    key_window, key_z, key_paths = jax.random.split(jax.random.key(chosen.seed or 0), 3)
+    times, quantity = np.asarray(chosen.times or USUAL), chosen.quantity or "velocity"
+    z = points_of(chosen, found, DRAWN, MOST, key_z)
+    samplers = _samplers(chosen)
+    clouds = clouds_at(found, times, key_window)
+    given = found.own(noised(found.path, jnp.asarray(z), key_window, jnp.asarray(times, float)))
+    everything = [*clouds, *np.repeat(given, 50, axis=1)]
+    line = found.d == 1
+    arrows = places(found, chosen, everything, np.zeros(found.d), LINE if line else ARROWS)
+    dense = arrows if line else places(found, chosen, everything, np.zeros(found.d), chosen.resolution or DENSE)
+    between = np.linspace(times[0], times[-1], BETWEEN) if line and len(times) > 1 else times
+    fields = [_given(found, each) for each in z] + [found.exact]
+    names = [f"given z = {_written(each)}" for each in found.own(z)] + ["marginal"]
+    rows, arrays = [], {"times": times, "z": found.own(z), **arrows.axes()}
+    if line:
+        arrays["between_times"] = between
+    else:
+        arrays |= {"density_" + name: each for name, each in dense.axes().items()}
+    for i, (name, field) in enumerate(zip(names, fields, strict=True)):
+        row = _row(found, name, field, (arrows, dense), (times, between), quantity)
+        row = row._replace(cloud=None if field is not None else clouds)
+        if field is not None:
+            keys = jax.random.split(jax.random.fold_in(key_paths, 0 if line else i))
+            row = row._replace(ways=_ways(found, field, samplers, chosen, keys))
+        if i < len(z):
+            row = row._replace(z=found.own(z[i]))
+        rows.append(row)
+        arrays |= _arrays(row, "marginal" if i == len(z) else f"given_{i}", quantity)
+    about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}"
+    draw = plots.on_a_line if line else plots.in_the_plane
+    x = arrays["x"], arrays.get("y", arrays["x"])
+    return Shown(arrays, lambda: draw(rows, x, times, between, arrows.extent, quantity, about), about)
+
+
+def points_of(chosen: ShowConfig, found: Subject, usual: int, most: int, key: Any) -> np.ndarray:
+    """The points z (k, *shape) of z=, or drawn from the data, in the model's units. Raises UserError."""
+    if chosen.z is None:
+        return found.data(usual, key)
+    form = "[0.5,2]" if found.d == 1 else f"[[{','.join(['0'] * min(found.d, 8))}]]"
+    if len(found.shape) != 1:
+        raise UserError("z: images are drawn from the data; leave it out, and say how many with n=")
+    flat = all(not isinstance(each, tuple) for each in chosen.z)
+    listed: Any = chosen.z
+    if flat:
+        listed = [[each] for each in chosen.z] if found.d == 1 else [list(chosen.z)]
+    if any(not isinstance(each, tuple | list) or len(each) != found.d for each in listed):
+        raise UserError(f"z is {_as_text(chosen.z)}; here a point has {found.d} coordinates, e.g. z={form}")
+    if len(listed) > most:
+        raise UserError(f"z has {len(listed)} points; at most {most} are drawn")
+    return to_model(found.scaling, np.asarray(listed, float))
+
+
+def _as_text(z: Any) -> str:
+    return str([list(each) if isinstance(each, tuple) else each for each in z])
+
+
+def _written(z: np.ndarray) -> str:
+    numbers = ", ".join(f"{each:.3g}" for each in z)
+    return escape_formulas(numbers if len(z) == 1 else f"({numbers})")
+
+
+def _given(found: Subject, z: np.ndarray) -> EmpiricalField:
+    """The exact field of the path given z: that of a data set of one point."""
+    assert found.path is not None
+    return EmpiricalField(found.path, empirical.arrange(jnp.asarray(z[None])), 1, found.shape)
+
+
+def _samplers(chosen: ShowConfig) -> dict[str, Sampler]:
+    """The ODE, and with sigma= or diffusion= the SDE. Their exponential steps are exact given z, where E[z|x] is constant."""
+    found: dict[str, Sampler] = {"ODE": DDIM()}
+    diffusion: Diffusion | None = chosen.diffusion
+    if diffusion is None and chosen.sigma is not None:
+        diffusion = Constant(chosen.sigma)
+    if diffusion is not None:
+        found[f"SDE, $\\sigma$ = {float(diffusion.sigma):g}"] = Exponential(diffusion)
+    return found
+
+
+def _row(
+    found: Subject,
+    name: str,
+    field: Any,
+    at: tuple[Places, Places],
+    times: tuple[np.ndarray, np.ndarray],
+    quantity: str,
+) -> plots.Row:
+    """A row's density and vectors; empty where the field is not known."""
+    if field is None:
+        return plots.Row(name)
+    log_p = densities(found, field, at[1], times[1])
+    return plots.Row(name, np.exp(log_p), vectors(found, field, at[0], times[0], quantity))
+
+
+def _ways(found: Subject, field: Field, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any) -> tuple[Way, ...]:
+    """Trajectories from t = 0 to t = 1 by each sampler, from the same noise."""
+    steps, n = chosen.steps or STEPS, chosen.n or PATHS
+    times = grid_times(UniformGrid(), steps, field.path)
+    x0 = prior(field.path, times[0], found.shape, keys[0], n)
+    every = max(1, steps // STEPS)
+    kept = []
+    for title, sampler in samplers.items():
+        settings = LoopSettings("mean", saving=Saving(every))
+        way = simulate_compiled(sampler, field, x0, times, keys[1], settings=settings).trajectory
+        assert way is not None
+        if not np.isfinite(way.x).all():
+            raise UserError(f"{title}: its trajectories meet something infinite on this path; take another diffusion=")
+        kept.append(Way(title, np.asarray(way.times), found.own(way.x)))
+    return tuple(kept)
+
+
+def _arrays(row: plots.Row, name: str, quantity: str) -> dict[str, np.ndarray]:
+    """A row's arrays by their names in show.npz."""
+    found: dict[str, np.ndarray] = {}
+    if row.density is not None and row.vectors is not None:
+        found |= {f"{name}_density": row.density, f"{name}_{quantity}": row.vectors}
+    for way in row.ways:
+        word = "ode" if way.title == "ODE" else "sde"
+        found |= {f"{name}_{word}_times": way.times, f"{name}_{word}": way.x}
+    return found
+
+

@@ -1,0 +1,133 @@
+"""Vector fields at several times: arrows in the plane, and curves where the data are on a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from diffsde.plots.style import (
+    ARROWS,
+    GREY,
+    INK,
+    SHADE,
+    TIMES,
+    Extent,
+    HeatMap,
+    at_time,
+    colour_bar,
+    frame,
+    heat,
+    new_figure,
+    new_panels,
+)
+
+LONGEST = 0.95  # the quantile of all lengths that the longest arrow stands for
+CELLS = 1.5  # places that the longest arrow reaches over
+
+
+class ArrowScale:
+    """One scale of length and colour for the arrows of all panels of a picture."""
+
+    def __init__(self, extent: Extent, places: int, vectors: list[np.ndarray]) -> None:
+        """places: arrows along a side; vectors: all that the picture shows, (..., 2) each."""
+        self.sides = np.array([extent.right - extent.left, extent.top - extent.bottom])
+        self.square = bool(np.isclose(*self.sides))
+        sizes = np.concatenate([self.size(each).ravel() for each in vectors])
+        self.longest = float(np.quantile(sizes[np.isfinite(sizes)], LONGEST)) or 1.0
+        side = float(self.sides[0]) if self.square else 1.0
+        self.divisor = self.longest / (CELLS * side / places)
+        self.norm = Normalize(0, self.longest)
+
+    def size(self, vectors: np.ndarray) -> np.ndarray:
+        """The lengths of vectors (..., 2): in their own units, or where the axes have two units in sides of the window."""
+        return np.hypot(*np.moveaxis(vectors if self.square else vectors / self.sides, -1, 0))
+
+    def draw(self, axis: Axes, x: np.ndarray, y: np.ndarray, vectors: np.ndarray) -> Any:
+        """Vectors (rows, columns, 2) as arrows at the places x, y; longer ones than the longest are drawn as that."""
+        size = self.size(vectors)
+        shown = vectors * np.minimum(1, self.longest / np.maximum(size, 1e-30))[..., None]
+        return axis.quiver(
+            *np.meshgrid(x, y),
+            shown[..., 0],
+            shown[..., 1],
+            size,
+            cmap=ARROWS,
+            norm=self.norm,
+            angles="xy",
+            scale_units="xy",
+            scale=self.divisor,
+            width=0.006,
+            headwidth=3.6,
+            headlength=4.2,
+            headaxislength=3.8,
+            pivot="tail",
+        )
+
+    def label(self, quantity: str) -> str:
+        """The colour bar's label, with units."""
+        name = {"velocity": "|velocity|", "score": "|score|"}[quantity]
+        if not self.square:
+            return f"{name} (sides of the window per unit of t)" if quantity == "velocity" else f"{name} (by window sides)"
+        return f"{name} ({'units of x per unit of t' if quantity == 'velocity' else '1 / units of x'})"
+
+
+def arrows(
+    rows: dict[str, np.ndarray],
+    notes: dict[str, list[str]],
+    axes_values: tuple[np.ndarray, np.ndarray],
+    times: np.ndarray,
+    extent: Extent,
+    quantity: str,
+    shade: list[HeatMap] | None,
+    about: str = "",
+) -> Figure:
+    """A row of panels for each title: vectors (m, rows, columns, 2) as arrows, a panel for each time; one scale for all.
+
+    notes: what is added to a title's panels, one for each time. shade: p_t, drawn in grey under the arrows.
+    """
+    figure, axes = new_panels(2.9, len(rows), len(times), about, 100, 1.0)
+    x, y = axes_values
+    scale = ArrowScale(extent, len(x), list(rows.values()))
+    drawn = None
+    for line, (title, values) in zip(axes, rows.items(), strict=True):
+        for j, axis in enumerate(line):
+            if shade is not None:
+                heat(axis, shade[j], SHADE)
+            drawn = scale.draw(axis, x, y, values[j])
+            note = notes.get(title)
+            axis.set_title(f"{title}, {at_time(times[j])}" + (f", {note[j]}" if note else ""), fontsize=9)
+            frame(axis, extent)
+            axis.label_outer()
+    colour_bar(figure, axes, drawn, scale.label(quantity), "max")
+    return figure
+
+
+def curves(
+    rows: dict[str, np.ndarray],
+    notes: dict[str, list[str]],
+    x: np.ndarray,
+    times: np.ndarray,
+    name: str,
+    quantity: str,
+    about: str = "",
+) -> Figure:
+    """Vector fields on a line: a panel for each title, values (m, n) at places x (n,) as a curve for each time; one scale."""
+    figure, axes = new_figure(4.4 * len(rows) + 0.6, 3.9, 1, len(rows), about, sharey=True)
+    for axis, (title, values) in zip(axes.flat, rows.items(), strict=True):
+        for j, t in enumerate(times):
+            note = notes.get(title)
+            label = at_time(t) + (f", {note[j]}" if note else "")
+            axis.plot(x, values[j], color=TIMES(t), lw=1.4, label=label)
+        axis.axhline(0, color=GREY, lw=0.6)
+        axis.set(xlabel=name, title=title, xlim=(x[0], x[-1]))
+        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    every = np.concatenate([values.ravel() for values in rows.values()])
+    low, high = np.nanquantile(every, [0.005, 0.995])
+    axes[0, 0].set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+    unit = "units of x per unit of t" if quantity == "velocity" else "1 / units of x"
+    axes[0, 0].set_ylabel(f"{quantity} ({unit})")
+    return figure

@@ -1,0 +1,137 @@
+"""The conditional path beside the marginal one: densities, arrows and trajectories, a row for each."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diffsde.plots.arrows import ArrowScale
+from diffsde.plots.densities import heat_of_times
+from diffsde.plots.style import (
+    DATA,
+    GREY,
+    INK,
+    NOISE,
+    PATHLINE,
+    SHADE,
+    TIMES,
+    Extent,
+    HeatMap,
+    at_time,
+    colour_bar,
+    frame,
+    heat,
+    new_figure,
+    new_panels,
+)
+
+
+class Row(NamedTuple):
+    """A row of the picture: the path given z, or the marginal one.
+
+    density: p_t (m, *grid); vectors (m, *grid, d): both None where they are not known. ways: trajectories, each with title,
+    times (m,) and x (m, k, d). z: the data point (d,). cloud: draws of x_t (m, n, d) where the density is not known.
+    """
+
+    name: str
+    density: np.ndarray | None = None
+    vectors: np.ndarray | None = None
+    ways: tuple[Any, ...] = ()
+    z: np.ndarray | None = None
+    cloud: np.ndarray | None = None
+
+
+def in_the_plane(
+    rows: list[Row],
+    axes_values: tuple[np.ndarray, np.ndarray],
+    times: np.ndarray,
+    between: np.ndarray,
+    extent: Extent,
+    quantity: str,
+    about: str = "",
+) -> Figure:
+    """A column for each time, arrows over p_t, and one for each kind of trajectories."""
+    kinds = max(len(row.ways) for row in rows)
+    figure, axes = new_panels(2.6, len(rows), len(times) + kinds, about, 100, 1.0)
+    x, y = axes_values
+    scale = ArrowScale(extent, len(x), [row.vectors for row in rows if row.vectors is not None])
+    drawn = None
+    for line, row in zip(axes, rows, strict=True):
+        for j, t in enumerate(times):
+            axis = line[j]
+            if row.density is not None and row.vectors is not None:
+                heat(axis, HeatMap(row.density[j], extent), SHADE)
+                drawn = scale.draw(axis, x, y, row.vectors[j])
+            elif row.cloud is not None:
+                axis.scatter(*row.cloud[j].T, s=1.2, color=INK, alpha=0.3, linewidth=0, rasterized=True)
+            _mark(axis, row)
+            axis.set_title(f"{row.name}, {at_time(t)}", fontsize=9)
+        for k, axis in enumerate(line[len(times) :]):
+            _ways_in_the_plane(axis, row, k)
+        for axis in line:
+            frame(axis, extent)
+            axis.label_outer()
+    colour_bar(figure, axes, drawn, scale.label(quantity), "max")
+    return figure
+
+
+def _mark(axis: Axes, row: Row) -> None:
+    if row.z is not None:
+        axis.plot(*row.z, marker="*", ms=9, color=DATA, mec="white", mew=0.6, zorder=5)
+
+
+def _ways_in_the_plane(axis: Axes, row: Row, k: int) -> None:
+    if k >= len(row.ways):
+        axis.set_title(f"{row.name}, trajectories", fontsize=9)
+        axis.text(0.5, 0.5, "field not known exactly", ha="center", color=GREY, fontsize=8, transform=axis.transAxes)
+        return
+    way = row.ways[k]
+    axis.plot(way.x[..., 0], way.x[..., 1], color=PATHLINE, lw=0.6, alpha=0.6)
+    axis.scatter(*way.x[0].T, s=8, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label="t = 0")
+    axis.scatter(*way.x[-1].T, s=10, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label="t = 1")
+    _mark(axis, row)
+    axis.set_title(f"{row.name}, {way.title}", fontsize=9)
+    if row.z is not None:
+        axis.legend(frameon=False, fontsize=7, loc="upper left", labelcolor=INK)
+
+
+def on_a_line(
+    rows: list[Row],
+    axes_values: tuple[np.ndarray, np.ndarray],
+    times: np.ndarray,
+    between: np.ndarray,
+    extent: Extent,
+    quantity: str,
+    about: str = "",
+) -> Figure:
+    """A heat map of p_t over t and x under the trajectories of each kind, and the field's curves at the times."""
+    kinds = max(len(row.ways) for row in rows)
+    figure, axes = new_figure(4.2 * (kinds + 1), 3.1 * len(rows), len(rows), kinds + 1, about)
+    x, name = axes_values[0], extent.names[0]
+    for line, row in zip(axes, rows, strict=True):
+        for k, axis in enumerate(line[:kinds]):
+            if row.density is not None:
+                heat_of_times(axis, between, np.log(np.maximum(row.density, 1e-300)), x)
+            if k < len(row.ways):
+                way = row.ways[k]
+                axis.plot(way.times, way.x[..., 0], color=PATHLINE, lw=0.5, alpha=0.6)
+                axis.set(xlim=(0, 1), ylim=extent[:2])
+            title = row.ways[k].title if k < len(row.ways) else "field not known exactly"
+            axis.set(xlabel="t", ylabel=name, title=f"$p_t$ {row.name}, {title}")
+        axis = line[kinds]
+        for j, t in enumerate(times):
+            if row.vectors is not None:
+                axis.plot(x, row.vectors[j, :, 0], color=TIMES(t), lw=1.4, label=at_time(t))
+        axis.axhline(0, color=GREY, lw=0.6)
+        unit = "units of x per unit of t" if quantity == "velocity" else "1 / units of x"
+        axis.set(xlabel=name, ylabel=f"{quantity} ({unit})", title=f"{quantity} {row.name}", xlim=extent[:2])
+        if row.vectors is not None:
+            axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    every = np.concatenate([row.vectors.ravel() for row in rows if row.vectors is not None])
+    low, high = np.nanquantile(every, [0.02, 0.98])
+    for axis in axes[:, kinds]:
+        axis.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+    return figure
