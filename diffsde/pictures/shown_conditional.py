@@ -5,6 +5,7 @@ The path given z is the path of a data set of one point, whose exact field is Em
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import empirical
+from diffsde.build import name_of
 from diffsde.datasets.scaling import to_model
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field
@@ -24,10 +26,12 @@ from diffsde.pictures.subjects import (
     noised,
     places,
     plane_of,
+    reached,
     subject,
     vectors,
 )
 from diffsde.plots import conditional as plots
+from diffsde.plots.arrows import ArrowScale
 from diffsde.plots.style import escape_formulas
 from diffsde.runs.show_config import ShowConfig
 from diffsde.samplers import DDIM, Diffusion, Exponential, LoopSettings, Sampler, Saving, simulate_compiled
@@ -41,6 +45,7 @@ DRAWN = 2  # points z that are drawn where z= names none
 MOST = 4  # most points z
 ARROWS, DENSE = 17, 120  # places along a side: of arrows, of a density
 LINE, BETWEEN = 300, 101  # places on a line, and times of its heat map
+GIVEN = 1000  # draws of x_t given z, which say where it lies
 PATHS, STEPS = 30, 200  # trajectories, and their steps
 
 
@@ -65,9 +70,10 @@ def conditional(chosen: ShowConfig) -> Shown:
     times, quantity = np.asarray(chosen.times or USUAL), chosen.quantity or "velocity"
     z = points_of(chosen, found, DRAWN, MOST, key_z)
     samplers = _samplers(chosen)
-    clouds = clouds_at(found, times, key_window)
-    given = found.own(noised(found.path, jnp.asarray(z), key_window, jnp.asarray(times, float)))
-    everything = [*clouds, *np.repeat(given, 50, axis=1)]
+    ends = np.array([0.0, 1.0])
+    clouds = clouds_at(found, np.append(times, ends), key_window)
+    given = [_given_clouds(found, each, np.append(times, ends), key_window) for each in z]
+    everything = [*clouds, *(each for cloud in given for each in cloud)]
     line = found.d == 1
     arrows = places(found, chosen, everything, np.zeros(found.d), LINE if line else ARROWS)
     dense = arrows if line else places(found, chosen, everything, np.zeros(found.d), chosen.resolution or DENSE)
@@ -81,7 +87,7 @@ def conditional(chosen: ShowConfig) -> Shown:
         arrays |= {"density_" + name: each for name, each in dense.axes().items()}
     for i, (name, field) in enumerate(zip(names, fields, strict=True)):
         row = _row(found, name, field, (arrows, dense), (times, between), quantity)
-        row = row._replace(cloud=None if field is not None else clouds)
+        row = row._replace(cloud=None if field is not None else clouds[: len(times)])
         if field is not None:
             keys = jax.random.split(jax.random.fold_in(key_paths, 0 if line else i))
             row = row._replace(ways=_ways(found, field, samplers, chosen, keys))
@@ -89,10 +95,27 @@ def conditional(chosen: ShowConfig) -> Shown:
             row = row._replace(z=found.own(z[i]))
         rows.append(row)
         arrays |= _arrays(row, "marginal" if i == len(z) else f"given_{i}", quantity)
-    about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}"
-    draw = plots.on_a_line if line else plots.in_the_plane
-    x = arrays["x"], arrays.get("y", arrays["x"])
-    return Shown(arrays, lambda: draw(rows, x, times, between, arrows.extent, quantity, about), about)
+    noise = "" if len(samplers) == 1 else f", SDE of diffusion {name_of(list(samplers.values())[1].diffusion)}"  # type: ignore[attr-defined]
+    about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}{noise}"
+    if line:
+        return Shown(
+            arrays,
+            lambda: plots.on_a_line(rows, arrays["x"], times, between, arrows.extent, quantity, about),
+            about,
+        )
+    sides = arrays["x"], arrays["y"]
+    where = [reached(cloud[: len(times)], arrows.extent, sides) for cloud in (*given, clouds)]
+    rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
+    known = [row for row in rows if row.vectors is not None]
+    sizes, places_reached = (np.concatenate([getattr(row, name) for row in known]) for name in ("vectors", "reached"))
+    scale = ArrowScale(arrows.extent, len(sides[0]), [sizes], places_reached)
+    return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, quantity, about), about)
+
+
+def _given_clouds(found: Subject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:
+    """Draws of x_t given z (m, n, d) at times (m,), in the data's own units."""
+    many = jnp.broadcast_to(jnp.asarray(z), (GIVEN, *z.shape))
+    return found.own(noised(found.path, many, key, jnp.asarray(times, float)))
 
 
 def points_of(chosen: ShowConfig, found: Subject, usual: int, most: int, key: Any) -> np.ndarray:
@@ -130,13 +153,14 @@ def _given(found: Subject, z: np.ndarray) -> EmpiricalField:
 
 def _samplers(chosen: ShowConfig) -> dict[str, Sampler]:
     """The ODE, and with sigma= or diffusion= the SDE. Their exponential steps are exact given z, where E[z|x] is constant."""
-    found: dict[str, Sampler] = {"ODE": DDIM()}
     diffusion: Diffusion | None = chosen.diffusion
     if diffusion is None and chosen.sigma is not None:
         diffusion = Constant(chosen.sigma)
-    if diffusion is not None:
-        found[f"SDE, $\\sigma$ = {float(diffusion.sigma):g}"] = Exponential(diffusion)
-    return found
+    if diffusion is None:
+        return {"ODE": DDIM()}
+    none = dataclasses.replace(diffusion, sigma=0.0)  # type: ignore[type-var]  # DDIM's step, by the SDE's program
+    title = f"SDE, $\\sigma$ = {float(diffusion.sigma):g}"
+    return {"ODE": Exponential(none), title: Exponential(diffusion)}
 
 
 def _row(

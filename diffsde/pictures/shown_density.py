@@ -73,7 +73,7 @@ def density(chosen: ShowConfig) -> Shown:
     elif chosen.steps is not None:
         raise UserError("steps is of a trained run's density, which takes an ODE; the exact one takes none")
     arrays = {"times": times, **at.axes(), **_log_probs(rows)}
-    about = f"density $p_t$ of {found.of}{at.note}"
+    about = f"density p_t of {found.of}{at.note}"
     return _shown(found, chosen, rows, times, at, arrays, about, said)
 
 

@@ -15,6 +15,7 @@ from diffsde.pictures.subjects import (
     need_exact,
     places,
     plane_of,
+    reached,
     subject,
     vectors,
     vectors_along,
@@ -49,11 +50,11 @@ def field(chosen: ShowConfig) -> Shown:
         rms = _rms(found, pair, clouds, times, quantity)
         notes[minus] = [f"rms {each:.2g}" for each in rms]
         shown = ", ".join(f"{each:.3g} at t={t:g}" for each, t in zip(rms, times, strict=True))
-        said.append(("rms difference", f"{shown} ({minus}, over draws of $x_t$)".replace("$", "")))
+        said.append(("rms difference", f"{shown} ({minus}, over draws of x_t)"))
         errors = {f"rms_at_{t:g}": float(each) for each, t in zip(rms, times, strict=True)}
     arrays = {"times": times, **at.axes(), **_named(rows, quantity)}
     sign = "u" if quantity == "velocity" else "s"
-    about = f"{quantity} ${sign}_t(x)$ of {found.of}{at.note}"
+    about = f"{quantity} {sign}_t(x) of {found.of}{at.note}"
     if line:
         drawn = {title: values[..., 0] for title, values in rows.items()}
         x, name = at.points[:, 0], at.extent.names[0]
@@ -64,10 +65,12 @@ def field(chosen: ShowConfig) -> Shown:
         log_p = densities(found, found.exact, under, times)
         shade = [HeatMap(np.exp(each), at.extent) for each in log_p]
         arrays |= {"density_" + name: each for name, each in under.axes().items()} | {"log_prob": log_p}
-        about += "; grey: the exact $p_t$"
+        about += "; grey: the exact p_t; pale arrows: hardly ever reached"
     axes = arrays["x"], arrays["y"]
+    where = reached(clouds[..., plane], at.extent, axes)
+    scale = plots.ArrowScale(at.extent, len(axes[0]), list(rows.values()), where)
     return Shown(
-        arrays, lambda: plots.arrows(rows, notes, axes, times, at.extent, quantity, shade, about), about, said, errors
+        arrays, lambda: plots.arrows(rows, notes, axes, times, scale, where, quantity, shade, about), about, said, errors
     )
 
 

@@ -44,7 +44,7 @@ def marginals(chosen: ShowConfig, found: Subject, states: States, key: Key) -> S
     z = found.data(n, key)
     truth = found.own(noised(found.path, jnp.asarray(z), jax.random.fold_in(key, 1), jnp.asarray(times, float)))
     arrays = {"times": times, "truth": truth, "samples": states.x}
-    about = f"marginals of {found.of}: data $x_t$ above, samples below by {states.how}"
+    about = f"marginals of {found.of}: data x_t above, samples below by {states.how}"
     if are_images(found.shape):
         return _images(found, chosen, states, truth, arrays, about)
     plane = plane_of(found, chosen)

@@ -19,13 +19,13 @@ from diffsde.samplers.diffusions import Constant, Memoryless
 from diffsde.types import Array
 
 TIMES = 401
-TITLES = {
-    "alpha": "coefficient of the data",
-    "beta": "coefficient of the noise",
-    "log10 SNR": r"$\log_{10}(\alpha^2/\beta^2)$",
-    "dalpha": r"$d\alpha/dt$",
-    "dbeta": r"$d\beta/dt$",
-    "eta": r"$\eta = \beta^2 \dot\alpha/\alpha - \beta\dot\beta$",
+TITLES = {  # and the label of the axis
+    "alpha": ("coefficient of the data", r"$\alpha$"),
+    "beta": ("coefficient of the noise", r"$\beta$"),
+    "log10 SNR": ("signal-to-noise ratio", r"$\log_{10}(\alpha^2/\beta^2)$"),
+    "dalpha": ("derivative of alpha", r"$d\alpha/dt$"),
+    "dbeta": ("derivative of beta", r"$d\beta/dt$"),
+    "eta": (r"$\eta = \beta^2 \dot\alpha/\alpha - \beta\dot\beta$", r"$\eta$"),
 }
 
 
@@ -35,7 +35,8 @@ def path(chosen: ShowConfig) -> Shown:
     diffusion = _diffusion(chosen)
     titles = dict(TITLES)
     if diffusion is not None:
-        titles["sigma_t"] = rf"$\sigma_t$ of diffusion={name_of(diffusion)}, sigma={float(diffusion.sigma):g}"
+        words = f"diffusion {name_of(diffusion)}, sigma = {float(diffusion.sigma):g}"
+        titles["sigma_t"] = words, r"$\sigma_t$"
     times = np.linspace(0.0, 1.0, TIMES)
     found = {name: _along(each, diffusion, jnp.asarray(times, float)) for name, each in paths.items()}
     curves = {
@@ -47,7 +48,7 @@ def path(chosen: ShowConfig) -> Shown:
         for quantity, each in curves.items()
         for name, values in each.items()
     }
-    about = r"paths $x_t = \alpha_t z + \beta_t \epsilon$: " + ", ".join(paths)
+    about = "paths x_t = alpha z + beta eps: " + ", ".join(paths)
     rows = [(name, "alpha = {}, beta = {}".format(*written(each))) for name, each in paths.items()]
     return Shown(arrays, lambda: path_curves(times, curves, titles, about), f"paths {', '.join(paths)}", rows)
 

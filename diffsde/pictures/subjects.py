@@ -99,10 +99,10 @@ def _of_runs(chosen: ShowConfig) -> Subject:
         if config.label_dropout == 0 and chosen.label is None:
             raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
         dataset, shape = config.dataset, field.shape
-        title = f"{Path(run).name} ({name_of(config.objective)})"
+        title = name_of(config.objective)
         trained = Trained(_bound(field, chosen.label), title)
         exact = _exact(dataset, config.path, shape, chosen.label)
-        of = f"{name_of(dataset)}, path {name_of(config.path)}{_labelled(chosen)}, {progress.shown_path(Path(run))} at step {step}"
+        of = f"{progress.shown_path(Path(run))} at step {step}"
         found.append(
             Subject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), chosen.label, of)
         )
@@ -115,9 +115,15 @@ def _of_runs(chosen: ShowConfig) -> Subject:
         assert other.path is not None and first.path is not None
         if not ensembles.equal(other.path, first.path):
             raise UserError(f"run: '{run}' was trained on another path than the first run; their fields are of other p_t")
-    return first._replace(
-        runs=tuple(each.runs[0] for each in found), of="; ".join([first.of, *(f"{each.of}" for each in rest)])
-    )
+    objectives = [each.runs[0].title for each in found]
+    if len(set(objectives)) == len(objectives):
+        titles = [f"learned ({objective})" for objective in objectives]
+    else:
+        titles = [f"run {i + 1} ({objective})" for i, objective in enumerate(objectives)]
+    runs = tuple(each.runs[0]._replace(title=title) for each, title in zip(found, titles, strict=True))
+    where = "; ".join(f"{title}: {each.of}" for title, each in zip(titles, found, strict=True))
+    what = f"{name_of(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
+    return first._replace(runs=runs, of=f"{what}; {where}")
 
 
 def _bound(field: Any, label: int | None) -> Any:
@@ -242,8 +248,21 @@ def places(
         points[:, plane[0]] = x
     else:
         points[..., plane[0]], points[..., plane[1]] = np.meshgrid(x, y)
-    note = "" if found.d <= 2 else f", in the plane of {extent.names[0]} and {extent.names[1]} through the data's mean"
+    note = "" if found.d <= 2 else f", in the plane of {_plain(extent.names[0])} and {_plain(extent.names[1])} through the data's mean"
     return Places(points, extent, plane, note)
+
+
+def _plain(name: str) -> str:
+    """The name of a coordinate without formulas, for the line over a picture."""
+    return name.replace("$", "").replace("\\", "")
+
+
+def reached(clouds: np.ndarray, extent: Extent, sides: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Which places of a grid (m, rows, columns) have a point of the clouds (m, n, 2) in their cell."""
+    edges = [np.concatenate([[-np.inf], (side[1:] + side[:-1]) / 2, [np.inf]]) for side in sides]
+    inside = (clouds >= np.array([extent.left, extent.bottom])) & (clouds <= np.array([extent.right, extent.top]))
+    kept = [each[rows.all(axis=-1)] for each, rows in zip(clouds, inside, strict=True)]
+    return np.stack([np.histogram2d(each[:, 1], each[:, 0], bins=edges[::-1])[0] > 0 for each in kept])
 
 
 # Values at places

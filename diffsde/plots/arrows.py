@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
@@ -25,19 +24,25 @@ from diffsde.plots.style import (
     new_panels,
 )
 
-LONGEST = 0.95  # the quantile of all lengths that the longest arrow stands for
+LONGEST = 0.98  # the quantile of the lengths where x_t lies that the longest arrow stands for
+PALE = 0.25  # of arrows at places that x_t hardly ever reaches
 CELLS = 1.5  # places that the longest arrow reaches over
 
 
 class ArrowScale:
     """One scale of length and colour for the arrows of all panels of a picture."""
 
-    def __init__(self, extent: Extent, places: int, vectors: list[np.ndarray]) -> None:
-        """places: arrows along a side; vectors: all that the picture shows, (..., 2) each."""
+    def __init__(self, extent: Extent, places: int, vectors: list[np.ndarray], reached: np.ndarray) -> None:
+        """places: arrows along a side; vectors: all that the picture shows, (*grid, 2) each; reached: which places of the
+        grids x_t reaches, where lengths count: elsewhere a field may grow without bound.
+        """
+        self.extent = extent
         self.sides = np.array([extent.right - extent.left, extent.top - extent.bottom])
         self.square = bool(np.isclose(*self.sides))
-        sizes = np.concatenate([self.size(each).ravel() for each in vectors])
-        self.longest = float(np.quantile(sizes[np.isfinite(sizes)], LONGEST)) or 1.0
+        everywhere = reached if reached.any() else np.ones_like(reached)
+        sizes = np.concatenate([self.size(each)[everywhere] for each in vectors])
+        sizes = sizes[np.isfinite(sizes)]
+        self.longest = float(np.quantile(sizes, LONGEST)) if sizes.any() else 1.0
         side = float(self.sides[0]) if self.square else 1.0
         self.divisor = self.longest / (CELLS * side / places)
         self.norm = Normalize(0, self.longest)
@@ -46,15 +51,31 @@ class ArrowScale:
         """The lengths of vectors (..., 2): in their own units, or where the axes have two units in sides of the window."""
         return np.hypot(*np.moveaxis(vectors if self.square else vectors / self.sides, -1, 0))
 
-    def draw(self, axis: Axes, x: np.ndarray, y: np.ndarray, vectors: np.ndarray) -> Any:
-        """Vectors (rows, columns, 2) as arrows at the places x, y; longer ones than the longest are drawn as that."""
+    def draw(self, axis: Axes, x: np.ndarray, y: np.ndarray, vectors: np.ndarray, reached: np.ndarray) -> None:
+        """Vectors (rows, columns, 2) as arrows at the places x, y, pale where x_t does not reach; longer ones than the longest
+        are drawn as that.
+        """
         size = self.size(vectors)
         shown = vectors * np.minimum(1, self.longest / np.maximum(size, 1e-30))[..., None]
-        return axis.quiver(
-            *np.meshgrid(x, y),
+        columns, rows = np.meshgrid(x, y)
+        near = nearly(reached)
+        for where, alpha in ((~near, PALE), (near, 1.0)):
+            self._quiver(axis, columns[where], rows[where], shown[where], size[where], alpha)
+
+    def colours(self) -> ScalarMappable:
+        """What a colour bar is made from."""
+        return ScalarMappable(self.norm, ARROWS)
+
+    def _quiver(
+        self, axis: Axes, x: np.ndarray, y: np.ndarray, shown: np.ndarray, size: np.ndarray, alpha: float
+    ) -> None:
+        axis.quiver(
+            x,
+            y,
             shown[..., 0],
             shown[..., 1],
             size,
+            alpha=alpha,
             cmap=ARROWS,
             norm=self.norm,
             angles="xy",
@@ -75,34 +96,40 @@ class ArrowScale:
         return f"{name} ({'units of x per unit of t' if quantity == 'velocity' else '1 / units of x'})"
 
 
+def nearly(reached: np.ndarray) -> np.ndarray:
+    """The places (rows, columns) that are reached, and those beside them."""
+    wide = np.pad(reached, 1)
+    rows, columns = reached.shape
+    return np.any([wide[i : i + rows, j : j + columns] for i in range(3) for j in range(3)], axis=0)
+
+
 def arrows(
     rows: dict[str, np.ndarray],
     notes: dict[str, list[str]],
     axes_values: tuple[np.ndarray, np.ndarray],
     times: np.ndarray,
-    extent: Extent,
+    scale: ArrowScale,
+    reached: np.ndarray,
     quantity: str,
     shade: list[HeatMap] | None,
     about: str = "",
 ) -> Figure:
     """A row of panels for each title: vectors (m, rows, columns, 2) as arrows, a panel for each time; one scale for all.
 
-    notes: what is added to a title's panels, one for each time. shade: p_t, drawn in grey under the arrows.
+    reached: (m, rows, columns). notes: what is added to a title's panels, one for each time. shade: p_t, drawn in grey under the arrows.
     """
     figure, axes = new_panels(2.9, len(rows), len(times), about, 100, 1.0)
     x, y = axes_values
-    scale = ArrowScale(extent, len(x), list(rows.values()))
-    drawn = None
     for line, (title, values) in zip(axes, rows.items(), strict=True):
         for j, axis in enumerate(line):
             if shade is not None:
                 heat(axis, shade[j], SHADE)
-            drawn = scale.draw(axis, x, y, values[j])
+            scale.draw(axis, x, y, values[j], reached[j])
             note = notes.get(title)
             axis.set_title(f"{title}, {at_time(times[j])}" + (f", {note[j]}" if note else ""), fontsize=9)
-            frame(axis, extent)
+            frame(axis, scale.extent)
             axis.label_outer()
-    colour_bar(figure, axes, drawn, scale.label(quantity), "max")
+    colour_bar(figure, axes, scale.colours(), scale.label(quantity), "max")
     return figure
 
 

@@ -34,6 +34,7 @@ class Row(NamedTuple):
 
     density: p_t (m, *grid); vectors (m, *grid, d): both None where they are not known. ways: trajectories, each with title,
     times (m,) and x (m, k, d). z: the data point (d,). cloud: draws of x_t (m, n, d) where the density is not known.
+    reached: the places (m, rows, columns) of the arrows that x_t reaches.
     """
 
     name: str
@@ -42,14 +43,14 @@ class Row(NamedTuple):
     ways: tuple[Any, ...] = ()
     z: np.ndarray | None = None
     cloud: np.ndarray | None = None
+    reached: np.ndarray | None = None
 
 
 def in_the_plane(
     rows: list[Row],
     axes_values: tuple[np.ndarray, np.ndarray],
     times: np.ndarray,
-    between: np.ndarray,
-    extent: Extent,
+    scale: ArrowScale,
     quantity: str,
     about: str = "",
 ) -> Figure:
@@ -57,14 +58,13 @@ def in_the_plane(
     kinds = max(len(row.ways) for row in rows)
     figure, axes = new_panels(2.6, len(rows), len(times) + kinds, about, 100, 1.0)
     x, y = axes_values
-    scale = ArrowScale(extent, len(x), [row.vectors for row in rows if row.vectors is not None])
-    drawn = None
+    extent = scale.extent
     for line, row in zip(axes, rows, strict=True):
         for j, t in enumerate(times):
             axis = line[j]
-            if row.density is not None and row.vectors is not None:
+            if row.density is not None and row.vectors is not None and row.reached is not None:
                 heat(axis, HeatMap(row.density[j], extent), SHADE)
-                drawn = scale.draw(axis, x, y, row.vectors[j])
+                scale.draw(axis, x, y, row.vectors[j], row.reached[j])
             elif row.cloud is not None:
                 axis.scatter(*row.cloud[j].T, s=1.2, color=INK, alpha=0.3, linewidth=0, rasterized=True)
             _mark(axis, row)
@@ -74,7 +74,7 @@ def in_the_plane(
         for axis in line:
             frame(axis, extent)
             axis.label_outer()
-    colour_bar(figure, axes, drawn, scale.label(quantity), "max")
+    colour_bar(figure, axes, scale.colours(), scale.label(quantity), "max")
     return figure
 
 
@@ -100,7 +100,7 @@ def _ways_in_the_plane(axis: Axes, row: Row, k: int) -> None:
 
 def on_a_line(
     rows: list[Row],
-    axes_values: tuple[np.ndarray, np.ndarray],
+    x: np.ndarray,
     times: np.ndarray,
     between: np.ndarray,
     extent: Extent,
@@ -110,7 +110,7 @@ def on_a_line(
     """A heat map of p_t over t and x under the trajectories of each kind, and the field's curves at the times."""
     kinds = max(len(row.ways) for row in rows)
     figure, axes = new_figure(4.2 * (kinds + 1), 3.1 * len(rows), len(rows), kinds + 1, about)
-    x, name = axes_values[0], extent.names[0]
+    name = extent.names[0]
     for line, row in zip(axes, rows, strict=True):
         for k, axis in enumerate(line[:kinds]):
             if row.density is not None:

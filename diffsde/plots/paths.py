@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from diffsde.plots.style import GREY, INK, new_figure
 
 COLOURS = ("#2f6fb7", "#c8452f", "#2a8c6a", "#8b5bb0", "#d08a1d", "#3a3f4c", "#55a6c9", "#b04a7a", "#7f8c2d")
+DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))  # curves of two paths may lie on one another
 INNER = (0.02, 0.98)  # the times whose values set the height of a panel: at the ends many are infinite
 DECADES = 50.0  # ratio of the paths' largest values above which a panel's scale is logarithmic
 OVER = 1.08  # height of a panel, in heights of what it shows
@@ -16,18 +17,19 @@ CUT = 4.0  # a curve that grows beyond this many times its 90% quantile leaves t
 
 
 def path_curves(
-    times: np.ndarray, curves: dict[str, dict[str, np.ndarray]], titles: dict[str, str], about: str = ""
+    times: np.ndarray, curves: dict[str, dict[str, np.ndarray]], titles: dict[str, tuple[str, str]], about: str = ""
 ) -> Figure:
-    """curves: for each quantity of `titles` and each path the values (m,) at times (m,); what is not finite is not drawn."""
+    """A panel for each quantity of `titles` (title, label of the axis); curves: for each quantity and each path the values (m,) at times (m,); what is not finite is not drawn."""
     columns = (len(titles) + 1) // 2
     figure, axes = new_figure(3.1 * columns, 5.6, 2, columns, about)
     names = list(next(iter(curves.values())))
     for axis, quantity in zip(axes.flat, titles, strict=False):
         each = curves[quantity]
         for i, name in enumerate(names):
-            axis.plot(times, each[name], color=COLOURS[i % len(COLOURS)], lw=1.5, label=name, ls="-" if i < 9 else "--")
+            axis.plot(times, each[name], color=COLOURS[i % len(COLOURS)], lw=1.5, label=name, ls=DASHES[i % len(DASHES)])
         _height(axis, times, list(each.values()))
-        axis.set(title=titles[quantity], xlabel="t", xlim=(0, 1), ylabel=quantity)
+        title, label = titles[quantity]
+        axis.set(title=title, xlabel="t", xlim=(0, 1), ylabel=label)
     for axis in list(axes.flat)[len(titles) :]:
         axis.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
