@@ -27,6 +27,7 @@ from diffsde.pictures.subjects import (
     places,
     plane_of,
     reached,
+    reached_on_a_line,
     subject,
     vectors,
 )
@@ -45,6 +46,7 @@ DRAWN = 2  # points z that are drawn where z= names none
 MOST = 4  # most points z
 ARROWS, DENSE = 17, 120  # places along a side: of arrows, of a density
 LINE, BETWEEN = 300, 101  # places on a line, and times of its heat map
+LATE = 0.98  # the last time of that heat map: at 1 the law given z is a point
 GIVEN = 1000  # draws of x_t given z, which say where it lies
 PATHS, STEPS = 30, 200  # trajectories, and their steps
 
@@ -77,7 +79,7 @@ def conditional(chosen: ShowConfig) -> Shown:
     line = found.d == 1
     arrows = places(found, chosen, everything, np.zeros(found.d), LINE if line else ARROWS)
     dense = arrows if line else places(found, chosen, everything, np.zeros(found.d), chosen.resolution or DENSE)
-    between = np.linspace(times[0], times[-1], BETWEEN) if line and len(times) > 1 else times
+    between = np.linspace(0.0, LATE, BETWEEN) if line else times
     fields = [_given(found, each) for each in z] + [found.exact]
     names = [f"given z = {_written(each)}" for each in found.own(z)] + ["marginal"]
     rows, arrays = [], {"times": times, "z": found.own(z), **arrows.axes()}
@@ -98,9 +100,12 @@ def conditional(chosen: ShowConfig) -> Shown:
     noise = "" if len(samplers) == 1 else f", SDE of diffusion {name_of(list(samplers.values())[1].diffusion)}"  # type: ignore[attr-defined]
     about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}{noise}"
     if line:
+        x = arrays["x"]
+        where = [reached_on_a_line(cloud[: len(times), :, 0], x) for cloud in (*given, clouds)]
+        rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
         return Shown(
             arrays,
-            lambda: plots.on_a_line(rows, arrays["x"], times, between, arrows.extent, quantity, about),
+            lambda: plots.on_a_line(rows, x, times, between, arrows.extent, quantity, about),
             about,
         )
     sides = arrays["x"], arrays["y"]
@@ -108,8 +113,8 @@ def conditional(chosen: ShowConfig) -> Shown:
     rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
     known = [row for row in rows if row.vectors is not None]
     sizes, places_reached = (np.concatenate([getattr(row, name) for row in known]) for name in ("vectors", "reached"))
-    scale = ArrowScale(arrows.extent, len(sides[0]), [sizes], places_reached)
-    return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, quantity, about), about)
+    scale = ArrowScale(arrows.extent, len(sides[0]), quantity, [sizes], places_reached)
+    return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, about), about)
 
 
 def _given_clouds(found: Subject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:

@@ -25,7 +25,7 @@ from diffsde.types import Key
 DRAWN = 10_000  # points of a dataset, where n= says no other number
 NOISED = 3000  # points with noise
 PAIRS = 4  # coordinates of which pairs are drawn
-IMAGES = 8  # images with noise
+IMAGES = 10  # images with noise
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -38,13 +38,12 @@ def data(chosen: ShowConfig) -> Shown:
         sets["test split"] = some_of(dataset, dataset.held_out(), chosen.n or DRAWN, jax.random.fold_in(key, 1))
     names = classes_of(found, sets)
     about = f"data: {dataset_words(found)}"
-    arrays = {}
-    for i, (x, y) in enumerate(sets.values()):
-        end = "_test" if i else ""
-        arrays |= {f"x{end}": found.own(x)} | ({} if y is None else {f"y{end}": y})
     rows = [(title, f"{len(x):,} drawn") for title, (x, _) in sets.items()]
     if len(found.shape) != 1:
-        return _images(found, chosen, sets, names, arrays, about, rows)
+        return _images(found, chosen, sets, names, about, rows)
+    arrays = {_word(i): found.own(x) for i, (x, _) in enumerate(sets.values())}
+    arrays |= {_word(i, "y"): y for i, (_, y) in enumerate(sets.values()) if y is not None}
+    names = [f"class {name}" if name.isdigit() else name for name in names]
     if found.d <= 2:
         return _points(found, chosen, sets, names, arrays, about, rows)
     return _pairs(found, chosen, sets, names, arrays, about, rows)
@@ -78,8 +77,13 @@ def dataset_words(found: Subject) -> str:
     return found.of.split(", path")[0]
 
 
+def _word(i: int, name: str = "x") -> str:
+    """The name of a set's array in show.npz: x of the first set, x_test of the second."""
+    return name if i == 0 else f"{name}_test"
+
+
 def _images(
-    found: Subject, chosen: ShowConfig, sets: Sets, names: list[str], arrays: Any, about: str, rows: list[tuple[str, str]]
+    found: Subject, chosen: ShowConfig, sets: Sets, names: list[str], about: str, rows: list[tuple[str, str]]
 ) -> Shown:
     """Images in a grid for each set: a row for each class, else as they come."""
     if not are_images(found.shape) or found.shape[-1] > 4:
@@ -95,8 +99,10 @@ def _images(
             }
             for title, (x, y) in sets.items()
         }
-        return Shown(arrays, lambda: image_plots.by_class(panels, about), about, rows)
+        drawn = {_word(i): np.concatenate(list(each.values())) for i, each in enumerate(panels.values())}
+        return Shown(drawn, lambda: image_plots.by_class(panels, about), about, rows)
     grids = {title: shown(x[: columns**2]) for title, (x, _) in sets.items()}
+    arrays = {_word(i): each for i, each in enumerate(grids.values())}
     return Shown(arrays, lambda: image_plots.grids(grids, square(next(iter(grids.values()))), about), about, rows)
 
 

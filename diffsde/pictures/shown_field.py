@@ -16,6 +16,7 @@ from diffsde.pictures.subjects import (
     places,
     plane_of,
     reached,
+    reached_on_a_line,
     subject,
     vectors,
     vectors_along,
@@ -24,6 +25,7 @@ from diffsde.plots import arrows as plots
 from diffsde.plots.style import HeatMap
 from diffsde.runs.show_config import ShowConfig
 
+DIFFERENCE = "difference"  # its title
 USUAL = (0.0, 0.3, 0.6, 0.9)  # times
 ARROWS = 21  # along a side
 COMPARED = 1000  # draws of x_t over which a difference is averaged
@@ -46,19 +48,24 @@ def field(chosen: ShowConfig) -> Shown:
     if pair is not None:
         one, other = pair
         minus = f"{one.title} - {other.title}"
-        rows[minus] = rows[one.title] - rows[other.title]
+        rows[DIFFERENCE] = rows[one.title] - rows[other.title]
         rms = _rms(found, pair, clouds, times, quantity)
-        notes[minus] = [f"rms {each:.2g}" for each in rms]
+        notes[DIFFERENCE] = [f"rms {each:.2g}" for each in rms]
         shown = ", ".join(f"{each:.3g} at t={t:g}" for each, t in zip(rms, times, strict=True))
         said.append(("rms difference", f"{shown} ({minus}, over draws of x_t)"))
         errors = {f"rms_at_{t:g}": float(each) for each, t in zip(rms, times, strict=True)}
     arrays = {"times": times, **at.axes(), **_named(rows, quantity)}
     sign = "u" if quantity == "velocity" else "s"
     about = f"{quantity} {sign}_t(x) of {found.of}{at.note}"
+    if pair is not None:
+        about += f"; {DIFFERENCE}: {pair[0].title} - {pair[1].title}"
     if line:
         drawn = {title: values[..., 0] for title, values in rows.items()}
         x, name = at.points[:, 0], at.extent.names[0]
-        return Shown(arrays, lambda: plots.curves(drawn, notes, x, times, name, quantity, about), about, said, errors)
+        where = reached_on_a_line(clouds[..., 0], x)
+        return Shown(
+            arrays, lambda: plots.curves(drawn, notes, x, where, times, name, quantity, about), about, said, errors
+        )
     shade = None
     if found.exact is not None:
         under = places(found, chosen, list(clouds), centre, SHADED)
@@ -68,9 +75,9 @@ def field(chosen: ShowConfig) -> Shown:
         about += "; grey: the exact p_t; pale arrows: hardly ever reached"
     axes = arrays["x"], arrays["y"]
     where = reached(clouds[..., plane], at.extent, axes)
-    scale = plots.ArrowScale(at.extent, len(axes[0]), list(rows.values()), where)
+    scale = plots.ArrowScale(at.extent, len(axes[0]), quantity, list(rows.values()), where)
     return Shown(
-        arrays, lambda: plots.arrows(rows, notes, axes, times, scale, where, quantity, shade, about), about, said, errors
+        arrays, lambda: plots.arrows(rows, notes, axes, times, scale, where, shade, about), about, said, errors
     )
 
 

@@ -265,6 +265,12 @@ def reached(clouds: np.ndarray, extent: Extent, sides: tuple[np.ndarray, np.ndar
     return np.stack([np.histogram2d(each[:, 1], each[:, 0], bins=edges[::-1])[0] > 0 for each in kept])
 
 
+def reached_on_a_line(clouds: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Which places x (k,) lie between the first and the last point of the clouds (m, n), but for a thousandth: (m, k)."""
+    low, high = np.quantile(clouds, [0.0005, 0.9995], axis=1)
+    return (x >= low[:, None]) & (x <= high[:, None])
+
+
 # Values at places
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from diffsde.plots.arrows import ArrowScale
+from diffsde.plots.arrows import ArrowScale, draw_curves, height, unit_of
 from diffsde.plots.densities import heat_of_times
 from diffsde.plots.style import (
     DATA,
@@ -17,7 +17,6 @@ from diffsde.plots.style import (
     NOISE,
     PATHLINE,
     SHADE,
-    TIMES,
     Extent,
     HeatMap,
     at_time,
@@ -51,7 +50,6 @@ def in_the_plane(
     axes_values: tuple[np.ndarray, np.ndarray],
     times: np.ndarray,
     scale: ArrowScale,
-    quantity: str,
     about: str = "",
 ) -> Figure:
     """A column for each time, arrows over p_t, and one for each kind of trajectories."""
@@ -74,7 +72,7 @@ def in_the_plane(
         for axis in line:
             frame(axis, extent)
             axis.label_outer()
-    colour_bar(figure, axes, scale.colours(), scale.label(quantity), "max")
+    colour_bar(figure, axes, scale.colours(), scale.label(), "max")
     return figure
 
 
@@ -122,16 +120,12 @@ def on_a_line(
             title = row.ways[k].title if k < len(row.ways) else "field not known exactly"
             axis.set(xlabel="t", ylabel=name, title=f"$p_t$ {row.name}, {title}")
         axis = line[kinds]
-        for j, t in enumerate(times):
-            if row.vectors is not None:
-                axis.plot(x, row.vectors[j, :, 0], color=TIMES(t), lw=1.4, label=at_time(t))
-        axis.axhline(0, color=GREY, lw=0.6)
-        unit = "units of x per unit of t" if quantity == "velocity" else "1 / units of x"
-        axis.set(xlabel=name, ylabel=f"{quantity} ({unit})", title=f"{quantity} {row.name}", xlim=extent[:2])
-        if row.vectors is not None:
+        axis.set(xlabel=name, ylabel=unit_of(quantity), title=f"{quantity} {row.name}", xlim=extent[:2])
+        if row.vectors is not None and row.reached is not None:
+            draw_curves(axis, x, row.vectors[..., 0], row.reached, times)
             axis.legend(frameon=False, fontsize=8, labelcolor=INK)
-    every = np.concatenate([row.vectors.ravel() for row in rows if row.vectors is not None])
-    low, high = np.nanquantile(every, [0.02, 0.98])
+    known = [row for row in rows if row.vectors is not None and row.reached is not None]
+    limits = height([row.vectors[..., 0] for row in known], [row.reached for row in known])  # type: ignore[index,misc]
     for axis in axes[:, kinds]:
-        axis.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+        axis.set_ylim(*limits)
     return figure

@@ -37,7 +37,7 @@ def densities(
 ) -> Figure:
     """A row of panels for each title: log p (m, rows, columns) in nats, a panel for each time; times None: one law alone.
 
-    style: heat, contours, or both, contours over the heat map. scale: linear, each panel to its own highest density, or log,
+    style: heat, contours, or both, contours over the heat map. scale: linear, each time to its own highest density, or log,
     one scale for all, DEPTH nats deep.
     """
     columns = len(next(iter(rows.values())))
@@ -45,10 +45,11 @@ def densities(
     figure, axes = new_panels(2.9, len(rows), columns, about, 100, 1.0, 0.15 if log else 0.85)
     top = max(float(np.nanmax(each)) for each in rows.values())
     shared = Normalize(top - DEPTH, top)
+    tops = np.max([np.nanmax(np.exp(each), axis=(1, 2)) for each in rows.values()], axis=0)
     for line, (title, values) in zip(axes, rows.items(), strict=True):
         for j, axis in enumerate(line):
             shown = values[j] if log else np.exp(values[j])
-            norm = shared if log else Normalize(0, float(np.nanmax(shown)))
+            norm = shared if log else Normalize(0, float(tops[j]))
             drawn = _panel(axis, shown, extent, style, norm)
             stamp = "" if times is None else at_time(times[j])
             axis.set_title(", ".join(part for part in (title, stamp) if part))
@@ -80,7 +81,8 @@ def _panel(axis: Axes, values: np.ndarray, extent: Extent, style: str, norm: Nor
     levels = np.linspace(norm.vmin, norm.vmax, LEVELS + 2)[1:-1]
     x, y = np.linspace(*extent[:2], values.shape[1]), np.linspace(*extent[2:4], values.shape[0])
     colours: dict[str, Any] = {"colors": INK} if style == "both" else {"cmap": DENSITY, "norm": norm}
-    axis.contour(x, y, values, levels=levels, linewidths=0.6 if style == "both" else 1.0, **colours)
+    width = 0.6 if style == "both" else 1.0
+    axis.contour(x, y, values, levels=levels, linewidths=width, linestyles="solid", **colours)
     return ScalarMappable(norm, DENSITY)
 
 
@@ -114,6 +116,7 @@ def lines_of_densities(
         axes[0, 1].set(xlabel="t", ylabel=name, title="$p_t$ from noise to data")
         bar = figure.colorbar(axes[0, 1].images[0], ax=axes[0, 1], extend="min" if log else "max")
         bar.set_label("log p (nats)" if log else "density p", fontsize=8, color=INK)
+        bar.outline.set_visible(False)  # type: ignore[operator]
         bar.ax.tick_params(colors=GREY, labelsize=7)
     return figure
 
