@@ -195,7 +195,10 @@ KNOBS: dict[str, Knob] = {
 }
 
 # A short word sets the number at these places, of which a config has one, where nothing else is said there.
-SHORT = {"sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma", "diffusion.sigma"), "lr": ("optimizer.lr",)}
+SHORT = {
+    "sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma", "diffusion.sigma"),
+    "lr": ("optimizer.lr",),
+}
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:

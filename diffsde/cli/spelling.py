@@ -21,7 +21,15 @@ from diffsde.errors import UserError
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
-LISTS = ("metrics", "pictures", "paths", "times", "window", "coordinates")  # knobs that are lists of names or numbers
+LISTS = (
+    "metrics",
+    "pictures",
+    "paths",
+    "times",
+    "window",
+    "coordinates",
+    "z",
+)  # knobs that are lists of names or numbers
 RENAMED = {  # words of before, which still work
     "measurements": "n_measurements",
     "sampler.diffusion.scale": "sampler.diffusion.sigma",

@@ -17,20 +17,8 @@ from diffsde.build import name_of
 from diffsde.datasets.scaling import to_model
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field
-from diffsde.pictures.subjects import (
-    Places,
-    Shown,
-    Subject,
-    clouds_at,
-    densities,
-    noised,
-    places,
-    plane_of,
-    reached,
-    reached_on_a_line,
-    subject,
-    vectors,
-)
+from diffsde.pictures.places import Places, densities, places, plane_of, reached, reached_on_a_line, vectors
+from diffsde.pictures.subjects import Shown, Subject, clouds_at, noised, subject
 from diffsde.plots import conditional as plots
 from diffsde.plots.arrows import ArrowScale
 from diffsde.plots.style import escape_formulas
@@ -209,5 +197,3 @@ def _arrays(row: plots.Row, name: str, quantity: str) -> dict[str, np.ndarray]:
         word = "ode" if way.title == "ODE" else "sde"
         found |= {f"{name}_{word}_times": way.times, f"{name}_{word}": way.x}
     return found
-
-

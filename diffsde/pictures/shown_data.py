@@ -14,8 +14,9 @@ from diffsde.datasets.finite import FiniteDataset, as_points
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
 from diffsde.pictures.images import CLASSES, SIDE, screen_of_images, square
+from diffsde.pictures.places import densities, log_law, places, plane_of, window_of
 from diffsde.pictures.shown_conditional import points_of
-from diffsde.pictures.subjects import Shown, Subject, densities, log_law, noised, places, plane_of, subject, window_of
+from diffsde.pictures.subjects import Shown, Subject, noised, subject
 from diffsde.plots import clouds as plots
 from diffsde.plots import images as image_plots
 from diffsde.plots.style import window
@@ -58,7 +59,9 @@ def some_of(dataset: Dataset, arrays: Any, n: int, key: Key) -> plots.Cloud:
         rows = np.arange(len(arrays.x))
         if len(rows) > n:
             rows = np.sort(np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(rows)[:n])
-        return plots.Cloud(np.asarray(as_points(jnp.asarray(arrays.x[rows]))), None if arrays.y is None else np.asarray(arrays.y)[rows])
+        return plots.Cloud(
+            np.asarray(as_points(jnp.asarray(arrays.x[rows]))), None if arrays.y is None else np.asarray(arrays.y)[rows]
+        )
     x, y = dataset.draw_labelled(arrays, key, n)
     return plots.Cloud(np.asarray(x), None if y is None else np.asarray(y))
 
@@ -95,7 +98,9 @@ def _images(
     if names:
         panels = {
             title: {
-                names[k]: shown(x[y == k][:columns]) for k in range(min(len(names), CLASSES)) if y is not None and (y == k).any()
+                names[k]: shown(x[y == k][:columns])
+                for k in range(min(len(names), CLASSES))
+                if y is not None and (y == k).any()
             }
             for title, (x, y) in sets.items()
         }
@@ -107,7 +112,13 @@ def _images(
 
 
 def _points(
-    found: Subject, chosen: ShowConfig, sets: Sets, names: list[str], arrays: Any, about: str, rows: list[tuple[str, str]]
+    found: Subject,
+    chosen: ShowConfig,
+    sets: Sets,
+    names: list[str],
+    arrays: Any,
+    about: str,
+    rows: list[tuple[str, str]],
 ) -> Shown:
     """Points and their histogram, with the exact density on a line where it is known."""
     own = {title: plots.Cloud(found.own(x), y if names else None) for title, (x, y) in sets.items()}
@@ -126,7 +137,13 @@ def _points(
 
 
 def _pairs(
-    found: Subject, chosen: ShowConfig, sets: Sets, names: list[str], arrays: Any, about: str, rows: list[tuple[str, str]]
+    found: Subject,
+    chosen: ShowConfig,
+    sets: Sets,
+    names: list[str],
+    arrays: Any,
+    about: str,
+    rows: list[tuple[str, str]],
 ) -> Shown:
     """Pairs of coordinates: those of coordinates=, else the first."""
     plane = plane_of(found, chosen, PAIRS)

@@ -14,18 +14,8 @@ from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.likelihood import SHORT, log_likelihood_compiled
 from diffsde.mixtures import Mixture
-from diffsde.pictures.subjects import (
-    Places,
-    Shown,
-    Subject,
-    clouds_at,
-    densities,
-    log_law,
-    need_exact,
-    places,
-    plane_of,
-    subject,
-)
+from diffsde.pictures.places import Places, densities, log_law, places, plane_of
+from diffsde.pictures.subjects import Shown, Subject, clouds_at, need_exact, subject
 from diffsde.plots import densities as plots
 from diffsde.runs import progress
 from diffsde.runs.show_config import ShowConfig
@@ -106,9 +96,7 @@ def _shown(
         arrays = arrays | {"between_times": inner, "between_log_prob": between[1]}
     if len(rows) == 1:
         rows = {"": next(iter(rows.values()))}
-    return Shown(
-        arrays, lambda: plots.lines_of_densities(rows, times, x, between, name, scale, about), about, said
-    )
+    return Shown(arrays, lambda: plots.lines_of_densities(rows, times, x, between, name, scale, about), about, said)
 
 
 def _law_alone(found: Subject, chosen: ShowConfig) -> Shown:
@@ -139,7 +127,9 @@ def _by_the_ode(found: Subject, field: Field, at: Places, times: np.ndarray, ste
     for t in times:
         if t == 0:  # the prior itself
             prior = Mixture(
-                jnp.zeros((1, found.d)), jnp.full((1, 1), jnp.asarray(path.beta(on_device(0.0, float))) ** 2), jnp.ones(1)
+                jnp.zeros((1, found.d)),
+                jnp.full((1, 1), jnp.asarray(path.beta(on_device(0.0, float))) ** 2),
+                jnp.ones(1),
             )
             values.append(log_law(prior, x.reshape(-1, found.d)))
             continue
@@ -150,5 +140,3 @@ def _by_the_ode(found: Subject, field: Field, at: Places, times: np.ndarray, ste
     if not np.isfinite(found_).all():
         raise UserError("times: the run's ODE meets something infinite on the way to one of them; take others")
     return found_ - log_volume(found.scaling, found.shape)
-
-

@@ -6,21 +6,8 @@ import jax
 import numpy as np
 
 from diffsde.errors import UserError
-from diffsde.pictures.subjects import (
-    Shown,
-    Subject,
-    Trained,
-    clouds_at,
-    densities,
-    need_exact,
-    places,
-    plane_of,
-    reached,
-    reached_on_a_line,
-    subject,
-    vectors,
-    vectors_along,
-)
+from diffsde.pictures.places import densities, places, plane_of, reached, reached_on_a_line, vectors, vectors_along
+from diffsde.pictures.subjects import Shown, Subject, Trained, clouds_at, need_exact, subject
 from diffsde.plots import arrows as plots
 from diffsde.plots.style import HeatMap
 from diffsde.runs.show_config import ShowConfig

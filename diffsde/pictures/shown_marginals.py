@@ -11,15 +11,8 @@ import numpy as np
 from diffsde.datasets import are_images
 from diffsde.errors import UserError
 from diffsde.pictures.images import screen_of_images
-from diffsde.pictures.subjects import (
-    Shown,
-    Subject,
-    densities,
-    noised,
-    places,
-    plane_of,
-    window_of,
-)
+from diffsde.pictures.places import densities, places, plane_of, window_of
+from diffsde.pictures.subjects import Shown, Subject, noised
 from diffsde.plots import clouds as plots
 from diffsde.plots import images as image_plots
 from diffsde.plots.style import at_time

@@ -88,5 +88,3 @@ def _along(path: GaussianPath, diffusion: Any, times: Array) -> dict[str, Array]
         return {name: value + 0 * t for name, value in found.items()}
 
     return jax.vmap(at)(times)
-
-

@@ -125,9 +125,10 @@ def arrows(
 
     reached: (m, rows, columns). notes: what is added to a title's panels, one for each time. shade: p_t, drawn in grey under the arrows.
     """
-    figure, axes = new_panels(2.9, len(rows), len(times), about, 100, 1.0)
+    shape = (len(rows), len(times)) if len(times) > 1 else (1, len(rows))  # at one time all panels side by side
+    figure, axes = new_panels(2.9, *shape, about, 100, 1.0)
     x, y = axes_values
-    for line, (title, values) in zip(axes, rows.items(), strict=True):
+    for line, (title, values) in zip(axes.reshape(len(rows), -1), rows.items(), strict=True):
         for j, axis in enumerate(line):
             if shade is not None:
                 heat(axis, shade[j], SHADE)
@@ -158,7 +159,7 @@ def curves(
         draw_curves(axis, x, values, reached, times, notes.get(title))
         axis.set(xlabel=name, title=title, xlim=(x[0], x[-1]))
         axis.legend(frameon=False, fontsize=8, labelcolor=INK)
-    axes[0, 0].set_ylim(*height([values for values in rows.values()], [reached] * len(rows)))
+    axes[0, 0].set_ylim(*height(list(rows.values()), [reached] * len(rows)))
     axes[0, 0].set_ylabel(unit_of(quantity))
     return figure
 
@@ -169,7 +170,12 @@ def unit_of(quantity: str) -> str:
 
 
 def draw_curves(
-    axis: Axes, x: np.ndarray, values: np.ndarray, reached: np.ndarray, times: np.ndarray, notes: list[str] | None = None
+    axis: Axes,
+    x: np.ndarray,
+    values: np.ndarray,
+    reached: np.ndarray,
+    times: np.ndarray,
+    notes: list[str] | None = None,
 ) -> None:
     """Values (m, n) at places x (n,), a curve for each time, pale where x_t does not reach."""
     for j, t in enumerate(times):

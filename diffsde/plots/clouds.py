@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ class Cloud(NamedTuple):
 
 
 def clouds_in_time(
-    rows: dict[str, Sequence[Cloud]],
+    rows: Mapping[str, Sequence[Cloud]],
     times: dict[str, np.ndarray],
     extent: Extent,
     names: Sequence[str] = (),
@@ -92,7 +92,7 @@ def legend(figure: Figure, names: Sequence[str]) -> None:
 
 
 def histograms_in_time(
-    rows: dict[str, Sequence[np.ndarray]],
+    rows: Mapping[str, Sequence[np.ndarray]],
     times: dict[str, np.ndarray],
     lines: tuple[np.ndarray, np.ndarray] | None,
     extent: Extent,
@@ -172,7 +172,11 @@ def data_in_the_plane(sets: dict[str, Cloud], names: Sequence[str], extent: Exte
 
 
 def corner(
-    sets: dict[str, Cloud], columns: Sequence[str], windows: Sequence[tuple[float, float]], classes: Sequence[str], about: str
+    sets: dict[str, Cloud],
+    columns: Sequence[str],
+    windows: Sequence[tuple[float, float]],
+    classes: Sequence[str],
+    about: str,
 ) -> Figure:
     """Pairs of coordinates of points (n, k): histograms on the diagonal, the first set's points below it; the other sets as
     outlines on the diagonal.

@@ -64,7 +64,9 @@ def in_the_plane(
                 heat(axis, HeatMap(row.density[j], extent), SHADE)
                 scale.draw(axis, x, y, row.vectors[j], row.reached[j])
             elif row.cloud is not None:
-                axis.scatter(*row.cloud[j].T, s=1.2, color=INK, alpha=0.3, linewidth=0, rasterized=True)
+                axis.scatter(
+                    row.cloud[j, :, 0], row.cloud[j, :, 1], s=1.2, color=INK, alpha=0.3, linewidth=0, rasterized=True
+                )
             _mark(axis, row)
             axis.set_title(f"{row.name}, {at_time(t)}", fontsize=9)
         for k, axis in enumerate(line[len(times) :]):
@@ -88,8 +90,12 @@ def _ways_in_the_plane(axis: Axes, row: Row, k: int) -> None:
         return
     way = row.ways[k]
     axis.plot(way.x[..., 0], way.x[..., 1], color=PATHLINE, lw=0.6, alpha=0.6)
-    axis.scatter(*way.x[0].T, s=8, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label="t = 0")
-    axis.scatter(*way.x[-1].T, s=10, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label="t = 1")
+    axis.scatter(
+        way.x[0, :, 0], way.x[0, :, 1], s=8, color=NOISE, edgecolor="white", linewidth=0.4, zorder=3, label="t = 0"
+    )
+    axis.scatter(
+        way.x[-1, :, 0], way.x[-1, :, 1], s=10, color=DATA, edgecolor="white", linewidth=0.4, zorder=4, label="t = 1"
+    )
     _mark(axis, row)
     axis.set_title(f"{row.name}, {way.title}", fontsize=9)
     if row.z is not None:

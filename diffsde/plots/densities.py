@@ -116,7 +116,7 @@ def lines_of_densities(
         axes[0, 1].set(xlabel="t", ylabel=name, title="$p_t$ from noise to data")
         bar = figure.colorbar(axes[0, 1].images[0], ax=axes[0, 1], extend="min" if log else "max")
         bar.set_label("log p (nats)" if log else "density p", fontsize=8, color=INK)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.tick_params(colors=GREY, labelsize=7)
     return figure
 

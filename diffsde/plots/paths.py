@@ -26,7 +26,9 @@ def path_curves(
     for axis, quantity in zip(axes.flat, titles, strict=False):
         each = curves[quantity]
         for i, name in enumerate(names):
-            axis.plot(times, each[name], color=COLOURS[i % len(COLOURS)], lw=1.5, label=name, ls=DASHES[i % len(DASHES)])
+            axis.plot(
+                times, each[name], color=COLOURS[i % len(COLOURS)], lw=1.5, label=name, ls=DASHES[i % len(DASHES)]
+            )
         _height(axis, times, list(each.values()))
         title, label = titles[quantity]
         axis.set(title=title, xlabel="t", xlim=(0, 1), ylabel=label)

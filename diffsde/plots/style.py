@@ -137,10 +137,11 @@ def colour_bar(figure: Figure, axes: np.ndarray, drawn: Any, label: str, extend:
     """A colour bar at the right of all panels (rows, columns), as high as two of them at most; new_panels leaves room by `right`."""
     top, low = axes[0, -1].get_position(), axes[min(1, len(axes) - 1), -1].get_position()
     width = figure.get_figwidth()
-    place = figure.add_axes((top.x1 + 0.12 / width, low.y0, 0.13 / width, top.y1 - low.y0))
+    corner = top.x1 + 0.12 / width, low.y0, 0.13 / width, top.y1 - low.y0
+    place = figure.add_axes(corner, label="<colorbar>")
     bar = figure.colorbar(drawn, cax=place, extend=extend)
     bar.set_label(label, fontsize=8, color=INK)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     place.tick_params(colors=GREY, labelsize=7)
 
 

@@ -81,7 +81,8 @@ class ShowConfig:
         self._check_source()
 
     def _check_lists(self) -> None:
-        for name, sizes in (("coordinates", (2,)), ("window", (2, 4))):
+        for name, most in (("coordinates", (2,)), ("window", (2, 4))):
+            sizes: tuple[int, ...] = most
             value = getattr(self, name)
             if name == "coordinates" and self.what == "data":
                 sizes = (2, 3, 4)

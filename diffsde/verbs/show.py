@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from diffsde.datasets import are_images
 from diffsde.errors import UserError
 from diffsde.pictures.drawn import described_sampler
 from diffsde.pictures.shown import SHOWN
 from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, States, marginals
-from diffsde.pictures.subjects import Shown, subject
+from diffsde.pictures.subjects import Shown, need_exact, subject
 from diffsde.runs import clock, folder, jobs
 from diffsde.runs.results import Report, Result
 from diffsde.runs.sample_config import SampleConfig, sample_choices
@@ -66,9 +68,12 @@ def work(group: list[ShowJob]) -> Iterator[Result | UserError]:
             continue
         clock.lap("computing")
         name = f"{job.chosen.what}.{job.chosen.format}"
-        yield Result(
-            lambda shown=shown: _report(shown), {"show": shown.arrays}, figures=lambda shown=shown, name=name: {name: shown.draw()}
-        )
+        yield Result(partial(_report, shown), {"show": shown.arrays}, figures=partial(_figures, shown, name))
+
+
+def _figures(shown: Shown, name: str) -> dict[str, Any]:
+    """The picture by the name of its file."""
+    return {name: shown.draw()}
 
 
 def _report(shown: Shown) -> Report:
@@ -90,6 +95,8 @@ def _new_samples(job: ShowJob) -> Shown:
     found, times = subject(chosen), np.asarray(chosen.times or TIMES)
     if len(found.shape) == 1 and chosen.coordinates is not None and max(chosen.coordinates) >= found.d:
         raise UserError(f"coordinates: {max(chosen.coordinates)} is not one of 0 to {found.d - 1}")
+    if not found.runs and not are_images(found.shape):
+        need_exact(found, "marginals")
     draws = _sampling(chosen, IMAGES if len(found.shape) > 1 else DRAWN)
     try:
         draws.check()
@@ -176,4 +183,3 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
 
 
 VERB = jobs.Verb("show", resolve_run, show_choices, prepare, work)
-
