@@ -62,13 +62,13 @@ def conditional(chosen: ShowConfig) -> Shown:
     samplers = _samplers(chosen)
     ends = np.array([0.0, 1.0])
     clouds = clouds_at(found, np.append(times, ends), key_window)
-    given = [_given_clouds(found, each, np.append(times, ends), key_window) for each in z]
-    everything = [*clouds, *(each for cloud in given for each in cloud)]
+    around = [_given_clouds(found, each, np.append(times, ends), key_window) for each in z]
+    everything = [*clouds, *(each for cloud in around for each in cloud)]
     line = found.d == 1
     arrows = places(found, chosen, everything, np.zeros(found.d), LINE if line else ARROWS)
     dense = arrows if line else places(found, chosen, everything, np.zeros(found.d), chosen.resolution or DENSE)
     between = np.linspace(0.0, LATE, BETWEEN) if line else times
-    fields = [_given(found, each) for each in z] + [found.exact]
+    fields = [given(found, each) for each in z] + [found.exact]
     names = [f"given z = {_written(each)}" for each in found.own(z)] + ["marginal"]
     rows, arrays = [], {"times": times, "z": found.own(z), **arrows.axes()}
     if line:
@@ -89,7 +89,7 @@ def conditional(chosen: ShowConfig) -> Shown:
     about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}{noise}"
     if line:
         x = arrays["x"]
-        where = [reached_on_a_line(cloud[: len(times), :, 0], x) for cloud in (*given, clouds)]
+        where = [reached_on_a_line(cloud[: len(times), :, 0], x) for cloud in (*around, clouds)]
         rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
         return Shown(
             arrays,
@@ -97,7 +97,7 @@ def conditional(chosen: ShowConfig) -> Shown:
             about,
         )
     sides = arrays["x"], arrays["y"]
-    where = [reached(cloud[: len(times)], arrows.extent, sides) for cloud in (*given, clouds)]
+    where = [reached(cloud[: len(times)], arrows.extent, sides) for cloud in (*around, clouds)]
     rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
     known = [row for row in rows if row.vectors is not None]
     sizes, places_reached = (np.concatenate([getattr(row, name) for row in known]) for name in ("vectors", "reached"))
@@ -138,7 +138,7 @@ def _written(z: np.ndarray) -> str:
     return escape_formulas(numbers if len(z) == 1 else f"({numbers})")
 
 
-def _given(found: Subject, z: np.ndarray) -> EmpiricalField:
+def given(found: Subject, z: np.ndarray) -> EmpiricalField:
     """The exact field of the path given z: that of a data set of one point."""
     assert found.path is not None
     return EmpiricalField(found.path, empirical.arrange(jnp.asarray(z[None])), 1, found.shape)

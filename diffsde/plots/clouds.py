@@ -194,7 +194,7 @@ def corner(
                 axis.hist(first.x[:, i], bins=40, range=windows[i], density=True, color=DATA, alpha=0.5)
                 for _, other in others:
                     axis.hist(other.x[:, i], bins=40, range=windows[i], density=True, color=INK, histtype="step")
-                axis.set(xlim=windows[i], yticks=[], title=columns[i])
+                axis.set(xlim=windows[i], yticks=[], title=columns[i], ylabel="" if i else "density")
             else:
                 extent = Extent(*windows[j], *windows[i], (columns[j], columns[i]))
                 few = Cloud(first.x[:SCATTERED, [j, i]], None if first.y is None else first.y[:SCATTERED])
