@@ -220,6 +220,8 @@ def test_data_are_the_datas_own(here: Path) -> None:
     assert found["x"].shape == (40, 3) and found["x_test"].shape == (10, 3)
     both = np.concatenate([found["x"], found["x_test"]])
     np.testing.assert_allclose(np.sort(both, axis=0), np.sort(points, axis=0), rtol=1e-5, atol=1e-5)
+    some = shown("what=data", "dataset=array", "dataset.file=points.npy", "n=45").arrays["x"]
+    assert some.shape == (45, 3) and len(np.unique(some[:, 0])) == 45
 
 
 # Trained runs
@@ -242,9 +244,9 @@ def at_each(field: Field, quantity: str, x: jax.Array, t: float) -> jax.Array:
     return jax.vmap(lambda x: getattr(field, quantity)(x, t))(x.reshape(-1, 2)).reshape(x.shape)
 
 
-@pytest.mark.parametrize("quantity", ["velocity", "score"])
-def test_learned_minus_exact_is_their_difference(run: Path, quantity: str) -> None:
+def test_learned_minus_exact_is_their_difference(run: Path) -> None:
     """Rows exact, learned, difference: each what the field itself says at the places that are drawn; rms as by hand."""
+    quantity = "score"
     words = ["what=field", f"run={run}", "of=difference", f"quantity={quantity}", "times=[0.2,0.8]", "resolution=9"]
     drawn = shown(*words)
     exact, learned, difference = (drawn.arrays[quantity + end] for end in ("", "_2", "_3"))
@@ -315,13 +317,13 @@ def test_every_picture_is_labelled(name: str) -> None:
     check_named(shown(*PICTURES[name]).draw())
 
 
-@pytest.mark.parametrize(("what", "shape"), [("data", (8, 8, 1)), ("noising", (8, 8, 1))])
-def test_images_are_labelled(what: str, shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("what", ["data", "noising"])
+def test_images_are_labelled(what: str) -> None:
     path = [] if what == "data" else ["path=ot", "times=[0,0.5,1]", "n=4"]
     drawn = shown(f"what={what}", "dataset=digits", *path)
     words = [text.get_text() for text in drawn.draw().texts]
     assert any("digits" in word for word in words) and {"0", "3"} <= set(words)
-    assert drawn.arrays["x"].shape[-3:] == shape
+    assert drawn.arrays["x"].shape[-3:] == (8, 8, 1)
     if what == "noising":
         assert {"t = 0", "0.5", "1"} <= set(words) and drawn.arrays["x"].shape == (3, 4, 8, 8, 1)
 
@@ -330,7 +332,7 @@ COMMANDS = {
     "density": [*TWO, "path=vp", "resolution=30"],
     "field": [*TWO, "path=ot"],
     "conditional": [*TWO, "path=ot", "steps=20"],
-    "path": [],
+    "path": ["path=ot"],
     "data": [*TWO, "n=100"],
     "noising": ["dataset=moons", "path=ot", "n=100"],
     "marginals": [*ONE, "n=4000", "times=[0.1,0.33,0.8,1]", "steps=50"],
@@ -374,6 +376,27 @@ def test_every_knob_belongs_to_a_picture() -> None:
     assert tuple(TAKES) == WHAT and {*SHOWN, "marginals"} == set(WHAT)
     taken = {name for names in TAKES.values() for name in names.split()}
     assert taken == {field.name for field in dataclasses.fields(ShowConfig)} - {"what", "format", "machine"}
+
+
+class Watched(ShowConfig):
+    """Choices that note which of them are read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        READ.add(name)
+        return super().__getattribute__(name)
+
+
+READ: set[str] = set()
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_no_knob_does_nothing(what: str) -> None:
+    """Every knob that a picture takes is read when it is made; those of a checkpoint only where there is one."""
+    config, chosen = choices(f"what={what}", *COMMANDS[what])
+    watched = Watched(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(chosen)})
+    READ.clear()
+    shown_of(ShowJob(config, watched, Path()))
+    assert set(TAKES[what].split()) - READ <= {"checkpoint", "ema"}
 
 
 REFUSED = [

@@ -28,7 +28,7 @@ from diffsde.types import on_device
 USUAL = (0.0, 0.3, 0.6, 0.9)  # times
 BETWEEN = 101  # times of the heat map over t and x
 ODE_STEPS = 32  # RK4, from a time back to the prior
-ODE_SIDE = 40  # places along a side at which a trained run's density is computed
+ODE_SIDE, ODE_LINE = 40, 120  # places along a side, and on a line, at which a trained run's density is computed
 
 
 def density(chosen: ShowConfig) -> Shown:
@@ -46,7 +46,7 @@ def density(chosen: ShowConfig) -> Shown:
         raise UserError(f"of={of} needs a trained run; name it with run=")
     times, key = np.asarray(chosen.times or USUAL), jax.random.key(0)
     clouds, centre = clouds_at(found, times, key), found.own(found.data(1000, key)).mean(axis=0)
-    side = chosen.resolution or (ODE_SIDE if of != "exact" and found.d > 1 else None)
+    side = chosen.resolution or (None if of == "exact" else ODE_LINE if found.d == 1 else ODE_SIDE)
     at = places(found, chosen, list(clouds), centre, side)
     rows, said, seconds = {}, [], 0.0
     if of != "run":

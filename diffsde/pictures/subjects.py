@@ -76,8 +76,14 @@ def subject(chosen: ShowConfig) -> Subject:
     assert dataset is not None
     shape = point_shape(dataset, dataset.load())
     exact = _exact(dataset, path, shape, chosen.label)
-    of = f"{name_of(dataset)}" + ("" if path is None else f", path {name_of(path)}")
+    of = dataset_name(dataset) + ("" if path is None else f", path {name_of(path)}")
     return Subject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of + _labelled(chosen))
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """The dataset's word, with the name of its file where it has one."""
+    files = [str(getattr(dataset, name)) for name in dataset.FILES if getattr(dataset, name)]
+    return name_of(dataset) + (f" {Path(files[0]).name}" if files else "")
 
 
 def _labelled(chosen: ShowConfig) -> str:
@@ -116,7 +122,7 @@ def _of_runs(chosen: ShowConfig) -> Subject:
         titles = [f"run {i + 1} ({objective})" for i, objective in enumerate(objectives)]
     runs = tuple(each.runs[0]._replace(title=title) for each, title in zip(found, titles, strict=True))
     where = "; ".join(f"{title}: {each.of}" for title, each in zip(titles, found, strict=True))
-    what = f"{name_of(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
+    what = f"{dataset_name(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
     return first._replace(runs=runs, of=f"{what}; {where}")
 
 

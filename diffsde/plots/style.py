@@ -143,6 +143,7 @@ def colour_bar(figure: Figure, axes: np.ndarray, drawn: Any, label: str, extend:
     bar.set_label(label, fontsize=8, color=INK)
     bar.outline.set_visible(False)
     place.tick_params(colors=GREY, labelsize=7)
+    place.yaxis.get_offset_text().set(size=7, color=GREY)
 
 
 def at_time(t: float) -> str:
