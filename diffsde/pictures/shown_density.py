@@ -48,7 +48,7 @@ def density(chosen: ShowConfig) -> Shown:
     clouds, centre = clouds_at(found, times, key), found.own(found.data(1000, key)).mean(axis=0)
     side = chosen.resolution or (None if of == "exact" else ODE_LINE if found.d == 1 else ODE_SIDE)
     at = places(found, chosen, list(clouds), centre, side)
-    rows, said, seconds = {}, [], 0.0
+    rows, said = {}, []
     if of != "run":
         assert found.exact is not None
         rows["exact"] = densities(found, found.exact, at, times)
@@ -136,7 +136,7 @@ def _by_the_ode(found: Subject, field: Field, at: Places, times: np.ndarray, ste
         end = float(t) if finite_velocity(field, float(t)) else float(t) - SHORT
         grid = grid_times(UniformGrid(start=0.0, end=end), steps, path)
         values.append(log_likelihood_compiled(RK4(), field, x, grid, jax.random.key(0)).log_p)
-    found_ = np.stack([np.asarray(each, np.float64) for each in values]).reshape(len(times), *at.points.shape[:-1])
-    if not np.isfinite(found_).all():
+    log_p = np.stack([np.asarray(each, np.float64) for each in values]).reshape(len(times), *at.points.shape[:-1])
+    if not np.isfinite(log_p).all():
         raise UserError("times: the run's ODE meets something infinite on the way to one of them; take others")
-    return found_ - log_volume(found.scaling, found.shape)
+    return log_p - log_volume(found.scaling, found.shape)

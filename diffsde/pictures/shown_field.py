@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import numpy as np
 
@@ -29,29 +31,20 @@ def field(chosen: ShowConfig) -> Shown:
     line = len(plane) == 1
     at = places(found, chosen, list(clouds), centre, None if line else chosen.resolution or ARROWS)
     rows = {each.title: vectors(found, each.field, at, times, quantity)[..., plane] for each in fields}
-    notes: dict[str, list[str]] = {}
-    said: list[tuple[str, str]] = []
-    errors: dict[str, float] = {}
-    if pair is not None:
-        one, other = pair
-        minus = f"{one.title} - {other.title}"
-        rows[DIFFERENCE] = rows[one.title] - rows[other.title]
-        rms = _rms(found, pair, clouds, times, quantity)
-        notes[DIFFERENCE] = [f"rms {each:.2g}" for each in rms]
-        shown = ", ".join(f"{each:.3g} at t={t:g}" for each, t in zip(rms, times, strict=True))
-        said.append(("rms difference", f"{shown} ({minus}, over draws of x_t)"))
-        errors = {f"rms_at_{t:g}": float(each) for each, t in zip(rms, times, strict=True)}
+    difference = _difference(found, pair, rows, clouds, times, quantity)
+    rows |= difference.rows
     arrays = {"times": times, **at.axes(), **_named(rows, quantity)}
     sign = "u" if quantity == "velocity" else "s"
     about = f"{quantity} {sign}_t(x) of {found.of}{at.note}"
     if pair is not None:
         about += f"; {DIFFERENCE}: {pair[0].title} - {pair[1].title}"
+    said, numbers, notes = difference.said, difference.numbers, difference.notes
     if line:
         drawn = {title: values[..., 0] for title, values in rows.items()}
         x, name = at.points[:, 0], at.extent.names[0]
         where = reached_on_a_line(clouds[..., 0], x)
         return Shown(
-            arrays, lambda: plots.curves(drawn, notes, x, where, times, name, quantity, about), about, said, errors
+            arrays, lambda: plots.curves(drawn, notes, x, where, times, name, quantity, about), about, said, numbers
         )
     shade = None
     if found.exact is not None:
@@ -59,12 +52,13 @@ def field(chosen: ShowConfig) -> Shown:
         log_p = densities(found, found.exact, under, times)
         shade = [HeatMap(np.exp(each), at.extent) for each in log_p]
         arrays |= {"density_" + name: each for name, each in under.axes().items()} | {"log_prob": log_p}
-        about += "; grey: the exact p_t; pale arrows: hardly ever reached"
+        about += "; grey: the exact p_t"
+    about += "; pale arrows: hardly ever reached"
     axes = arrays["x"], arrays["y"]
     where = reached(clouds[..., plane], at.extent, axes)
     scale = plots.ArrowScale(at.extent, len(axes[0]), quantity, list(rows.values()), where)
     return Shown(
-        arrays, lambda: plots.arrows(rows, notes, axes, times, scale, where, shade, about), about, said, errors
+        arrays, lambda: plots.arrows(rows, notes, axes, times, scale, where, shade, about), about, said, numbers
     )
 
 
@@ -82,6 +76,39 @@ def _fields(found: Subject, chosen: ShowConfig) -> tuple[list[Trained], tuple[Tr
     if of == "exact":
         return [exact], None
     return [exact, *runs], (runs[0], exact) if of == "difference" else None
+
+
+class Difference(NamedTuple):
+    """The difference of two fields as a row of the picture, with its rms over draws of x_t at each time: as notes on its panels,
+    as a row of the table, and as numbers of summary.json. Empty where no difference is asked for.
+    """
+
+    rows: dict[str, np.ndarray] = {}
+    notes: dict[str, list[str]] = {}
+    said: list[tuple[str, str]] = []
+    numbers: dict[str, float] = {}
+
+
+def _difference(
+    found: Subject,
+    pair: tuple[Trained, Trained] | None,
+    rows: dict[str, np.ndarray],
+    clouds: np.ndarray,
+    times: np.ndarray,
+    quantity: str,
+) -> Difference:
+    """The Difference of a pair of fields, the first minus the second, whose own rows are there."""
+    if pair is None:
+        return Difference()
+    one, other = (each.title for each in pair)
+    rms = _rms(found, pair, clouds, times, quantity)
+    shown = ", ".join(f"{each:.3g} at t={t:g}" for each, t in zip(rms, times, strict=True))
+    return Difference(
+        {DIFFERENCE: rows[one] - rows[other]},
+        {DIFFERENCE: [f"rms {each:.2g}" for each in rms]},
+        [("rms difference", f"{shown} ({one} - {other}, over draws of x_t)")],
+        {f"rms_at_{t:g}": float(each) for each, t in zip(rms, times, strict=True)},
+    )
 
 
 def _rms(

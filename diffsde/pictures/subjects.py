@@ -91,39 +91,37 @@ def _labelled(chosen: ShowConfig) -> str:
 
 
 def _of_runs(chosen: ShowConfig) -> Subject:
-    from diffsde.runs.restore import restore  # here: it imports flax and optax
-
-    found: list[Subject] = []
-    for run in chosen.runs:
-        config, field, step = restore(Path(run), chosen.ema, chosen.checkpoint or "last", chosen.machine.precision)
-        if config.label_dropout == 0 and chosen.label is None:
-            raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
-        dataset, shape = config.dataset, field.shape
-        title = name_of(config.objective)
-        trained = Trained(_bound(field, chosen.label), title)
-        exact = _exact(dataset, config.path, shape, chosen.label)
-        of = f"{progress.shown_path(Path(run))} at step {step}"
-        found.append(Subject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), chosen.label, of))
-    first, *rest = found
-    for run, other in zip(chosen.runs[1:], rest, strict=True):
+    """What a picture of runs is of: the data and the exact field of the first, and the fields of all."""
+    each = [_of_run(chosen, run) for run in chosen.runs]
+    first = each[0]
+    for run, other in zip(chosen.runs[1:], each[1:], strict=True):
         if other.shape != first.shape:
             raise UserError(f"run: '{run}' is of points of shape {other.shape}, the first run of {first.shape}")
         if not same_scaling(other.scaling, first.scaling):
             raise UserError(f"run: '{run}' was trained on data of another mean and std than the first run")
-        assert other.path is not None and first.path is not None
         if not ensembles.equal(other.path, first.path):
-            raise UserError(
-                f"run: '{run}' was trained on another path than the first run; their fields are of other p_t"
-            )
-    objectives = [each.runs[0].title for each in found]
-    if len(set(objectives)) == len(objectives):
-        titles = [f"learned ({objective})" for objective in objectives]
-    else:
+            raise UserError(f"run: '{run}' was trained on another path than the first run; their p_t are not the same")
+    objectives = [one.runs[0].title for one in each]
+    titles = [f"learned ({objective})" for objective in objectives]
+    if len(set(titles)) < len(titles):
         titles = [f"run {i + 1} ({objective})" for i, objective in enumerate(objectives)]
-    runs = tuple(each.runs[0]._replace(title=title) for each, title in zip(found, titles, strict=True))
-    where = "; ".join(f"{title}: {each.of}" for title, each in zip(titles, found, strict=True))
+    runs = tuple(one.runs[0]._replace(title=title) for one, title in zip(each, titles, strict=True))
+    where = "; ".join(f"{title}: {one.of}" for title, one in zip(titles, each, strict=True))
     what = f"{dataset_name(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
     return first._replace(runs=runs, of=f"{what}; {where}")
+
+
+def _of_run(chosen: ShowConfig, run: str) -> Subject:
+    """What a picture of one run is of; its title is the objective's word, `of` its folder and step."""
+    from diffsde.runs.restore import restore  # here: it imports flax and optax
+
+    config, field, step = restore(Path(run), chosen.ema, chosen.checkpoint or "last", chosen.machine.precision)
+    if config.label_dropout == 0 and chosen.label is None:
+        raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
+    dataset, shape, label = config.dataset, field.shape, chosen.label
+    trained = Trained(_bound(field, label), name_of(config.objective))
+    exact, of = _exact(dataset, config.path, shape, label), f"{progress.shown_path(Path(run))} at step {step}"
+    return Subject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of)
 
 
 def _bound(field: Any, label: int | None) -> Any:
