@@ -265,6 +265,20 @@ def test_learned_minus_exact_is_their_difference(run: Path) -> None:
     assert drawn.summary["rms_at_0.8"] == pytest.approx(float(jnp.sqrt((off**2).sum(axis=-1).mean())), rel=0.15)
 
 
+def test_the_learned_field_stands_under_the_conditional_one(run: Path) -> None:
+    """Its arrows are the run's own, its trajectories start from the noise of all the others."""
+    words = [f"run={run}", "times=[0.2,0.8]", "resolution=8", "z=[1,0]"]
+    drawn = shown("what=conditional", *words, "steps=20")
+    check_named(drawn.draw())
+    found = drawn.arrays
+    _, field, _ = restore(run)
+    x = jnp.stack(jnp.meshgrid(*(jnp.asarray(found[name], jnp.float32) for name in ("x", "y"))), axis=-1)
+    exact = at_each(field, "velocity", x, 0.8)
+    np.testing.assert_allclose(found["learned_0_velocity"][1], exact, rtol=1e-3, atol=1e-3)
+    for law in ("given_0", "marginal"):
+        np.testing.assert_array_equal(found[f"{law}_ode"][0], found["learned_0_ode"][0])
+
+
 def test_all_arrows_have_one_scale(run: Path) -> None:
     """Exact, learned and difference at two times: every arrow's length and colour mean the same, and the bar says what."""
     figure = shown("what=field", f"run={run}", "of=difference", "times=[0.2,0.8]", "resolution=9").draw()

@@ -68,28 +68,23 @@ def conditional(chosen: ShowConfig) -> Shown:
     arrows = places(found, chosen, everything, np.zeros(found.d), LINE if line else ARROWS)
     dense = arrows if line else places(found, chosen, everything, np.zeros(found.d), chosen.resolution or DENSE)
     between = np.linspace(0.0, LATE, BETWEEN) if line else times
-    fields = [given(found, each) for each in z] + [found.exact]
-    names = [f"given z = {_written(each)}" for each in found.own(z)] + ["marginal"]
-    rows, arrays = [], {"times": times, "z": found.own(z), **arrows.axes()}
+    arrays = {"times": times, "z": found.own(z), **arrows.axes()}
     if line:
         arrays["between_times"] = between
     else:
         arrays |= {"density_" + name: each for name, each in dense.axes().items()}
-    for i, (name, field) in enumerate(zip(names, fields, strict=True)):
-        row = _row(found, name, field, (arrows, dense), (times, between), quantity)
-        row = row._replace(cloud=None if field is not None else clouds[: len(times)])
-        if field is not None:
-            keys = jax.random.split(jax.random.fold_in(key_paths, 0 if line else i))
-            row = row._replace(ways=_ways(found, field, samplers, chosen, keys))
-        if i < len(z):
-            row = row._replace(z=found.own(z[i]))
+    laws, rows = _laws(found, z, around, clouds), []
+    for law in laws:
+        row = _row(found, law, (arrows, dense), (times, between), quantity)
+        if law.field is not None:
+            row = row._replace(ways=_ways(found, law.field, samplers, chosen, jax.random.split(key_paths)))
         rows.append(row)
-        arrays |= _arrays(row, "marginal" if i == len(z) else f"given_{i}", quantity)
+        arrays |= _arrays(row, law.word, quantity)
     noise = "" if len(samplers) == 1 else f", SDE of diffusion {name_of(list(samplers.values())[1].diffusion)}"  # type: ignore[attr-defined]
     about = f"conditional path, {quantity} and trajectories, given z and marginal: {found.of}{noise}"
     if line:
         x = arrays["x"]
-        where = [reached_on_a_line(cloud[: len(times), :, 0], x) for cloud in (*around, clouds)]
+        where = [reached_on_a_line(cloud[: len(times), :, 0], x) for cloud in (law.clouds for law in laws)]
         rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
         return Shown(
             arrays,
@@ -97,12 +92,37 @@ def conditional(chosen: ShowConfig) -> Shown:
             about,
         )
     sides = arrays["x"], arrays["y"]
-    where = [reached(cloud[: len(times)], arrows.extent, sides) for cloud in (*around, clouds)]
+    where = [reached(cloud[: len(times)], arrows.extent, sides) for cloud in (law.clouds for law in laws)]
     rows = [row._replace(reached=each) for row, each in zip(rows, where, strict=True)]
     known = [row for row in rows if row.vectors is not None]
     sizes, places_reached = (np.concatenate([getattr(row, name) for row in known]) for name in ("vectors", "reached"))
     scale = ArrowScale(arrows.extent, len(sides[0]), quantity, [sizes], places_reached)
     return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, about), about)
+
+
+class Law(NamedTuple):
+    """A row's law of x_t: its title and its word in show.npz, its field, None where it is not known, the z that is given, and
+    draws of x_t (m, n, d) at the times drawn and at both ends, in the data's own units.
+    """
+
+    name: str
+    word: str
+    field: Field | None
+    z: np.ndarray | None
+    clouds: np.ndarray
+
+
+def _laws(found: Subject, z: np.ndarray, around: list[np.ndarray], clouds: np.ndarray) -> list[Law]:
+    """The path given each z, the marginal one, exact where it is known, and with the fields of runs."""
+    own = found.own(z)
+    each = [
+        Law(f"given z = {_written(own[i])}", f"given_{i}", given(found, z[i]), own[i], around[i]) for i in range(len(z))
+    ]
+    if found.exact is not None or not found.runs:
+        each.append(Law("marginal", "marginal", found.exact, None, clouds))
+    return each + [
+        Law(f"marginal, {run.title}", f"learned_{i}", run.field, None, clouds) for i, run in enumerate(found.runs)
+    ]
 
 
 def _given_clouds(found: Subject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:
@@ -157,18 +177,15 @@ def _samplers(chosen: ShowConfig) -> dict[str, Sampler]:
 
 
 def _row(
-    found: Subject,
-    name: str,
-    field: Any,
-    at: tuple[Places, Places],
-    times: tuple[np.ndarray, np.ndarray],
-    quantity: str,
+    found: Subject, law: Law, at: tuple[Places, Places], times: tuple[np.ndarray, np.ndarray], quantity: str
 ) -> plots.Row:
-    """A row's density and vectors; empty where the field is not known."""
-    if field is None:
-        return plots.Row(name)
-    log_p = densities(found, field, at[1], times[1])
-    return plots.Row(name, np.exp(log_p), vectors(found, field, at[0], times[0], quantity))
+    """A row's density, or draws of x_t where it is not known, and its vectors, where the field is known."""
+    row = plots.Row(law.name, z=law.z)
+    if law.field is not None:
+        row = row._replace(vectors=vectors(found, law.field, at[0], times[0], quantity))
+    if hasattr(law.field, "log_prob"):
+        return row._replace(density=np.exp(densities(found, law.field, at[1], times[1])))
+    return row._replace(cloud=law.clouds[: len(times[0])])
 
 
 def _ways(found: Subject, field: Field, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any) -> tuple[Way, ...]:
@@ -191,8 +208,9 @@ def _ways(found: Subject, field: Field, samplers: dict[str, Sampler], chosen: Sh
 def _arrays(row: plots.Row, name: str, quantity: str) -> dict[str, np.ndarray]:
     """A row's arrays by their names in show.npz."""
     found: dict[str, np.ndarray] = {}
-    if row.density is not None and row.vectors is not None:
-        found |= {f"{name}_density": row.density, f"{name}_{quantity}": row.vectors}
+    for word, each in (("density", row.density), (quantity, row.vectors), ("x", row.cloud)):
+        if each is not None:
+            found[f"{name}_{word}"] = each
     for way in row.ways:
         word = "ode" if way.title == "ODE" else "sde"
         found |= {f"{name}_{word}_times": way.times, f"{name}_{word}": way.x}

@@ -165,7 +165,7 @@ def noising(chosen: ShowConfig) -> Shown:
     found, times = subject(chosen), np.asarray(chosen.times or TIMES)
     key, key_eps = jax.random.split(jax.random.key(chosen.seed or 0))
     at = jnp.asarray(times, float)
-    about = f"x_t = alpha z + beta eps: {found.of}"
+    about = f"x_t = alpha z + beta eps: {found.of.split(';')[0]}"
     if len(found.shape) != 1:
         return _noised_images(found, chosen, at, key, key_eps, about)
     plane = plane_of(found, chosen)

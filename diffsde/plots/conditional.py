@@ -31,7 +31,7 @@ from diffsde.plots.style import (
 class Row(NamedTuple):
     """A row of the picture: the path given z, or the marginal one.
 
-    density: p_t (m, *grid); vectors (m, *grid, d): both None where they are not known. ways: trajectories, each with title,
+    density: p_t (m, *grid); vectors (m, *grid, d): None where they are not known. ways: trajectories, each with title,
     times (m,) and x (m, k, d). z: the data point (d,). cloud: draws of x_t (m, n, d) where the density is not known.
     reached: the places (m, rows, columns) of the arrows that x_t reaches.
     """
@@ -60,13 +60,15 @@ def in_the_plane(
     for line, row in zip(axes, rows, strict=True):
         for j, t in enumerate(times):
             axis = line[j]
-            if row.density is not None and row.vectors is not None and row.reached is not None:
+            if row.density is not None:
                 heat(axis, HeatMap(row.density[j], extent), SHADE)
-                scale.draw(axis, x, y, row.vectors[j], row.reached[j])
             elif row.cloud is not None:
+                faint = 0.3 if row.vectors is None else 0.12
                 axis.scatter(
-                    row.cloud[j, :, 0], row.cloud[j, :, 1], s=1.2, color=INK, alpha=0.3, linewidth=0, rasterized=True
+                    row.cloud[j, :, 0], row.cloud[j, :, 1], s=1.2, color=INK, alpha=faint, linewidth=0, rasterized=True
                 )
+            if row.vectors is not None and row.reached is not None:
+                scale.draw(axis, x, y, row.vectors[j], row.reached[j])
             _mark(axis, row)
             axis.set_title(f"{row.name}, {at_time(t)}", fontsize=9)
         for k, axis in enumerate(line[len(times) :]):

@@ -21,7 +21,7 @@ GRID = "coordinates window resolution"
 TAKES = {
     "density": f"{FIELD} {GRID} times of style scale steps",
     "field": f"{FIELD} {GRID} times of quantity",
-    "conditional": f"run dataset path {GRID} times quantity z n seed steps sigma diffusion",
+    "conditional": f"{FIELD} {GRID} times quantity z n seed steps sigma diffusion",
     "path": "run path paths diffusion sigma",
     "data": "run dataset n seed coordinates window",
     "noising": "run dataset path times z n seed coordinates window",
