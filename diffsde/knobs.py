@@ -100,6 +100,9 @@ RUN_METRICS = (
     *("frechet", "precision", "recall", "density", "coverage", "nearest_ratio", "copied"),
 )
 
+# The pictures of `show`.
+WHAT = ("density", "field", "conditional", "path", "data", "noising", "marginals")
+
 # By the knob's name; where one name means several things, by the group's, or the choice's, and its own.
 KNOBS: dict[str, Knob] = {
     # what is computed
@@ -171,6 +174,16 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("start", "end", "times"), UNIT),
     "shift": POSITIVE,
     **dict.fromkeys(("low", "high"), ANY),
+    # pictures of `show`
+    "what": Word(WHAT),
+    "quantity": Word(("velocity", "score")),
+    "of": Word(("exact", "run", "both", "difference")),
+    "style": Word(("heat", "contours", "both")),
+    "scale": Word(("linear", "log")),
+    "format": Word(("png", "svg", "pdf")),
+    **dict.fromkeys(("z", "window"), ANY),
+    **dict.fromkeys(("label", "coordinates"), NATURAL),
+    "resolution": Number(whole=True, low=8, high=1000),
     # inverse problems
     "measurement.noise": POSITIVE,
     "measurement.keep": Text(),
@@ -182,7 +195,10 @@ KNOBS: dict[str, Knob] = {
 }
 
 # A short word sets the number at these places, of which a config has one, where nothing else is said there.
-SHORT = {"sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma"), "lr": ("optimizer.lr",)}
+SHORT = {
+    "sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma", "diffusion.sigma"),
+    "lr": ("optimizer.lr",),
+}
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:

@@ -24,7 +24,7 @@ from diffsde.nets.dit import POSITIONS
 from diffsde.nets.layers import ACTIVATIONS
 from diffsde.objectives import WEIGHTS
 from diffsde.optimizers import SCHEDULES
-from diffsde.runs import folder
+from diffsde.runs import folder, show_config
 from diffsde.runs.machine import PRECISIONS, Machine
 from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
@@ -44,6 +44,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "sample": (Machine, Outputs, SampleConfig),
     "evaluate": evaluate.PARTS,
     "explain": (ExplainConfig,),
+    "show": show_config.PARTS,
 }
 CHOICES = [(group, path.stem) for group in TABLES for path in sorted((CONFIGS / group).glob("*.yaml"))]
 

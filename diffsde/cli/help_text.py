@@ -31,6 +31,13 @@ EXAMPLES = {
         ("diffsde explain path=sqrt objective=cfm sampler=em", "limits, loss, order and cost"),
         ("diffsde explain path=ot sampler=em diffusion=memoryless", "what would be refused, and why"),
     ],
+    "show": [
+        ("diffsde show what=field dataset=gmm path=ot", "the exact velocity at four times"),
+        ("diffsde show what=field of=difference", "the newest run beside the exact field, and the difference"),
+        ("diffsde show what=density dataset=gmm path=vp scale=log", "p_t as heat maps"),
+        ("diffsde show what=conditional dataset=gmm path=ot sigma=1", "p_t(x|z), its field, its ODE and SDE"),
+        ("diffsde show what=path paths=[ot,vp,cosine]", "alpha, beta, their derivatives, SNR, eta"),
+    ],
 }
 
 

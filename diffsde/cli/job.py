@@ -16,7 +16,7 @@ from diffsde.errors import UserError
 from diffsde.runs import clock
 
 # Each module has a function with the verb's name.
-VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "explain")}
+VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "explain", "show")}
 
 # Knobs that may be set when a run is resumed by run= under its own config, in addition to the machine's:
 FREE = ("checkpoint_every", "keep", "pictures")

@@ -155,7 +155,7 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 
 
 def _qualified(verb: str, word: str) -> str:
-    """A word with short group names spelled out: diffusion= lies inside the sampler, experiment= has choices per verb."""
+    """A word with short group names spelled out: diffusion= lies inside the sampler (but for show), experiment= has choices per verb."""
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
-    return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word
+    return f"diffusion@sampler.{word}" if verb not in ("train", "show") and word.startswith("diffusion=") else word

@@ -21,7 +21,15 @@ from diffsde.errors import UserError
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
-LISTS = ("metrics", "pictures")  # knobs that are lists of names
+LISTS = (
+    "metrics",
+    "pictures",
+    "paths",
+    "times",
+    "window",
+    "coordinates",
+    "z",
+)  # knobs that are lists of names or numbers
 RENAMED = {  # words of before, which still work
     "measurements": "n_measurements",
     "sampler.diffusion.scale": "sampler.diffusion.sigma",
@@ -152,11 +160,11 @@ def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> s
 
 
 def listed(word: str, sweeping: bool) -> str:
-    """metrics=frechet or pictures=film,marginals written as a list; in a sweep commas separate the sweep's values instead."""
+    """metrics=frechet, times=0.5 or pictures=film,marginals written as a list; in a sweep commas separate the sweep's values instead."""
     key, _, value = word.partition("=")
     if key not in LISTS or not value or value[0] in "[$" or value == "null" or ("," in value and sweeping):
         return word
-    return f"{key}=[{value}]" if key == "metrics" or "," in value else word
+    return word if key == "pictures" and "," not in value else f"{key}=[{value}]"
 
 
 def expanded(verb: str, word: str, sweeping: bool) -> str:

@@ -206,10 +206,10 @@ def varied(rows: list[Row], swept: list[str]) -> list[str]:
 
 
 def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
-    """A figure of the jobs' scores against the swept key; None where no key differs."""
+    """A figure of the jobs' scores against the swept key; None where no key differs, or no job has a score."""
     differing = varied(rows, swept)
     across = [key for key in differing if key != "seed"] or differing
-    if not across:
+    if not across or all(math.isnan(row.figure.value) for row in rows):
         return None
 
     def spread(key: str) -> tuple[bool, int]:

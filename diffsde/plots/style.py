@@ -21,6 +21,9 @@ OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture
 PATHLINE = "#2b2f3a"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#f7d9b8", "#eb9a6b", "#c8452f", "#7c1d2b"])
 PRIOR = LinearSegmentedColormap.from_list("prior", ["#ffffff", "#cfe0f2", "#7fadd8", "#2f6fb7"])
+SHADE = LinearSegmentedColormap.from_list("shade", ["#ffffff", "#d8dbe2", "#b4bac7"])
+ARROWS = LinearSegmentedColormap.from_list("arrows", ["#9db8d6", "#2f6fb7", "#5b2a86", "#c8452f"])
+TIMES = LinearSegmentedColormap.from_list("times", [NOISE, "#7a4f9a", DATA])  # from noise, t = 0, to data, t = 1
 
 
 class Extent(NamedTuple):
@@ -63,11 +66,14 @@ def new_figure(
     return figure, _plain_axes(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
 
-def new_panels(side: float, rows: int, columns: int, about: str, dpi: float) -> tuple[Figure, np.ndarray]:
+def new_panels(
+    side: float, rows: int, columns: int, about: str, dpi: float, right: float = 0.1, beside: float = 0.15
+) -> tuple[Figure, np.ndarray]:
     """A figure of square panels, their sides in inches, and its axes (rows, columns); laid out by known margins, which takes
-    no time, where a layout that measures all words takes as long as drawing them. about: as of new_figure.
+    no time, where a layout that measures all words takes as long as drawing them. about: as of new_figure. right, beside:
+    inches at the right of all panels and between two.
     """
-    left, right, bottom, title, beside = 0.85, 0.1, 0.55, 0.3, 0.15  # inches; numbers have up to seven digits
+    left, bottom, title = 0.85, 0.55, 0.3  # inches; numbers have up to seven digits
     width = left + columns * side + (columns - 1) * beside + right
     lines = textwrap.wrap(escape_formulas(about), int(LETTERS * width))
     top = title + 0.1 + 0.16 * len(lines)
@@ -125,6 +131,24 @@ def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha
         alpha=alpha,
         interpolation="bilinear",
     )
+
+
+def colour_bar(figure: Figure, axes: np.ndarray, drawn: Any, label: str, extend: str = "neither") -> None:
+    """A colour bar at the right of all panels (rows, columns), as high as two of them at most; new_panels leaves room by `right`."""
+    top, low = axes[0, -1].get_position(), axes[min(1, len(axes) - 1), -1].get_position()
+    width = figure.get_figwidth()
+    corner = top.x1 + 0.12 / width, low.y0, 0.13 / width, top.y1 - low.y0
+    place = figure.add_axes(corner, label="<colorbar>")
+    bar = figure.colorbar(drawn, cax=place, extend=extend)
+    bar.set_label(label, fontsize=8, color=INK)
+    bar.outline.set_visible(False)
+    place.tick_params(colors=GREY, labelsize=7)
+    place.yaxis.get_offset_text().set(size=7, color=GREY)
+
+
+def at_time(t: float) -> str:
+    """t = 0.25, for titles."""
+    return "t = " + (f"{t:.2f}".rstrip("0").rstrip(".") if abs(t - round(t, 2)) < 1e-9 else f"{t:.4g}")
 
 
 def frame(axis: Axes, extent: Extent) -> None:

@@ -34,13 +34,14 @@ class Result(NamedTuple):
     """The result of a job, delivered in this order.
 
     arrays are written; `report` is called, its summary written and its table printed; `draw` draws and prints each picture;
-    `end` is called with the report and the pictures' paths. together: a remark such as ' for 3 jobs at once'. lap: the
+    `figures` makes matplotlib's figures by the names of their files, which are written here; `end` is called with the report and the pictures' paths. together: a remark such as ' for 3 jobs at once'. lap: the
     activity to which the clock assigns the seconds up to the table.
     """
 
     report: Callable[[], Report]
     arrays: Arrays = {}
     draw: Callable[[], list[Path]] | None = None
+    figures: Callable[[], dict[str, Any]] | None = None
     end: Callable[[Report, list[Path]], None] | None = None
     together: str = ""
     lap: str = "figures"
@@ -55,7 +56,10 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
     progress.print_table(report.title, [*report.rows, *[(path.stem, progress.shown_path(path)) for path in written]])
     clock.lap(result.lap)
     pictures = result.draw() if result.draw else []
-    if result.draw:
+    for name, figure in result.figures().items() if result.figures else ():
+        pictures.append(files.write(out / name, figure.savefig))
+        progress.say(f"  picture  {progress.shown_path(pictures[-1])}")
+    if result.draw or result.figures:
         clock.lap("drawing")
     if result.end:
         result.end(report, pictures)

@@ -1,0 +1,186 @@
+"""What `diffsde show` draws of: the exact field and trained ones, with data to go with them, and a picture that is not yet drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from diffsde import ensembles
+from diffsde.build import name_of
+from diffsde.datasets import Dataset, are_images, point_shape
+from diffsde.datasets.scaling import Scaling, same_scaling, to_own
+from diffsde.errors import UserError
+from diffsde.fields import EmpiricalField, Field, OracleField, bound
+from diffsde.paths import GaussianPath, coefficients
+from diffsde.plots.style import escape_formulas
+from diffsde.runs import progress
+from diffsde.runs.show_config import ShowConfig
+from diffsde.types import Array, Key
+
+DRAWN = 4000  # points from which a picture's window is found
+
+
+class Trained(NamedTuple):
+    """A trained field and its title in pictures."""
+
+    field: Field
+    title: str
+
+
+class Subject(NamedTuple):
+    """What a picture is of.
+
+    exact: the exact field on `path`, where it is known; path: None for the law of a dataset alone. runs: the trained fields.
+    scaling: between the model's units and the data's own. of: all of this as text, for titles.
+    """
+
+    dataset: Dataset
+    path: GaussianPath | None
+    shape: tuple[int, ...]
+    scaling: Scaling | None
+    exact: OracleField | EmpiricalField | None
+    runs: tuple[Trained, ...]
+    label: int | None
+    of: str
+
+    @property
+    def d(self) -> int:
+        """The number of a point's coordinates."""
+        return int(np.prod(self.shape))
+
+    def names(self) -> tuple[str, ...]:
+        """The coordinates' names."""
+        named = tuple(map(escape_formulas, self.dataset.column_names()))
+        return named or (("$x$",) if self.d == 1 else tuple(f"$x_{i + 1}$" for i in range(self.d)))
+
+    def data(self, n: int, key: Key) -> np.ndarray:
+        """Points z of the data (n, *shape), of the label if there is one, in the model's units. Raises UserError."""
+        labels = None if self.label is None else np.asarray([self.label])
+        return np.asarray(self.dataset.draw_given(self.dataset.load(), labels, key, n))
+
+    def own(self, x: Any) -> np.ndarray:
+        """Points (..., *shape) in the data's own units."""
+        return to_own(self.scaling, x)
+
+
+def subject(chosen: ShowConfig) -> Subject:
+    """What the picture is of, read from run= or from dataset= and path=. Raises UserError."""
+    if chosen.runs:
+        return _of_runs(chosen)
+    dataset, path = chosen.dataset, chosen.path
+    assert dataset is not None
+    shape = point_shape(dataset, dataset.load())
+    exact = _exact(dataset, path, shape, chosen.label)
+    of = dataset_name(dataset) + ("" if path is None else f", path {name_of(path)}")
+    return Subject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of + _labelled(chosen))
+
+
+def dataset_name(dataset: Dataset) -> str:
+    """The dataset's word, with the name of its file where it has one."""
+    files = [str(getattr(dataset, name)) for name in dataset.FILES if getattr(dataset, name)]
+    return name_of(dataset) + (f" {Path(files[0]).name}" if files else "")
+
+
+def _labelled(chosen: ShowConfig) -> str:
+    return "" if chosen.label is None else f", class {chosen.label}"
+
+
+def _of_runs(chosen: ShowConfig) -> Subject:
+    """What a picture of runs is of: the data and the exact field of the first, and the fields of all."""
+    each = [_of_run(chosen, run) for run in chosen.runs]
+    first = each[0]
+    for run, other in zip(chosen.runs[1:], each[1:], strict=True):
+        if other.shape != first.shape:
+            raise UserError(f"run: '{run}' is of points of shape {other.shape}, the first run of {first.shape}")
+        if not same_scaling(other.scaling, first.scaling):
+            raise UserError(f"run: '{run}' was trained on data of another mean and std than the first run")
+        if not ensembles.equal(other.path, first.path):
+            raise UserError(f"run: '{run}' was trained on another path than the first run; their p_t are not the same")
+    objectives = [one.runs[0].title for one in each]
+    titles = [f"learned ({objective})" for objective in objectives]
+    if len(set(titles)) < len(titles):
+        titles = [f"run {i + 1} ({objective})" for i, objective in enumerate(objectives)]
+    runs = tuple(one.runs[0]._replace(title=title) for one, title in zip(each, titles, strict=True))
+    where = "; ".join(f"{title}: {one.of}" for title, one in zip(titles, each, strict=True))
+    what = f"{dataset_name(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
+    return first._replace(runs=runs, of=f"{what}; {where}")
+
+
+def _of_run(chosen: ShowConfig, run: str) -> Subject:
+    """What a picture of one run is of; its title is the objective's word, `of` its folder and step."""
+    from diffsde.runs.restore import restore  # here: it imports flax and optax
+
+    config, field, step = restore(Path(run), chosen.ema, chosen.checkpoint or "last", chosen.machine.precision)
+    if config.label_dropout == 0 and chosen.label is None:
+        raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
+    dataset, shape, label = config.dataset, field.shape, chosen.label
+    trained = Trained(_bound(field, label), name_of(config.objective))
+    exact, of = _exact(dataset, config.path, shape, label), f"{progress.shown_path(Path(run))} at step {step}"
+    return Subject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of)
+
+
+def _bound(field: Any, label: int | None) -> Any:
+    if label is None:
+        return field
+    if not field.classes:
+        raise UserError("label: this field knows none; mixtures and runs with dataset.conditional=true do")
+    if label >= field.classes:
+        raise UserError(f"label: {label} is not a label of this field; they are 0 to {field.classes - 1}")
+    return bound(field, np.asarray(label, np.int32))
+
+
+def _exact(dataset: Dataset, path: GaussianPath | None, shape: tuple[int, ...], label: int | None) -> Any:
+    """The exact field of points in a few dimensions; None where it is not known, or where the data cannot be read."""
+    if path is None or are_images(shape):
+        return None
+    try:
+        field = dataset.exact_field(path)
+    except UserError:
+        return None
+    if field is None or (label is not None and not field.classes):
+        return None
+    return _bound(field, label)
+
+
+def need_exact(found: Subject, what: str) -> OracleField | EmpiricalField:
+    """The exact field. Raises UserError where it is not known."""
+    if found.exact is not None:
+        return found.exact
+    raise UserError(
+        f"what={what}: the exact field of dataset={name_of(found.dataset)} is not known; it is of mixtures and of finite data"
+        " in a few dimensions. Name a trained run with run=, or draw what=data, noising or conditional"
+    )
+
+
+def clouds_at(found: Subject, times: np.ndarray, key: Key, n: int = DRAWN) -> np.ndarray:
+    """x_t = alpha z + beta eps (m, n, *shape) at times (m,), one eps for all times, in the data's own units. Raises UserError."""
+    return found.own(noised(found.path, found.data(n, key), key, times))
+
+
+@jax.jit
+def noised(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
+    """alpha z + beta eps (m, n, *shape), for points z (n, *shape) and the same eps at all times (m,)."""
+    eps = jax.random.normal(jax.random.fold_in(key, 1), z.shape, z.dtype)
+
+    def at(t: Array) -> Array:
+        c = coefficients(path, t)
+        return c.alpha * z + c.beta * eps
+
+    return jax.vmap(at)(times)
+
+
+class Shown(NamedTuple):
+    """A picture that is computed and not yet drawn: the arrays that it is drawn from, a function that draws it, and what is
+    said of it: a title, rows of a table, numbers for summary.json.
+    """
+
+    arrays: dict[str, np.ndarray]
+    draw: Callable[[], Figure]
+    title: str
+    rows: list[tuple[str, str]] = []
+    summary: dict[str, Any] = {}

@@ -1,0 +1,185 @@
+"""diffsde show: pictures of a path, data, a density or a field, exact or trained, without training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffsde.datasets import are_images
+from diffsde.errors import UserError
+from diffsde.pictures.drawn import described_sampler
+from diffsde.pictures.shown import SHOWN
+from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, States, marginals
+from diffsde.pictures.subjects import Shown, need_exact, subject
+from diffsde.runs import clock, folder, jobs
+from diffsde.runs.results import Report, Result
+from diffsde.runs.sample_config import SampleConfig, sample_choices
+from diffsde.runs.show_config import ShowConfig, resolve_run, show_choices
+from diffsde.runs.simulating import how_drawn
+from diffsde.samplers import Diffusion, EulerMaruyama, Heun, LoopSettings, Sampler, Saving, simulate_compiled
+from diffsde.samplers.diffusions import Constant
+from diffsde.samplers.grids import AutoGrid
+from diffsde.types import on_device
+from diffsde.verbs import sample
+
+
+@dataclasses.dataclass
+class ShowJob:
+    """A picture to be made, in the folder `out`."""
+
+    config: dict[str, Any]
+    chosen: ShowConfig
+    out: Path
+
+    def group(self) -> Any:
+        """Pictures are never made together: every job is a group of its own."""
+        return self.out
+
+
+def show(config: dict[str, Any], out: Path) -> float:
+    """Make one picture and write the folder `out`."""
+    return jobs.alone(VERB, config, out)
+
+
+def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
+    """Make many pictures, one after another; the outcome of each job."""
+    return jobs.together(VERB, asked)
+
+
+def prepare(chosen: ShowConfig, config: dict[str, Any], out: Path, held: ExitStack) -> ShowJob:
+    """The job; everything is read and refused where it is computed, before anything is written."""
+    return ShowJob(config, chosen, out)
+
+
+def work(group: list[ShowJob]) -> Iterator[Result | UserError]:
+    """The picture of each job as a Result, whose figure is drawn and written when it is delivered."""
+    for job in group:
+        try:
+            shown = shown_of(job)
+        except UserError as error:
+            yield error
+            continue
+        clock.lap("computing")
+        name = f"{job.chosen.what}.{job.chosen.format}"
+        yield Result(partial(_report, shown), {"show": shown.arrays}, figures=partial(_figures, shown, name))
+
+
+def _figures(shown: Shown, name: str) -> dict[str, Any]:
+    """The picture by the name of its file."""
+    return {name: shown.draw()}
+
+
+def _report(shown: Shown) -> Report:
+    """Rows and numbers of the picture; a picture is judged by nothing."""
+    title = shown.title.replace("$", "")
+    return Report(title, shown.rows, {"metrics": {}, "title": title, **shown.summary}, float("nan"))
+
+
+def shown_of(job: ShowJob) -> Shown:
+    """The picture of a job, computed and not yet drawn. Raises UserError."""
+    if job.chosen.what != "marginals":
+        return SHOWN[str(job.chosen.what)](job.chosen)
+    return _saved_samples(job.chosen) if job.chosen.samples is not None else _new_samples(job)
+
+
+def _new_samples(job: ShowJob) -> Shown:
+    """Samples drawn now, by the machinery of `diffsde sample`, on its grid with the times of the picture put in."""
+    chosen = job.chosen
+    found, times = subject(chosen), np.asarray(chosen.times or TIMES)
+    if len(found.shape) == 1 and chosen.coordinates is not None and max(chosen.coordinates) >= found.d:
+        raise UserError(f"coordinates: {max(chosen.coordinates)} is not one of 0 to {found.d - 1}")
+    if not found.runs and not are_images(found.shape):
+        need_exact(found, "marginals")
+    draws = _sampling(chosen, IMAGES if len(found.shape) > 1 else DRAWN)
+    try:
+        draws.check()
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    with ExitStack() as held:
+        made = sample.prepare(draws, job.config, job.out, held)
+        begin, end = (float(each) for each in np.asarray(made.grid)[[0, -1]])
+        times = np.clip(times, begin, end) if times[-1] > end or times[0] < begin else times
+        times = np.unique(times)
+        grid = np.union1d(np.asarray(made.grid), on_device(times, float))
+        settings = LoopSettings(made.last, saving=Saving(1))
+        drawn = simulate_compiled(
+            draws.sampler, made.field, made.x0, on_device(grid), made.key_noise, made.condition, settings=settings
+        )
+    for line in made.warnings:
+        jobs.progress.warn(line)
+    how_drawn(made, drawn)  # refuses samples that are not finite
+    assert drawn.trajectory is not None
+    at = np.searchsorted(grid, np.asarray(on_device(times, float)))
+    x = found.own(np.asarray(drawn.trajectory.x)[at])
+    from_ = found.runs[0].title if found.runs else "the exact field"
+    how = f"{described_sampler(draws.sampler)}, {len(grid) - 1} steps, from {from_}"
+    return marginals(chosen, found, States(times, x, how), made.key_true)
+
+
+def _sampling(chosen: ShowConfig, usual: int) -> SampleConfig:
+    """The choices of `diffsde sample` that a picture of marginals stands for. Raises UserError."""
+    if len(chosen.runs) > 1:
+        raise UserError("run: what=marginals draws the samples of one run")
+    return SampleConfig(
+        sampler=_sampler(chosen),
+        grid=AutoGrid(),
+        steps=chosen.steps,
+        sigma=chosen.sigma,
+        last="auto",
+        run=chosen.runs[0] if chosen.runs else "oracle",
+        checkpoint=chosen.checkpoint or "last",
+        ema=chosen.ema,
+        n=chosen.n or usual,
+        seed=chosen.seed or 0,
+        labels=None if chosen.label is None else (chosen.label,),
+        guidance=None,
+        guidance_interval=(0.0, 1.0),
+        guide=None,
+        guide_checkpoint="last",
+        dataset=chosen.dataset,
+        path=chosen.path,
+        machine=chosen.machine,
+    )
+
+
+def _sampler(chosen: ShowConfig) -> Sampler:
+    """The sampler of sampler=, with the diffusion of diffusion=; without them Heun, or with sigma= Euler-Maruyama."""
+    diffusion: Diffusion | None = chosen.diffusion
+    if chosen.sampler is None:
+        if diffusion is None and chosen.sigma is None:
+            return Heun()
+        return EulerMaruyama(diffusion or Constant(chosen.sigma or 0.0))
+    if diffusion is None:
+        return chosen.sampler
+    if not hasattr(chosen.sampler, "diffusion"):
+        raise UserError("diffusion: this sampler solves the ODE, or has a diffusion of its own; take sampler=em")
+    return dataclasses.replace(chosen.sampler, diffusion=diffusion)  # type: ignore[type-var]
+
+
+def _saved_samples(chosen: ShowConfig) -> Shown:
+    """Samples of a folder of `diffsde sample`, at the saved times that are nearest to those of times=."""
+    where = Path(str(chosen.samples))
+    drawn = sample_choices(folder.read_config(where, "samples", "sample"))
+    if not (where / "trajectory.npz").exists():
+        raise UserError(f"samples: '{where}' has no trajectory.npz; draw them with save_every=, e.g. save_every=10")
+    with np.load(where / "trajectory.npz", allow_pickle=False) as saved:
+        kept, x = saved["times"], saved["x"]
+    wanted = np.asarray(chosen.times or TIMES)
+    at = np.unique([int(np.abs(kept - t).argmin()) for t in wanted])
+    label = drawn.labels[0] if isinstance(drawn.labels, tuple) and len(set(drawn.labels)) == 1 else None
+    run = None if drawn.run == "oracle" else drawn.run
+    found = subject(
+        dataclasses.replace(chosen, run=run, dataset=drawn.dataset, path=drawn.path, label=label, samples=None)
+    )
+    how = f"{described_sampler(drawn.sampler)}, {where.name}"
+    return marginals(chosen, found, States(kept[at], x[at], how), jax.random.key(drawn.seed))
+
+
+VERB = jobs.Verb("show", resolve_run, show_choices, prepare, work)
