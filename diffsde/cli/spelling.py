@@ -15,13 +15,19 @@ from typing import Any
 
 from diffsde.cli import help_text
 from diffsde.errors import UserError
+from diffsde.knobs import GROUP_OF
 
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
+PREFIXES = {
+    "sampler.diffusion": "diffusion",
+    "sampler.predictor": "sampler",
+    "process.dataset": "dataset",
+}  # a group's numbers inside another's
 LISTS = ("metrics", "pictures")  # knobs that are lists of names
 RENAMED = {  # words of before, which still work
     "measurements": "n_measurements",
+    "process": "rank",
     "sampler.diffusion.scale": "sampler.diffusion.sigma",
     "sampler.predictor.diffusion.scale": "sampler.predictor.diffusion.sigma",
 }
@@ -31,7 +37,7 @@ NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults t
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
     """The words of a verb, translated for Hydra. Raises UserError for a glob(...) that matches no suitable folder."""
-    spelled = [expanded(verb, listed(renamed(word), sweeping), sweeping) for word in words]
+    spelled = [expanded(verb, listed(renamed(verb, word), sweeping), sweeping) for word in words]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
@@ -104,8 +110,8 @@ def _defaults(configs: Path, verb: str) -> dict[str, str]:
     """{key: 'text' or 'null'} for the keys of a verb and of its groups whose default is a word, or null."""
     texts = help_text.sources(configs, verb)
     found = {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
-    groups = re.findall(r"^  - (\w+): \w+", texts[verb], flags=re.M)
-    prefixes = {group: group for group in groups} | (PREFIXES if "sampler" in groups else {})
+    groups = re.findall(r"^  - (?:\w+@)?(\w+): \w+", texts[verb], flags=re.M)
+    prefixes = {group: GROUP_OF.get(group, group) for group in groups} | (PREFIXES if "sampler" in groups else {})
     for prefix, group in prefixes.items():
         for path in sorted((configs / group).glob("*.yaml")):
             for key, kind in _kinds(path.read_text()).items():
@@ -124,10 +130,10 @@ def _kinds(text: str) -> dict[str, str]:
     }
 
 
-def renamed(word: str) -> str:
+def renamed(verb: str, word: str) -> str:
     """A word with its key's current name; a former name is reported."""
     key, equals, value = word.partition("=")
-    if not equals or key not in RENAMED:
+    if not equals or key not in RENAMED or (verb == "simulate" and key == "process"):  # there it is a group
         return word
     print(f"{key}= is called {RENAMED[key]}= now", flush=True)
     return f"{RENAMED[key]}={value}"
