@@ -11,7 +11,7 @@ from diffsde import mixtures
 from diffsde.metrics.autocorrelation import Autocorrelation, autocorrelation
 from diffsde.metrics.figures import Figure, mean_figure
 
-LONG = 20.0  # autocorrelation times that half a path must last for it to have forgotten its start, and the time to be measured
+LONG = 4.0  # autocorrelation times that a path must last to have forgotten its start: an exponential falls to e^-8 then
 COORDINATES = 8  # at most, whose autocorrelation is computed
 
 
@@ -35,9 +35,11 @@ class Mixing(NamedTuple):
         return Figure(value, value * (self.found.error / self.found.time))
 
     @property
-    def enough(self) -> bool:
-        """Whether the paths are long enough for the time to be measured and the start forgotten."""
-        return self.found.resolved and self.length >= LONG * self.time.value
+    def forgotten(self) -> bool:
+        """Whether a path is long enough to have forgotten its start. A time that is not resolved is half its true value at least
+        where this holds.
+        """
+        return 2 * self.length >= LONG * self.time.value
 
 
 def mixing_of(times: np.ndarray, x: np.ndarray, mean: np.ndarray | None) -> Mixing | None:
@@ -81,14 +83,14 @@ def in_words(mixing: Mixing, changes: Figure | None) -> list[str]:
     """What the mixing says of the samples."""
     tau, whole = mixing.time.value, 2 * mixing.length
     lines = []
-    if mixing.enough:
-        lines.append(f"each path lasts {whole / tau:.0f} autocorrelation times and has forgotten its start")
+    if mixing.forgotten:
+        lines.append(f"each path lasts {whole / tau:.2g} autocorrelation times and has forgotten its start")
     else:
         about = f"at least {tau:.3g}" if not mixing.found.resolved else f"{tau:.3g}"
-        lines.append(
-            f"slow mixing: the autocorrelation time is {about}, and each path lasts {whole:.3g}: too short to have forgotten"
-            " where it started, however many paths there are; the weights of modes are those of the start. Take t_end larger"
-        )
+        lines += [
+            f"slow mixing: the autocorrelation time is {about} and a path lasts {whole:.3g}, too short to forget its start:",
+            "the paths are independent of one another, but each is still near where it began; take t_end larger",
+        ]
     if changes is not None and changes.value < 5:
         lines.append(f"a path changes its mode {changes.value:.2g} times on average")
     return lines

@@ -18,10 +18,12 @@ from diffsde.processes import Process
 from diffsde.processes.process import Start
 from diffsde.runs.process_config import SimulateConfig
 from diffsde.samplers import Sampler
+from diffsde.solver_error import mixture_covariance
 from diffsde.types import Array, Key, on_device
 
 FEWEST, MOST = 200, 20_000  # steps where the user sets none
-FINE = 0.05  # largest step then, in units of the drift's fastest time scale
+FINE = 0.02  # largest step then, in units of the time scale at which the drift contracts,
+COARSE = 0.5  # ... and in units of any other of its time scales
 PROBED = 64  # starting points at which the drift's rates are measured
 WIDEST = 16  # most coordinates for which they are
 SEGMENTS = 64  # of an adaptive solver, so that there are states to draw
@@ -106,12 +108,8 @@ def components(law: Mixture) -> list[tuple[float, Start]]:
 
 def of_mixture(law: Mixture) -> Start:
     """Mean and variance of each coordinate of a mixture."""
-    means, weights = np.asarray(law.means, np.float64), np.asarray(law.weights, np.float64)
-    own = np.broadcast_to(np.asarray(law.variances, np.float64), means.shape)
-    if law.rotations is not None:
-        own = np.einsum("kij,kj->ki", np.asarray(law.rotations, np.float64) ** 2, own)
-    mean = weights @ means
-    return Start(mean, weights @ (own + (means - mean) ** 2))
+    covariance = mixture_covariance(law)
+    return Start(np.asarray(law.weights, np.float64) @ np.asarray(law.means, np.float64), np.diag(covariance))
 
 
 def said(numbers: np.ndarray) -> str:
@@ -147,12 +145,12 @@ def _slopes(process: Process, at: Array) -> Array:
 
 
 def steps_of(chosen: SimulateConfig, rates: Rates) -> int:
-    """The number of steps: the user's, or as many as keep a step below FINE of the fastest time scale."""
+    """The number of steps: the user's, or as many as keep a step below FINE and COARSE of the time scales."""
     if chosen.steps is not None:
         return chosen.steps
     if chosen.sampler.adaptive:
         return SEGMENTS
-    return int(np.clip(math.ceil(chosen.t_end * rates.fastest / FINE), FEWEST, MOST))
+    return int(np.clip(math.ceil(chosen.t_end * max(rates.contraction / FINE, rates.fastest / COARSE)), FEWEST, MOST))
 
 
 def unstable(sampler: Sampler, rates: Rates, t_end: float, steps: int) -> str | None:

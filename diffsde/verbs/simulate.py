@@ -8,22 +8,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from diffsde import ensembles
 from diffsde.build import as_config, name_of
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.mixing import Mixing, changes_of_mode, in_words, mixing_of, modes_of
 from diffsde.evaluation.mixture_fit import MixtureFit
-from diffsde.evaluation.process_figures import closed_form_figures
+from diffsde.evaluation.process_figures import closed_form_figures, stationary_moments
 from diffsde.evaluation.shown import shown_figure
 from diffsde.metrics.figures import Figure
 from diffsde.processes import Process
 from diffsde.processes.potential import Langevin
-from diffsde.runs import clock, jobs, processes
+from diffsde.runs import clock, jobs, processes, progress
 from diffsde.runs.machine import Machine
 from diffsde.runs.process_config import SimulateConfig, simulate_choices, without_generative
 from diffsde.runs.process_start import Starts, rates_of, starts_of, steps_of, unstable
@@ -40,6 +41,10 @@ from diffsde.samplers import Saving
 from diffsde.samplers.loop import Simulated, Trajectory, padded
 from diffsde.types import Array, Key, on_device
 
+if TYPE_CHECKING:
+    from diffsde.pictures import PathScene
+
+FEW = 40  # paths of each job in the picture of a sweep
 STATES = 256  # saved states, at least, if there are that many steps: the figures at several times are of these
 NUMBERS = 2**23  # in all of them, at most: where there are more, fewer paths are kept
 
@@ -89,9 +94,10 @@ class ProcessJob(SteppedJob):
     @property
     def every(self) -> int:
         """Steps between two saved states: a divisor of save_every, at most 1/STATES of all."""
-        wanted = max(1, self.steps // STATES)
+        wanted, quarter = max(1, self.steps // STATES), self.steps // 4
         asked = self.chosen.save_every
-        return wanted if asked is None else max(i for i in range(1, min(wanted, asked) + 1) if asked % i == 0)
+        able = [i for i in range(1, wanted + 1) if asked is None or asked % i == 0]
+        return max([i for i in able if quarter % i == 0 and 4 * i >= wanted] or able)  # a state at each quarter
 
     @property
     def saving(self) -> Saving:  # type: ignore[override]
@@ -114,12 +120,12 @@ class ProcessJob(SteppedJob):
 def prepare(chosen: SimulateConfig, config: dict[str, Any], out: Path, held: ExitStack) -> ProcessJob:
     """The job: the process, its starting points, the number of steps, and warnings about them. Raises UserError."""
     process = chosen.process.resolved()
-    if {*chosen.drawn} - {"default", "all"}:
-        from diffsde.pictures.processes import chosen_pictures
-
-        chosen_pictures(chosen.drawn)
     key_start, key_noise = jax.random.split(jax.random.key(chosen.seed))
     starts = starts_of(chosen, process, key_start)
+    if {*chosen.drawn} - {"default", "all"}:  # a wrong name is refused before anything is computed
+        from diffsde.pictures import chosen_pictures
+
+        chosen_pictures(chosen.drawn, kind_of_paths(starts.x))
     rates = rates_of(process, starts.x)
     steps = steps_of(chosen, rates)
     warning = unstable(chosen.sampler, rates, chosen.t_end, steps)
@@ -186,15 +192,17 @@ def figures_of(job: ProcessJob, found: Simulated) -> tuple[dict[str, Figure], li
     law = job.process.stationary(d)
     if isinstance(job.chosen.process, Langevin) and law is not None:
         subject = Subject(job.chosen.process.dataset, None, job.n, found.x)
-        figures |= MixtureFit().measure(subject, job.key).figures
+        fit = MixtureFit().measure(subject, job.key).figures
+        figures |= {name: each for name, each in fit.items() if law.weights.size > 1 or name != "mode_weight_kl"}
     figures |= closed_form_figures(job.process, times, x, np.asarray(found.x), job.starts.law, job.starts.groups)
     if law is None and not is_stationary(job.process):
         return figures, []
-    mixing = mixing_of(times, x.reshape(*x.shape[:2], d), None if law is None else of_law(law))
+    limit = stationary_moments(job.process, d)
+    mixing = mixing_of(times, x.reshape(*x.shape[:2], d), None if limit is None else limit.mean)
     if mixing is None:
         return figures, []
     known = job.process.autocorrelation_time(d)
-    if known is None or mixing.enough:
+    if known is None or mixing.found.resolved:
         time = mixing.time if known is None else mixing.time.against_exact(known)
         figures |= {"autocorrelation_time": time, "ess_of_half_a_path": mixing.ess}
     return figures, remarks_of(job, x.reshape(*x.shape[:2], d), mixing, known, figures)
@@ -211,11 +219,6 @@ def remarks_of(
     if modes is not None:
         changes = figures["changes_of_mode"] = changes_of_mode(modes)
     return in_words(mixing, changes)
-
-
-def of_law(law: Any) -> np.ndarray:
-    """The mean (d,) of a mixture in float64."""
-    return np.asarray(law.weights, np.float64) @ np.asarray(law.means, np.float64)
 
 
 def is_stationary(process: Process) -> bool:
@@ -245,12 +248,17 @@ def steps_in_words(job: ProcessJob, how: dict[str, Any]) -> str:
 
 def described(job: ProcessJob) -> str:
     """A job's process, its numbers and its sampler in words."""
+    return f"{described_process(job)} sampler={name_of(job.chosen.sampler)}"
+
+
+def described_process(job: ProcessJob) -> str:
+    """A job's process and its numbers in words."""
     numbers = [
         f"{key}={shown(value)}" for key, value in job.config["process"].items() if key not in ("name", "dataset")
     ]
     if isinstance(job.chosen.process, Langevin):
         numbers.append(f"dataset={name_of(job.chosen.process.dataset)}")
-    return " ".join([f"process={name_of(job.chosen.process)}", *numbers, f"sampler={name_of(job.chosen.sampler)}"])
+    return " ".join([f"process={name_of(job.chosen.process)}", *numbers])
 
 
 def shown(value: Any) -> str:
@@ -260,18 +268,60 @@ def shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
+def kind_of_paths(x: Array) -> str:
+    """The kind of pictures, a key of PICTURES, for points x (n, *shape)."""
+    from diffsde.pictures import PATHS, PATHS_IN_PLANE  # here: matplotlib takes a while
+
+    return PATHS_IN_PLANE if x.shape[1:] == (2,) else PATHS
+
+
+def scene_of(job: ProcessJob, found: Simulated) -> PathScene:
+    """What a job's pictures are drawn of."""
+    from diffsde.pictures import PathScene
+
+    way, starts = found.trajectory, job.starts
+    assert way is not None
+    sampler = name_of(job.chosen.sampler)
+    about = f"{sampler}, {job.steps} steps of {job.chosen.t_end / job.steps:.3g}, n = {job.n:,}, {starts.words}"
+    states = np.asarray(way.times, np.float64), np.asarray(way.x), np.asarray(found.x)
+    return PathScene(job.process, *states, starts.law, starts.parts, described_process(job), about)
+
+
 def pictures_of(job: ProcessJob, found: Simulated) -> list[Path]:
     """Draw the pictures of `pictures=`; their paths."""
-    from diffsde.pictures.processes import draw_paths  # here: matplotlib takes a while
+    from diffsde.pictures import chosen_pictures, draw_pictures, more_pictures
 
-    return draw_paths(job, found, described(job))
+    kind = kind_of_paths(found.x)
+    wanted = chosen_pictures(job.chosen.drawn, kind)
+    paths = draw_pictures(scene_of(job, found), wanted, job.out / "plots")
+    if more := more_pictures(wanted, kind):
+        progress.say(more)
+    return paths
 
 
 def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
-    """Draw the picture of a sweep, a panel a job; its path."""
-    from diffsde.pictures.process_sweep import draw_sweep
+    """Draw the first paths of every job in one picture, a panel a job, rows by the first key swept and columns by the second.
 
-    return draw_sweep(cells, where)
+    The paths are simulated again, by one program for jobs of one structure: a path's noise depends on its number and the seed
+    alone, so they are the first of each job's own.
+    """
+    from diffsde.pictures import save_figure
+    from diffsde.pictures.process_grid import process_grid
+
+    words = {"n": FEW, "save_every": None, "keep": None, "pictures": "none"}
+    again = []
+    with ExitStack() as held:
+        for cell in cells:
+            config = cell.config | words | {"n": min(FEW, int(cell.config["n"])), "steps": cell.summary["steps"]}
+            job = prepare(simulate_choices(config), config, cell.job, held)
+            job.warnings.clear()
+            again.append(job)
+    scenes: dict[int, PathScene] = {}
+    for rows in ensembles.grouped({i: job.group() for i, job in enumerate(again)}):
+        batch = simulate_jobs([again[i] for i in rows])
+        scenes |= {i: scene_of(again[i], found) for i, found in zip(rows, batch.found, strict=True)}
+    drawn = process_grid([cell.overrides for cell in cells], [scenes[i] for i in range(len(cells))])
+    return [] if drawn is None else [save_figure(where / "paths.png", drawn)]
 
 
 VERB = jobs.Verb("simulate", without_generative, simulate_choices, prepare, draw)
