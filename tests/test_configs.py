@@ -28,6 +28,7 @@ from diffsde.runs import folder
 from diffsde.runs.machine import PRECISIONS, Machine
 from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
+from diffsde.runs.process_config import SimulateConfig
 from diffsde.runs.sample_config import SampleConfig, Sampling, Stepping
 from diffsde.runs.train_config import TrainConfig, train_choices
 from diffsde.samplers.adaptive import PAIRS
@@ -43,6 +44,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "train": (Machine, Outputs, TrainConfig),
     "sample": (Machine, Outputs, SampleConfig),
     "evaluate": evaluate.PARTS,
+    "simulate": (Machine, Outputs, SimulateConfig),
     "explain": (ExplainConfig,),
 }
 CHOICES = [(group, path.stem) for group in TABLES for path in sorted((CONFIGS / group).glob("*.yaml"))]

@@ -173,6 +173,8 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         return f"{group.split('/')[0]}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
+        if key == "dataset@process.dataset":
+            return "dataset: of the processes langevin alone has one, whose density it follows; source= is of the starting points"
         if key == "diffusion":
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
         *_, group, number = f".{key}".split(".")

@@ -159,6 +159,8 @@ def _qualified(verb: str, word: str) -> str:
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
     if verb == "simulate" and word.startswith("dataset="):
         return f"dataset@process.{word}"
+    if verb == "simulate" and word.startswith("dataset."):
+        return f"process.{word}"
     if verb == "simulate" and word.startswith("source="):
         return f"dataset@{word}"
     return f"diffusion@sampler.{word}" if verb != "train" and word.startswith("diffusion=") else word

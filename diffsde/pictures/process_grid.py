@@ -20,14 +20,11 @@ def process_grid(overrides: list[dict[str, str]], scenes: list[PathScene]) -> Fi
         scene.panel(title=" ".join(f"{key}={each.get(key, '')}" for key in keys))
         for each, scene in zip(overrides, scenes, strict=True)
     ]
-    about = scenes[0].about if len({scene.about for scene in scenes}) == 1 else f"{len(scenes)} jobs, {scenes[0].about}"
     fixed = " ".join(f"{key}={value}" for key, value in overrides[0].items() if key not in keys)
+    about = f"{fixed or scenes[0].title}; the first {scenes[0].flat.shape[1]} paths of each of {len(scenes)} jobs"
     name = scenes[0].name if len({scene.name for scene in scenes}) == 1 else "$x_1$"
-    return small_multiples(
-        in_rows(panels, [tuple(each.get(key, "") for key in keys) for each in overrides]),
-        name,
-        f"{fixed}; {about}" if fixed else about,
-    )
+    places = [tuple(each.get(key, "") for key in keys) for each in overrides]
+    return small_multiples(in_rows(panels, places), name, about)
 
 
 def varies(key: str, overrides: list[dict[str, str]]) -> bool:

@@ -150,7 +150,9 @@ def process_autocorrelation(scene: PathScene) -> Figure:
     known = scene.process.autocorrelation_time(scene.flat.shape[-1])
     shown = lags <= max(3 * (known or mixing.time.value), 4 * mixing.every)  # beyond there is noise alone
     exact = None if known is None else np.exp(-2 * lags / known)[shown]
-    title = f"autocorrelation of $x_{mixing.slowest + 1}$: {scene.title}"
+    name = scene.name if scene.flat.shape[-1] == 1 else f"$x_{mixing.slowest + 1}$"
+    short = "" if mixing.forgotten else " (the start is not forgotten)"
+    title = f"autocorrelation of {name}{short}: {scene.title}"
     return plots.autocorrelation_figure(
         lags[shown], mixing.found.rho[shown], exact, mixing.time.value, title, scene.about
     )

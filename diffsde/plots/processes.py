@@ -23,6 +23,7 @@ from diffsde.plots.style import (
     new_panels,
 )
 
+SEVERAL = 2  # starting points, at most, whose stds are drawn too
 LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK}
 
 
@@ -44,10 +45,11 @@ def path_lines(axis: Axes, panel: Panel, width: float = 0.5) -> None:
     if panel.limit is not None:
         mean, std = panel.limit
         axis.axhspan(mean - std, mean + std, color=DATA, alpha=0.16, lw=0, label="stationary mean $\\pm$ std")
-    for i, (mean, std) in enumerate(panel.known):
-        label = "exact mean $\\pm$ std" if i == 0 else None
-        axis.plot(panel.times, mean, color=NOISE, lw=1.4, label=label)
-        for side in (mean - std, mean + std):
+    many = len(panel.known) > SEVERAL
+    for i, (middle, std) in enumerate(panel.known):
+        label = ("exact mean" if many else r"exact mean $\pm$ std") if i == 0 else None
+        axis.plot(panel.times, middle, color=NOISE, lw=0.9 if many else 1.4, label=label)
+        for side in () if many else (middle - std, middle + std):
             axis.plot(panel.times, side, color=NOISE, lw=1.1, ls="--")
     axis.set_xlim(panel.times[0], panel.times[-1])
 
@@ -86,8 +88,8 @@ def law_at_end(
     """A histogram of the last states x (n,), and known densities (points, values) by name."""
     figure, axes = new_figure(6, 3.8, about=about)
     axis = axes[0, 0]
-    low, high = np.quantile(x, [0.001, 0.999])
-    margin = 0.05 * (high - low) or 0.5
+    low, high = map(float, np.quantile(x, [0.001, 0.999]))
+    margin: float = 0.05 * (high - low) or 0.5
     edges = np.linspace(low - margin, high + margin, 61)
     counts, _ = np.histogram(x, edges)
     axis.stairs(counts / (len(x) * np.diff(edges)), edges, fill=True, color=GREY, alpha=0.45, label="paths")

@@ -11,7 +11,8 @@ from diffsde import mixtures
 from diffsde.datasets import Dataset
 from diffsde.datasets.mixture import Gaussian
 from diffsde.errors import UserError
-from diffsde.processes.process import Numbers, Process, across, entries_of, on_host
+from diffsde.processes.linear import OU
+from diffsde.processes.process import Numbers, Process, Start, across, entries_of, on_host
 from diffsde.types import Array, Scalar, choice, register
 
 
@@ -72,10 +73,26 @@ class MixtureLangevin(Process):
     def stationary(self, d: int) -> mixtures.Mixture | None:
         return None if self.noiseless else self.mixture
 
-    def autocorrelation_time(self, d: int) -> float | None:
-        if self.mixture.weights.size > 1 or self.mixture.rotations is not None or self.noiseless:
+    @property
+    def as_ou(self) -> OU | None:
+        """The same process as an Ornstein-Uhlenbeck process, theta = sigma^2/(2 std^2), where the law is one Gaussian; else None."""
+        if self.mixture.weights.size > 1 or self.mixture.rotations is not None:
             return None
-        return float(np.max(4 * np.asarray(self.mixture.variances, np.float64)[0] / on_host(self.sigma) ** 2))
+        mean, variance = (np.asarray(part, np.float64)[0] for part in self.mixture[:2])
+        theta = np.broadcast_to(on_host(self.sigma) ** 2 / (2 * variance), mean.shape)
+        return OU(tuple(theta.tolist()), tuple(mean.tolist()), self.sigma)
+
+    def mean(self, t: float, start: Start) -> np.ndarray | None:
+        return None if self.as_ou is None else self.as_ou.mean(t, start)
+
+    def covariance(self, s: float, t: float, start: Start) -> np.ndarray | None:
+        return None if self.as_ou is None else self.as_ou.covariance(s, t, start)
+
+    def log_prob(self, x: np.ndarray, t: float, start: Start) -> np.ndarray | None:
+        return None if self.as_ou is None or self.dimension != 1 else self.as_ou.log_prob(x, t, start)
+
+    def autocorrelation_time(self, d: int) -> float | None:
+        return None if self.as_ou is None else self.as_ou.autocorrelation_time(d)
 
     def log_stationary(self, x: np.ndarray) -> np.ndarray | None:
         if self.dimension != 1 or self.noiseless:
