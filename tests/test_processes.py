@@ -1,7 +1,6 @@
 """Processes against closed forms, orders of the samplers on them, and the estimator of the autocorrelation time."""
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -151,7 +150,7 @@ def test_geometric_brownian_motion_is_itos() -> None:
 @pytest.mark.parametrize("kind", [EulerMaruyama, StochasticHeun])
 def test_the_generative_process_is_the_sampler_on_the_field_to_the_bit(kind: type) -> None:
     """Whatever the diffusion of the sampler that steps it, which a process does not look at."""
-    field, x = OracleField(OT(), Ring().mixture(), (2,)), jax.random.normal(jax.random.key(5), (50, 2))
+    field, x = OracleField(OT(), Ring(components=2).mixture(), (2,)), jnp.linspace(-2, 2, 20).reshape(10, 2)
     times, key = jnp.linspace(0.0, 0.9, 21), jax.random.key(1)
     own = run(kind(Constant(0.7)), field, x, times, key, settings=LoopSettings("step")).x
     other = run(
@@ -220,7 +219,8 @@ def test_the_autocorrelation_time_of_an_ar1_series() -> None:
     for part in (series, series[:, :1]):
         found = autocorrelation(part)
         assert found.resolved and abs(found.time - 19) < 4 * found.error
-        assert found.error < (0.6 if part is series else 4)
+        formula = 19 * np.sqrt(2 * (2 * found.window + 1) / part.size)  # Madras and Sokal's
+        assert formula / 2 < found.error < 2 * formula
     np.testing.assert_allclose(autocorrelation(series).rho[:10], phi ** np.arange(10), atol=0.02)
 
 
@@ -230,20 +230,15 @@ def test_a_gaussian_mixes_as_theory_says_and_five_modes_do_not() -> None:
     way = states(OU(theta, 0.0, 1.0), 400, 60.0, 1200, jnp.zeros(1), 1200).trajectory
     mixing = mixing_of(np.asarray(way.times, np.float64), np.asarray(way.x), np.zeros(1))
     assert mixing is not None and mixing.found.resolved and mixing.forgotten
-    assert abs(mixing.time.value - (2 / theta - h)) < 4 * mixing.time.error < 0.3
+    assert abs(mixing.time.value - (2 / theta - h)) < 4 * mixing.time.error < 0.6
     five = Langevin(1.0, Ring(components=5, radius=8.0)).resolved()
     way = states(five, 400, 60.0, 1200, jnp.array([8.0, 0.0]), 300).trajectory
     slow = mixing_of(np.asarray(way.times, np.float64), np.asarray(way.x), np.zeros(2))
     assert slow is not None and not slow.forgotten and slow.ess.value < 1 < 10 < mixing.ess.value
 
 
-def every() -> Iterator[tuple[str, Process]]:
-    for name, kind in PROCESSES.items():
-        yield name, kind()
-
-
-@pytest.mark.parametrize(("name", "process"), every(), ids=PROCESSES)
-def test_every_process_is_an_argument_of_compiled_programs(name: str, process: Process) -> None:
+@pytest.mark.parametrize("process", [kind() for kind in PROCESSES.values()], ids=PROCESSES)
+def test_every_process_is_an_argument_of_compiled_programs(process: Process) -> None:
     """Its numbers are leaves, so that a sweep over them is one program; points keep their shape, the noise is that of a coordinate."""
     process = process.resolved()
     x = jnp.array([0.3, -0.4])

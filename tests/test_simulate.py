@@ -104,9 +104,9 @@ def test_slow_mixing_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_sweep_is_one_picture_and_as_one_program_the_same_paths(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = "simulate -m process=ou theta=0.5,2 sigma=0.5,1 n=30 steps=20"
+    words = "simulate -m process=ou theta=0.5,2 sigma=0.5,1 n=30 steps=16"
     assert say(f"{words} hydra.sweep.dir=each") == 0
-    assert say(f"{words} hydra/launcher=batch hydra.sweep.dir=one") == 0
+    assert say(f"{words} hydra/launcher=batch hydra.launcher.together=vmap hydra.sweep.dir=one") == 0
     assert "for 4 jobs at once" in capsys.readouterr().out
     for job in range(4):
         one, each = (np.load(f"{where}/{job}/samples.npz")["x"] for where in ("one", "each"))

@@ -43,8 +43,8 @@ def path_lines(axis: Axes, panel: Panel, width: float = 0.5) -> None:
     """A panel's paths, exact mean and std, and stationary band on axes."""
     axis.plot(panel.times, panel.x, color=PATHLINE, lw=width, alpha=0.45)
     if panel.limit is not None:
-        mean, std = panel.limit
-        axis.axhspan(mean - std, mean + std, color=DATA, alpha=0.16, lw=0, label="stationary mean $\\pm$ std")
+        centre, half = panel.limit
+        axis.axhspan(centre - half, centre + half, color=DATA, alpha=0.16, lw=0, label="stationary mean $\\pm$ std")
     many = len(panel.known) > SEVERAL
     for i, (middle, std) in enumerate(panel.known):
         label = ("exact mean" if many else r"exact mean $\pm$ std") if i == 0 else None
