@@ -221,6 +221,8 @@ def test_the_autocorrelation_time_of_an_ar1_series() -> None:
         assert found.resolved and abs(found.time - 19) < 4 * found.error
         formula = 19 * np.sqrt(2 * (2 * found.window + 1) / part.size)  # Madras and Sokal's
         assert formula / 2 < found.error < 2 * formula
+    white = autocorrelation(noise)
+    assert abs(white.time - 1) < 4 * white.error < 0.1
     np.testing.assert_allclose(autocorrelation(series).rho[:10], phi ** np.arange(10), atol=0.02)
 
 
@@ -254,6 +256,8 @@ def test_every_process_is_an_argument_of_compiled_programs(process: Process) -> 
 
 
 def test_expressions_by_coordinate() -> None:
+    own = ExpressionProcess("-x + x1", "x**2").at(jnp.array([0.5, 3.0]), 0.0)  # x is the coordinate itself
+    np.testing.assert_allclose(own, [[0.0, -2.5], [0.25, 9.0]])
     process = ExpressionProcess("[x2, -sin(x1)*t]", ("x", "2"))
     process.check()
     drift, sigma = process.at(jnp.array([0.5, 3.0]), 2.0)

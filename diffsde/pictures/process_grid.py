@@ -21,7 +21,10 @@ def process_grid(overrides: list[dict[str, str]], scenes: list[PathScene]) -> Fi
         for each, scene in zip(overrides, scenes, strict=True)
     ]
     fixed = " ".join(f"{key}={value}" for key, value in overrides[0].items() if key not in keys)
-    about = f"{fixed or scenes[0].title}; the first {scenes[0].flat.shape[1]} paths of each of {len(scenes)} jobs"
+    how = scenes[0].about if len({scene.about for scene in scenes}) == 1 else scenes[0].about.split(",")[0]
+    about = (
+        f"{fixed or scenes[0].title}; {how}; the first {scenes[0].flat.shape[1]} paths of each of {len(scenes)} jobs"
+    )
     name = scenes[0].name if len({scene.name for scene in scenes}) == 1 else "$x_1$"
     places = [tuple(each.get(key, "") for key in keys) for each in overrides]
     return small_multiples(in_rows(panels, places), name, about)

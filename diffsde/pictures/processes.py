@@ -118,7 +118,8 @@ def process_paths(scene: PathScene) -> Figure:
 def process_law(scene: PathScene) -> Figure:
     """The last states against known densities; of a process in the plane the cloud at four times."""
     if scene.flat.shape[-1] == 2:
-        rows = shown_states(scene.times)
+        first, *rest = shown_states(scene.times)
+        rows = [0, first, *rest[-2:]]
         densities = None if scene.density is None else [scene.density] * len(rows)
         cloud = {"paths": [scene.flat[i, :CLOUD] for i in rows]}
         about = f"{scene.title}; {scene.about}" + ("; shaded: the stationary density" if densities else "")
@@ -151,11 +152,9 @@ def process_autocorrelation(scene: PathScene) -> Figure:
     shown = lags <= max(3 * (known or mixing.time.value), 4 * mixing.every)  # beyond there is noise alone
     exact = None if known is None else np.exp(-2 * lags / known)[shown]
     name = scene.name if scene.flat.shape[-1] == 1 else f"$x_{mixing.slowest + 1}$"
-    short = "" if mixing.forgotten else " (the start is not forgotten)"
-    title = f"autocorrelation of {name}{short}: {scene.title}"
-    return plots.autocorrelation_figure(
-        lags[shown], mixing.found.rho[shown], exact, mixing.time.value, title, scene.about
-    )
+    title = f"autocorrelation of {name}" + ("" if mixing.forgotten else " (the start is not forgotten)")
+    about, rho = f"{scene.title}; {scene.about}", mixing.found.rho[shown]
+    return plots.autocorrelation_figure(lags[shown], rho, exact, mixing.time.value, title, about)
 
 
 def process_film(scene: PathScene) -> Film:

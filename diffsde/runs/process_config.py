@@ -92,3 +92,21 @@ def simulate_choices(config: dict[str, Any]) -> SimulateConfig:
     *_, chosen = read_parts(config, Machine, Outputs, SimulateConfig)
     assert isinstance(chosen, SimulateConfig)
     return chosen
+
+
+def in_config_words(config: dict[str, Any]) -> str:
+    """A choice of a config as it is typed: its name and its numbers, those of a dataset in it too."""
+    words = [str(config["name"])]
+    for key, value in config.items():
+        if isinstance(value, dict):
+            words.append(f"{key}={in_config_words(value)}")
+        elif key != "name" and value is not None and not isinstance(value, bool):
+            words.append(f"{key}={typed(value)}")
+    return " ".join(words)
+
+
+def typed(value: Any) -> str:
+    """A number of a config, a list or an expression as it is typed."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(typed, value))}]"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)

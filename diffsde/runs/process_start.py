@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import name_of
+from diffsde.build import as_config, name_of
 from diffsde.datasets import point_shape
 from diffsde.datasets.scaling import to_own
 from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
 from diffsde.processes import Process
 from diffsde.processes.process import Start
-from diffsde.runs.process_config import SimulateConfig
+from diffsde.runs.process_config import SimulateConfig, in_config_words
 from diffsde.samplers import Sampler
 from diffsde.solver_error import mixture_covariance
 from diffsde.types import Array, Key, on_device
@@ -92,7 +92,7 @@ def from_source(chosen: SimulateConfig, key: Key) -> Starts:
     scaling = source.scaling(point_shape(source, arrays))
     if scaling is not None:
         x = jnp.asarray(to_own(scaling, x), float)
-    words, law = f"from source={name_of(source)}", source.law()
+    words, law = f"from source={in_config_words(as_config(source))}", source.law()
     if law is None:  # the law of the starting points that were drawn, exactly
         own = np.asarray(x, np.float64)
         return Starts(x, Start(own.mean(axis=0), own.var(axis=0)), words)

@@ -26,7 +26,7 @@ from diffsde.processes import Process
 from diffsde.processes.potential import Langevin
 from diffsde.runs import clock, jobs, processes, progress
 from diffsde.runs.machine import Machine
-from diffsde.runs.process_config import SimulateConfig, simulate_choices, without_generative
+from diffsde.runs.process_config import SimulateConfig, in_config_words, simulate_choices, without_generative
 from diffsde.runs.process_start import Starts, rates_of, starts_of, steps_of, unstable
 from diffsde.runs.results import Cell, Report, Result, summary_figures
 from diffsde.runs.simulating import (
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from diffsde.pictures import PathScene
 
 FEW = 40  # paths of each job in the picture of a sweep
+TITLE = 45  # letters of a picture's title
 STATES = 256  # saved states, at least, if there are that many steps: the figures at several times are of these
 NUMBERS = 2**23  # in all of them, at most: where there are more, fewer paths are kept
 
@@ -253,19 +254,7 @@ def described(job: ProcessJob) -> str:
 
 def described_process(job: ProcessJob) -> str:
     """A job's process and its numbers in words."""
-    numbers = [
-        f"{key}={shown(value)}" for key, value in job.config["process"].items() if key not in ("name", "dataset")
-    ]
-    if isinstance(job.chosen.process, Langevin):
-        numbers.append(f"dataset={name_of(job.chosen.process.dataset)}")
-    return " ".join([f"process={name_of(job.chosen.process)}", *numbers])
-
-
-def shown(value: Any) -> str:
-    """A number of a config, a list or an expression as it is typed."""
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(shown, value))}]"
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    return f"process={in_config_words(job.config['process'])}"
 
 
 def kind_of_paths(x: Array) -> str:
@@ -281,10 +270,12 @@ def scene_of(job: ProcessJob, found: Simulated) -> PathScene:
 
     way, starts = found.trajectory, job.starts
     assert way is not None
-    sampler = name_of(job.chosen.sampler)
+    title, sampler = described_process(job), name_of(job.chosen.sampler)
     about = f"{sampler}, {job.steps} steps of {job.chosen.t_end / job.steps:.3g}, n = {job.n:,}, {starts.words}"
     states = np.asarray(way.times, np.float64), np.asarray(way.x), np.asarray(found.x)
-    return PathScene(job.process, *states, starts.law, starts.parts, described_process(job), about)
+    if len(title) > TITLE:
+        title, about = f"process={name_of(job.chosen.process)}", f"{title}; {about}"
+    return PathScene(job.process, *states, starts.law, starts.parts, title, about)
 
 
 def pictures_of(job: ProcessJob, found: Simulated) -> list[Path]:
