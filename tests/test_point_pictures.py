@@ -200,7 +200,7 @@ def test_the_help_names_every_picture() -> None:
         for verb in ("sample", "train")
     }
     for kind, pictures in PICTURES.items():
-        text = about["train" if kind.startswith("a run") else "sample"]
+        text = about["train" if kind.startswith("a run") else "simulate" if kind.startswith("paths") else "sample"]
         assert text and " ".join(pictures) in text[1], kind
 
 
