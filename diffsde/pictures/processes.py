@@ -50,6 +50,11 @@ class PathScene:
         return self.x.reshape(*self.x.shape[:2], -1)
 
     @property
+    def words(self) -> str:
+        """The process and how it was simulated, in a line."""
+        return self.about if self.about.startswith(self.title) else f"{self.title}; {self.about}"
+
+    @property
     def name(self) -> str:
         """The name of the coordinate that is drawn against t."""
         return "$x$" if self.flat.shape[-1] == 1 else "$x_1$"
@@ -122,7 +127,7 @@ def process_law(scene: PathScene) -> Figure:
         rows = [0, first, *rest[-2:]]
         densities = None if scene.density is None else [scene.density] * len(rows)
         cloud = {"paths": [scene.flat[i, :CLOUD] for i in rows]}
-        about = f"{scene.title}; {scene.about}" + ("; shaded: the stationary density" if densities else "")
+        about = scene.words + ("; shaded: the stationary density" if densities else "")
         return clouds.marginals([float(scene.times[i]) for i in rows], cloud, densities, scene.extent, about)
     x = scene.end.reshape(len(scene.end), -1)[:, 0].astype(np.float64)
     title = f"{scene.title}, t = {scene.times[-1]:.4g}"
@@ -153,7 +158,7 @@ def process_autocorrelation(scene: PathScene) -> Figure:
     exact = None if known is None else np.exp(-2 * lags / known)[shown]
     name = scene.name if scene.flat.shape[-1] == 1 else f"$x_{mixing.slowest + 1}$"
     title = f"autocorrelation of {name}" + ("" if mixing.forgotten else " (the start is not forgotten)")
-    about, rho = f"{scene.title}; {scene.about}", mixing.found.rho[shown]
+    about, rho = scene.words, mixing.found.rho[shown]
     return plots.autocorrelation_figure(lags[shown], rho, exact, mixing.time.value, title, about)
 
 
@@ -162,7 +167,7 @@ def process_film(scene: PathScene) -> Film:
     rows = np.unique(np.linspace(0, len(scene.times) - 1, FRAMES).astype(int))
     density = scene.density or HeatMap(np.zeros((2, 2)), scene.extent)
     moving = {"paths": scene.flat[rows, :CLOUD]}
-    return clouds.film_of_points(moving, scene.times[rows], density, scene.extent, f"{scene.title}; {scene.about}")
+    return clouds.film_of_points(moving, scene.times[rows], density, scene.extent, scene.words)
 
 
 _sample = jax.jit(mixtures.sample, static_argnums=2)

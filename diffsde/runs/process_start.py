@@ -24,6 +24,7 @@ from diffsde.types import Array, Key, on_device
 FEWEST, MOST = 200, 20_000  # steps where the user sets none
 FINE = 0.02  # largest step then, in units of the time scale at which the drift contracts,
 COARSE = 0.5  # ... and in units of any other of its time scales
+ROUND = 40  # of which their number is a multiple, so that there are states at the quarters of the time
 PROBED = 64  # starting points at which the drift's rates are measured
 WIDEST = 16  # most coordinates for which they are
 SEGMENTS = 64  # of an adaptive solver, so that there are states to draw
@@ -150,7 +151,8 @@ def steps_of(chosen: SimulateConfig, rates: Rates) -> int:
         return chosen.steps
     if chosen.sampler.adaptive:
         return SEGMENTS
-    return int(np.clip(math.ceil(chosen.t_end * max(rates.contraction / FINE, rates.fastest / COARSE)), FEWEST, MOST))
+    wanted = chosen.t_end * max(rates.contraction / FINE, rates.fastest / COARSE)
+    return int(np.clip(ROUND * math.ceil(wanted / ROUND), FEWEST, MOST))
 
 
 def unstable(sampler: Sampler, rates: Rates, t_end: float, steps: int) -> str | None:
