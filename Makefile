@@ -8,7 +8,7 @@ READY := .venv/.ready
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all format wheel-test clean
+.PHONY: help install demo test test-all format docs wheel-test clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12]    PYTHON: what .venv is made with, when it is made"
@@ -59,11 +59,17 @@ format: $(READY) ## format the code and mend what the linter can
 	@echo "== lint"
 	@$(BIN)/ruff check --fix
 
+docs: $(READY) ## build the documentation as a site, site/index.html
+	@echo "== installing mkdocs in .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@echo "== building site/"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 wheel-test: $(READY) ## build the wheel, install it in an empty venv and use it from elsewhere
 	@scripts/check_wheel.sh $(BIN)/python
 
 clean: ## remove .venv, caches and build products; outputs/ stays
 	@echo "== removing .venv, caches and build products"
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/diffsde/tests"
-	@rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	@rm -rf .venv build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,8 @@ from diffsde.time_distributions import TIME_DISTRIBUTIONS, TimeDistribution
 
 T = TypeVar("T")
 
+MOST = 100  # choices of a group that a refusal lists: all
+
 GROUPS: dict[type, str] = {
     Dataset: "dataset",
     GaussianPath: "path",
@@ -152,7 +154,7 @@ def _choose(kind: type, value: Any, where: str) -> Any:
         raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(choices)}")
     name = value["name"]
     if name not in choices:
-        raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), choices)}")
+        raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), choices, MOST)}")
     return _read(choices[name], {key: item for key, item in value.items() if key != "name"}, where)
 
 

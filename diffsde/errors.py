@@ -13,11 +13,11 @@ def first_line(error: object) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """' (did you mean x?)' where something known is close; and what there is, where that is a short list."""
+def suggestion(word: str, known: Iterable[str], most: int = 20) -> str:
+    """' (did you mean x?)' where something known is close; and what there is, where that is a list of fewer than `most`."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    listing = f"; choose one of {', '.join(known)}" if len(known) < 20 else ""
+    listing = f"; choose one of {', '.join(known)}" if len(known) < most else ""
     return (f" (did you mean '{close[0]}'?)" if close else "") + listing
 
 

@@ -11,7 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from diffsde.cli.main import main
+from diffsde.cli import help_text
+from diffsde.cli.job import config_folder
+from diffsde.cli.main import composed, main
+from diffsde.cli.other_names import OTHERS, plain
 from diffsde.runs import machine
 
 QUICK = ["steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
@@ -30,7 +33,10 @@ REFUSED = [
     ("train stepz=3", "stepz is not known (did you mean 'steps'?)"),
     ("train net.widthss=[3]", "net.widthss is not known (did you mean 'net.widths'?)"),
     ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
-    ("sample optimizer.lr=1", "optimizer.lr is not known"),
+    ("sample optimizer.lr=1", "optimizer.lr= is a word of diffsde train, not of sample"),
+    ("train sampler=em", "sampler= is a word of diffsde evaluate, explain and sample, not of train"),
+    ("sample sampler=xyz", "sampler: 'xyz' is not a choice; choose one of ab2, ab3, adaptive"),
+    ("train path ot", "'path' is not key=value; write e.g. path=..."),
     ("sample sampler=heun sampler.diffusion.sigma=1", "this sampler has no diffusion; take sampler=em"),
     ("sample sampler=em sampler.diffusion.sigma_t=t", "no sigma_t; it belongs to diffusion=expression"),
     ("train ++unknown=1", "unknown is not known"),
@@ -301,6 +307,7 @@ def completed(line: str) -> list[str]:
         ("diffsde train dataset=array dataset.file=po", ["dataset.file=points.npy"]),
         ("diffsde train --mul", ["--multirun "]),
         ("diffsde sample run=o", ["run=oracle", "run=outputs/train/2026-01-01/12-00-00"]),
+        ("diffsde evaluate samples=outputs/", ["samples=outputs/sample/2026-01-01/12-00-00-sweep/0"]),
         ("diffsde sample coupled=", ["coupled=true", "coupled=false"]),
     ],
 )
@@ -308,7 +315,53 @@ def test_tab_completion(here: Path, line: str, offered: list[str]) -> None:
     (here / "points.npy").touch()
     (here / "outputs/train/2026-01-01/12-00-00").mkdir(parents=True)
     (here / "outputs/train/2026-01-01/12-00-00/config.json").touch()
+    (here / "outputs/sample/2026-01-01/12-00-00-sweep/0").mkdir(parents=True)
+    (here / "outputs/sample/2026-01-01/12-00-00-sweep/0/config.json").touch()
     assert completed(line) == offered
+
+
+def test_completion_is_installed_once(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The shell's start-up file gets the line that test_tab_completion evaluates, after what is there; a second time nothing."""
+    monkeypatch.setenv("HOME", str(here))
+    (here / ".zshrc").write_text("alias ll='ls -l'")
+    for _ in range(2):
+        assert main(["--install-completion", "zsh"]) == 0
+        assert (here / ".zshrc").read_text() == "alias ll='ls -l'\neval \"$(diffsde -sc install=zsh)\"\n"
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert main(["--install-completion"]) == 2
+    assert "'fish' is not one of bash, zsh" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "same"),
+    [
+        ("sample", "sampler=Euler-Maruyama", "sampler=em"),
+        ("sample", "sampler=dpm-solver++ grid=karras", "sampler=dpmpp_2m grid=rho"),
+        ("train", "path=GVP objective=epsilon dataset=two_moons", "path=trig objective=noise dataset=moons"),
+    ],
+)
+def test_names_of_elsewhere_are_understood(verb: str, words: str, same: str) -> None:
+    assert composed(verb, words.split()) == composed(verb, same.split())
+
+
+def test_names_of_elsewhere_are_of_choices_that_are_there() -> None:
+    """Each means one choice of its group, and is no choice's own name, which would be lost."""
+    for group, others in OTHERS.items():
+        ours, theirs = help_text.choices(config_folder(), group), " ".join(others.values()).split()
+        assert not ours or set(others) <= set(ours), group
+        assert len(theirs) == len({*theirs}) and not {*theirs} & {plain(name) for name in ours}, group
+
+
+def test_help_of_a_choice_has_a_line_for_each_of_its_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "sampler=pc", "sampler.predictor=em", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "sampler.corrections=1 " in shown and "number of Langevin steps per step" in shown
+    for group in filter(Path.is_dir, config_folder().iterdir()):
+        if group.name not in ("experiment", "hydra", "knobs"):
+            for choice in help_text.choices(config_folder(), group.name):
+                assert help_text.choice_help(config_folder(), group.name, choice)
 
 
 def test_completion_and_cheap_refusals_wait_for_no_import(here: Path) -> None:

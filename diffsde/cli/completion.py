@@ -23,7 +23,13 @@ FILES = (
     "matrix",
     "cache_dir",
 )  # knobs that name a file or a folder
-RUNS = ("run", "guide", "init")  # knobs that name a run folder
+RUNS = {
+    "run": "train",
+    "guide": "train",
+    "init": "train",
+    "samples": "sample",
+}  # knobs that name a folder, and its verb
+OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {
     local IFS=$'\\n'
     COMPREPLY=($(compgen -W "$(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" diffsde)" -- "${COMP_WORDS[COMP_CWORD]}"))
@@ -41,12 +47,36 @@ def script(word: str) -> str:
     return (ZSH if shell == "zsh" else "") + SCRIPT
 
 
+def install(shell: str) -> str:
+    """Write the line that enables completion into the start-up file of a shell, once; what was done, as text.
+
+    shell: bash or zsh; empty: that of $SHELL. Raises UserError for another shell, or where the file cannot be written.
+    """
+    chosen = shell or Path(os.environ.get("SHELL", "")).name
+    if chosen not in SHELLS:
+        raise UserError(
+            f"--install-completion: {f'{chosen!r} is' if chosen else 'no shell is set in $SHELL;'}"
+            f"{' not one of' if chosen else ' say one of'} bash, zsh, e.g. diffsde --install-completion bash"
+        )
+    place = Path.home() / f".{chosen}rc"
+    line = f'eval "$(diffsde -sc install={chosen})"'
+    try:
+        text = place.read_text() if place.exists() else ""
+        if line in text:
+            return f"{place} completes diffsde's words already"
+        with open(place, "a") as file:
+            file.write(("" if text.endswith("\n") or not text else "\n") + line + "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--install-completion: {place} cannot be written: {error}") from None
+    return f"{place} has one more line: {line}\nopen another shell, and press the tab key after diffsde"
+
+
 def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line: str) -> list[str]:
     """The words that may complete the end of the line: a verb, then knobs and groups with their =, then a value."""
     words = line.split()[1:]
     typed = "" if not words or line[-1].isspace() else words.pop()
     if not words:
-        return starting(typed, [f"{verb} " for verb in verbs] + (["--help ", "--version "] if typed else []))
+        return starting(typed, [f"{verb} " for verb in verbs] + (list(OPTIONS) if typed else []))
     if words[0] not in verbs:
         return []
     if "=" not in typed:
@@ -54,8 +84,10 @@ def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line:
         return starting(typed, [f"{key}=" for key in keys] + ([f"{flag} " for flag in flags] if typed else []))
     key, _, value = typed.partition("=")
     before = value[: len(value) - len(re.split(r"[,\[]", value)[-1])]  # of a list or a sweep, all but its last entry
-    found = values(configs, words[0], key) + (named_like(value[len(before) :]) if key.split(".")[-1] in FILES else [])
-    return starting(typed, [f"{key}={before}{each}" for each in found])
+    found = starting(typed, [f"{key}={before}{each}" for each in values(configs, words[0], key)])
+    if found or key.split(".")[-1] not in FILES:
+        return found
+    return starting(typed, [f"{key}={before}{each}" for each in named_like(value[len(before) :])])
 
 
 def values(configs: Path, verb: str, key: str) -> list[str]:
@@ -63,8 +95,13 @@ def values(configs: Path, verb: str, key: str) -> list[str]:
     if key in help_text.groups(configs, verb):
         return help_text.choices(configs, f"experiment/{verb}" if key == "experiment" else key)
     if key in RUNS:
-        found = sorted(str(path.parent) for path in Path("outputs", "train").glob("*/*/config.json"))
-        return ["latest", *(["oracle"] if key == "run" and verb != "train" else []), *found]
+        whole = [
+            *Path("outputs", RUNS[key]).glob("*/*/config.json"),
+            *Path("outputs", RUNS[key]).glob("*/*/*/config.json"),
+        ]
+        found = sorted(str(path.parent) for path in whole)
+        words = [] if key == "samples" else ["latest", *(["oracle"] if key == "run" and verb != "train" else [])]
+        return [*words, *found]
     group, _, name = key.rpartition(".")
     knob = knobs.knob(name, group.rpartition(".")[2])
     if isinstance(knob, knobs.Switch):

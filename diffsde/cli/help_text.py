@@ -67,15 +67,25 @@ def overview(configs: Path, verbs: Iterable[str]) -> str:
     ]
     for verb in verbs:
         lines += [f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())]
-    lines += ["", "diffsde VERB --help lists what a verb takes."]
+    lines += [
+        "",
+        "diffsde VERB --help lists what a verb takes; diffsde VERB sampler=em --help the numbers of a choice, too.",
+        "diffsde --install-completion lets the tab key complete verbs, choices, knobs, run folders and files.",
+    ]
     return "\n".join(lines)
 
 
-def verb_help(configs: Path, verb: str) -> str:
-    """The text of diffsde VERB --help: groups with their choices, knobs with their defaults, examples."""
-    lines = [
-        f"diffsde {verb}: {purpose(configs, verb)}",
-        "",
+def verb_help(configs: Path, verb: str, words: Iterable[str] = ()) -> str:
+    """The text of diffsde VERB --help: groups with their choices, knobs with their defaults, examples.
+
+    words: those typed beside --help; the numbers of each group=choice among them are listed first.
+    """
+    lines = [f"diffsde {verb}: {purpose(configs, verb)}", ""]
+    for word in words:
+        group, _, choice = word.partition("=")
+        if group in groups(configs, verb) and choice in choices(configs, group):
+            lines += [*choice_help(configs, group, choice), ""]
+    lines += [
         "groups (group=choice; a choice's own numbers: group.key=value):",
     ]
     for group, default in groups(configs, verb).items():
@@ -87,13 +97,49 @@ def verb_help(configs: Path, verb: str) -> str:
         lines.append(f"  {name + '=' + value:<22} {about}")
     lines += [
         "",
-        "everywhere: -m sweeps over comma lists; --cfg job prints the config; --config-dir DIR adds your own choices;",
-        "hydra.run.dir=DIR says where to write; experiment=NAME takes a whole recipe.",
+        "everywhere: -m sweeps over path=ot,vp or seed=range(0,5), which is 0 to 4; a list is written labels=[0,1,2];",
+        "--cfg job prints the config; --config-dir DIR adds your own choices; hydra.run.dir=DIR says where to write;",
+        f"experiment=NAME takes a whole recipe; diffsde {verb} GROUP=CHOICE --help lists the numbers of a choice.",
         "",
         "examples:",
         *[f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())],
     ]
     return "\n".join(lines)
+
+
+def choice_help(configs: Path, group: str, choice: str) -> list[str]:
+    """Lines on a choice: its comment, and each of its numbers with default and meaning."""
+    rows, comment = choice_numbers(configs, group, choice), choice_comment(configs, group, choice)
+    first = f"{group}={choice}" + (f": {comment}" if comment else "" if rows else ": it has no numbers")
+    return [first, *(f"  {f'{name}={value}':<36} {meaning}" for name, value, meaning in rows)]
+
+
+def choice_comment(configs: Path, group: str, choice: str) -> str:
+    """The first line of a choice's file, where it is a comment; else empty."""
+    first = (configs / group / f"{choice}.yaml").read_text().partition("\n")[0]
+    return first.removeprefix("# ") if first.startswith("# ") else ""
+
+
+def choice_numbers(configs: Path, group: str, choice: str, prefix: str = "") -> list[tuple[str, str, str]]:
+    """(name, default, meaning) of each number of a choice, and of the choices inside it (a sampler's diffusion)."""
+    text, prefix = (configs / group / f"{choice}.yaml").read_text(), prefix or group
+    about, rows = numbers_about(configs, group), []
+    for name, value, meaning in re.findall(r"^(\w+): ?(.*?)(?: +# (.*))?$", text, flags=re.M):
+        if name not in ("name", "defaults"):
+            value = re.sub(r"\$\{default:\$\{\w+\},(.*)\}", r"\1", value)
+            rows.append((f"{prefix}.{name}", value, meaning or about[name]))
+    for inner, field, default in re.findall(r"^  - /(\w+)@(\w+): (\w+)", text, flags=re.M):
+        rows += [
+            (f"{prefix}.{field}", default, f"a {inner}"),
+            *choice_numbers(configs, inner, default, f"{prefix}.{field}"),
+        ]
+    return rows
+
+
+def numbers_about(configs: Path, group: str) -> dict[str, str]:
+    """{number: its meaning} for a group, from configs/about.yaml."""
+    part = re.search(rf"^{group}:\n((?:  .*\n)*)", (configs / "about.yaml").read_text(), flags=re.M)
+    return dict(re.findall(r"^  (\w+): (.*)$", part[1], flags=re.M)) if part else {}
 
 
 def groups(configs: Path, verb: str) -> dict[str, str]:
@@ -160,6 +206,12 @@ def owners_of(configs: Path, key: str) -> list[str]:
     return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
 
+def verbs_with(configs: Path, key: str) -> list[str]:
+    """The verbs on whose command line a key may stand."""
+    verbs = [path.stem for path in sorted(configs.glob("*.yaml")) if path.stem in EXAMPLES]
+    return [verb for verb in verbs if key in known_keys(configs, verb)]
+
+
 EXTRAS = ("joblib", "submitit", "optuna")  # Hydra's plugins that are installed by diffsde's extras of the same names
 
 
@@ -170,7 +222,8 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         group, choice = missing.groups()
         if extra := next((extra for extra in EXTRAS if choice.startswith(extra)), None):
             return f"{group}={choice} needs pip install 'diffsde[{extra}]'"
-        return f"{group.split('/')[0]}: '{choice}' is not a choice{suggestion(choice, choices(configs, group))}"
+        named = suggestion(choice, choices(configs, group), most=100)
+        return f"{group.split('/')[0]}: '{choice}' is not a choice{named}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
         if key == "dataset@process.dataset":
@@ -182,7 +235,13 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
             if group == "diffusion" and owners == choices(configs, group):
                 return f"{key}: this sampler has no diffusion; take sampler=em"
             return f"{key}: this {group} has no {number}; it belongs to {group}={' or '.join(owners)}"
+        if theirs := verbs_with(configs, key):
+            named = " and ".join(filter(None, [", ".join(theirs[:-1]), theirs[-1]]))
+            return f"{key}= is a word of diffsde {named}, not of {verb}; see diffsde {verb} --help"
         return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
+    if missing := re.search(r"Error parsing override '(.*?)' missing EQUAL", text):
+        word = missing[1]
+        return f"'{word}' is not key=value; write e.g. {word}=..."
     if (
         "mismatched input" in text
         or "no viable alternative" in text

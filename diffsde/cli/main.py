@@ -49,10 +49,13 @@ def _main(words: list[str]) -> int:
         if verb == "-sc":
             print(completion.script(rest[0] if rest else ""))
             return 0
+        if verb == "--install-completion":
+            print(completion.install(rest[0] if rest else ""))
+            return 0
         if verb not in VERBS:
             raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
         if "-h" in rest or "--help" in rest:
-            print(help_text.verb_help(config_folder(), verb))
+            print(help_text.verb_help(config_folder(), verb, rest))
             return 0
         for word in rest:
             _check_word(verb, word)

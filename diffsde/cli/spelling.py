@@ -8,12 +8,14 @@ import functools
 import glob
 import re
 import shlex
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from diffsde.cli import help_text
+from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError
 from diffsde.knobs import GROUP_OF
 
@@ -37,7 +39,11 @@ NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults t
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
     """The words of a verb, translated for Hydra. Raises UserError for a glob(...) that matches no suitable folder."""
-    spelled = [expanded(verb, listed(renamed(verb, word), sweeping), sweeping) for word in words]
+    groups = help_text.groups(configs, verb)
+    spelled = [
+        expanded(verb, listed(chosen(configs, groups, renamed(verb, word), sweeping), sweeping), sweeping)
+        for word in words
+    ]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
@@ -135,8 +141,21 @@ def renamed(verb: str, word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals or key not in RENAMED or (verb == "simulate" and key == "process"):  # there it is a group
         return word
-    print(f"{key}= is called {RENAMED[key]}= now", flush=True)
+    print(f"{key}= is called {RENAMED[key]}= now", file=sys.stderr)
     return f"{RENAMED[key]}={value}"
+
+
+def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> str:
+    """group=choice with diffsde's name for each choice that is named as elsewhere (other_names.py), which is reported."""
+    group, equals, value = word.partition("=")
+    if not equals or group not in groups or group == "experiment" or re.search(r"[(\[{$'\"]", value):
+        return word
+    known, names = help_text.choices(configs, group), value.split(",") if sweeping else [value]
+    ours = [name if name in known else our_name(group, name, known) or name for name in names]
+    for name, each in zip(names, ours, strict=True):
+        if name != each:
+            print(f"{group}={name} is called {group}={each} here", file=sys.stderr)  # stdout may be a config, for --cfg
+    return f"{group}={','.join(ours)}"
 
 
 def listed(word: str, sweeping: bool) -> str:
