@@ -22,6 +22,7 @@ from diffsde.nets import Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
+from diffsde.processes import PROCESSES, Process
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_distributions import TIME_DISTRIBUTIONS, TimeDistribution
 
@@ -36,6 +37,7 @@ GROUPS: dict[type, str] = {
     TimeDistribution: "time",
     Optimizer: "optimizer",
     Logger: "logger",
+    Process: "process",
     Sampler: "sampler",
     Diffusion: "diffusion",
     Grid: "grid",
@@ -50,6 +52,7 @@ TABLES: dict[type, dict[str, Any]] = {
     TimeDistribution: TIME_DISTRIBUTIONS,
     Optimizer: OPTIMIZERS,
     Logger: LOGGERS,
+    Process: PROCESSES,
     Sampler: SAMPLERS,
     Diffusion: DIFFUSIONS,
     Grid: GRIDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,16 @@ class Field(abc.ABC):
         return self.output(x, t).noise
 
 
-def bound(field: Field, condition: Any) -> Field:
+class Bindable(Protocol):
+    """What a condition can be bound to: a field, or whatever else a sampler steps."""
+
+    def bind(self, condition: Any) -> Any: ...
+
+
+B = TypeVar("B", bound=Bindable)
+
+
+def bound(field: B, condition: Any) -> B:
     """The field with `condition` bound to it; unchanged where `condition` is None."""
     return field if condition is None else field.bind(condition)
 

@@ -115,6 +115,11 @@ KNOBS: dict[str, Knob] = {
     "guidance": ANY,
     "guidance_interval": UNIT,
     "tolerance": POSITIVE,
+    # processes
+    **dict.fromkeys(("theta", "mu", "x0"), ANY),
+    "t_end": POSITIVE,
+    "process.drift": Text(),
+    "process.diffusion": Text(),
     "last": Word(("auto", "step", "mean", "denoise")),
     "metric": Word(RUN_METRICS),
     "solver": Word(("euler", "midpoint", "heun", "rk4", "adaptive")),
@@ -123,7 +128,7 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("precondition", "best", "resume", "plots", "coupled"), SWITCH),
     # how it is computed
     **dict.fromkeys(("threads", "devices", "processes"), COUNT),
-    "process": NATURAL,
+    "rank": NATURAL,
     "precision": Word(("float32", "bfloat16", "float64")),
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
@@ -196,9 +201,12 @@ KNOBS: dict[str, Knob] = {
 
 # A short word sets the number at these places, of which a config has one, where nothing else is said there.
 SHORT = {
-    "sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma", "diffusion.sigma"),
+    "sigma": ("process.sigma", "sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma", "diffusion.sigma"),
+    "theta": ("process.theta",),
+    "mu": ("process.mu",),
     "lr": ("optimizer.lr",),
 }
+GROUP_OF = {"source": "dataset"}  # keys that hold a choice of another group
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
@@ -219,11 +227,28 @@ def check(config: dict[str, Any], where: str = "") -> None:
         place = f"{where}.{key}" if where else key
         if isinstance(value, dict):
             check(value, place)
-        elif (found := knob(key, where.rpartition(".")[2], str(config.get("name", "")))) is not None:
+        elif (found := knob(key, group_at(where), str(config.get("name", "")))) is not None:
             for said, each in entries(value):
                 if each is not None and (wanted := found.refusal(each)):
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")
-    for short, value, place, inner in () if where else disagreements(config):
+    if not where:
+        check_short(config)
+
+
+def group_at(where: str) -> str:
+    """The group whose choice stands under a key such as sampler.diffusion, or source."""
+    key = where.rpartition(".")[2]
+    return GROUP_OF.get(key, key)
+
+
+def check_short(config: dict[str, Any]) -> None:
+    """Raise UserError for two words that set one number and disagree, and for a short word that a process does not have."""
+    if isinstance(process := config.get("process"), dict):
+        for short in SHORT:
+            if config.get(short) is not None and short not in process:
+                own = ", ".join(f"process.{key}" for key in process if key != "name")
+                raise UserError(f"{short} is {config[short]}, but process={process.get('name')} has none; it has {own}")
+    for short, value, place, inner in disagreements(config):
         raise UserError(f"{short}={value} and {place}={inner} set one number and disagree; say {short}= alone")
 
 
@@ -234,8 +259,13 @@ def disagreements(config: dict[str, Any]) -> Iterator[tuple[str, Any, str, Any]]
             value, inner = config.get(short), config
             for word in place.split("."):
                 inner = inner.get(word) if isinstance(inner, dict) else None  # type: ignore[assignment]
-            if value is not None and inner is not None and as_number(value) != as_number(inner):
+            if value is not None and inner is not None and numbers_in(value) != numbers_in(inner):
                 yield short, value, place, inner
+
+
+def numbers_in(value: Any) -> list[float | None]:
+    """The numbers of a value, or of a list."""
+    return [as_number(each) for _, each in entries(value)]
 
 
 def entries(value: Any) -> Iterator[tuple[str, Any]]:

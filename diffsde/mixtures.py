@@ -61,6 +61,12 @@ def responsibilities(mixture: Mixture, x: Array) -> Array:
     return jax.nn.softmax(component_log_probs(mixture, x))
 
 
+def score(mixture: Mixture, x: Array) -> Array:
+    """grad log p(x) = -sum_k r_k S_k^-1 (x - mu_k) for one point x (d,)."""
+    g = _into_axes(mixture, x - mixture.means) / mixture.variances
+    return -(responsibilities(mixture, x) @ _out_of_axes(mixture, g))
+
+
 def standardised_squares(mixture: Mixture, x: Array) -> Array:
     """|S_k^-1/2 (x - mu_k)|^2 for one point x (d,): shape (K,)."""
     return jnp.sum(_into_axes(mixture, x - mixture.means) ** 2 / mixture.variances, axis=-1)

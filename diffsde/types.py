@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -96,6 +97,8 @@ def _is_leaf(hint: Any) -> bool:
     if hint is float:
         return True
     members = typing.get_args(hint)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union) and float in members:
+        return True  # a number, or a list of numbers, each of them a leaf
     if type(None) in members:
         return any(_is_leaf(member) for member in members if member is not type(None))
     return isinstance(hint, type) and hint not in (int, str, bool, tuple, list)

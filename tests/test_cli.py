@@ -74,7 +74,7 @@ REFUSED = [
         "run= goes on with a run under its own config, for more steps= if need be; it cannot be combined with seed=3",
     ),
     ("train processes=2", "need coordinator=host:port"),
-    ("train coordinator=localhost:1 processes=2 process=2", "must be one of 0 to 1"),
+    ("train coordinator=localhost:1 processes=2 rank=2", "must be one of 0 to 1"),
     ("train coordinator=localhost", "needs host:port"),
     ("train coordinator=slurm", "this is no step of a SLURM job; start it by srun"),
     ("train shard=true", "there is only one"),
@@ -338,6 +338,7 @@ def test_completion_is_installed_once(
     ("verb", "words", "same"),
     [
         ("sample", "sampler=Euler-Maruyama", "sampler=em"),
+        ("simulate", "process=langevin source=normal", "process=langevin source=gaussian"),
         ("sample", "sampler=dpm-solver++ grid=karras", "sampler=dpmpp_2m grid=rho"),
         ("train", "path=GVP objective=epsilon dataset=two_moons", "path=trig objective=noise dataset=moons"),
     ],

@@ -28,6 +28,7 @@ from diffsde.runs import folder, show_config
 from diffsde.runs.machine import PRECISIONS, Machine
 from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
+from diffsde.runs.process_config import SimulateConfig
 from diffsde.runs.sample_config import SampleConfig, Sampling, Stepping
 from diffsde.runs.train_config import TrainConfig, train_choices
 from diffsde.samplers.adaptive import PAIRS
@@ -43,6 +44,7 @@ PARTS: dict[str, tuple[type, ...]] = {
     "train": (Machine, Outputs, TrainConfig),
     "sample": (Machine, Outputs, SampleConfig),
     "evaluate": evaluate.PARTS,
+    "simulate": (Machine, Outputs, SimulateConfig),
     "explain": (ExplainConfig,),
     "show": show_config.PARTS,
 }
@@ -239,7 +241,8 @@ def test_every_knob_stands_in_one_part_and_is_explained(verb: str) -> None:
     sets, own = found[:-1], found[-1]
     assert sum(map(len, sets)) == len(set().union(*sets))
     defaults = yaml.safe_load((CONFIGS / f"{verb}.yaml").read_text())["defaults"]
-    groups = {key.split("/")[0] for entry in defaults if isinstance(entry, dict) for key in entry} - {"override hydra"}
+    groups = {key.split("/")[0].split("@")[-1] for entry in defaults if isinstance(entry, dict) for key in entry}
+    groups -= {"override hydra"}
     shown = help_text.knobs(CONFIGS, verb)
     assert all(about for _, _, about in shown)
     assert {name for name, _, _ in shown} == own.union(*sets)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 import os
 import re
 import shlex
@@ -67,7 +65,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     assert main(["train", *labelled, "ema=[0.9,0.99]", "best=true", "hydra.run.dir=outputs/train/day/points"]) == 0
     images = ["dataset=array", "dataset.file=images.npy", "dataset.labels=y.npy", "dataset.test=0.2", "net=mixer"]
     assert main(["train", *labelled, *images, "hydra.run.dir=outputs/train/day/images"]) == 0
-    assert main(["sample", "run=outputs/train/day/points", "n=60", "steps=4", "hydra.run.dir=outputs/sample/day/1"]) == 0
+    assert (
+        main(["sample", "run=outputs/train/day/points", "n=60", "steps=4", "hydra.run.dir=outputs/sample/day/1"]) == 0
+    )
     yield where
     os.chdir(before)
 

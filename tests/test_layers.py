@@ -19,6 +19,7 @@ FLOORS = [
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "stability", "solver_error", "solver_remedies", "step_choice", "likelihood"],
     ["samplers", "objectives", "guidance", "inverse"],
+    ["processes"],
     ["datasets"],
     ["fields"],
     ["nets", "optimizers", "loggers"],

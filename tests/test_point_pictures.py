@@ -197,10 +197,10 @@ def test_the_help_names_every_picture() -> None:
     """Those of each kind of data, in the comments that --help shows."""
     about = {
         verb: re.search(r"^pictures: .*# (.*)$", (CONFIGS / f"{verb}.yaml").read_text(), re.M)
-        for verb in ("sample", "train")
+        for verb in ("sample", "train", "simulate")
     }
     for kind, pictures in PICTURES.items():
-        text = about["train" if kind.startswith("a run") else "sample"]
+        text = about["train" if kind.startswith("a run") else "simulate" if kind.startswith("paths") else "sample"]
         assert text and " ".join(pictures) in text[1], kind
 
 

@@ -73,6 +73,10 @@ def known_keys() -> set[str]:
         known.add(group.name)
         for choice in group.glob("*.yaml"):
             known |= {f"{group.name}.{key}" for key in yaml.safe_load(choice.read_text())}
+    for key, group in knobs.GROUP_OF.items():
+        known |= {key} | {
+            known_key.replace(f"{group}.", f"{key}.") for known_key in known if known_key.startswith(f"{group}.")
+        }
     return known
 
 

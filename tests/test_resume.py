@@ -337,7 +337,7 @@ def two_processes(
     port = free_port()
     both = []
     for rank in range(2):
-        how, env = [f"coordinator=localhost:{port}", "processes=2", f"process={rank}"], dict(os.environ)
+        how, env = [f"coordinator=localhost:{port}", "processes=2", f"rank={rank}"], dict(os.environ)
         if slurm:
             how = ["coordinator=slurm"]
             env |= {"SLURM_JOB_ID": str(port), "SLURM_STEP_NODELIST": "localhost", "SLURM_JOB_NODELIST": "localhost"}

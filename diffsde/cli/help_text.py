@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffsde.errors import suggestion
+from diffsde.knobs import GROUP_OF
 
 EXAMPLES = {
     "train": [
@@ -26,6 +27,15 @@ EXAMPLES = {
         ("diffsde evaluate", "the newest trained run: likelihood of test points, samples beside real ones"),
         ("diffsde evaluate samples=outputs/sample/...", "samples that are there"),
         ("diffsde evaluate -m steps=5,10,20,50 metrics=[frechet]", "a table of quality against evaluations"),
+    ],
+    "simulate": [
+        (
+            "diffsde simulate process=ou theta=0.7 sigma=0.9 x0=3.0 t_end=2.0",
+            "Ornstein-Uhlenbeck, against its closed forms",
+        ),
+        ("diffsde simulate -m process=brownian sigma=0.3,1,3", "Brownian motion, every sigma in one picture"),
+        ("diffsde simulate process=langevin dataset=8gaussians t_end=20", "Langevin dynamics of a mixture"),
+        ("diffsde simulate process=expression 'process.drift=[x2,-x1]'", "your own, coordinate by coordinate"),
     ],
     "explain": [
         ("diffsde explain path=sqrt objective=cfm sampler=em", "limits, loss, order and cost"),
@@ -142,7 +152,9 @@ def numbers_about(configs: Path, group: str) -> dict[str, str]:
 def groups(configs: Path, verb: str) -> dict[str, str]:
     """The groups in a verb's defaults list, with the default choice of each ('null' for none)."""
     text = (configs / f"{verb}.yaml").read_text()
-    found = dict(re.findall(r"^  - (\w+)(?:/\w+@_global_)?: (\w+)", text, flags=re.M))
+    found = dict(re.findall(r"^  - (?:\w+@)?(\w+)(?:/\w+@_global_)?: (\w+)", text, flags=re.M))
+    if "process" in found:
+        return {"process": found.pop("process"), "dataset": "", **found}
     if "sampler" in found:
         found["diffusion"] = ""
     return found
@@ -150,7 +162,7 @@ def groups(configs: Path, verb: str) -> dict[str, str]:
 
 def choices(configs: Path, group: str) -> list[str]:
     """The names of a group's choices: its YAML files."""
-    return sorted(path.stem for path in (configs / group).glob("*.yaml"))
+    return sorted(path.stem for path in (configs / GROUP_OF.get(group, group)).glob("*.yaml"))
 
 
 AFTER = ("outputs", "machine")  # sets of knobs that --help lists after a verb's own
@@ -183,8 +195,10 @@ def known_keys(configs: Path, verb: str) -> list[str]:
     for group in groups(configs, verb):
         keys.append(group)
         prefix = "sampler.diffusion" if group == "diffusion" else group
+        if verb == "simulate" and group == "dataset":
+            prefix = "process.dataset"
         for choice in choices(configs, group):
-            text = (configs / group / f"{choice}.yaml").read_text()
+            text = (configs / GROUP_OF.get(group, group) / f"{choice}.yaml").read_text()
             if group != "experiment":
                 keys += [f"{prefix}.{key}" for key in re.findall(r"^(\w+):", text, flags=re.M)]
     return sorted({key for key in keys if not key.endswith((".name", ".defaults"))})
@@ -194,6 +208,7 @@ def owners_of(configs: Path, key: str) -> list[str]:
     """The choices of a group that have the number of a key like path.rate_min or sampler.diffusion.sigma_t."""
     group, _, number = key.rpartition(".")
     group = group.rpartition(".")[2]
+    group = GROUP_OF.get(group, group)
     files = sorted((configs / group).glob("*.yaml")) if group else []
     return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
 
@@ -218,6 +233,8 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         return f"{group.split('/')[0]}: '{choice}' is not a choice{named}"
     if unknown := re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text):
         key = (unknown[1] or unknown[2]).replace("diffusion@sampler.diffusion", "diffusion")
+        if key == "dataset@process.dataset":
+            return "dataset: of the processes langevin alone has one, whose density it follows; source= is of the starting points"
         if key == "diffusion":
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
         *_, group, number = f".{key}".split(".")

@@ -16,7 +16,10 @@ from diffsde.errors import UserError
 from diffsde.runs import clock
 
 # Each module has a function with the verb's name.
-VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "explain", "show")}
+VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "simulate", "explain", "show")}
+
+# Verbs whose sweeps have a picture of all jobs, and of each job only where it is asked for:
+DRAWN = ("sample", "simulate")
 
 # Knobs that may be set when a run is resumed by run= under its own config, in addition to the machine's:
 FREE = ("checkpoint_every", "keep", "pictures")
@@ -92,7 +95,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
 
 
 def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:
-    """The plain config of a job; in a sweep of `sample`, without pictures unless the words set pictures= or plots=."""
+    """The plain config of a job; in a sweep of DRAWN verbs, without pictures unless the words set pictures= or plots=."""
     chosen = plain(config)
     if in_sweep and draws_nothing_unasked(verb, words):
         chosen["pictures"] = "none"
@@ -100,8 +103,8 @@ def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> 
 
 
 def draws_nothing_unasked(verb: str, words: Sequence[str]) -> bool:
-    """Whether the jobs of a sweep draw no pictures: those of `sample` without pictures= or plots= among the words."""
-    return verb == "sample" and not any(word.startswith(("pictures=", "plots=")) for word in words)
+    """Whether the jobs of a sweep draw no pictures: those of DRAWN verbs without pictures= or plots= among the words."""
+    return verb in DRAWN and not any(word.startswith(("pictures=", "plots=")) for word in words)
 
 
 def plain(config: Any) -> dict[str, Any]:

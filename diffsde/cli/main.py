@@ -155,7 +155,15 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 
 
 def _qualified(verb: str, word: str) -> str:
-    """A word with short group names spelled out: diffusion= lies inside the sampler (but for show), experiment= has choices per verb."""
+    """A word with short group names spelled out: diffusion= lies inside the sampler (but for show), experiment= has choices per verb, and in
+    `simulate` dataset= lies inside the process and source= is a dataset too.
+    """
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
+    if verb == "simulate" and word.startswith("dataset="):
+        return f"dataset@process.{word}"
+    if verb == "simulate" and word.startswith("dataset."):
+        return f"process.{word}"
+    if verb == "simulate" and word.startswith("source="):
+        return f"dataset@{word}"
     return f"diffusion@sampler.{word}" if verb not in ("train", "show") and word.startswith("diffusion=") else word

@@ -17,10 +17,15 @@ from typing import Any
 from diffsde.cli import help_text
 from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError
+from diffsde.knobs import GROUP_OF
 
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
+PREFIXES = {
+    "sampler.diffusion": "diffusion",
+    "sampler.predictor": "sampler",
+    "process.dataset": "dataset",
+}  # a group's numbers inside another's
 LISTS = (
     "metrics",
     "pictures",
@@ -32,6 +37,7 @@ LISTS = (
 )  # knobs that are lists of names or numbers
 RENAMED = {  # words of before, which still work
     "measurements": "n_measurements",
+    "process": "rank",
     "sampler.diffusion.scale": "sampler.diffusion.sigma",
     "sampler.predictor.diffusion.scale": "sampler.predictor.diffusion.sigma",
 }
@@ -43,7 +49,8 @@ def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> l
     """The words of a verb, translated for Hydra. Raises UserError for a glob(...) that matches no suitable folder."""
     groups = help_text.groups(configs, verb)
     spelled = [
-        expanded(verb, listed(chosen(configs, groups, renamed(word), sweeping), sweeping), sweeping) for word in words
+        expanded(verb, listed(chosen(configs, groups, renamed(verb, word), sweeping), sweeping), sweeping)
+        for word in words
     ]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
@@ -117,8 +124,8 @@ def _defaults(configs: Path, verb: str) -> dict[str, str]:
     """{key: 'text' or 'null'} for the keys of a verb and of its groups whose default is a word, or null."""
     texts = help_text.sources(configs, verb)
     found = {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
-    groups = re.findall(r"^  - (\w+): \w+", texts[verb], flags=re.M)
-    prefixes = {group: group for group in groups} | (PREFIXES if "sampler" in groups else {})
+    groups = re.findall(r"^  - (?:\w+@)?(\w+): \w+", texts[verb], flags=re.M)
+    prefixes = {group: GROUP_OF.get(group, group) for group in groups} | (PREFIXES if "sampler" in groups else {})
     for prefix, group in prefixes.items():
         for path in sorted((configs / group).glob("*.yaml")):
             for key, kind in _kinds(path.read_text()).items():
@@ -137,10 +144,10 @@ def _kinds(text: str) -> dict[str, str]:
     }
 
 
-def renamed(word: str) -> str:
+def renamed(verb: str, word: str) -> str:
     """A word with its key's current name; a former name is reported."""
     key, equals, value = word.partition("=")
-    if not equals or key not in RENAMED:
+    if not equals or key not in RENAMED or (verb == "simulate" and key == "process"):  # there it is a group
         return word
     print(f"{key}= is called {RENAMED[key]}= now", file=sys.stderr)
     return f"{RENAMED[key]}={value}"
@@ -148,15 +155,16 @@ def renamed(word: str) -> str:
 
 def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> str:
     """group=choice with diffsde's name for each choice that is named as elsewhere (other_names.py), which is reported."""
-    group, equals, value = word.partition("=")
-    if not equals or group not in groups or group == "experiment" or re.search(r"[(\[{$'\"]", value):
+    key, equals, value = word.partition("=")
+    group = GROUP_OF.get(key, key)
+    if not equals or not {key, group} & {*groups} or group == "experiment" or re.search(r"[(\[{$'\"]", value):
         return word
     known, names = help_text.choices(configs, group), value.split(",") if sweeping else [value]
     ours = [name if name in known else our_name(group, name, known) or name for name in names]
     for name, each in zip(names, ours, strict=True):
         if name != each:
-            print(f"{group}={name} is called {group}={each} here", file=sys.stderr)  # stdout may be a config, for --cfg
-    return f"{group}={','.join(ours)}"
+            print(f"{key}={name} is called {key}={each} here", file=sys.stderr)  # stdout may be a config, for --cfg
+    return f"{key}={','.join(ours)}"
 
 
 def listed(word: str, sweeping: bool) -> str:

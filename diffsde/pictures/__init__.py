@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from diffsde.pictures.drawn import Drawn, described_sampler
 from diffsde.pictures.posterior import PosteriorScene
+from diffsde.pictures.processes import PathScene
 from diffsde.pictures.table import (
+    MISHAPS,
+    PATHS,
+    PATHS_IN_PLANE,
     RUN,
     RUN_ON_IMAGES,
     chosen_pictures,
@@ -17,9 +21,13 @@ from diffsde.pictures.table import (
 from diffsde.pictures.training import TrainedRun
 
 __all__ = [
+    "MISHAPS",
+    "PATHS",
+    "PATHS_IN_PLANE",
     "RUN",
     "RUN_ON_IMAGES",
     "Drawn",
+    "PathScene",
     "PosteriorScene",
     "TrainedRun",
     "chosen_pictures",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from diffsde.datasets import are_images
 from diffsde.errors import UserError, suggestion
-from diffsde.pictures import images, points, posterior, training
+from diffsde.pictures import images, points, posterior, processes, training
 from diffsde.pictures.drawn import Drawn
 from diffsde.runs import files, progress
 
@@ -29,6 +29,13 @@ SETS = ("default", "all", "none")  # words for sets of pictures
 LINE, PLANE, IMAGES = "points on a line", "points in the plane", "images"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
+PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
+OF_PATHS = {
+    "paths": Picture("paths.png", "paths of the process", processes.process_paths, True),
+    "law": Picture("law.png", "their law beside the exact one", processes.process_law, True),
+    "autocorrelation": Picture("autocorrelation.png", "how fast a path forgets", processes.process_autocorrelation),
+    "film": Picture("cloud.gif", "the cloud of states through time", processes.process_film),
+}
 PICTURES: dict[str, dict[str, Picture]] = {
     LINE: {
         "trajectories": Picture(
@@ -65,6 +72,8 @@ PICTURES: dict[str, dict[str, Picture]] = {
         "samples": Picture("samples.png", "samples of the trained field", training.run_samples, True),
     },
     NO_PICTURES: {},
+    PATHS: {name: each for name, each in OF_PATHS.items() if name != "film"},
+    PATHS_IN_PLANE: OF_PATHS,
 }
 
 

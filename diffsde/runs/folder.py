@@ -27,9 +27,10 @@ NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error"
 
 OUTPUTS = Path("outputs")
 # Knobs that say how and where a run is computed, not what it computes: a run may be resumed with other values.
-MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
+MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "rank")
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
+    "simulate": (*MACHINE, "resume", "pictures"),
     "sample": (*MACHINE, "resume", "pictures", "plots"),  # whose `keep` is of a trajectory's samples
 }
 APART_USUALLY = (*MACHINE, "resume")  # of the other verbs

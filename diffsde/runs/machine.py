@@ -34,7 +34,7 @@ class Machine:
     devices: int | None
     coordinator: str | None
     processes: int | None
-    process: int | None
+    rank: int | None
     cache: bool
     cache_dir: str | None
     threads: int | None
@@ -64,7 +64,7 @@ def configure_process(config: dict[str, Any]) -> None:
             jax.config.update("jax_num_cpu_devices", machine.devices)
         STATE.machine = machine
     set_compilation_cache(machine.cache, machine.cache_dir)
-    processes.join(machine.coordinator, machine.processes, machine.process)
+    processes.join(machine.coordinator, machine.processes, machine.rank)
     jax.config.update("jax_enable_x64", machine.precision == "float64")
     if machine.devices is not None and machine.devices > jax.local_device_count():
         raise UserError(f"devices is {machine.devices}, but there are {jax.local_device_count()} here")

@@ -24,6 +24,8 @@ def in_words_of_now(kept: Any) -> Any:
         net["positions"] = "sincos"
     if "measurements" in config:
         config["n_measurements"] = config.pop("measurements")
+    if "process" in config and not isinstance(config["process"], dict):  # now a group, of any SDE
+        config["rank"] = config.pop("process")
     # Two words that set one number and disagree are refused now; formerly the longer word counted.
     for short, _, _, inner in list(disagreements(config)):
         config[short] = inner

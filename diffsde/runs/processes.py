@@ -14,34 +14,34 @@ LONGEST_PATH = 4096  # bytes
 WAIT = 300  # seconds to wait until all processes have joined
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Join the run's other processes: started by SLURM, or `processes` of them, this one number `process`, at `coordinator`.
+def join(coordinator: str | None, processes: int | None, rank: int | None) -> None:
+    """Join the run's other processes: started by SLURM, or `processes` of them, this one number `rank`, at `coordinator`.
 
     Raises UserError where the three do not fit together, or the other processes cannot be reached.
     """
     if coordinator is None:
-        if processes is not None or process is not None:
-            raise UserError("processes= and process= need coordinator=host:port, or coordinator=slurm alone")
+        if processes is not None or rank is not None:
+            raise UserError("processes= and rank= need coordinator=host:port, or coordinator=slurm alone")
     elif coordinator == "slurm":
         if "SLURM_PROCID" not in os.environ:
             raise UserError("coordinator=slurm: this is no step of a SLURM job; start it by srun, or give host:port")
     else:
-        if ":" not in coordinator or processes is None or process is None:
+        if ":" not in coordinator or processes is None or rank is None:
             raise UserError(
-                f"coordinator={coordinator} needs host:port, processes= (how many) and process= (which of them, from 0)"
+                f"coordinator={coordinator} needs host:port, processes= (how many) and rank= (which of them, from 0)"
             )
-        if not 0 <= process < processes:
-            raise UserError(f"process is {process}; of processes={processes} it must be one of 0 to {processes - 1}")
+        if not 0 <= rank < processes:
+            raise UserError(f"rank is {rank}; of processes={processes} it must be one of 0 to {processes - 1}")
     if STATE.joined is not None:
-        if STATE.joined != (coordinator, processes, process):
-            raise UserError("coordinator, processes and process are of the whole command; they cannot be swept over")
+        if STATE.joined != (coordinator, processes, rank):
+            raise UserError("coordinator, processes and rank are of the whole command; they cannot be swept over")
         return
-    STATE.joined = (coordinator, processes, process)
+    STATE.joined = (coordinator, processes, rank)
     if coordinator == "slurm":
         _initialize(cluster_detection_method="slurm")
     elif coordinator is not None:
-        print(f"process {process} of {processes}: joining the others at {coordinator} ({WAIT} s at most)", flush=True)
-        _initialize(coordinator_address=coordinator, num_processes=processes, process_id=process)
+        print(f"process {rank} of {processes}: joining the others at {coordinator} ({WAIT} s at most)", flush=True)
+        _initialize(coordinator_address=coordinator, num_processes=processes, process_id=rank)
 
 
 def _initialize(**options: object) -> None:

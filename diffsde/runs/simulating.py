@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +21,9 @@ from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
+from diffsde.processes import Process
 from diffsde.runs import machine, processes, progress
+from diffsde.runs.machine import Machine
 from diffsde.runs.sample_config import SampleConfig
 from diffsde.samplers import Grid, LoopSettings, Sampler, Saving, simulate
 from diffsde.samplers.loop import (
@@ -43,10 +47,13 @@ PATIENCE = 3.0  # seconds up to which a simulation shows no line of progress
 
 
 class SimulationInputs(NamedTuple):
-    """The arguments of `simulate` for a compiled program: times are padded to LENGTH + 1 or more, `steps` () are taken."""
+    """The arguments of `simulate` for a compiled program: times are padded to LENGTH + 1 or more, `steps` () are taken.
+
+    field: a field, or a process.
+    """
 
     sampler: Sampler
-    field: Field
+    field: Field | Process
     x: Array
     times: Array
     key: Key
@@ -54,8 +61,40 @@ class SimulationInputs(NamedTuple):
     steps: Array
 
 
+class SteppedJob(abc.ABC):
+    """A job that the loop steps: n starting points x0 (n, *shape), the times `grid`, and what is stepped, `inputs`.
+
+    saving: which states are saved; None: none. warnings: printed when the work begins, after all jobs that are refused.
+    """
+
+    config: dict[str, Any]
+    out: Path
+    machine: Machine
+    n: int
+    x0: Array
+    steps: int
+    grid: Array
+    last: str
+    coupled: bool
+    condition: Any
+    saving: Saving | None
+    warnings: list[str]
+
+    @abc.abstractmethod
+    def inputs(self) -> SimulationInputs:
+        """The arguments of the compiled program, the times padded so that it serves other numbers of steps."""
+
+    def settings(self) -> LoopSettings:
+        """The static settings that the job's program is compiled for."""
+        return LoopSettings(self.last, self.coupled, self.saving)
+
+    def group(self) -> Any:
+        """The key of jobs that can be simulated as one program: equal for jobs of one structure."""
+        return ensembles.kind(self.inputs()), self.settings()
+
+
 @dataclasses.dataclass
-class SampleJob:
+class SampleJob(SteppedJob):
     """A job of drawing samples: the config, the field, the starting points x0, how to simulate, and the folder `out`.
 
     placed, grid: the resolved grid, and its times. choice: how the number of steps was chosen; None: by the user. known:
@@ -81,14 +120,28 @@ class SampleJob:
     scaling: Scaling | None
     known: bool
     data: dict[str, Any]
-    warnings: list[str] = dataclasses.field(
-        default_factory=list
-    )  # printed when the work begins, after all jobs that are refused
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def inputs(self) -> SimulationInputs:
-        """The arguments of the compiled program, the times padded so that it serves other numbers of steps."""
         at, steps = padded(self.grid)
         return SimulationInputs(self.chosen.sampler, self.field, self.x0, at, self.key_noise, self.condition, steps)
+
+    @property
+    def n(self) -> int:  # type: ignore[override]  # here and below read-only, from what was chosen
+        return self.chosen.n
+
+    @property
+    def machine(self) -> Machine:  # type: ignore[override]
+        return self.chosen.machine
+
+    @property
+    def coupled(self) -> bool:  # type: ignore[override]
+        return self.chosen.coupled
+
+    @property
+    def saving(self) -> Saving | None:  # type: ignore[override]
+        every, keep = self.chosen.save_every, self.chosen.keep
+        return None if every is None else Saving(every, keep, (self.steps - 1) // every)
 
     @property
     def condition(self) -> Any:
@@ -105,16 +158,6 @@ class SampleJob:
         """Whether the samples' law (or prior) is the whole law of the data: no labels, no guidance."""
         return self.labels is None and not self.guided
 
-    def settings(self) -> LoopSettings:
-        """The static settings that the job's program is compiled for."""
-        every, keep = self.chosen.save_every, self.chosen.keep
-        saving = None if every is None else Saving(every, keep, (self.steps - 1) // every)
-        return LoopSettings(self.last, self.chosen.coupled, saving)
-
-    def group(self) -> Any:
-        """The key of jobs that can be simulated as one program: equal for jobs of one structure."""
-        return ensembles.kind(self.inputs()), self.settings()
-
 
 class SimulationBatch(NamedTuple):
     """The simulations of a group's jobs, and the seconds of the whole group: wall, CPU, compilation."""
@@ -125,18 +168,18 @@ class SimulationBatch(NamedTuple):
     compiling: float
 
 
-def simulate_jobs(group: list[SampleJob]) -> SimulationBatch:
+def simulate_jobs(group: Sequence[SteppedJob]) -> SimulationBatch:
     """Simulate jobs of one structure by one program; prints their warnings."""
     for line in dict.fromkeys(line for job in group for line in job.warnings):
         progress.warn(line)
-    mesh = machine.mesh(group[0].chosen.machine.devices)
+    mesh = machine.mesh(group[0].machine.devices)
     if len(group) == 1 and mesh is None:
         return in_segments(group[0])
     with progress.working("compiling and sampling"):
         return at_once(group, mesh)
 
 
-def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
+def at_once(group: Sequence[SteppedJob], mesh: Any) -> SimulationBatch:
     """Simulate many jobs vmapped, or one job sharded over devices, in one dispatch.
 
     Each member has its own number of steps; members that finish early wait for the others.
@@ -153,7 +196,7 @@ def at_once(group: list[SampleJob], mesh: Any) -> SimulationBatch:
     found = jax.block_until_ready(program(*arguments))
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     found = processes.all_gather(found)
-    each = [first(ensembles.member(found, i) if many else found, job.chosen.n) for i, job in enumerate(group)]
+    each = [first(ensembles.member(found, i) if many else found, job.n) for i, job in enumerate(group)]
     return SimulationBatch(each, seconds, cpu_seconds, compiler.seconds)
 
 
@@ -171,10 +214,11 @@ def simulate_from(inputs: SimulationInputs, settings: LoopSettings) -> Simulated
 simulate_shared = jax.jit(simulate_from, static_argnames="settings")
 
 
-def in_segments(job: SampleJob) -> SimulationBatch:
+def in_segments(job: SteppedJob) -> SimulationBatch:
     """Simulate one job, a few steps per dispatch of one program; bit for bit the same as in a single dispatch."""
-    asked, compiler, every = job.inputs(), machine.Compiler(), job.chosen.save_every
-    loop = ChunkedLoop(chunked(asked.field, asked.x, asked.condition), job.last, job.chosen.coupled)
+    asked, compiler, saving = job.inputs(), machine.Compiler(), job.saving
+    every, keep = (None, None) if saving is None else (saving.every, saving.keep)
+    loop = ChunkedLoop(chunked(asked.field, asked.x, asked.condition), job.last, job.coupled)
     none, sampler = np.asarray(0, np.int32), asked.sampler
     with progress.working("compiling"):
         inputs, state = compiler(loop_start_compiled, *asked, loop=loop)(*asked)
@@ -190,13 +234,13 @@ def in_segments(job: SampleJob) -> SimulationBatch:
             state, mark = advance(inputs, state, np.asarray(pace.done, np.int32), np.asarray(count, np.int32))
             pace.begun(count, mark)
             if every and pace.done % every == 0 and pace.done < job.steps:
-                saved.append(loop_points_compiled(sampler, state, loop=loop, keep=job.chosen.keep))
+                saved.append(loop_points_compiled(sampler, state, loop=loop, keep=keep))
         found = jax.block_until_ready(finish(inputs, state))
         bar.update(job.steps)
     seconds, cpu_seconds = time.perf_counter() - begin[0], time.process_time() - begin[1]
     if every:
         places = [*range(0, len(saved) * every + 1, every), job.steps]
-        ends = (end[: job.chosen.keep] for end in (job.x0, found.x))
+        ends = (end[:keep] for end in (job.x0, found.x))
         states = np.stack([np.asarray(state) for state in (next(ends), *saved, next(ends))])
         found = found._replace(trajectory=Trajectory(jnp.asarray(np.asarray(job.grid)[places]), jnp.asarray(states)))
     return SimulationBatch([found], seconds, cpu_seconds, compiler.seconds)
@@ -234,9 +278,9 @@ class Pace:
         self.bar.update(done)
 
 
-def shared_out(job: SampleJob, sharding: Sharding) -> SimulationInputs:
+def shared_out(job: SteppedJob, sharding: Sharding) -> SimulationInputs:
     """The inputs with points sharded over all devices, padded with the first points to divide evenly; the rest replicated."""
-    rows = np.arange(-(-job.chosen.n // sharding.mesh.size) * sharding.mesh.size) % job.chosen.n
+    rows = np.arange(-(-job.n // sharding.mesh.size) * sharding.mesh.size) % job.n
     points, condition = jax.tree.map(
         lambda leaf: jax.device_put(np.asarray(leaf)[rows], sharding.batch()), (job.x0, job.condition)
     )
@@ -253,18 +297,28 @@ def first(found: Simulated, n: int) -> Simulated:
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
 
 
+def check_finite(x: Array, sampler: Sampler) -> None:
+    """Raise UserError where some of the samples x (n, *shape) are not finite."""
+    if bool(jnp.isfinite(x).all()):
+        return
+    bad = int((~jnp.isfinite(x.reshape(len(x), -1))).any(axis=1).sum())
+    noise = " or a smaller sigma" if getattr(sampler, "diffusion", None) else ""
+    mend = "a larger sampler.rtol and sampler.atol" if sampler.adaptive else f"more steps{noise}"
+    raise UserError(f"{bad} of {len(x)} samples are NaN or infinite; take {mend}")
+
+
+def evaluations_made(job: SteppedJob, sampler: Sampler, found: Simulated) -> dict[str, float]:
+    """nfe: the evaluations for each sample; of an adaptive method their mean, and nfe_max."""
+    if found.nfe is None:
+        return {"nfe": sampler.nfe(job.steps, job.last)}
+    return {"nfe": float(found.nfe.mean()), "nfe_max": int(found.nfe.max())}
+
+
 def how_drawn(job: SampleJob, found: Simulated) -> dict[str, Any]:
     """A record of how the samples were drawn: n, nfe, steps, ... Raises UserError where some are not finite."""
-    chosen, (x, _, spent) = job.chosen, found
-    if not bool(jnp.isfinite(x).all()):
-        bad = int((~jnp.isfinite(x.reshape(chosen.n, -1))).any(axis=1).sum())
-        noise = " or a smaller sigma" if getattr(chosen.sampler, "diffusion", None) else ""
-        mend = "a larger sampler.rtol and sampler.atol" if chosen.sampler.adaptive else f"more steps{noise}"
-        raise UserError(f"{bad} of {chosen.n} samples are NaN or infinite; take {mend}")
-    nfe: dict[str, float] = {"nfe": chosen.sampler.nfe(job.steps, job.last)}
-    if spent is not None:
-        nfe = {"nfe": float(spent.mean()), "nfe_max": int(spent.max())}
-    at = np.asarray(job.grid)
+    chosen, at = job.chosen, np.asarray(job.grid)
+    check_finite(found.x, chosen.sampler)
+    nfe = evaluations_made(job, chosen.sampler, found)
     ends = {"start": float(at[0]), "end": float(at[-1])}
     choice = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
     return {"n": chosen.n, **nfe, "steps": job.steps, **choice, "last": job.last, **ends, "grid": as_config(job.placed)}

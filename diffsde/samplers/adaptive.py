@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from diffsde.fields import Field
+from diffsde.processes import Process
 from diffsde.samplers.sampler import Noise, Sampler
 from diffsde.types import Array, Scalar, choice
 
@@ -35,6 +36,7 @@ class Adaptive(Sampler):
     order: ClassVar[int] = 0
     evaluations: ClassVar[int] = 0
     evaluates_end: ClassVar[bool] = True
+    needs_field: ClassVar[bool] = False
     adaptive: ClassVar[bool] = True
 
     pair: str = "tsit5"
@@ -50,7 +52,7 @@ class Adaptive(Sampler):
     def spent(self, state: Segment) -> Array:
         return state.nfe
 
-    def step(self, field: Field, x: Segment, t: Scalar, h: Scalar, key: Noise) -> Segment:
+    def step(self, field: Field | Process, x: Segment, t: Scalar, h: Scalar, key: Noise) -> Segment:
         import diffrax  # here: the import takes 0.4 s, which the other samplers need not wait for
 
         pair, evaluations = PAIRS[self.pair]

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.fields import Field
+from diffsde.processes import Process
 from diffsde.types import Array
 
 CACHE = 4 * 2**20  # bytes per thread; measured: scripts/bench_scaling.py --chunks
 MARK = 1009  # samples in the traced trial: a prime, which divides the sizes of arrays with an axis of samples only
 
 
-def fitting(field: Field, x: Array) -> int:
+def fitting(field: Field | Process, x: Array) -> int:
     """Number of samples whose largest matrix product, factors and result, fits in CACHE bytes per thread of a CPU.
 
     All n of x (n, *shape) on other backends, and where there are several devices: x may be sharded over them, which a
@@ -35,7 +36,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def bytes_live(field: Field, shape: tuple[int, ...], dtype: Any) -> int:
+def bytes_live(field: Field | Process, shape: tuple[int, ...], dtype: Any) -> int:
     """Bytes per sample that the largest matrix product or convolution in the field's velocity reads and writes.
 
     XLA fuses the operations between two products, so that only the arrays of products lie in memory.

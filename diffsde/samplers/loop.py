@@ -13,6 +13,7 @@ import numpy as np
 from diffsde.ensembles import member
 from diffsde.fields import Field, bound
 from diffsde.paths import GaussianPath
+from diffsde.processes import Process
 from diffsde.samplers.chunks import Chunks, chunks, fitting
 from diffsde.samplers.sampler import Increment, Noise, Sampler
 from diffsde.types import Array, Key, Scalar, on_device
@@ -68,13 +69,13 @@ PLAIN = LoopSettings()
 
 
 class LoopInputs(NamedTuple):
-    """The constant inputs of every step. keys: one per sample; condition: what each sample is conditioned on; both in chunks.
+    """The constant inputs of every step. field: a Field or a Process; keys: one per sample; condition: what each sample is conditioned on; both in chunks.
 
     steps: the number of steps, up to times[steps]; a traced number, and `times` may be longer.
     """
 
     sampler: Sampler
-    field: Field
+    field: Any
     times: Array
     steps: Scalar
     keys: Array
@@ -100,13 +101,20 @@ def padded(times: Array) -> tuple[Array, Array]:
     return on_device(filled), on_device(steps, np.int32)
 
 
-def chunked(field: Field, x: Array, condition: Any, chunk: int | None = None) -> Chunks:
+def chunked(field: Field | Process, x: Array, condition: Any, chunk: int | None = None) -> Chunks:
     """The chunks of samples x (n, *shape): of at most `chunk` samples; None: of as many as fit the cache."""
     return chunks(x.shape[0], fitting(bound(field, member(condition, 0)), x) if chunk is None else chunk)
 
 
 def loop_start(
-    sampler: Sampler, field: Field, x: Array, times: Array, key: Key, condition: Any, steps: Scalar, loop: ChunkedLoop
+    sampler: Sampler,
+    field: Field | Process,
+    x: Array,
+    times: Array,
+    key: Key,
+    condition: Any,
+    steps: Scalar,
+    loop: ChunkedLoop,
 ) -> tuple[LoopInputs, Any]:
     """The loop's constant inputs, and the state before the first step. The key of sample i is fold_in(key, i)."""
     parts = loop.parts
@@ -189,7 +197,7 @@ def prior(
 
 def simulate(
     sampler: Sampler,
-    field: Field,
+    field: Field | Process,
     x: Array,
     times: Array,
     key: Key,

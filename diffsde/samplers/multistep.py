@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients, log_snr
+from diffsde.processes import Process
 from diffsde.samplers.diffusions import Diffusion, Memoryless, integrated_noise_rate
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
@@ -93,7 +94,9 @@ def started(state: Memory, correction: Array, order: int) -> Array:
 class AdamsBashforth(Multistep):
     """x' = x + integral of the polynomial through the last velocities (explicit Adams, at unequal steps)."""
 
-    def step(self, field: Field, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
+    needs_field: ClassVar[bool] = False
+
+    def step(self, field: Field | Process, x: Memory, t: Scalar, h: Scalar, key: Noise) -> Memory:
         u = field.velocity(x.x, t)
         points = jnp.minimum(self.order, x.known + 1)
         point = started(x, (t - x.places[0]) / 2 * (u - x.values[0]), self.order)

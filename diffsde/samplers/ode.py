@@ -1,10 +1,11 @@
-"""Solvers of the probability-flow ODE dX = u_t(X) dt."""
+"""Solvers of an ODE dX = u_t(X) dt: a field's probability flow, or a process without noise."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from diffsde.fields import Field
+from diffsde.processes import Process
 from diffsde.samplers.sampler import Noise, Sampler
 from diffsde.types import Array, Scalar, choice
 
@@ -16,8 +17,9 @@ class Euler(Sampler):
     order: ClassVar[int] = 1
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
+    needs_field: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         return x + h * field.velocity(x, t)
 
 
@@ -28,8 +30,9 @@ class Heun(Sampler):
     order: ClassVar[int] = 2
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = True
+    needs_field: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         u = field.velocity(x, t)
         return x + h / 2 * (u + field.velocity(x + h * u, t + h))
 
@@ -41,8 +44,9 @@ class Midpoint(Sampler):
     order: ClassVar[int] = 2
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = False
+    needs_field: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         return x + h * field.velocity(x + h / 2 * field.velocity(x, t), t + h / 2)
 
 
@@ -53,8 +57,9 @@ class RK4(Sampler):
     order: ClassVar[int] = 4
     evaluations: ClassVar[int] = 4
     evaluates_end: ClassVar[bool] = True
+    needs_field: ClassVar[bool] = False
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         k1 = field.velocity(x, t)
         k2 = field.velocity(x + h / 2 * k1, t + h / 2)
         k3 = field.velocity(x + h / 2 * k2, t + h / 2)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diffsde.fields import Field
 from diffsde.types import Array, Key, Scalar
 
 LAST_STEPS = {
@@ -25,6 +24,8 @@ class Sampler(abc.ABC):
     evaluates_end: whether a step evaluates the field at t + h, which may be singular at t = 1.
     stochastic: whether a step draws noise. coupled: whether a step's noise is one standard normal (*shape,), so that it can
     be the increment of a given Brownian path over the step, divided by sqrt(h).
+    needs_field: whether a step asks for what only a field on a path has: alpha and beta, the score, E[z|x]. Where not, it takes
+    any process (processes/) too, of which it asks the velocity alone, or the drift and the diffusion.
     adaptive: whether the method takes steps of its own within each step of the grid, with as many evaluations as needed.
     A method with memory carries the memory as the loop's state: `start` makes the state of a point, `point` reads the point.
     """
@@ -34,6 +35,7 @@ class Sampler(abc.ABC):
     evaluates_end: ClassVar[bool]
     stochastic: ClassVar[bool] = False
     coupled: ClassVar[bool] = False
+    needs_field: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
 
     def start(self, x: Array) -> Any:
@@ -58,8 +60,10 @@ class Sampler(abc.ABC):
         return None
 
     @abc.abstractmethod
-    def step(self, field: Field, x: Any, t: Scalar, h: Scalar, key: Noise) -> Any:
-        """The state at t + h, from the state x at t. key None: the same step without its noise."""
+    def step(self, field: Any, x: Any, t: Scalar, h: Scalar, key: Noise) -> Any:
+        """The state at t + h, from the state x at t. field: a Field, or a Process where `needs_field` is False. key None: the
+        same step without its noise.
+        """
 
 
 class Increment(NamedTuple):

@@ -1,4 +1,4 @@
-"""Solvers of the SDE dX = [u + sigma_t^2/2 s] dt + sigma_t dW, whose marginals are the ODE's for every sigma_t."""
+"""Solvers of an SDE: of a field the generative one, dX = [u + sigma_t^2/2 s] dt + sigma_t dW, or any process's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import jax.numpy as jnp
 
 from diffsde.fields import Field
 from diffsde.paths import coefficients
+from diffsde.processes import Process
 from diffsde.samplers.diffusions import Constant, Diffusion
+from diffsde.samplers.generative import process_of
 from diffsde.samplers.sampler import Noise, Sampler, gaussian
 from diffsde.types import Array, Scalar, choice
 
 
 @choice
 class EulerMaruyama(Sampler):
-    """x' = x + h (u + sigma_t^2/2 s) + sigma_t sqrt(h) xi, u and s the velocity and score at (x, t). Weak order 1.
+    """x' = x + h b + sigma_t sqrt(h) xi, b the drift at (x, t): of a field u + sigma_t^2/2 s. Weak order 1.
 
     With sigma = 0 it equals Euler bit for bit.
     """
@@ -26,13 +28,12 @@ class EulerMaruyama(Sampler):
     coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 1
     evaluates_end: ClassVar[bool] = False
+    needs_field: ClassVar[bool] = False
 
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
-        sigma = self.diffusion.sigma_at(t, coefficients(field.path, t))
-        known = field.output(x, t)
-        drift = known.velocity + sigma**2 / 2 * known.score
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+        drift, sigma = process_of(field, self.diffusion).at(x, t)
         return x + h * drift + sigma * jnp.sqrt(h) * gaussian(key, x)
 
 
@@ -40,7 +41,8 @@ class EulerMaruyama(Sampler):
 class StochasticHeun(Sampler):
     """x~ = x + h a + sigma sqrt(h) xi, x' = x + h/2 (a(x, t) + a(x~, t + h)) + (sigma + sigma')/2 sqrt(h) xi, a = u + sigma^2/2 s.
 
-    Weak order 2, since the noise is additive (Kloeden & Platen 1992, section 15.1); sigma = 0 is Heun.
+    Weak order 2, since the noise is additive (Kloeden & Platen 1992, section 15.1); sigma = 0 is Heun. Where a process's
+    diffusion depends on x the step would converge to Stratonovich's solution, not to Ito's: `simulate` refuses that.
     """
 
     order: ClassVar[int] = 2
@@ -48,17 +50,14 @@ class StochasticHeun(Sampler):
     coupled: ClassVar[bool] = True
     evaluations: ClassVar[int] = 2
     evaluates_end: ClassVar[bool] = True
+    needs_field: ClassVar[bool] = False
 
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
 
-    def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
-        def drift(x: Array, t: Scalar) -> tuple[Array, Scalar]:
-            sigma, known = self.diffusion.sigma_at(t, coefficients(field.path, t)), field.output(x, t)
-            return known.velocity + sigma**2 / 2 * known.score, sigma
-
-        noise = jnp.sqrt(h) * gaussian(key, x)
-        a, sigma = drift(x, t)
-        a_end, sigma_end = drift(x + h * a + sigma * noise, t + h)
+    def step(self, field: Field | Process, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
+        process, noise = process_of(field, self.diffusion), jnp.sqrt(h) * gaussian(key, x)
+        a, sigma = process.at(x, t)
+        a_end, sigma_end = process.at(x + h * a + sigma * noise, t + h)
         return x + h / 2 * (a + a_end) + (sigma + sigma_end) / 2 * noise
 
 
