@@ -25,6 +25,7 @@ from diffsde.cli.main import main
 from diffsde.errors import UserError
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.runs import progress
+from diffsde.runs.results import Cell
 from diffsde.state import STATE
 from diffsde.verbs import train
 
@@ -449,6 +450,44 @@ def test_the_value_of_the_true_law_is_beside_the_best(here: Path, capsys: pytest
         wrong = {"metrics": {"cross_entropy": {"value": 70.0} | true | {key: "69"}}}
         (here / "sweep" / "0" / "summary.json").write_text(json.dumps(wrong))
         assert sweep_table.row_of(here / "sweep" / "0") is None
+
+
+def test_a_verb_draws_its_own_picture_of_a_sweep(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is handed each finished job; where it fails, the sweep's table stands all the same."""
+    for job, value in enumerate((4.0, 3.0)):
+        (here / "sweep" / str(job) / ".hydra").mkdir(parents=True)
+        contents = {
+            "summary.json": {"metrics": {"w2": {"value": value}}, "n": 5},
+            "config.json": {"verb": "sample", "config": {"seed": job}},
+        }
+        for name, content in contents.items():
+            (here / "sweep" / str(job) / name).write_text(json.dumps(content))
+        (here / "sweep" / str(job) / ".hydra" / "overrides.yaml").write_text(f"[seed={job}]")
+    seen: list[Cell] = []
+
+    def draw(cells: list[Cell], where: Path) -> list[Path]:
+        seen.extend(cells)
+        return [where / "grid.png"]
+
+    monkeypatch.setattr("diffsde.verbs.sample.sweep_pictures", draw, raising=False)
+    sweep_table.summarise(here / "sweep")
+    assert [(cell.job.name, cell.overrides, cell.config, cell.summary["n"]) for cell in seen] == [
+        ("0", {"seed": "0"}, {"seed": 0}, 5),
+        ("1", {"seed": "1"}, {"seed": 1}, 5),
+    ]
+    assert "grid.png" in capsys.readouterr().out
+
+    def fail(cells: list[Cell], where: Path) -> list[Path]:
+        raise ValueError("no pixels")
+
+    monkeypatch.setattr("diffsde.verbs.sample.sweep_pictures", fail, raising=False)
+    (here / "sweep" / "sweep.csv").unlink()
+    sweep_table.summarise(here / "sweep")
+    said = capsys.readouterr()
+    assert "no picture of the sweep: no pixels" in said.err and "swept 2 of 2 jobs" in said.out
+    assert (here / "sweep" / "sweep.csv").exists()
 
 
 def test_guided_samples_are_not_ranked_by_their_entropy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

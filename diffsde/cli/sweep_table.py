@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import importlib
 import math
 import os
 import shlex
@@ -17,15 +18,16 @@ from matplotlib.figure import Figure as Drawing
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffsde.cli.job import VERBS
 from diffsde.datasets import DATASETS, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
 from diffsde.metrics.figures import TARGETS, Figure
 from diffsde.nested import flatten
-from diffsde.pictures import save_figure
+from diffsde.pictures import MISHAPS, save_figure
 from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import files, folder, progress
-from diffsde.runs.results import judged
+from diffsde.runs.results import Cell, judged
 
 # Keys that must be equal for two training losses to be comparable: they define what the loss is the mean of.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
@@ -80,6 +82,7 @@ def summarise(where: Path) -> list[str]:
     done = [row for row in rows if row.status == "done"]
     if figure := picture(done, swept):
         lines.append(("picture", progress.shown_path(save_figure(where / "sweep.png", figure))))
+    lines += [("picture", progress.shown_path(path)) for path in pictures_of_verb(done, where)]
     if done and (apart := unlike(done)):
         lines.append(("best", remedy(done, apart, where)))
     elif done and any(row.name == "cross_entropy" and row.figure.target is None for row in done):
@@ -91,6 +94,32 @@ def summarise(where: Path) -> list[str]:
         lines.append(("best", f"{said}: {best.words(varied(done, swept) or swept)}"))
     progress.print_table(f"swept {len(done)} of {len(rows)} jobs", lines)
     return [f"job {row.job} ({row.words()}): {row.status}" for row in rows if row.status != "done"]
+
+
+def pictures_of_verb(rows: list[Row], where: Path) -> list[Path]:
+    """The pictures that the jobs' verb draws of a whole sweep, where its module has `sweep_pictures`; a failure is a warning."""
+    jobs = [where / row.job for row in rows]
+    module = {VERBS.get(verb_of(job), "") for job in jobs}
+    draw = (
+        getattr(importlib.import_module(*module), "sweep_pictures", None) if len(module) == 1 and all(module) else None
+    )
+    if draw is None:
+        return []
+    cells = [
+        Cell(job, row.overrides, row.config, folder.read_summary(job)) for job, row in zip(jobs, rows, strict=True)
+    ]
+    try:
+        drawn: list[Path] = draw(cells, where)
+    except MISHAPS as error:
+        progress.warn(f"no picture of the sweep: {' '.join(str(error).split()) or type(error).__name__}")
+        return []
+    return drawn
+
+
+def verb_of(job: Path) -> str:
+    """The verb whose job a folder holds; '' where its config.json does not say."""
+    content = files.read_json(job / "config.json", neighbour=True)
+    return str(content.get("verb", "")) if isinstance(content, dict) else ""
 
 
 def target_of(figure: Figure) -> str:

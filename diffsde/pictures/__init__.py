@@ -5,6 +5,7 @@ from __future__ import annotations
 from diffsde.pictures.drawn import Drawn, described_sampler
 from diffsde.pictures.posterior import PosteriorScene
 from diffsde.pictures.table import (
+    MISHAPS,
     RUN,
     RUN_ON_IMAGES,
     chosen_pictures,
@@ -17,6 +18,7 @@ from diffsde.pictures.table import (
 from diffsde.pictures.training import TrainedRun
 
 __all__ = [
+    "MISHAPS",
     "RUN",
     "RUN_ON_IMAGES",
     "Drawn",

@@ -46,6 +46,17 @@ class Result(NamedTuple):
     lap: str = "figures"
 
 
+class Cell(NamedTuple):
+    """A finished job of a sweep, as a verb's `sweep_pictures(cells, where)` takes it: the job's folder, its words key=value,
+    its config and its summary.
+    """
+
+    job: Path
+    overrides: dict[str, str]
+    config: dict[str, Any]
+    summary: dict[str, Any]
+
+
 def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> float:
     """Write a job's result into its folder, print it, and return its score. Raises the UserError of report or pictures."""
     written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
