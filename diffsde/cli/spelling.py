@@ -19,7 +19,7 @@ from diffsde.errors import UserError
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {"sampler.diffusion": "diffusion", "sampler.predictor": "sampler"}  # a group's numbers inside another's
-LISTS = ("metrics", "pictures")  # knobs that are lists of names
+LISTS = ("metrics", "pictures", "coordinates")  # knobs that are lists of names
 RENAMED = {  # words of before, which still work
     "measurements": "n_measurements",
     "sampler.diffusion.scale": "sampler.diffusion.sigma",

@@ -30,7 +30,7 @@ OUTPUTS = Path("outputs")
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "process")
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
-    "sample": (*MACHINE, "resume", "pictures", "plots"),  # whose `keep` is of a trajectory's samples
+    "sample": (*MACHINE, "resume", "pictures", "coordinates", "plots"),  # whose `keep` is of a trajectory's samples
 }
 APART_USUALLY = (*MACHINE, "resume")  # of the other verbs
 

@@ -67,6 +67,10 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         from diffsde.pictures import chosen_pictures, kind_of
 
         chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
+    if chosen.coordinates is not None:
+        from diffsde.pictures import check_coordinates
+
+        check_coordinates(chosen.coordinates, field.shape, dataset.column_names(), chosen.measurement is not None)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
@@ -152,7 +156,7 @@ def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: s
     if found.trajectory is not None:
         times, x = found.trajectory
         arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
-    drawing = partial(pictures_of, job, found.x) if processes.is_main_process() and job.chosen.drawn else None
+    drawing = partial(pictures_of, job, found.x, how["nfe"]) if processes.is_main_process() and job.chosen.drawn else None
     return Result(partial(_report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
@@ -204,11 +208,11 @@ def measured(job: SampleJob, x: Array) -> Measured:
     return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
 
 
-def pictures_of(job: SampleJob, x: Array) -> list[Path]:
-    """Draw the pictures of `pictures=`; their paths."""
+def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
+    """Draw the pictures of `pictures=`; nfe: evaluations per sample, for their titles; their paths."""
     from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
-    return draw_samples(job, x)
+    return draw_samples(job, x, nfe)
 
 
 MEASUREMENTS = 8  # default of n_measurements
