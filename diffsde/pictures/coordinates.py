@@ -73,8 +73,8 @@ def chosen_view(chosen: tuple[int | str, ...] | str | None, names: tuple[str, ..
     if d <= 2:
         return View(np.zeros(d), np.eye(d), all_names)
     few = list(range(min(d, MOST))) if chosen is None else numbers_of(chosen, names, d)
-    which = "all" if len(few) == d else f"{len(few)} of {d}"
-    about = f"{which} coordinates" + ("" if chosen is not None or len(few) == d else ", the first")
+    which = "all" if len(few) == d else f"{'the first ' if chosen is None else ''}{len(few)} of {d}"
+    about = f"{which} coordinates"
     return View(np.zeros(d), np.eye(d)[:, few], tuple(all_names[i] for i in few), about=about)
 
 

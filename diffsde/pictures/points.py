@@ -222,7 +222,9 @@ def point_marginals(points: PointScene) -> Figure:
     cloud = clouds.Clouds([points.samples.x[i] for i in points.shown], groups_of(points, points.samples.x.shape[1]))
     if len(points.view.names) == 1:
         densities = list(points.densities(np.asarray(times)))
-        return on_a_line.marginals_1d(times, points.line, densities, titles, cloud.x, points.view.names[0], points.about)
+        return on_a_line.marginals_1d(
+            times, points.line, densities, titles, cloud.x, points.view.names[0], points.about
+        )
     contours = [points.law is not None or (points.exact and points.drawn.field.path.beta(t) > 0) for t in times]
     truth = clouds.Truth(points.maps[:-1], titles, contours)
     lines = ["contours hold " + " and ".join(f"{share:.0%}" for share in HELD)] if any(contours) else []

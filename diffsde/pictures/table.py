@@ -104,7 +104,9 @@ def check_coordinates(
     """Raise UserError where points of the shape have no coordinates to choose from, or not the chosen ones."""
     if measured or kind_of(shape) != TABLE:
         what = "an inverse problem" if measured else kind_of(shape)
-        raise UserError(f"coordinates chooses among more than two coordinates; pictures of {what} show all, leave it out")
+        raise UserError(
+            f"coordinates chooses among more than two coordinates; pictures of {what} show all, leave it out"
+        )
     if not isinstance(chosen, str):
         numbers_of(chosen, names, shape[0])
 

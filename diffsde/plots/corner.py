@@ -81,7 +81,7 @@ def _along(
     x, data = shown.x[:, i], shown.data[:, i]
     inner = np.linspace(*ends, BINS + 1)
     bins = np.unique(np.concatenate([[min(x.min(), data.min(), ends[0])], inner, [max(x.max(), data.max(), ends[1])]]))
-    axis.hist(x, bins=bins.tolist(), density=True, color=INK, alpha=0.25, lw=0, label=shown.name)
+    axis.hist(x, bins=bins.tolist(), density=True, histtype="stepfilled", color=INK, alpha=0.25, lw=0, label=shown.name)
     if density is not None:
         edges = np.linspace(*ends, 4 * BINS + 1)
         axis.plot((edges[1:] + edges[:-1]) / 2, density(edges), color=DATA, lw=1.4, label="exact density")

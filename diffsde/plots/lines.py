@@ -40,7 +40,9 @@ def trajectories_1d(
         axis.set(title=title, xlabel="$t$", xlim=(times[0] - margin, times[-1] + margin), ylim=(edges[0], edges[-1]))
         axis.set_xticks(np.linspace(times[0], times[-1], 5).round(3))
     axes[0, 0].set_ylabel(name)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
     return figure
 
 
@@ -99,7 +101,9 @@ def histogram(axis: Axes, samples: np.ndarray, edges: np.ndarray, label: str) ->
     bins = edges[0] + width * np.arange(-before, count + after + 1)
     if len(bins) > 100 * count:  # a few samples far away
         bins = np.concatenate([[samples.min()], edges[0] + width * np.arange(count + 1), [samples.max()]])
-    axis.hist(samples, bins=np.unique(bins), density=True, color=INK, alpha=0.25, lw=0, label=label)
+    axis.hist(
+        samples, bins=np.unique(bins), density=True, histtype="stepfilled", color=INK, alpha=0.25, lw=0, label=label
+    )
 
 
 def _dress(axis: Axes, name: str, edges: np.ndarray) -> None:

@@ -28,7 +28,7 @@ from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
-from diffsde.runs.results import Report, Result, summary_figures
+from diffsde.runs.results import Cell, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest, sample_choices
 from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
 from diffsde.runs.starting import (
@@ -156,7 +156,9 @@ def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: s
     if found.trajectory is not None:
         times, x = found.trajectory
         arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
-    drawing = partial(pictures_of, job, found.x, how["nfe"]) if processes.is_main_process() and job.chosen.drawn else None
+    drawing = (
+        partial(pictures_of, job, found.x, how["nfe"]) if processes.is_main_process() and job.chosen.drawn else None
+    )
     return Result(partial(_report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
@@ -213,6 +215,13 @@ def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
     from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
     return draw_samples(job, x, nfe)
+
+
+def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
+    """The picture of a whole sweep, its jobs' samples side by side; its path."""
+    from diffsde.verbs.sample_sweep import grid_of  # here: it needs this module
+
+    return grid_of(cells, where)
 
 
 MEASUREMENTS = 8  # default of n_measurements
