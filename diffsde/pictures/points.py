@@ -225,7 +225,8 @@ def point_marginals(points: PointScene) -> Figure:
         return on_a_line.marginals_1d(
             times, points.line, densities, titles, cloud.x, points.view.names[0], points.about
         )
-    contours = [points.law is not None or (points.exact and points.drawn.field.path.beta(t) > 0) for t in times]
+    beta = points.drawn.field.path.beta
+    contours = [points.law is not None or (points.exact and float(beta(t)) > 0) for t in times]
     truth = clouds.Truth(points.maps[:-1], titles, contours)
     lines = ["contours hold " + " and ".join(f"{share:.0%}" for share in HELD)] if any(contours) else []
     return clouds.marginals(times, truth, cloud, points.extent, ", ".join([points.about, *lines]))

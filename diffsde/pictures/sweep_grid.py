@@ -210,9 +210,9 @@ def points_grid(samples: list[Samples], keys: list[str], dataset: Dataset, coord
     moving = [way for way in ways if way is not None]
     square = dataset.scaling(samples[-1].x.shape[1:]) is None
     extent = window([*shown, *known, *moving], square=square)._replace(names=view.names)
-    density = None
+    mapped = None
     if truth is not None:
-        density = HeatMap(density_of(law and view.law(law), known[0], pixels(extent)), extent)
+        mapped = HeatMap(density_of(law and view.law(law), known[0], pixels(extent)), extent)
     name = names_of(dataset)
     groups = [
         None if each.y is None else {name(int(kind)): each.y[:POINTS] == kind for kind in np.unique(each.y)}
@@ -222,7 +222,7 @@ def points_grid(samples: list[Samples], keys: list[str], dataset: Dataset, coord
         plots.Panel(title, x[:POINTS], group, way)
         for title, x, group, way in zip(titles, shown, groups, ways, strict=True)
     ]
-    return plots.clouds_grid(panels, columns_of(samples, keys), density, extent, about)
+    return plots.clouds_grid(panels, columns_of(samples, keys), mapped, extent, about)
 
 
 def columns_of(samples: list[Samples], keys: list[str]) -> int:

@@ -102,7 +102,14 @@ def histogram(axis: Axes, samples: np.ndarray, edges: np.ndarray, label: str) ->
     if len(bins) > 100 * count:  # a few samples far away
         bins = np.concatenate([[samples.min()], edges[0] + width * np.arange(count + 1), [samples.max()]])
     axis.hist(
-        samples, bins=np.unique(bins), density=True, histtype="stepfilled", color=INK, alpha=0.25, lw=0, label=label
+        samples,
+        bins=np.unique(bins).tolist(),
+        density=True,
+        histtype="stepfilled",
+        color=INK,
+        alpha=0.25,
+        lw=0,
+        label=label,
     )
 
 
