@@ -67,7 +67,9 @@ def numbers_of(coordinates: Sequence[int | str], names: Sequence[str], d: int) -
 def chosen_view(chosen: tuple[int | str, ...] | str | None, names: tuple[str, ...], x: np.ndarray) -> View:
     """The view of points like x (n, d), in the model's units, by the words of coordinates=; names: of the data's columns."""
     d = x.shape[1]
-    all_names = names or (("$x$",) if d == 1 else tuple(f"$x_{{{i + 1}}}$" for i in range(d)))
+    all_names = names or (
+        ("$x$",) if d == 1 else tuple(f"$x_{i + 1}$" if i < 9 else f"$x_{{{i + 1}}}$" for i in range(d))
+    )
     if chosen == PRINCIPAL:
         return _principal(x)
     if d <= 2:

@@ -16,6 +16,7 @@ from diffsde.paths import OT
 from diffsde.pictures.coordinates import chosen_view
 from diffsde.pictures.densities import counted, mixture_density
 from diffsde.pictures.drawn import names_of
+from diffsde.pictures.images import screen_of_images
 from diffsde.plots import grid as plots
 from diffsde.plots import images as tiles
 from diffsde.plots.style import Extent, HeatMap, escape_formulas, window
@@ -165,18 +166,18 @@ def images_grid(samples: list[Samples], keys: list[str], dataset: Dataset, about
         ]
         headings = [heading.removeprefix("label ") for heading in headings]
         about += ", columns: labels"
-    shown = on_screen([each.x[rows] for each in samples])
+    shown = on_screen([each.x[rows] for each in samples], dataset)
     labels = [cell_title(each.words, keys) for each in samples]
     return tiles.lines(shown, labels, headings, about=about)
 
 
-def on_screen(rows: list[np.ndarray]) -> list[np.ndarray]:
-    """Images from -1 to 1, black to white, as they are; of other units the 0.1% and 99.9% quantiles become black and white."""
-    every = np.concatenate(rows)
-    low, high = np.quantile(every, [0.001, 0.999])
-    if low >= -1.5 and high <= 1.5:
+def on_screen(rows: list[np.ndarray], dataset: Dataset) -> list[np.ndarray]:
+    """Images in the data's own units, from -1 to 1, black to white; where they are scaled, quantiles of the data are these."""
+    scaling = dataset.scaling(rows[0].shape[1:])
+    if scaling is None:
         return rows
-    return [(2 * (row - low) / (high - low) - 1).astype(np.float32) for row in rows]
+    show = screen_of_images(dataset, scaling)
+    return [show(((row - scaling.mean) / scaling.divisor).astype(np.float32)) for row in rows]
 
 
 def cell_title(words: tuple[str, ...], keys: list[str]) -> str:
