@@ -22,11 +22,12 @@ from diffsde.datasets import DATASETS, ArrayFile
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.paths import PATHS, VE, GaussianPath
-from diffsde.pictures import Drawn, chosen_pictures
+from diffsde.pictures import Drawn, chosen_pictures, sweep_grid
 from diffsde.pictures.points import PIXELS, PointScene
 from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, SETS, TABLE
 from diffsde.plots import film, images, marginals
 from diffsde.plots.style import HeatMap, window
+from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler
@@ -392,3 +393,58 @@ def test_what_is_no_picture_is_refused_before_sampling(
     assert main([*command.split(), *words.split()]) == 2
     assert message in capsys.readouterr().err
     assert not (here / "out" / "samples.npz").exists()
+
+
+# The grid of a sweep
+
+
+def test_the_cells_of_a_sweep_s_grid_are_its_jobs_samples(here: Path) -> None:
+    """In the order of the swept values, with titles that say the value, and what all jobs share."""
+    cells = []
+    for i, sigma in enumerate(("0", "0.5", "1")):
+        (here / str(i)).mkdir()
+        np.savez(here / str(i) / "samples.npz", x=RANDOM.normal(size=(30, 2)) + i)
+        config = {"seed": 0, "n": 30, "run": "oracle", "guidance": None, "sampler": {"name": "em"}}
+        config |= {"dataset": {"name": "gmm"}, "path": {"name": "ot"}}
+        cells.append(Cell(here / str(i), {"sigma": sigma}, config, {"steps": 40, "nfe": 40, "start": 0.0}))
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_grid, "save_figure", lambda path, figure: drawn.append(figure) or path)
+        assert sweep_grid.draw_grid(cells, here, np.zeros((5, 2))) == [here / "samples.png"]
+    (figure,) = drawn
+    assert [axis.get_title() for axis in figure.axes] == ["without label", "sigma = 0", "sigma = 0.5", "sigma = 1"]
+    for axis, cell in zip(figure.axes[1:], cells, strict=True):
+        np.testing.assert_allclose(axis.collections[0].get_offsets(), np.load(cell.job / "samples.npz")["x"])
+    title = figure.get_suptitle().replace("\n", " ")
+    assert title.startswith(
+        "sigma varied, each from the same starting noise, em, 40 steps, 40 NFE, path ot, exact field of gmm"
+    )
+
+
+def test_guidance_swept_ends_in_a_row_without_label(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a mixture's components: samples of the same noise by the whole law's field."""
+    words = "sample -m run=oracle dataset=gmm path=ot labels=[1,4] guidance=1,3 n=40 steps=6 hydra.sweep.dir=a".split()
+    given: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_grid, "points_grid", lambda samples, *rest: given.append(samples) or Figure())
+        assert main(words) == 0
+    assert "a/samples.png" in capsys.readouterr().out
+    assert [each.words for each in given[0]] == [("without label",), ("1",), ("3",)]
+    plain = "sample run=oracle dataset=gmm path=ot n=40 steps=6 pictures=none hydra.run.dir=b".split()
+    assert main(plain) == 0
+    np.testing.assert_array_equal(given[0][0].x, np.load("b/samples.npz")["x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dataset=gmm coordinates=[0,1]", "pictures of points in the plane show all"),
+        ("dataset=gmm coordinates=first", "coordinates is 'first'; it must be a list"),
+        ("dataset=gaussian dataset.mean=[0,0,0] coordinates=[0,3]", "'3' is neither a column nor a number from 0 to 2"),
+    ],
+)
+def test_wrong_coordinates_are_refused(
+    words: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", "run=oracle", "path=ot", "n=30", "steps=4", *words.split()]) == 2
+    assert message in capsys.readouterr().err

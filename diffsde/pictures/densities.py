@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import ndtr
+from jax.scipy.special import ndtr
 
 from diffsde import mixtures
 from diffsde.mixtures import Mixture
@@ -57,7 +57,7 @@ def atoms_density(atoms: Atoms, beta: float, edges: list[np.ndarray]) -> np.ndar
     along = []
     for i, each in enumerate(edges):
         std = max(beta * atoms.stds[i], 1e-9 * (each[-1] - each[0]))  # a constant column has no noise
-        below = ndtr((each[:, None] - atoms.places[:, i]) / std)
+        below = np.asarray(ndtr((each[:, None] - atoms.places[:, i]) / std), np.float64)
         along.append(np.diff(below, axis=0) / np.diff(each)[:, None])
     return along[0] @ atoms.weights if len(edges) == 1 else (along[1] * atoms.weights) @ along[0].T
 

@@ -17,6 +17,7 @@ from diffsde.pictures.coordinates import chosen_view
 from diffsde.pictures.densities import counted, mixture_density
 from diffsde.pictures.drawn import names_of
 from diffsde.pictures.images import screen_of_images
+from diffsde.pictures.table import save_figure
 from diffsde.plots import grid as plots
 from diffsde.plots import images as tiles
 from diffsde.plots.style import Extent, HeatMap, escape_formulas, window
@@ -55,8 +56,6 @@ def draw_grid(cells: list[Cell], where: Path, without_label: np.ndarray | None =
 
     without_label: samples from the same noise without label, for a row of their own.
     """
-    from diffsde.pictures.table import save_figure  # here: the table of pictures imports all of them
-
     keys = swept_keys(cells)
     first: dict[tuple[str, ...], Cell] = {}
     for cell in cells:  # of several seeds the first

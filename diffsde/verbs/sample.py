@@ -48,6 +48,7 @@ from diffsde.solver_remedies import solver_error
 from diffsde.stability import choose_last_step, instability, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
+from diffsde.verbs.sample_sweep import grid_of
 
 
 def sample(config: dict[str, Any], out: Path) -> float:
@@ -219,9 +220,7 @@ def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
 
 def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
     """The picture of a whole sweep, its jobs' samples side by side; its path."""
-    from diffsde.verbs.sample_sweep import grid_of  # here: it needs this module
-
-    return grid_of(cells, where)
+    return grid_of(cells, where, prepare)
 
 
 MEASUREMENTS = 8  # default of n_measurements

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +16,25 @@ from diffsde.errors import UserError
 from diffsde.runs import progress
 from diffsde.runs.load_field import load_field
 from diffsde.runs.results import Cell
-from diffsde.runs.sample_config import sample_choices
-from diffsde.runs.simulating import simulate_jobs
+from diffsde.runs.sample_config import SampleConfig, sample_choices
+from diffsde.runs.simulating import SampleJob, simulate_jobs
 
+Prepare = Callable[[SampleConfig, dict[str, Any], Path, ExitStack], SampleJob]
 FEW, IMAGES = 2000, 10  # points, or images, that are drawn without label
 
 
-def grid_of(cells: list[Cell], where: Path) -> list[Path]:
-    """Draw the grid of the jobs' samples into the sweep's folder; its path, or [] where there is nothing to lay side by side."""
+def grid_of(cells: list[Cell], where: Path, prepare: Prepare) -> list[Path]:
+    """Draw the grid of the jobs' samples into the sweep's folder; prepare: of the verb; its path, or [] where there is nothing to lay side by side."""
     from diffsde.pictures.sweep_grid import draw_grid, swept_keys  # here: matplotlib takes a while
 
     swept = "guidance" in swept_keys(cells) and all(cell.config.get("labels") is not None for cell in cells)
-    return draw_grid(cells, where, without_label(cells[0]) if swept else None)
+    return draw_grid(cells, where, without_label(cells[0], prepare) if swept else None)
 
 
-def without_label(cell: Cell) -> np.ndarray | None:
+def without_label(cell: Cell, prepare: Prepare) -> np.ndarray | None:
     """The first samples of a job's field without label and guidance, from the same noise in the same steps; in the data's own
     units. None where the run does not know how to do without a label.
     """
-    from diffsde.verbs.sample import prepare
-
     plain = {
         **{"labels": None, "guidance": None, "guide": None, "guide_checkpoint": "last", "guidance_interval": [0, 1]},
         **{"save_every": None, "keep": None, "pictures": "none", "plots": None},
