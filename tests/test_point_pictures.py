@@ -246,6 +246,8 @@ def test_lines_are_the_exact_densities() -> None:
 )
 def test_a_corner_plot_holds_every_sample_against_held_out_points(chosen: Any, names: Any, about: str) -> None:
     scene = scene_of_table(6, coordinates=chosen, about="heun, 12 steps, 24 NFE")
+    many = np.concatenate([np.tile(np.asarray(scene.drawn.x), (27, 1)), np.full((1, 6), 300.0)])  # one far outside
+    scene = PointScene(scene.drawn._replace(x=many))
     figure = PICTURES[TABLE]["corner"].draw(scene)
     assert figure.get_suptitle().replace("\n", " ") == f"heun, 12 steps, 24 NFE, {about}"
     k = len(scene.view.names)
@@ -260,10 +262,14 @@ def test_a_corner_plot_holds_every_sample_against_held_out_points(chosen: Any, n
         covariance = np.cov(scene.own(scene.truth).T)
         np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-4)
         assert (np.diff(np.diag(covariance)) < 0).all()
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["300 samples", "10 held-out points"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["8,101 samples", "10 held-out points"]
     for i in range(k):
         heights, edges = bars_of(axes[i, i].patches[0])
-        assert (heights * np.diff(edges)).sum() * 300 == pytest.approx(300, rel=1e-6)
+        counts = heights * np.diff(edges) * 8101
+        np.testing.assert_allclose(
+            counts, np.histogram(scene.own(many)[:, i], edges)[0], atol=1.1
+        )  # a sample on an edge
+        assert counts.sum() == pytest.approx(8101, rel=1e-6)
         assert (scene.own(scene.drawn.x)[:, i] >= edges[0]).all() and (
             scene.own(scene.drawn.x)[:, i] <= edges[-1]
         ).all()
