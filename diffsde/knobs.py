@@ -187,7 +187,7 @@ KNOBS: dict[str, Knob] = {
     "scale": Word(("linear", "log")),
     "format": Word(("png", "svg", "pdf")),
     **dict.fromkeys(("z", "window"), ANY),
-    **dict.fromkeys(("label", "coordinates"), NATURAL),
+    "label": NATURAL,
     "resolution": Number(whole=True, low=8, high=1000),
     # inverse problems
     "measurement.noise": POSITIVE,

@@ -34,7 +34,7 @@ REFUSED = [
     ("train net.widthss=[3]", "net.widthss is not known (did you mean 'net.widths'?)"),
     ("train path=ot path.rate_min=1", "this path has no rate_min; it belongs to path=subvp or vp"),
     ("sample optimizer.lr=1", "optimizer.lr= is a word of diffsde train, not of sample"),
-    ("train sampler=em", "sampler= is a word of diffsde evaluate, explain, sample and show, not of train"),
+    ("train sampler=em", "sampler= is a word of diffsde evaluate, explain, sample, show and simulate, not of train"),
     ("sample sampler=xyz", "sampler: 'xyz' is not a choice; choose one of ab2, ab3, adaptive"),
     ("train path ot", "'path' is not key=value; write e.g. path=..."),
     ("sample sampler=heun sampler.diffusion.sigma=1", "this sampler has no diffusion; take sampler=em"),

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 from matplotlib.figure import Figure
 from PIL import Image
 
 from diffsde.cli.main import main
-from diffsde.datasets import DATASETS
+from diffsde.datasets import DATASETS, ArrayFile
 from diffsde.datasets.mixture import CustomMixture
-from diffsde.fields import OracleField
-from diffsde.paths import PATHS, VE
-from diffsde.pictures import Drawn, chosen_pictures
-from diffsde.pictures.points import PointScene
-from diffsde.pictures.table import IMAGES, PICTURES, PLANE, SETS
+from diffsde.fields import EmpiricalField, OracleField
+from diffsde.paths import PATHS, VE, GaussianPath
+from diffsde.pictures import Drawn, chosen_pictures, sweep_grid
+from diffsde.pictures.points import PIXELS, PointScene
+from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, SETS, TABLE
 from diffsde.plots import film, images, marginals
 from diffsde.plots.style import HeatMap, window
+from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler
@@ -154,17 +158,149 @@ def test_the_true_row_is_data_with_noise() -> None:
         np.testing.assert_allclose(x.var(axis=0), t**2 * z.var(axis=0) + (1 - t) ** 2, rtol=0.05, atol=1e-6)
     drawn = PICTURES[PLANE]["marginals"].draw(scene)
     titles = [axis.get_title() for axis in drawn.axes]
-    assert titles == [f"{row}, t = {t:.3g}" for row in ("data $x_t$", "samples") for t in (0, 0.33, 0.67, 1)]
-    for axis, cloud in zip(drawn.axes, [*scene.true, *(scene.samples.x[i] for i in scene.shown)], strict=True):
-        np.testing.assert_allclose(axis.collections[0].get_offsets(), cloud)
+    rows = ("histogram of 20,000 draws", "500 samples")
+    assert titles == [f"{row}, t = {t:.3g}" for row in rows for t in (0, 0.33, 0.67, 1)]
+    for axis, i in zip(drawn.axes[4:], scene.shown, strict=True):
+        np.testing.assert_allclose(axis.collections[0].get_offsets(), scene.samples.x[i])
 
 
-def test_the_exact_density_under_the_samples_integrates_to_one() -> None:
-    scene = points_of("gmm")
+@pytest.mark.parametrize("name", ["gmm", "moons", "table"])
+def test_the_density_under_the_samples_integrates_to_one(name: str) -> None:
+    """Exact of a mixture and of a finite set, counted of other data."""
+    scene = scene_of_table() if name == "table" else points_of(name)
     left, right, bottom, top = scene.extent[:4]
-    pixel = (right - left) * (top - bottom) / (159 * 159)
-    for density in scene.densities:
+    pixel = (right - left) * (top - bottom) / PIXELS**2
+    for density in scene.maps:
         assert density.values.sum() * pixel == pytest.approx(1, abs=0.01)
+
+
+def scene_of_table(d: int = 2, **changes: Any) -> PointScene:
+    """Samples of the exact field of 40 points in d columns of unlike units, a quarter of them held out."""
+    random = np.random.default_rng(1)
+    x = np.float32(random.normal(size=(40, d)) * np.geomspace(1, 100, d) + 7)
+    path = Path(tempfile.mkdtemp()) / "table.csv"
+    path.write_text("\n".join([",".join(f"c{i}" for i in range(d)), *(",".join(map(str, row)) for row in x)]))
+    dataset, chosen, key = ArrayFile(str(path), test="0.25"), PATHS["ot"](), jax.random.key(3)
+    field, times = dataset.exact_field(chosen), jnp.linspace(0, 0.9, 13)
+    x0 = prior(chosen, times[0], (d,), jax.random.key(1), 300)
+    x1 = simulate_compiled(Heun(), field, x0, times, key).x
+    how = Heun(), field, dataset, x0, x1, times, key, "mean"
+    return PointScene(Drawn(*how, scaling=dataset.scaling((d,)), **changes))
+
+
+def test_the_density_of_a_table_is_its_exact_field_s() -> None:
+    """exp log_prob of the field, in the model's units, over the product of the stds."""
+    scene = scene_of_table()
+    drawn, t = scene.drawn, 0.5
+    assert drawn.scaling is not None and isinstance(drawn.field, EmpiricalField)
+    density, places = scene.densities(np.array([t]))[0], [(e[1:] + e[:-1]) / 2 for e in scene.edges]
+    for row, column in ((80, 80), (70, 95), (50, 60)):
+        own = np.array([places[0][column], places[1][row]])
+        model = jnp.asarray((own - drawn.scaling.mean) / drawn.scaling.std, jnp.float32)
+        exact = np.exp(drawn.field.log_prob(model, t)) / np.prod(drawn.scaling.std)
+        assert density[row, column] == pytest.approx(exact, rel=0.02)
+
+
+def line(path: GaussianPath) -> PointScene:
+    dataset = CustomMixture(means=((-2.0,), (1.5,)), stds=(0.5, 0.3))
+    field, times, key = OracleField(path, dataset.mixture(), (1,)), jnp.linspace(0, 1, 13), jax.random.key(3)
+    x0 = prior(path, times[0], (1,), jax.random.key(1), 500)
+    x = simulate_compiled(Heun(), field, x0, times, key).x
+    return PointScene(Drawn(Heun(), field, dataset, x0, x, times, key, "mean", about="heun, 12 steps, 24 NFE"))
+
+
+def test_lines_are_the_exact_densities() -> None:
+    """Of scipy, at the samples' end and at their start, with the axes named and nothing of the noise cut off."""
+    scene = line(PATHS["ot"]())
+    figure = PICTURES[LINE]["samples"].draw(scene)
+    (axis,) = figure.axes
+    end, start = axis.lines
+    normal = scipy.stats.norm.pdf
+    places = np.asarray(end.get_xdata())
+    law = (normal(places, -2, 0.5) + normal(places, 1.5, 0.3)) / 2
+    np.testing.assert_allclose(end.get_ydata(), law, atol=1e-5)
+    np.testing.assert_allclose(start.get_ydata(), normal(places), atol=1e-5)
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("$x$", "density")
+    low, high = axis.get_xlim()
+    for x in (*scene.true, np.asarray(scene.drawn.x0), np.asarray(scene.drawn.x)):
+        assert ((x > low) & (x < high)).mean() >= 0.999
+    moving = PICTURES[LINE]["trajectories"].draw(scene)
+    low, high = moving.axes[0].get_ylim()
+    assert ((scene.true[0] > low) & (scene.true[0] < high)).mean() >= 0.999
+    texts = [text.get_text() for text in moving.legends[0].get_texts()]
+    assert texts == ["exact $p_t$, t = 0", "exact $p_t$, t = 1"]
+    middle = PICTURES[LINE]["marginals"].draw(scene).axes[1]  # t = 1/3: means t mu, variances t^2 s^2 + (1 - t)^2
+    t = float(scene.samples.times[scene.shown[1]])
+    stds = np.sqrt(t**2 * np.array([0.5, 0.3]) ** 2 + (1 - t) ** 2)
+    law = (normal(places, -2 * t, stds[0]) + normal(places, 1.5 * t, stds[1])) / 2
+    np.testing.assert_allclose(middle.lines[0].get_ydata(), law, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names", "about"),
+    [
+        (None, ["c0", "c1", "c2", "c3"], "the first 4 of 6 coordinates"),
+        (("c4", "0", "3"), ["c4", "c0", "c3"], "3 of 6 coordinates"),
+        ("principal", None, "4 principal components of 6 coordinates"),
+    ],
+)
+def test_a_corner_plot_holds_every_sample_against_held_out_points(chosen: Any, names: Any, about: str) -> None:
+    scene = scene_of_table(6, coordinates=chosen, about="heun, 12 steps, 24 NFE")
+    many = np.concatenate([np.tile(np.asarray(scene.drawn.x), (27, 1)), np.full((1, 6), 300.0)])  # one far outside
+    scene = PointScene(scene.drawn._replace(x=many))
+    figure = PICTURES[TABLE]["corner"].draw(scene)
+    assert figure.get_suptitle().replace("\n", " ") == f"heun, 12 steps, 24 NFE, {about}"
+    k = len(scene.view.names)
+    axes = np.array(figure.axes).reshape(k, k)
+    if names:
+        assert [axis.get_xlabel() for axis in axes[-1]] == names
+        assert [axis.get_ylabel() for axis in axes[1:, 0]] == names[1:]
+        columns = [int(name[1]) for name in names]
+        np.testing.assert_allclose(scene.own(scene.drawn.x), scene.drawn.own(scene.drawn.x)[:, columns], rtol=1e-5)
+    else:
+        assert all(re.fullmatch(r"component \d \(\d+%\)", axis.get_xlabel()) for axis in axes[-1])
+        covariance = np.cov(scene.own(scene.truth).T)
+        np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-4)
+        assert (np.diff(np.diag(covariance)) < 0).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["8,101 samples", "10 held-out points"]
+    for i in range(k):
+        heights, edges = bars_of(axes[i, i].patches[0])
+        counts = heights * np.diff(edges) * 8101
+        np.testing.assert_allclose(
+            counts, np.histogram(scene.own(many)[:, i], edges)[0], atol=1.1
+        )  # a sample on an edge
+        assert counts.sum() == pytest.approx(8101, rel=1e-6)
+        assert (scene.own(scene.drawn.x)[:, i] >= edges[0]).all() and (
+            scene.own(scene.drawn.x)[:, i] <= edges[-1]
+        ).all()
+
+
+def bars_of(patch: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Heights and edges of a filled histogram's bars, from its outline: up and down again at each edge, and back along 0."""
+    outline = patch.get_xy()
+    edges = np.unique(outline[:, 0])
+    middles = (edges[1:] + edges[:-1]) / 2
+    tops = []
+    for middle in middles:
+        crossing = (np.minimum(outline[:-1, 0], outline[1:, 0]) < middle) & (
+            middle < np.maximum(outline[:-1, 0], outline[1:, 0])
+        )
+        tops.append(outline[:-1][crossing][:, 1].max())
+    return np.array(tops), edges
+
+
+def test_the_line_of_a_corner_plot_is_the_marginal() -> None:
+    """Of a mixture in three dimensions: scipy's, of each coordinate."""
+    means, stds = ((-2.0, 0.0, 1.0), (2.0, 3.0, 1.0)), (0.5, 1.0)
+    dataset, key = CustomMixture(means=means, stds=stds), jax.random.key(3)
+    field, times = OracleField(PATHS["ot"](), dataset.mixture(), (3,)), jnp.linspace(0, 1, 3)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)), jnp.float32)
+    scene = PointScene(Drawn(Heun(), field, dataset, x, x, times, key, "mean", coordinates=("2", "0")))
+    figure = PICTURES[TABLE]["corner"].draw(scene)
+    for axis, i in ((figure.axes[0], 2), (figure.axes[3], 0)):
+        places, density = axis.lines[0].get_data()
+        law = sum(scipy.stats.norm.pdf(places, mean[i], std) for mean, std in zip(means, stds, strict=True)) / 2
+        np.testing.assert_allclose(density, law, atol=1e-5)
 
 
 def test_ode_and_sde_start_at_one_noise_and_one_of_them_is_the_samples() -> None:
@@ -215,11 +351,11 @@ def test_titles_say_what_pictures_are_of() -> None:
     """Also a run whose folder has the signs of a formula in its name."""
     whole = points_of("gmm")
     scene = PointScene(whole.drawn._replace(about="heun, 12 steps, path ot, from runs/a$b$_c"))
-    vars(scene).update(runs=whole.runs, truth=whole.truth, true=whole.true, densities=whole.densities)
+    vars(scene).update(runs=whole.runs, truth=whole.truth, true=whole.true, maps=whole.maps)
     for name, picture in PICTURES[PLANE].items():
         if isinstance(drawn := picture.draw(scene), Figure):
             drawn.canvas.draw()
-            assert drawn.get_suptitle() == r"heun, 12 steps, path ot, from runs/a\$b\$_c"
+            assert drawn.get_suptitle().startswith(r"heun, 12 steps, path ot, from runs/a\$b\$_c")
             if name in ("trajectories", "marginals"):  # of points in the plane itself
                 assert {axis.get_xlabel() for axis in drawn.axes if axis.get_xlabel()} == {"$x_1$"}
 
@@ -263,3 +399,58 @@ def test_what_is_no_picture_is_refused_before_sampling(
     assert main([*command.split(), *words.split()]) == 2
     assert message in capsys.readouterr().err
     assert not (here / "out" / "samples.npz").exists()
+
+
+# The grid of a sweep
+
+
+def test_the_cells_of_a_sweep_s_grid_are_its_jobs_samples(here: Path) -> None:
+    """In the order of the swept values, with titles that say the value, and what all jobs share."""
+    cells = []
+    for i, sigma in enumerate(("0", "0.5", "1")):
+        (here / str(i)).mkdir()
+        np.savez(here / str(i) / "samples.npz", x=RANDOM.normal(size=(30, 2)) + i)
+        config = {"seed": 0, "n": 30, "run": "oracle", "guidance": None, "sampler": {"name": "em"}}
+        config |= {"dataset": {"name": "gmm"}, "path": {"name": "ot"}}
+        cells.append(Cell(here / str(i), {"sigma": sigma}, config, {"steps": 40, "nfe": 40, "start": 0.0}))
+    drawn: list[Figure] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_grid, "save_figure", lambda path, figure: drawn.append(figure) or path)
+        assert sweep_grid.draw_grid(cells, here, np.zeros((5, 2))) == [here / "samples.png"]
+    (figure,) = drawn
+    assert [axis.get_title() for axis in figure.axes] == ["without label", "sigma = 0", "sigma = 0.5", "sigma = 1"]
+    for axis, cell in zip(figure.axes[1:], cells, strict=True):
+        np.testing.assert_allclose(axis.collections[0].get_offsets(), np.load(cell.job / "samples.npz")["x"])
+    title = figure.get_suptitle().replace("\n", " ")
+    assert title.startswith(
+        "sigma varied, each from the same starting noise, em, 40 steps, 40 NFE, path ot, exact field of gmm"
+    )
+
+
+def test_guidance_swept_ends_in_a_row_without_label(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a mixture's components: samples of the same noise by the whole law's field."""
+    words = "sample -m run=oracle dataset=gmm path=ot labels=[1,4] guidance=1,3 n=40 steps=6 hydra.sweep.dir=a".split()
+    given: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_grid, "points_grid", lambda samples, *rest: given.append(samples) or Figure())
+        assert main(words) == 0
+    assert "a/samples.png" in capsys.readouterr().out
+    assert [each.words for each in given[0]] == [("without label",), ("1",), ("3",)]
+    plain = "sample run=oracle dataset=gmm path=ot n=40 steps=6 pictures=none hydra.run.dir=b".split()
+    assert main(plain) == 0
+    np.testing.assert_array_equal(given[0][0].x, np.load("b/samples.npz")["x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("dataset=gmm coordinates=[0,1]", "pictures of points in the plane show all"),
+        ("dataset=gmm coordinates=first", "coordinates is 'first'; it must be a list"),
+        ("dataset=gaussian dataset.mean=[0,0,0] coordinates=[0,3]", "'3' is neither a column nor a number from 0 to 2"),
+    ],
+)
+def test_wrong_coordinates_are_refused(
+    words: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sample", "run=oracle", "path=ot", "n=30", "steps=4", *words.split()]) == 2
+    assert message in capsys.readouterr().err

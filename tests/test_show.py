@@ -437,7 +437,7 @@ REFUSED = [
     ("what=noising dataset=digits path=ot window=[0,1,0,1]", "window= is of points"),
     ("what=marginals dataset=gmm path=ot sampler=heun diffusion=sqrt", "this sampler solves the ODE"),
     ("what=marginals samples=nothere", "there is no folder 'nothere'"),
-    ("what=data dataset=gmm coordinates=[0,2]", "2 is not one of 0 to 1"),
+    ("what=data dataset=gmm coordinates=[0,2]", "'2' is neither a column nor a number from 0 to 1"),
 ]
 
 

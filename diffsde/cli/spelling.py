@@ -172,7 +172,9 @@ def listed(word: str, sweeping: bool) -> str:
     key, _, value = word.partition("=")
     if key not in LISTS or not value or value[0] in "[$" or value == "null" or ("," in value and sweeping):
         return word
-    return word if key == "pictures" and "," not in value else f"{key}=[{value}]"
+    return (
+        word if key in ("pictures", "coordinates") and "," not in value else f"{key}=[{value}]"
+    )  # which have words too
 
 
 def expanded(verb: str, word: str, sweeping: bool) -> str:

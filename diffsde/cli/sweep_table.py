@@ -254,7 +254,22 @@ def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
     line = None
     if reference is not None and reference.kind in (*TARGETS, "floor") and one_value(rows, reference.kind):
         line = reference.kind, float(reference.value)
-    return sweep_figure(points, x, rows[0].name.replace("_", " "), line)
+    return sweep_figure(points, x, rows[0].name.replace("_", " "), line, title_of(rows, swept))
+
+
+def title_of(rows: list[Row], swept: list[str]) -> str:
+    """The title of the sweep's figure: the words that all jobs share, and the run where they have one of their own."""
+    across = varied(rows, swept)
+    words = [f"{key}={value}" for key, value in rows[0].overrides.items() if key not in across]
+    config = rows[0].config
+    given = {word.partition("=")[0] for word in words} | set(across)
+    for key in ("dataset", "path", "sampler"):
+        if key not in given and name_in(config, key) and all(row.config.get(key) == config.get(key) for row in rows):
+            words.append(f"{key}={name_in(config, key)}")
+    run = config.get("run")
+    if run and "run" not in given and all(row.config.get("run") == run for row in rows):
+        words.append(f"run={progress.shown_path(Path(run))}")
+    return f"{len(rows)} jobs: {', '.join(words)}" if words else f"{len(rows)} jobs"
 
 
 def one_value(rows: list[Row], kind: str) -> bool:

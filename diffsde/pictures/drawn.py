@@ -13,6 +13,7 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member
+from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
@@ -25,7 +26,8 @@ from diffsde.types import Array, Key
 class Drawn(NamedTuple):
     """Samples x (n, *shape) from starting points x0 (n, *shape), and the arguments of `simulate` that they were drawn with.
 
-    about: a one-line description for the pictures' titles. known: whether the data can be read.
+    about: a one-line description for the pictures' titles. known: whether the data can be read. coordinates: those that
+    pictures show of points of more than two, the words of coordinates=.
     """
 
     sampler: Sampler
@@ -41,6 +43,7 @@ class Drawn(NamedTuple):
     scaling: Scaling | None = None
     about: str = ""
     known: bool = True
+    coordinates: tuple[int | str, ...] | str | None = None
 
     def own(self, x: Any) -> np.ndarray:
         """Points (..., *shape) in the data's own units."""
@@ -99,6 +102,15 @@ def labels_given(drawn: Drawn) -> np.ndarray | None:
     if condition is None or not hasattr(condition, "dtype") or condition.ndim != 1 or condition.dtype.kind not in "iu":
         return None
     return np.asarray(condition)
+
+
+def names_of(dataset: Dataset) -> Callable[[int], str]:
+    """What a label of the dataset is called: by the name of its class, where the data's files have names."""
+    try:
+        names = dataset.class_names()
+    except UserError:  # the files are not here
+        names = ()
+    return lambda label: names[label] if label < len(names) else f"label {label}"
 
 
 def described_sampler(sampler: Sampler) -> str:

@@ -23,7 +23,7 @@ from diffsde.pictures.comparison_simulations import (
     DenoisedTrajectory,
     comparison_simulations,
 )
-from diffsde.pictures.drawn import Drawn, labels_given, on_screen
+from diffsde.pictures.drawn import Drawn, labels_given, names_of, on_screen
 from diffsde.plots import images as plots
 from diffsde.plots.film import Film
 
@@ -89,7 +89,7 @@ def image_samples(images: ImageScene) -> Figure:
     panels = {"samples": images.shown(images.x[rows])}
     if examples is not None:
         panels = {"data": images.shown(drawn.dataset.draw_given(examples, given_labels, drawn.key, len(rows)))} | panels
-    return image_overview(panels, given_labels, drawn.about)
+    return image_overview(panels, given_labels, drawn.about, names_of(drawn.dataset))
 
 
 def first_of(labels: np.ndarray) -> np.ndarray:
@@ -130,7 +130,11 @@ def image_interpolations(images: ImageScene) -> Figure:
     assert found is not None
     if not len(found.ends):
         raise UserError("there are no two samples from noise that are given the same")
-    names = [""] * len(found.ends) if labels is None else [str(labels[i]) for i in found.ends[:, 0]]
+    names = (
+        [""] * len(found.ends)
+        if labels is None
+        else [names_of(images.drawn.dataset)(int(labels[i])) for i in found.ends[:, 0]]
+    )
     return plots.interpolations(images.shown(found.x), DEGREES, names, images.drawn.about)
 
 
@@ -165,8 +169,10 @@ def square(images: np.ndarray) -> int:
     return math.isqrt(len(images) - 1) + 1
 
 
-def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "") -> Figure:
-    """The first images (n, H, W, C) of each panel in a square grid; with labels (n,), in one row per label."""
+def image_overview(
+    panels: dict[str, np.ndarray], labels: np.ndarray | None, about: str = "", names: Callable[[int], str] = str
+) -> Figure:
+    """The first images (n, H, W, C) of each panel in a square grid; with labels (n,), in one row per label, by its name."""
     shape = next(iter(panels.values())).shape[1:]
     columns = plots.fitting_columns(shape, SIDE, len(panels))
     if labels is None:
@@ -174,7 +180,11 @@ def image_overview(panels: dict[str, np.ndarray], labels: np.ndarray | None, abo
         return plots.grids(few, square(next(iter(few.values()))), about)
     kinds = np.unique(labels)[:CLASSES]
     return plots.by_class(
-        {title: {str(kind): x[labels == kind][:columns] for kind in kinds} for title, x in panels.items()}, about
+        {
+            title: {names(int(kind)).removeprefix("label "): x[labels == kind][:columns] for kind in kinds}
+            for title, x in panels.items()
+        },
+        about,
     )
 
 

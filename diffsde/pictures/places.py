@@ -13,6 +13,7 @@ from diffsde import mixtures
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.pictures.coordinates import numbers_of
 from diffsde.pictures.subjects import Subject
 from diffsde.plots.style import Extent, window
 from diffsde.runs.show_config import ShowConfig
@@ -54,10 +55,7 @@ def plane_of(found: Subject, chosen: ShowConfig, most: int = 2) -> tuple[int, ..
         return tuple(range(min(found.d, most)))
     if found.d == 1:
         raise UserError("coordinates: these points have one coordinate only; leave it out")
-    for i in asked:
-        if i >= found.d:
-            raise UserError(f"coordinates: {i} is not one of 0 to {found.d - 1}")
-    return asked
+    return tuple(numbers_of(asked, found.dataset.column_names(), found.d))
 
 
 def window_of(chosen: ShowConfig, found: Subject, plane: tuple[int, ...], clouds: list[np.ndarray]) -> Extent:

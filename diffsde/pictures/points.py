@@ -1,4 +1,4 @@
-"""Pictures of points on a line and in the plane: ODE and SDE from the same noise, compared with the data."""
+"""Pictures of points: ODE and SDE from the same noise, and samples compared with the data."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from functools import cached_property
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde import mixtures
+from diffsde.datasets import Examples, FiniteDataset
 from diffsde.guidance import Guided
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.pictures.drawn import Drawn, labels_given, ode_and_sde, simulated
+from diffsde.pictures.coordinates import View, chosen_view
+from diffsde.pictures.densities import ATOMS, Atoms, atoms_density, counted, mixture_density
+from diffsde.pictures.drawn import Drawn, labels_given, names_of, ode_and_sde, simulated
+from diffsde.plots import lines as on_a_line
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
+from diffsde.plots.corner import Compared, corner
 from diffsde.plots.film import Film
-from diffsde.plots.style import Extent, HeatMap, escape_formulas, window
+from diffsde.plots.style import HELD, Extent, HeatMap, escape_formulas, window
 from diffsde.samplers.diffusions import Constant, Vanishing
 from diffsde.stability import refined
 from diffsde.types import Array, Key
@@ -30,7 +34,7 @@ SDE_STEPS = 128  # least number of steps of the SDE that is compared with an ODE
 FRAMES = 48  # least number of saved states, if there are that many steps
 TRUE = 20_000  # points drawn from the data
 SHOWN = 4  # times in the picture of marginals
-PIXELS = 160  # side of a heat map
+PIXELS = 160  # side of a heat map, an even number
 
 
 class States(NamedTuple):
@@ -42,9 +46,29 @@ class States(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PointScene:
-    """The inputs of pictures of points, each computed when first used."""
+    """The inputs of pictures of points, each computed when first used. columns: how many of the shown coordinates are drawn
+    against one another, the first ones; None: all.
+    """
 
     drawn: Drawn
+    columns: int | None = None
+
+    @cached_property
+    def view(self) -> View:
+        """The coordinates that are shown: all of one or two, else those of coordinates=."""
+        names = tuple(map(escape_formulas, self.drawn.dataset.column_names()))
+        view = chosen_view(self.drawn.coordinates, names, self.truth)
+        few = slice(self.columns)
+        return view._replace(matrix=view.matrix[:, few], names=view.names[few])
+
+    def own(self, x: Array | np.ndarray) -> np.ndarray:
+        """The shown coordinates (..., k) of points (..., d), in the data's own units, or of principal components."""
+        return self.view.show(self.drawn.own(x) if self.view.own else np.asarray(x))
+
+    @property
+    def about(self) -> str:
+        """The title: of what samples, and which of their coordinates."""
+        return ", ".join(filter(None, (self.drawn.about, self.view.about)))
 
     @cached_property
     def law(self) -> Mixture | None:
@@ -59,6 +83,23 @@ class PointScene:
         if self.law is not None:
             return np.asarray(_sample(self.law, key, TRUE))
         return dataset.draw_given(dataset.load(), labels_given(self.drawn), key, TRUE)
+
+    @cached_property
+    def atoms(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """A finite set of data: points (N, d) in the model's units, and their weights (N,), by the samples' labels if there are
+        any; None for other data, and for more than ATOMS points.
+        """
+        dataset, labels = self.drawn.dataset, labels_given(self.drawn)
+        if not isinstance(dataset, FiniteDataset) or dataset.stream:
+            return None
+        z, y = (None if each is None else np.asarray(each) for each in dataset.load())
+        assert z is not None
+        weights = np.ones(len(z))
+        if labels is not None and y is not None:
+            asked, there = (np.bincount(each, minlength=max(labels.max(), y.max()) + 1) for each in (labels, y))
+            weights = (asked / np.maximum(there, 1))[y]
+        kept = weights > 0
+        return (z[kept], weights[kept] / weights.sum()) if 0 < kept.sum() <= ATOMS else None
 
     @cached_property
     def runs(self) -> dict[str, States]:
@@ -76,7 +117,7 @@ class PointScene:
                 drawn, sampler, x0, np.arange(len(x0)), np.asarray(refined(times, more)), more * every
             ).trajectory
             assert way is not None
-            found[title] = States(np.asarray(way.times), drawn.own(way.x))
+            found[title] = States(np.asarray(way.times), self.own(way.x))
         return found
 
     @cached_property
@@ -92,92 +133,179 @@ class PointScene:
         return sorted({int(np.abs(times - t).argmin()) for t in wanted})
 
     def true_at(self, times: np.ndarray, n: int) -> np.ndarray:
-        """x_t = alpha z + beta eps (m, n, d) for n points z of the data, at times (m,), in the data's own units."""
+        """x_t = alpha z + beta eps (m, n, k) for n points z of the data, at times (m,), as they are shown."""
         key, path = jax.random.fold_in(self.drawn.key, 2), self.drawn.field.path
-        return self.drawn.own(_interpolated(path, self.truth[:n], key, times))
+        return self.own(_interpolated(path, self.truth[:n], key, times))
 
     @cached_property
     def true(self) -> list[np.ndarray]:
-        """x_t for as many points of the data as there are samples, one array per time that is drawn."""
-        return list(self.true_at(self.samples.times[self.shown], min(CLOUD, len(self.drawn.x))))
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """The coordinates' names."""
-        named, d = tuple(map(escape_formulas, self.drawn.dataset.column_names())), self.truth.shape[1]
-        return named or (("$x$",) if d == 1 else tuple(f"$x_{i + 1}$" for i in range(d)))
+        """x_t for TRUE points of the data, one array per time that is drawn."""
+        return list(self.true_at(self.samples.times[self.shown], TRUE))
 
     @cached_property
     def extent(self) -> Extent:
         """The window that contains the data and the trajectories at every time that is drawn."""
         moving = [run.x for run in self.runs.values()]
-        square = self.drawn.scaling is None  # equal scales on both axes
-        return window([self.drawn.own(self.truth), *self.true, *moving], square=square)._replace(names=self.names)
+        square = self.drawn.scaling is None and self.view.own  # equal scales on both axes
+        return window([self.own(self.truth), *self.true, *moving], square=square)._replace(names=self.view.names)
 
     @cached_property
-    def densities(self) -> list[HeatMap]:
-        """The exact p_t on a grid of pixels at the times that are drawn, then p_data; needs a known law."""
-        times = np.append(self.samples.times[self.shown], 1).astype(self.truth.dtype)
+    def edges(self) -> list[np.ndarray]:
+        """The edges of the pixels on which densities are shown, along each coordinate."""
+        if len(self.view.names) == 1:
+            return [self.line]
         left, right, bottom, top = self.extent[:4]
-        grid = np.stack(np.meshgrid(np.linspace(left, right, PIXELS), np.linspace(bottom, top, PIXELS)), axis=-1)
-        found = np.asarray(_density(self.law, self.drawn.field.path, grid.astype(self.truth.dtype), times))
-        return [HeatMap(each, self.extent) for each in found]
+        return [np.linspace(left, right, PIXELS + 1), np.linspace(bottom, top, PIXELS + 1)]
 
     @cached_property
-    def ends(self) -> tuple[HeatMap, HeatMap]:
-        """The densities at the samples' starting time and of the data: exact, or from counts where the law is not known."""
-        times = self.samples.times
+    def line(self) -> np.ndarray:
+        """The edges of pixels along a line that holds the data and the trajectories at every time that is drawn."""
+        sets = [self.own(self.truth), *self.true, *(run.x for run in self.runs.values())]
+        low, high = window([np.repeat(each, 2, axis=-1) for each in sets])[:2]
+        return np.linspace(low, high, PIXELS + 1)
+
+    def how_known(self, t: float) -> str:
+        """How the density at t is known, in words: exact, or from how many draws."""
         if self.law is not None:
-            return self.densities[0], self.densities[-1]
-        return counted(self.true_at(times[:1], TRUE)[0], self.extent), counted(self.drawn.own(self.truth), self.extent)
+            return "exact $p_t$"
+        if self.atoms is not None:
+            n = len(self.atoms[0])
+            return f"exact $p_t$ of {n:,} points" if self.drawn.field.path.beta(t) > 0 else f"the {n:,} points"
+        return f"histogram of {TRUE:,} draws"
+
+    def densities(self, times: np.ndarray) -> np.ndarray:
+        """p_t of the data on the pixels at times (m,): exact, or counted of x_t where no density is known."""
+        path = self.drawn.field.path
+        if self.law is not None:
+            return mixture_density(self.view.law(self.law), path, times, self.edges)
+        if self.atoms is None:
+            return np.stack([counted(x, self.edges) for x in self.true_at(times.astype(self.truth.dtype), TRUE)])
+        return np.stack([self._density_of(*self.atoms, float(t)) for t in times])
+
+    def _density_of(self, z: np.ndarray, weights: np.ndarray, t: float) -> np.ndarray:
+        """p_t on the pixels, for a finite set of points z (N, d) with weights (N,)."""
+        path = self.drawn.field.path
+        places, beta = self.own(float(path.alpha(t)) * z), float(path.beta(t))
+        if beta == 0:
+            return counted(places, self.edges, weights)
+        d = z.shape[1]
+        noise = self.own(np.eye(d)) - self.own(np.zeros(d))
+        return atoms_density(Atoms(places, weights, np.linalg.norm(noise, axis=0)), beta, self.edges)
+
+    @cached_property
+    def maps(self) -> list[HeatMap]:
+        """p_t in the plane at the times that are drawn, then p_data."""
+        times = np.append(self.samples.times[self.shown], 1)
+        return [HeatMap(each, self.extent) for each in self.densities(times)]
+
+    @property
+    def exact(self) -> bool:
+        """Whether densities are exact where there is noise."""
+        return self.law is not None or self.atoms is not None
 
 
 def point_trajectories(points: PointScene) -> Figure:
     """Trajectories in the plane by the ODE and by the SDE, over the densities at both ends."""
     panels = {title: run.x[:, :LINES] for title, run in points.runs.items()}
     times = points.samples.times
-    return lines.trajectories(
-        panels, (float(times[0]), float(times[-1])), *points.ends, points.extent, points.drawn.about
-    )
+    ends = float(times[0]), float(times[-1])
+    return lines.trajectories(panels, ends, points.maps[0], points.maps[-1], points.extent, points.about)
 
 
 def point_marginals(points: PointScene) -> Figure:
-    """Data with noise, and samples, at a few times."""
-    times = points.samples.times[points.shown]
-    densities = None if points.law is None else points.densities[:-1]
-    title = "data $x_t$, not guided" if isinstance(points.drawn.field, Guided) else "data $x_t$"
-    rows = {title: points.true, "samples": [points.samples.x[i] for i in points.shown]}
-    return clouds.marginals(times.tolist(), rows, densities, points.extent, points.drawn.about)
+    """The true p_t over samples, at a few times; of points of many coordinates the first two that are shown."""
+    if len(points.view.names) > 2:
+        points = dataclasses.replace(points, columns=2)
+    times = points.samples.times[points.shown].tolist()
+    unguided = ", not guided" if isinstance(points.drawn.field, Guided) else ""
+    titles = [points.how_known(t) + unguided for t in times]
+    cloud = clouds.Clouds([points.samples.x[i] for i in points.shown], groups_of(points, points.samples.x.shape[1]))
+    if len(points.view.names) == 1:
+        densities = list(points.densities(np.asarray(times)))
+        return on_a_line.marginals_1d(
+            times, points.line, densities, titles, cloud.x, points.view.names[0], points.about
+        )
+    beta = points.drawn.field.path.beta
+    contours = [points.law is not None or (points.exact and float(beta(t)) > 0) for t in times]
+    truth = clouds.Truth(points.maps[:-1], titles, contours)
+    lines = ["contours hold " + " and ".join(f"{share:.0%}" for share in HELD)] if any(contours) else []
+    return clouds.marginals(times, truth, cloud, points.extent, ", ".join([points.about, *lines]))
 
 
 def point_film(points: PointScene) -> Film:
     """A film of the samples from noise to data, by the ODE and by the SDE."""
     moving = {title: run.x for title, run in points.runs.items()}
-    return clouds.film_of_points(moving, points.samples.times, points.ends[1], points.extent, points.drawn.about)
+    return clouds.film_of_points(moving, points.samples.times, points.maps[-1], points.extent, points.about)
 
 
 def point_trajectories_1d(points: PointScene) -> Figure:
-    """Trajectories of points on a line against t, by the ODE and by the SDE."""
+    """Trajectories of points on a line against t, by the ODE and by the SDE, with the densities at both ends."""
     panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in points.runs.items()}
-    return lines.trajectories_1d(panels, points.drawn.own(points.truth)[:, 0], points.names[0], points.drawn.about)
+    times = points.samples.times
+    ends = points.densities(np.array([times[0], times[-1]]))
+    titles = [points.how_known(float(t)) for t in (times[0], times[-1])]
+    return on_a_line.trajectories_1d(panels, points.line, ends, titles, points.view.names[0], points.about)
 
 
 def point_samples_1d(points: PointScene) -> Figure:
-    """Histograms of samples and of the data, for points on a line."""
-    own = points.drawn.own
-    return clouds.samples_1d(own(points.drawn.x)[:, 0], own(points.truth)[:, 0], points.names[0], points.drawn.about)
-
-
-def counted(points: np.ndarray, extent: Extent) -> HeatMap:
-    """A density estimate of points (n, 2): counts on pixels, smoothed by a Gaussian with a std of one pixel."""
-    bins = PIXELS // 2
-    counts, _, _ = np.histogram2d(
-        points[:, 1], points[:, 0], bins=bins, range=[(extent.bottom, extent.top), (extent.left, extent.right)]
+    """The histogram of the samples, with the densities of the data at the samples' last time and of the noise at their first."""
+    times = np.asarray(points.drawn.times)
+    start, end = points.densities(times[[0, -1]])
+    unguided = ", not guided" if isinstance(points.drawn.field, Guided) else ""
+    known = {points.how_known(float(times[-1])) + unguided: end}
+    x = points.own(points.drawn.x)[:, 0]
+    return on_a_line.samples_1d(
+        x, points.line, known, (float(times[0]), start), float(times[-1]), points.view.names[0], points.about
     )
-    weights = np.exp(-(np.arange(-3, 4) ** 2) / 2)
-    for axis in (0, 1):
-        counts = np.apply_along_axis(np.convolve, axis, counts, weights / weights.sum(), "same")
-    return HeatMap(counts, extent)
+
+
+def point_corner(points: PointScene) -> Figure:
+    """Each shown coordinate of the samples, and each two of them, against data that were held out, where there are any."""
+    view, drawn = points.view, points.drawn
+    label, data = compared_data(points)
+    density = None
+    if points.law is not None:
+        law = view.law(points.law)
+        density = [
+            lambda edges, i=i: mixture_density(_along(law, i), drawn.field.path, np.ones(1), [edges])[0]
+            for i in range(len(view.names))
+        ]
+    x = points.own(drawn.x)
+    shown = Compared(x, data, f"{len(x):,} samples", label)
+    return corner(shown, view.names, density, points.about)
+
+
+def compared_data(points: PointScene) -> tuple[str, np.ndarray]:
+    """What the samples are compared with, in words, and its shown coordinates (m, k): held-out points, else training points.
+
+    Of samples with labels, points with the same labels in the same proportions.
+    """
+    drawn, dataset, labels = points.drawn, points.drawn.dataset, labels_given(points.drawn)
+    if not isinstance(dataset, FiniteDataset) or points.law is not None:
+        return f"{TRUE:,} draws of the data", points.own(points.truth)
+    held = dataset.has_test
+    found = dataset.held_out() if held else dataset.load()
+    assert isinstance(found, Examples)
+    x = np.asarray(found.x)
+    if labels is not None and found.y is not None:
+        x = dataset.draw_given(found, labels, drawn.key, min(len(x), TRUE))
+    return f"{len(x):,} {'held-out' if held else 'training'} points", points.own(x)
+
+
+def groups_of(points: PointScene, n: int) -> dict[str, np.ndarray] | None:
+    """Which of the first n samples have each label, by its name; None without labels."""
+    labels = labels_given(points.drawn)
+    if labels is None:
+        return None
+    names = names_of(points.drawn.dataset)
+    return {names(label): labels[:n] == label for label in np.unique(labels)}
+
+
+def _along(law: Mixture, i: int) -> Mixture:
+    """The law of coordinate i alone."""
+    axis = np.zeros((law.means.shape[1], 1))
+    axis[i] = 1
+    return View(np.zeros(len(axis)), axis, ("",), about="one").law(law)
 
 
 _sample = jax.jit(mixtures.sample, static_argnums=2)
@@ -193,14 +321,3 @@ def _interpolated(path: GaussianPath, z: Array, key: Key, times: Array) -> Array
         return c.alpha * z + c.beta * eps
 
     return jax.vmap(at)(times)
-
-
-@jax.jit
-def _density(mixture: Mixture, path: GaussianPath, grid: Array, times: Array) -> Array:
-    """p_t (m, rows, columns) for mixture data, at times (m,) and the places of a grid (rows, columns, d)."""
-
-    def at(t: Array) -> Array:
-        law = mixtures.marginal(mixture, coefficients(path, t))
-        return jnp.exp(jax.vmap(jax.vmap(lambda x: mixtures.log_prob(law, x)))(grid))
-
-    return jax.lax.map(at, times)

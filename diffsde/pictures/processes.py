@@ -125,10 +125,9 @@ def process_law(scene: PathScene) -> Figure:
     if scene.flat.shape[-1] == 2:
         first, *rest = shown_states(scene.times)
         rows = [0, first, *rest[-2:]]
-        densities = None if scene.density is None else [scene.density] * len(rows)
-        cloud = {"paths": [scene.flat[i, :CLOUD] for i in rows]}
-        about = scene.words + ("; shaded: the stationary density" if densities else "")
-        return clouds.marginals([float(scene.times[i]) for i in rows], cloud, densities, scene.extent, about)
+        cloud = [scene.flat[i, :CLOUD] for i in rows]
+        about = scene.words + ("; shaded: the stationary density" if scene.density is not None else "")
+        return clouds.cloud_at_times([float(scene.times[i]) for i in rows], cloud, scene.density, scene.extent, about)
     x = scene.end.reshape(len(scene.end), -1)[:, 0].astype(np.float64)
     title = f"{scene.title}, t = {scene.times[-1]:.4g}"
     return plots.law_at_end(x, curves_of(scene, x), scene.name, title, scene.about)

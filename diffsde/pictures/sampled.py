@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from diffsde.runs.simulating import SampleJob
 
 
-def draw_samples(job: SampleJob, x: Array) -> list[Path]:
-    """Draw the pictures of `pictures=` for samples x, print where they are and which others there are; their paths."""
+def draw_samples(job: SampleJob, x: Array, nfe: float) -> list[Path]:
+    """Draw the pictures of `pictures=` for samples x, which took nfe evaluations each, print where they are and which others there are; their paths."""
     chosen, shape = job.chosen, job.field.shape
     kind = kind_of(shape, job.problem is not None)
     wanted = chosen_pictures(chosen.drawn, kind)
@@ -31,7 +31,7 @@ def draw_samples(job: SampleJob, x: Array) -> list[Path]:
     scene: Any
     if job.problem is not None:
         own = job.problem.about_mean(x)
-        scene = PosteriorScene(job.problem, own, job.dataset, job.key_true, job.plain, title_of(job))
+        scene = PosteriorScene(job.problem, own, job.dataset, job.key_true, job.plain, title_of(job, nfe))
     else:
         drawn = Drawn(
             sampler=chosen.sampler,
@@ -45,8 +45,9 @@ def draw_samples(job: SampleJob, x: Array) -> list[Path]:
             coupled=chosen.coupled,
             condition=job.labels,
             scaling=job.scaling,
-            about=title_of(job),
+            about=title_of(job, nfe),
             known=job.known,
+            coordinates=chosen.coordinates,
         )
         scene = scene_of(drawn, wanted)
     paths = draw_pictures(scene, wanted, job.out / "plots")
@@ -55,18 +56,22 @@ def draw_samples(job: SampleJob, x: Array) -> list[Path]:
     return paths
 
 
-def title_of(job: SampleJob) -> str:
-    """The title of a job's pictures, in a line: sampler, steps, path, guidance, measurement, run."""
+def title_of(job: SampleJob, nfe: float) -> str:
+    """The title of a job's pictures, in a line: sampler, steps, evaluations, path, guidance, measurement, data and run."""
     chosen, sampler = job.chosen, job.chosen.sampler
-    steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else f"{job.steps} steps"
-    words = [described_sampler(sampler), steps, f"path {name_of(job.field.path)}"]
+    steps = f"tolerance {sampler.rtol:g}" if isinstance(sampler, Adaptive) else counts(job.steps, "step")
+    words = [described_sampler(sampler), steps, f"{nfe:.4g} NFE", f"path {name_of(job.field.path)}"]
     if chosen.guidance is not None:
         words.append(f"guidance {chosen.guidance:g}")
     if chosen.measurement is not None:
         words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
-    run = (
-        f"exact field of {name_of(job.dataset)}"
-        if chosen.run == "oracle"
-        else f"from {progress.shown_path(Path(chosen.run))}"
+    data = name_of(job.dataset)
+    words.append(
+        f"exact field of {data}" if chosen.run == "oracle" else f"{data}, from {progress.shown_path(Path(chosen.run))}"
     )
-    return ", ".join([*words, run])
+    return ", ".join(words)
+
+
+def counts(n: int, what: str) -> str:
+    """`1 step`, `25 steps`."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"

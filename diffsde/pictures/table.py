@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from diffsde.datasets import are_images
 from diffsde.errors import UserError, suggestion
 from diffsde.pictures import images, points, posterior, processes, training
+from diffsde.pictures.coordinates import check_count, numbers_of
 from diffsde.pictures.drawn import Drawn
 from diffsde.runs import files, progress
 
@@ -26,7 +27,7 @@ class Picture(NamedTuple):
 
 
 SETS = ("default", "all", "none")  # words for sets of pictures
-LINE, PLANE, IMAGES = "points on a line", "points in the plane", "images"
+LINE, PLANE, TABLE, IMAGES = "points on a line", "points in the plane", "points of many coordinates", "images"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
@@ -41,14 +42,21 @@ PICTURES: dict[str, dict[str, Picture]] = {
         "trajectories": Picture(
             "trajectories.png", "ways by the ODE and the SDE against t", points.point_trajectories_1d, True
         ),
-        "samples": Picture("samples.png", "histograms of samples and of the data", points.point_samples_1d, True),
+        "samples": Picture("samples.png", "samples under the density of the data", points.point_samples_1d, True),
+        "marginals": Picture("marginals.png", "samples under the true density, at four times", points.point_marginals),
     },
     PLANE: {
         "trajectories": Picture("trajectories.png", "ways by the ODE and the SDE", points.point_trajectories, True),
         "marginals": Picture(
-            "marginals.png", "data with noise over samples, at four times", points.point_marginals, True
+            "marginals.png", "the true density over samples, at four times", points.point_marginals, True
         ),
         "film": Picture("cloud.gif", "the cloud of samples from noise to data", points.point_film, True),
+    },
+    TABLE: {
+        "corner": Picture("corner.png", "coordinates one by one and two by two", points.point_corner, True),
+        "marginals": Picture(
+            "marginals.png", "two coordinates: the truth over samples, at four times", points.point_marginals
+        ),
     },
     IMAGES: {
         "samples": Picture("samples.png", "samples beside data, a row for each label", images.image_samples, True),
@@ -83,7 +91,7 @@ def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
         return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
     if measured:
         return MEASURED_PLANE if shape == (2,) else NO_PICTURES
-    return {1: LINE, 2: PLANE}.get(shape[0], NO_PICTURES) if len(shape) == 1 else NO_PICTURES
+    return {1: LINE, 2: PLANE}.get(shape[0], TABLE) if len(shape) == 1 else NO_PICTURES
 
 
 def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
@@ -97,6 +105,20 @@ def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
         raise UserError(f"pictures: '{name}' is not a picture of {kind}{suggestion(name, [*able, *SETS])}")
     whole, usual = "all" in words, "default" in words
     return {name: each for name, each in able.items() if whole or name in words or (usual and each.unasked)}
+
+
+def check_coordinates(
+    chosen: str | tuple[str, ...], shape: tuple[int, ...], names: tuple[str, ...], measured: bool
+) -> None:
+    """Raise UserError where points of the shape have no coordinates to choose from, or not the chosen ones."""
+    if measured or kind_of(shape) != TABLE:
+        what = "an inverse problem" if measured else kind_of(shape)
+        raise UserError(
+            f"coordinates chooses among more than two coordinates; pictures of {what} show all, leave it out"
+        )
+    if not isinstance(chosen, str):
+        numbers_of(chosen, names, shape[0])
+        check_count(chosen)
 
 
 def more_pictures(chosen: dict[str, Picture], kind: str) -> str:

@@ -13,7 +13,7 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.ensembles import member
 from diffsde.fields import LearnedField, bound
-from diffsde.pictures.drawn import described_sampler
+from diffsde.pictures.drawn import described_sampler, names_of
 from diffsde.pictures.images import CLASSES, SIDE, image_overview, screen_of_images
 from diffsde.plots.loss import loss_curve
 from diffsde.samplers import DPMSolverPP2M, LoopSettings, simulate_compiled, times
@@ -60,6 +60,9 @@ def run_samples(run: TrainedRun) -> Figure:
     last = choose_last_step(sampler, bound(run.field, member(condition, 0)), grid, "auto")
     x0 = prior(run.field.path, grid[0], run.field.shape, key_prior, n)
     x = simulate_compiled(sampler, run.field, x0, grid, key_noise, condition, settings=LoopSettings(last)).x
+    nfe = sampler.nfe(LEARNED_STEPS, last)
     shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)
-    about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, path {name_of(run.field.path)}"
-    return image_overview({"": shown}, None if condition is None else np.asarray(condition), about)
+    about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, {nfe:.4g} NFE, path {name_of(run.field.path)}, {run.name}"
+    return image_overview(
+        {"": shown}, None if condition is None else np.asarray(condition), about, names_of(run.dataset)
+    )

@@ -119,7 +119,7 @@ def over(tiles: list[Tiles], words: list[Words], about: str) -> list[Words]:
     """`about` in lines no wider than the tiles, over all that there is."""
     top = min([each.top for each in tiles] + [each.y - LINE / 2 for each in words])
     width = max(LEAST, max(each.left + each.pixels.shape[1] for each in tiles))
-    letters = int(len(about) * width / width_of(escape_formulas(about), SMALL))
+    letters = int(0.96 * len(about) * width / width_of(escape_formulas(about), SMALL))
     lines = textwrap.wrap(about, max(1, letters - 1))
     return [
         Words(0, top - (len(lines) - i - 0.5) * LINE, escape_formulas(line), "left", GREY, SMALL)

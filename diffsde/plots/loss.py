@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diffsde.plots.style import DATA, GREY, INK, NOISE, new_figure
 
@@ -56,4 +57,15 @@ def _draw_regret(axis: Axes, regrets: list[tuple[int, float]]) -> None:
         xlabel="optimizer step", ylabel="expected loss - irreducible loss", title="regret of the average, exact field"
     )
     axis.title.set_fontsize(9)
+    for each in (axis.xaxis, axis.yaxis):  # 1, 2 and 5 of each decade, all in one style
+        each.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        each.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_powers(value)))
     axis.grid(color=GREY, alpha=0.2)
+
+
+def in_powers(value: float) -> str:
+    """A positive number as digit x 10^power."""
+    digit, _, power = f"{value:.0e}".partition("e")
+    return rf"${digit}\times10^{{{int(power)}}}$"

@@ -2,46 +2,88 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffsde.plots.film import Film, discs, inked, pixels, strips
-from diffsde.plots.style import DATA, DENSITY, INK, Extent, HeatMap, frame, heat, new_figure, new_panels
+from diffsde.plots.style import (
+    DENSITY,
+    INK,
+    LABELS,
+    Extent,
+    HeatMap,
+    contours,
+    escape_formulas,
+    frame,
+    heat,
+    new_panels,
+    shown_time,
+)
 
 FILM_DPI = 90
 STAMP = 9.0  # points of the letters that say a film's time
 
 
-def marginals(
-    times: list[float],
-    rows: dict[str, list[np.ndarray]],
-    densities: list[HeatMap] | None,
-    extent: Extent,
-    about: str = "",
-) -> Figure:
-    """A row of clouds (n, 2), one at each time, for each title; over the exact p_t where it is known."""
-    figure, axes = new_panels(2.9, len(rows), len(times), about, 100)
-    for line, (title, clouds) in zip(axes, rows.items(), strict=True):
-        for i, (axis, t, cloud) in enumerate(zip(line, times, clouds, strict=True)):
-            if densities is not None:
-                heat(axis, densities[i], DENSITY)
-            axis.scatter(cloud[:, 0], cloud[:, 1], s=2.2, color=INK, alpha=0.45, linewidth=0)
-            axis.set_title(f"{title}, t = " + f"{t:.2f}".rstrip("0").rstrip("."))
+class Truth(NamedTuple):
+    """The density of the data with noise at each time, how it is known, and whether contours are drawn, as of exact ones."""
+
+    densities: list[HeatMap]
+    titles: list[str]
+    contours: list[bool]
+
+
+class Clouds(NamedTuple):
+    """Samples (n, 2) at each time; groups: which of them (n,) have each label, by its name, or None."""
+
+    x: list[np.ndarray]
+    groups: dict[str, np.ndarray] | None = None
+
+
+def marginals(times: list[float], truth: Truth, clouds: Clouds, extent: Extent, about: str = "") -> Figure:
+    """The true density at each time above the cloud of samples, which lies over the same density."""
+    figure, axes = new_panels(2.9, 2, len(times), about, 100)
+    for i, t in enumerate(times):
+        for axis in axes[:, i]:
+            heat(axis, truth.densities[i], DENSITY)
+        if truth.contours[i]:
+            contours(axes[0, i], truth.densities[i])
+        axes[0, i].set_title(f"{truth.titles[i]}, t = {shown_time(t)}")
+        axes[1, i].set_title(f"{len(clouds.x[i]):,} samples, t = {shown_time(t)}")
+        dots(axes[1, i], clouds.x[i], clouds.groups)
+        for axis in axes[:, i]:
             frame(axis, extent)
             axis.label_outer()
+    if clouds.groups:
+        axes[1, 0].legend(frameon=False, fontsize=7, labelcolor=INK, loc="upper left", markerscale=3, handletextpad=0.1)
     return figure
 
 
-def samples_1d(samples: np.ndarray, truth: np.ndarray, name: str = "$x$", about: str = "") -> Figure:
-    """Histograms of samples (n,) and of true data (m,)."""
-    figure, axes = new_figure(6, 3.8, about=about)
-    bins = np.histogram_bin_edges(np.concatenate([samples, truth]), bins=80)
-    axes[0, 0].hist(truth, bins=bins.tolist(), density=True, color=DATA, alpha=0.45, label="data")
-    axes[0, 0].hist(samples, bins=bins.tolist(), density=True, histtype="step", color=INK, lw=1.2, label="samples")
-    axes[0, 0].legend(frameon=False, fontsize=8, labelcolor=INK)
-    axes[0, 0].set(xlabel=name, ylabel="density", title="samples against data")
+def cloud_at_times(
+    times: list[float], clouds: list[np.ndarray], density: HeatMap | None, extent: Extent, about: str = ""
+) -> Figure:
+    """A cloud (n, 2) at each time, over one density where there is one."""
+    figure, axes = new_panels(2.9, 1, len(times), about, 100)
+    for axis, t, cloud in zip(axes.flat, times, clouds, strict=True):
+        if density is not None:
+            heat(axis, density, DENSITY)
+        dots(axis, cloud)
+        axis.set_title(f"{len(cloud):,} paths, t = {shown_time(t)}")
+        frame(axis, extent)
+        axis.label_outer()
     return figure
+
+
+def dots(axis: Axes, x: np.ndarray, groups: dict[str, np.ndarray] | None = None, size: float = 2.2) -> None:
+    """Points (n, 2); groups: those that have each label, in a colour of their own, up to as many as there are colours."""
+    if groups is None or not 1 < len(groups) <= len(LABELS):
+        axis.scatter(x[:, 0], x[:, 1], s=size, color=INK, alpha=0.45, linewidth=0)
+        return
+    for (name, mine), colour in zip(groups.items(), LABELS, strict=False):
+        mine = mine[: len(x)]
+        axis.scatter(x[mine, 0], x[mine, 1], s=size, color=colour, alpha=0.6, linewidth=0, label=escape_formulas(name))
 
 
 def film_of_points(

@@ -18,6 +18,9 @@ NOISE = "#2f6fb7"
 DATA = "#c8452f"
 LETTERS = 16  # of the small line over a picture that fit an inch
 OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture's window
+HELD = (0.5, 0.95)  # shares of a density that its contours hold
+CONTOUR = "#7c1d2b"
+LABELS = ["#2f6fb7", "#c8452f", "#2e8b57", "#8e5fb0", "#d19a1d", "#1fa3a3", "#d16ba5", "#6b4f2a", "#7f8c1d", "#1b1f2a"]
 PATHLINE = "#2b2f3a"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#f7d9b8", "#eb9a6b", "#c8452f", "#7c1d2b"])
 PRIOR = LinearSegmentedColormap.from_list("prior", ["#ffffff", "#cfe0f2", "#7fadd8", "#2f6fb7"])
@@ -67,13 +70,20 @@ def new_figure(
 
 
 def new_panels(
-    side: float, rows: int, columns: int, about: str, dpi: float, right: float = 0.1, beside: float = 0.15
+    side: float,
+    rows: int,
+    columns: int,
+    about: str,
+    dpi: float,
+    right: float = 0.1,
+    beside: float = 0.15,
+    titled: bool = True,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of square panels, their sides in inches, and its axes (rows, columns); laid out by known margins, which takes
     no time, where a layout that measures all words takes as long as drawing them. about: as of new_figure. right, beside:
-    inches at the right of all panels and between two.
+    inches at the right of all panels and between two. titled: whether panels have titles.
     """
-    left, bottom, title = 0.85, 0.55, 0.3  # inches; numbers have up to seven digits
+    left, bottom, title = 0.85, 0.55, 0.3 if titled else beside  # inches; numbers have up to seven digits
     width = left + columns * side + (columns - 1) * beside + right
     lines = textwrap.wrap(escape_formulas(about), int(LETTERS * width))
     top = title + 0.1 + 0.16 * len(lines)
@@ -115,6 +125,27 @@ def _limits(points: np.ndarray) -> np.ndarray:
     out = int(OUTSIDE / 4 * points.shape[-2])
     ordered = np.partition(points, (out, -1 - out), axis=-2)
     return np.stack([ordered[..., out, :], ordered[..., -1 - out, :]])
+
+
+def contours(axis: Axes, density: HeatMap) -> None:
+    """The borders of the smallest regions that hold HELD of a density on pixels."""
+    values = density.values
+    ordered = np.sort(values, axis=None)[::-1]
+    held = np.cumsum(ordered)
+    levels = [float(ordered[np.searchsorted(held, share * held[-1])]) for share in HELD]
+    rows, columns = values.shape
+    x = np.linspace(*density.extent[:2], 2 * columns + 1)[1::2]
+    y = np.linspace(*density.extent[2:4], 2 * rows + 1)[1::2]
+    axis.contour(x, y, values, sorted(set(levels)), colors=CONTOUR, linewidths=0.7)
+
+
+def shown_time(t: float) -> str:
+    """A time as a title says it: to two decimals, and to its first digit where that would be 0 or 1."""
+    if 0 < t < 0.01:
+        return f"{t:.1g}"
+    if 0.99 < t < 1:
+        return f"1 - {1 - t:.1g}"
+    return f"{t:.2f}".rstrip("0").rstrip(".")
 
 
 def heat(axis: Axes, density: HeatMap, cmap: Colormap, power: float = 0.5, alpha: float = 1.0) -> None:

@@ -26,9 +26,9 @@ class Point(NamedTuple):
     error: float = 0.0
 
 
-def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | None) -> Figure:
+def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | None, about: str = "") -> Figure:
     """y against x, a dot a run and the means of equal x, joined where x is a number; words are set out evenly. line: a known value of y."""
-    figure, axes = new_figure(6.4, 3.8)
+    figure, axes = new_figure(6.4, 3.9, about=about)
     axis = axes[0, 0]
     words = list(dict.fromkeys(point.x for point in points))
     numeric = all(is_number(word) for word in words)

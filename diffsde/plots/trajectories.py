@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, ListedColormap
 from matplotlib.figure import Figure
 
@@ -18,7 +17,6 @@ from diffsde.plots.style import (
     HeatMap,
     frame,
     heat,
-    new_figure,
     new_panels,
 )
 
@@ -51,25 +49,6 @@ def trajectories(
         axis.label_outer()
     axes.flat[0].legend(frameon=False, fontsize=8, loc="upper left", labelcolor=INK)
     return figure
-
-
-def trajectories_1d(
-    panels: dict[str, tuple[np.ndarray, np.ndarray]], truth: np.ndarray, name: str = "$x$", about: str = ""
-) -> Figure:
-    """A panel for each title: (times (m,), paths (m, k)) of one-dimensional data against t, true data at the right edge."""
-    figure, axes = new_figure(5.6 * len(panels), 4.0, 1, len(panels), about, sharey=True)
-    for axis, (title, (times, paths)) in zip(axes.flat, panels.items(), strict=True):
-        axis.plot(times, paths, color=PATHLINE, lw=0.5, alpha=0.5)
-        axis.set(title=title, xlabel="t", xlim=(times[0], times[-1] + 0.12 * (times[-1] - times[0])))
-        _edge_histogram(axis, truth, times)
-    axes[0, 0].set_ylabel(name)
-    return figure
-
-
-def _edge_histogram(axis: Axes, truth: np.ndarray, times: np.ndarray) -> None:
-    counts, edges = np.histogram(truth, bins=60, density=True)
-    width = 0.11 * (times[-1] - times[0]) * counts / counts.max()
-    axis.fill_betweenx((edges[1:] + edges[:-1]) / 2, times[-1], times[-1] + width, color=DATA, alpha=0.6, lw=0)
 
 
 def _fading(cmap: Colormap) -> ListedColormap:

@@ -31,7 +31,7 @@ MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "rank")
 APART = {
     "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
     "simulate": (*MACHINE, "resume", "pictures"),
-    "sample": (*MACHINE, "resume", "pictures", "plots"),  # whose `keep` is of a trajectory's samples
+    "sample": (*MACHINE, "resume", "pictures", "coordinates", "plots"),  # whose `keep` is of a trajectory's samples
 }
 APART_USUALLY = (*MACHINE, "resume")  # of the other verbs
 

@@ -99,6 +99,7 @@ class SampleConfig(Sampling):
     save_every: int | None = None
     keep: int | None = None
     pictures: str | tuple[str, ...] = "none"
+    coordinates: str | tuple[str, ...] | None = None
     plots: bool | None = None
     measurement: Measurement | None = None
     posterior: Posterior | None = None
@@ -111,6 +112,10 @@ class SampleConfig(Sampling):
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")
+        if isinstance(self.coordinates, str) and self.coordinates != "principal":
+            raise ValueError(
+                f"coordinates is '{self.coordinates}'; it must be a list, e.g. coordinates=[0,3], or principal"
+            )
         for name in ("posterior", "truth", "n_measurements"):
             if self.measurement is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")

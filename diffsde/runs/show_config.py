@@ -50,7 +50,7 @@ class ShowConfig:
     n: int | None
     seed: int | None
     label: int | None
-    coordinates: tuple[int, ...] | None
+    coordinates: tuple[str, ...] | None
     window: tuple[float, ...] | None
     resolution: int | None
     steps: int | None
@@ -87,7 +87,7 @@ class ShowConfig:
             if name == "coordinates" and self.what == "data":
                 sizes = (2, 3, 4)
             if value is not None and len(value) not in sizes:
-                raise ValueError(f"{name} is {list(value)}; it must have {' or '.join(map(str, sizes))} numbers")
+                raise ValueError(f"{name} is {list(value)}; it must have {' or '.join(map(str, sizes))} entries")
         if self.coordinates is not None and len(set(self.coordinates)) < len(self.coordinates):
             raise ValueError(f"coordinates is {list(self.coordinates)}; they must differ")
         if self.window is not None and any(a >= b for a, b in zip(self.window[::2], self.window[1::2], strict=True)):

@@ -28,7 +28,7 @@ from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
-from diffsde.runs.results import Report, Result, summary_figures
+from diffsde.runs.results import Cell, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest, sample_choices
 from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
 from diffsde.runs.starting import (
@@ -48,6 +48,7 @@ from diffsde.solver_remedies import solver_error
 from diffsde.stability import choose_last_step, instability, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
+from diffsde.verbs.sample_sweep import grid_of
 
 
 def sample(config: dict[str, Any], out: Path) -> float:
@@ -67,6 +68,10 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         from diffsde.pictures import chosen_pictures, kind_of
 
         chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
+    if chosen.coordinates is not None:
+        from diffsde.pictures import check_coordinates
+
+        check_coordinates(chosen.coordinates, field.shape, dataset.column_names(), chosen.measurement is not None)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
@@ -152,7 +157,9 @@ def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: s
     if found.trajectory is not None:
         times, x = found.trajectory
         arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
-    drawing = partial(pictures_of, job, found.x) if processes.is_main_process() and job.chosen.drawn else None
+    drawing = (
+        partial(pictures_of, job, found.x, how["nfe"]) if processes.is_main_process() and job.chosen.drawn else None
+    )
     return Result(partial(_report, job, found.x, how, batch), arrays, drawing, together=together)
 
 
@@ -204,11 +211,16 @@ def measured(job: SampleJob, x: Array) -> Measured:
     return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
 
 
-def pictures_of(job: SampleJob, x: Array) -> list[Path]:
-    """Draw the pictures of `pictures=`; their paths."""
+def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
+    """Draw the pictures of `pictures=`; nfe: evaluations per sample, for their titles; their paths."""
     from diffsde.pictures.sampled import draw_samples  # here: matplotlib takes a while
 
-    return draw_samples(job, x)
+    return draw_samples(job, x, nfe)
+
+
+def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
+    """The picture of a whole sweep, its jobs' samples side by side; its path."""
+    return grid_of(cells, where, prepare)
 
 
 MEASUREMENTS = 8  # default of n_measurements

@@ -14,6 +14,7 @@ import numpy as np
 
 from diffsde.datasets import are_images
 from diffsde.errors import UserError
+from diffsde.pictures.coordinates import numbers_of
 from diffsde.pictures.drawn import described_sampler
 from diffsde.pictures.shown import SHOWN
 from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, States, marginals
@@ -93,8 +94,8 @@ def _new_samples(job: ShowJob) -> Shown:
     """Samples drawn now, by the machinery of `diffsde sample`, on its grid with the times of the picture put in."""
     chosen = job.chosen
     found, times = subject(chosen), np.asarray(chosen.times or TIMES)
-    if len(found.shape) == 1 and chosen.coordinates is not None and max(chosen.coordinates) >= found.d:
-        raise UserError(f"coordinates: {max(chosen.coordinates)} is not one of 0 to {found.d - 1}")
+    if len(found.shape) == 1 and chosen.coordinates is not None:
+        numbers_of(chosen.coordinates, found.dataset.column_names(), found.d)
     if not found.runs and not are_images(found.shape):
         need_exact(found, "marginals")
     draws = _sampling(chosen, IMAGES if len(found.shape) > 1 else DRAWN)
