@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from diffsde import plugins
 from diffsde.errors import UserError
 
 
@@ -186,7 +187,11 @@ SHORT = {"sigma": ("sampler.diffusion.sigma", "sampler.predictor.diffusion.sigma
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
-    """The entry of KNOBS for a key of a choice of a group; None where there is none."""
+    """The entry of KNOBS for a key of a choice of a group; None where there is none, and for a choice of the user's own, whose
+    names mean what its class says.
+    """
+    if plugins.is_own(group, choice):
+        return None
     for name in (f"{choice}.{key}", f"{group}.{key}", key):
         if name in KNOBS:
             return KNOBS[name]

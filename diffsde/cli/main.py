@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from functools import partial, update_wrapper
 from typing import Any
 
-from diffsde import __version__, memory, terminal
-from diffsde.cli import completion, help_text, spelling
+from diffsde import __version__, memory, plugins, terminal
+from diffsde.cli import choice_texts, completion, help_text, spelling
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
 from diffsde.errors import Stopped, UserError, suggestion
 from diffsde.runs import clock
@@ -54,6 +54,8 @@ def _main(words: list[str]) -> int:
             return 0
         if verb not in VERBS:
             raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
+        rest, named = spelling.without_plugins(rest)
+        plugins.load(named)
         if "-h" in rest or "--help" in rest:
             print(help_text.verb_help(config_folder(), verb, rest))
             return 0
@@ -63,7 +65,7 @@ def _main(words: list[str]) -> int:
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
-        _run_hydra(verb, rest)
+        _run_hydra(verb, rest, named)
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)
@@ -86,14 +88,15 @@ def _check_word(verb: str, word: str) -> None:
         raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
-def _run_hydra(verb: str, words: list[str]) -> None:
-    """Compose the config and run the verb; errors of Hydra become a UserError of one line."""
+def _run_hydra(verb: str, words: list[str], named: list[str]) -> None:
+    """Compose the config and run the verb; errors of Hydra become a UserError of one line. named: the plugins."""
     memory.tune_malloc()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml
 
     add_resolver()
+    choice_texts.offer(config_folder())
     sweeping = bool(MULTIRUN & set(words))
     words = spelling.hydra_words(config_folder(), verb, words, sweeping)
     if sweeping:
@@ -101,7 +104,7 @@ def _run_hydra(verb: str, words: list[str]) -> None:
     spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
     if sweeping:  # argparse accepts it before or after the words, not among them
         spelled = ["--multirun", *spelled]
-    before, jobs = sys.argv, Jobs()
+    before, jobs = sys.argv, Jobs(plugins=named)
     sys.argv = ["diffsde", *spelled]
     task = update_wrapper(partial(run_job, jobs=jobs), run_job)
     with ExitStack() as stack:
@@ -149,6 +152,9 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
     import hydra
 
     add_resolver()
+    words, named = spelling.without_plugins(words)
+    plugins.load(named)
+    choice_texts.offer(config_folder())
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         spelled = spelling.hydra_words(config_folder(), verb, words, sweeping=False)
         return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
