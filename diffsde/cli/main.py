@@ -60,7 +60,7 @@ def _main(words: list[str]) -> int:
             print(help_text.verb_help(config_folder(), verb, rest))
             return 0
         for word in rest:
-            _check_word(verb, word)
+            check_word(verb, word)
         if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
@@ -78,7 +78,7 @@ def _main(words: list[str]) -> int:
         return 130
 
 
-def _check_word(verb: str, word: str) -> None:
+def check_word(verb: str, word: str) -> None:
     """Raise UserError for a word that Hydra would answer with a page of usage or a traceback."""
     key, _, value = word.partition("=")
     if word.startswith("--") and key not in HYDRA_FLAGS:
@@ -101,7 +101,7 @@ def _run_hydra(verb: str, words: list[str], named: list[str]) -> None:
     words = spelling.hydra_words(config_folder(), verb, words, sweeping)
     if sweeping:
         words = _begun_before(verb, words)
-    spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
+    spelled = [qualified(verb, word) for word in words if word not in MULTIRUN]
     if sweeping:  # argparse accepts it before or after the words, not among them
         spelled = ["--multirun", *spelled]
     before, jobs = sys.argv, Jobs(plugins=named)
@@ -139,7 +139,7 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
     sweeps.register_plugins()
     if any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
         return words
-    given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
+    given = [qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
     found = sweeps.unfinished_sweep(verb, given)
     if found is None:
         return words
@@ -157,10 +157,10 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
     choice_texts.offer(config_folder())
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         spelled = spelling.hydra_words(config_folder(), verb, words, sweeping=False)
-        return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
+        return plain(hydra.compose(verb, [qualified(verb, word) for word in spelled]))
 
 
-def _qualified(verb: str, word: str) -> str:
+def qualified(verb: str, word: str) -> str:
     """A word with short group names spelled out: diffusion= lies inside the sampler, experiment= has choices per verb."""
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
