@@ -44,7 +44,9 @@ GROUPS: dict[type, str] = {
     Posterior: "posterior",
     Net: "net",
 }
-INNER = tuple(kind for kind in GROUPS if kind is not Net)  # of a choice that may stand inside another; Net is a protocol
+INNER = tuple(
+    kind for kind in GROUPS if kind is not Net
+)  # of a choice that may stand inside another; Net is a protocol
 TABLES: dict[type, dict[str, Any]] = {
     Dataset: DATASETS,
     GaussianPath: PATHS,

@@ -79,7 +79,7 @@ def known_keys() -> set[str]:
 def test_knobs_named_in_the_text_exist() -> None:
     named = {key for code in INLINE for key in re.findall(r"(?<![\w.$/-])([a-z_]+(?:\.[a-z_]+)?)=(?!=)", code)}
     assert len(named) > 60
-    assert named - known_keys() - {"install"} == set()  # install= is of diffsde -sc, the completion
+    assert named - known_keys() - {"install", "plugins"} == set()  # of diffsde -sc, the completion; of no config
 
 
 def test_the_table_of_choices_is_the_configs() -> None:

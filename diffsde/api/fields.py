@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +168,9 @@ class Run:
         """A quantity in the model's units at points in the data's own."""
         points, at, known, single = self._arguments(x, t, labels)
         with self._precision():
-            found = np.asarray(
-                PROGRAMS[what](self._field, to_model(self.scaling, points), at.astype(kept()), known)
-            )[: len(points)]
+            found = np.asarray(PROGRAMS[what](self._field, to_model(self.scaling, points), at.astype(kept()), known))[
+                : len(points)
+            ]
         return found[0] if single else found
 
     def _by_ode(self, field: Field, x: Points, t: Points, labels: Points, steps: int) -> np.ndarray:
@@ -189,7 +189,9 @@ class Run:
                 ).log_p
         return found[0] if single else found
 
-    def _arguments(self, x: Points, t: Points, labels: Points) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
+    def _arguments(
+        self, x: Points, t: Points, labels: Points
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
         """Points (n, *shape), times (n,) and labels (n,), and whether x is a single point. Raises UserError."""
         field = self._field
         points = points_of(x, field.shape, "x")
@@ -243,12 +245,12 @@ def kept() -> type:
     return np.float64 if jax.config.read("jax_enable_x64") else np.float32
 
 
-def at_points(one: Callable[[Field, Array, Scalar], Array]) -> Callable[..., Array]:
+def at_points(one: Callable[[Field, Array, Scalar], Scalar]) -> Callable[..., Array]:
     """A function of a field at one point and time, compiled for many, some at a time."""
 
     @jax.jit
     def program(field: Field, x: Array, t: Array, labels: Array | None) -> Array:
-        def at(given: tuple[Array, Array, Array | None]) -> Array:
+        def at(given: tuple[Array, Array, Array | None]) -> Scalar:
             point, time, label = given
             return one(bound(field, label), point, time)
 
@@ -274,7 +276,7 @@ def load(run: str | Path = "latest", *, verbose: bool = False, **words: Any) -> 
 
     >>> import diffsde, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = diffsde.train(steps=1, posterior_points=0, net={"name": "mlp", "widths": [8]}, folder=folder + "/run")
+    ...     _ = diffsde.train(dataset="moons", steps=2, log_every=1, folder=folder + "/run")
     ...     diffsde.load(folder + "/run").shape
     (2,)
     """

@@ -80,5 +80,7 @@ class Findings:
         """A notebook's table."""
         if self.lines:
             return f"<pre>{html.escape(repr(self))}</pre>"
-        cells = "".join(f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in self.rows())
+        cells = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{html.escape(text)}</td></tr>" for name, text in self.rows()
+        )
         return f"<table><caption>{html.escape(self.title)}</caption>{cells}</table>"

@@ -79,11 +79,13 @@ def unfit(group: str, kind: type, cls: Any) -> str | None:
     if protocol:
         lacking += [name for name, each in vars(kind).items() if inspect.isfunction(each) and not hasattr(cls, name)]
     if lacking:
-        return f"{named} has no {' and no '.join(dict.fromkeys(lacking))}, which a {group} must have ({kind.__module__})"
+        return (
+            f"{named} has no {' and no '.join(dict.fromkeys(lacking))}, which a {group} must have ({kind.__module__})"
+        )
     how = "@dataclasses.dataclass(frozen=True)" if group == "metric" else "@choice, from diffsde.types"
     if not dataclasses.is_dataclass(cls) or "__dataclass_fields__" not in vars(cls):
         return f"{named} is not a dataclass; decorate it with {how}"
-    if not cls.__dataclass_params__.frozen:
+    if not vars(cls)["__dataclass_params__"].frozen:
         return f"{named} is not frozen; decorate it with {how}"
     if group != "metric" and jax.tree_util.all_leaves([object.__new__(cls)]):
         return f"{named} is no pytree, which compiled programs need; decorate it with {how}"
@@ -93,7 +95,9 @@ def unfit(group: str, kind: type, cls: Any) -> str | None:
 def asked_of(kind: type) -> list[str]:
     """The class variables that a group's abstract class leaves to its classes."""
     hints = typing.get_type_hints(kind) if kind.__module__ != "diffsde.nets.net" else {}
-    return [name for name, hint in hints.items() if typing.get_origin(hint) is typing.ClassVar and not hasattr(kind, name)]
+    return [
+        name for name, hint in hints.items() if typing.get_origin(hint) is typing.ClassVar and not hasattr(kind, name)
+    ]
 
 
 def unfit_fields(named: str, cls: type) -> str | None:

@@ -95,4 +95,3 @@ def read(verb: str, where: Path) -> Findings:
             raise UserError(f"folder: '{path}' cannot be read: {error}") from None
     config = files.read_json(where / "config.json")["config"]
     return Findings(verb, f"already finished: {where}", folder.read_summary(where), arrays, config, where)
-

@@ -24,14 +24,16 @@ def train(*, folder: str | Path | None = None, verbose: bool = False, **words: A
     The words are the command line's: dataset, path, objective, net, optimizer, steps, seed, ... A bar shows how far it is.
 
     >>> import diffsde
-    >>> run = diffsde.train(dataset="gmm", path="ot", steps=2, log_every=1, posterior_points=0, net={"name": "mlp", "widths": [8]})
+    >>> run = diffsde.train(dataset="moons", steps=2, log_every=1, posterior_points=0, net={"name": "mlp", "widths": [8]})
     >>> run.losses.shape
     (2,)
     """
     from diffsde.verbs.train import VERB
 
     if words.get("run") is not None:
-        raise UserError("run= goes on with a run; say diffsde.train(folder=...) with its words, or init= for a run of its own")
+        raise UserError(
+            "run= goes on with a run; say diffsde.train(folder=...) with its words, or init= for a run of its own"
+        )
     with running.session(verbose):
         config = running.configured("train", words if folder or "pictures" in words else {**words, "pictures": "none"})
         classifies = config["objective"]["name"] == "classifier"

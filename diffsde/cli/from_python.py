@@ -80,7 +80,7 @@ def in_yaml(key: str, value: Any) -> Any:
     """A Python value as YAML has it: numbers of numpy and jax, paths, tuples and arrays as numbers, text and lists; a choice
     as its config.
     """
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or type(value) in (bool, int, float, str):
         return value
     if isinstance(value, Mapping):
         return {str(name): in_yaml(f"{key}.{name}", each) for name, each in value.items()}
@@ -138,8 +138,10 @@ def choice_values(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     inner = inner_groups(key, str(value["name"]))
     for field, each in value.items():
         if field in inner:
-            yield from ((f"{key}.{field}.{name}", one) for name, one in each.items() if name != "name") if isinstance(
-                each, dict
-            ) else ()
+            yield from (
+                ((f"{key}.{field}.{name}", one) for name, one in each.items() if name != "name")
+                if isinstance(each, dict)
+                else ()
+            )
         elif field != "name":
             yield f"{key}.{field}", each

@@ -93,7 +93,11 @@ def single(
         (result,) = verb.work([job])
         if isinstance(result, UserError):
             raise result
-        report = deliver(result, verb.name, job.config, out) if written else result.report()
+        if written:
+            report = deliver(result, verb.name, job.config, out)
+        else:
+            report = result.report()
+            progress.print_table(report.title, report.rows)
     return Done(config, job, result, report)
 
 

@@ -106,12 +106,13 @@ def refuse_late(config: dict[str, Any]) -> None:
 
 def has_begun() -> bool:
     """Whether JAX has started its devices, after which their number and threads cannot be changed."""
-    now = jax.config.jax_num_cpu_devices
+    number = "jax_num_cpu_devices"
+    now = getattr(jax.config, number)
     try:
-        jax.config.update("jax_num_cpu_devices", max(1, now) + 1)
+        jax.config.update(number, max(1, now) + 1)
     except RuntimeError:
         return True
-    jax.config.update("jax_num_cpu_devices", now)
+    jax.config.update(number, now)
     return False
 
 
