@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from diffsde.api.fields import Run, load, oracle
     from diffsde.api.findings import Findings
     from diffsde.api.registering import register
-    from diffsde.api.verbs import evaluate, explain, sample, train
+    from diffsde.api.verbs import evaluate, explain, sample, show, simulate, train  # noqa: F401  # show, simulate: see below
 
 __version__ = "0.1.0"
 
 _PLACES = {
     **dict.fromkeys(("Run", "load", "oracle"), "diffsde.api.fields"),
-    **dict.fromkeys(("train", "sample", "evaluate", "explain"), "diffsde.api.verbs"),
+    **dict.fromkeys(("train", "sample", "evaluate", "explain", "simulate", "show"), "diffsde.api.verbs"),
     "Findings": "diffsde.api.findings",
     "register": "diffsde.api.registering",
     "check": "diffsde.api.conformance",
@@ -31,6 +31,8 @@ __all__ = ["Findings", "Run", "check", "evaluate", "explain", "load", "oracle", 
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'diffsde' has no attribute '{name}'")
+    if name in ("simulate", "show") and name not in importlib.import_module("diffsde.cli.job").VERBS:
+        raise AttributeError(f"diffsde.{name}: this version has no verb '{name}'")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 

@@ -160,8 +160,16 @@ def as_config(choice: Any) -> dict[str, Any]:
     return {"name": name_of(choice)} | {name: plain(value) for name, value in vars(choice).items()}
 
 
-def yaml_of(word: str, cls: type) -> str:
-    """The config of a choice as YAML, from its class: name, and fields with their defaults; a field without any is ???."""
+def yaml_of(group: str, word: str, cls: type) -> str:
+    """The config of a choice as YAML, from its class: name, and fields with their defaults; a field without any is ???, and one
+    that has a short word (sigma=, lr=) takes it.
+    """
+    short = {
+        place.rpartition(".")[2]: key
+        for key, places in knobs.SHORT.items()
+        for place in places
+        if f".{group}." in f".{place}"
+    }
     inner, lines = [], []
     for field in dataclasses.fields(cls):
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -173,7 +181,10 @@ def yaml_of(word: str, cls: type) -> str:
             if default != type(default)():
                 lines.append(f"{field.name}: {_flow(as_config(default))}")
         else:
-            lines.append(f"{field.name}: {_flow(default)}")
+            value = _flow(default)
+            lines.append(
+                f"{field.name}: " + (f"${{default:${{{short[field.name]}}},{value}}}" if field.name in short else value)
+            )
     about = (cls.__doc__ or "").strip().partition("\n")[0]
     head = [f"# {about}"] if about and not about.startswith(f"{cls.__name__}(") else []
     return "\n".join([*head, *(["defaults:", *inner, "  - _self_"] if inner else []), f"name: {word}", *lines, ""])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import diffsde
+from diffsde.cli.job import VERBS
 from diffsde.cli.main import main
 from diffsde.errors import InputError, UserError
 from diffsde.runs import machine, progress
@@ -279,3 +280,27 @@ def test_jax_is_given_back_as_it_was() -> None:
 def test_docstrings_examples_run(name: str, here: Path) -> None:
     found = doctest.testmod(importlib.import_module(f"diffsde.api.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted > 1 and found.failed == 0
+
+
+def test_pictures_come_back_without_a_file(here: Path) -> None:
+    drawn = diffsde.oracle(dataset=MIX, path="ot").sample(n=50, steps=8, pictures=["marginals"])
+    assert list(drawn.pictures) == ["marginals.png"] and drawn._repr_png_()[:4] == b"\x89PNG"  # type: ignore[index]
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.skipif("show" not in VERBS, reason="this version has no show")
+def test_show_hands_back_the_figure(here: Path) -> None:
+    exact = diffsde.oracle(dataset=MIX, path="ot")
+    figure = diffsde.show("field", exact, times=[0, 0.5, 0.9], resolution=5)
+    assert len([axes for axes in figure.axes if axes.get_title()]) >= 3 and list(here.iterdir()) == []
+    with pytest.raises(ValueError, match="feild"):
+        diffsde.show("feild", exact)
+
+
+@pytest.mark.skipif("simulate" not in VERBS, reason="this version has no simulate")
+def test_simulate_is_the_commands_bits(here: Path) -> None:
+    words = ["process=ou", "theta=0.7", "sigma=0.5", "x0=3.0", "n=30", "steps=10", "pictures=none"]
+    assert main(["simulate", *words, "hydra.run.dir=theirs"]) == 0
+    ours = diffsde.simulate(process="ou", theta=0.7, sigma=0.5, x0=3.0, n=30, steps=10)
+    np.testing.assert_array_equal(ours.x, np.load("theirs/samples.npz")["x"])
+    assert ours.figures

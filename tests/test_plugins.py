@@ -85,6 +85,21 @@ def test_one_file_works_everywhere(parts: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+def test_a_net_a_diffusion_and_a_metric(parts: Path) -> None:
+    """The page's other plugin: each is used, and sigma= is short for the diffusion's own sigma."""
+    small = {"steps": 2, "posterior_points": 0, "precondition": True}
+    run = diffsde.train(plugins=["my_more"], dataset="moons", net="linear", **small)
+    assert run.summary["parameters"] == 2 * 3 + 2
+    drawn = run.sample(sampler="em", diffusion="late", sigma=0.7, n=32, steps=2)
+    assert drawn.config["sampler"]["diffusion"] == {"name": "late", "sigma": 0.7}
+    still = run.sample(sampler="em", diffusion="late", sigma=0.0, n=32, steps=2)
+    assert np.abs(drawn.x - still.x).max() > 1e-3
+    found = diffsde.evaluate(run, metrics="radius", n=32, steps=2, sampler="euler").figures["radius"]
+    assert found.reference is not None and found.reference.kind == "real" and 0.5 < found.reference.value < 2
+    with pytest.raises(ValueError, match="did you mean 'radius'"):
+        diffsde.evaluate(run, metrics="radii", n=32)
+
+
 def test_a_file_of_others_loads_nothing(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither an experiment's YAML nor a run's config.json: only one's own command line."""
     (parts / "conf" / "experiment" / "explain").mkdir(parents=True)

@@ -25,7 +25,8 @@ class Findings:
     """What a verb found. verb: its name; title: what was done, in a line.
 
     summary: as summary.json has it; arrays: by file and name, as its .npz files; config: the verb's config; folder: where
-    these are written, None: nowhere. lines: what a verb says that measures nothing (explain).
+    these are written, None: nowhere. pictures: bytes of .png and .gif by file name, of pictures= without folder=. drawings:
+    matplotlib's figures by file name, of a verb that makes a picture (show). lines: what a verb says that measures nothing.
     """
 
     verb: str
@@ -34,6 +35,8 @@ class Findings:
     arrays: dict[str, dict[str, np.ndarray]]
     config: dict[str, Any]
     folder: Path | None = None
+    pictures: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    drawings: dict[str, Any] = dataclasses.field(default_factory=dict)
     lines: tuple[str, ...] = ()
 
     @property
@@ -75,6 +78,10 @@ class Findings:
         rows = self.rows()
         width = max((len(name) for name, _ in rows), default=0)
         return "\n".join([self.title, *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+    def _repr_png_(self) -> bytes | None:
+        """A notebook's picture: the first."""
+        return next((data for name, data in self.pictures.items() if name.endswith(".png")), None)
 
     def _repr_html_(self) -> str:
         """A notebook's table."""

@@ -53,8 +53,8 @@ def run_verb(
             return written(door, config, Path(where), adjust)
         with tempfile.TemporaryDirectory(prefix="diffsde-") as scratch:
             done = jobs.single(door, config, Path(scratch), False, adjust)
-        assert done is not None
-        return found(verb, done, None)
+            assert done is not None
+            return found(verb, done, None)
 
 
 def written(door: jobs.Verb, config: dict[str, Any], where: Path, adjust: Callable[[Any], object]) -> Findings:
@@ -78,9 +78,14 @@ def drawing_nothing(verb: str, words: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def found(verb: str, done: jobs.Done, where: Path | None) -> Findings:
     """The findings of a job that is done."""
-    report = done.report
+    result, report = done.result, done.report
+    arrays, drawn, drawings = result.arrays | report.arrays, {}, {}
+    if where is None and result.draw:
+        drawn = {path.name: path.read_bytes() for path in result.draw()}
+    if make := getattr(result, "figures", None):
+        drawings = make()
     return Findings(
-        verb, report.title, report.summary, done.result.arrays | report.arrays, done.config, where, tuple(report.lines)
+        verb, report.title, report.summary, arrays, done.config, where, drawn, drawings, tuple(report.lines)
     )
 
 

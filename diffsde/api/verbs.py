@@ -1,4 +1,4 @@
-"""The verbs as functions: diffsde.train, sample, evaluate, explain."""
+"""The verbs as functions: diffsde.train, sample, evaluate, explain, and simulate and show where there are these verbs."""
 
 from __future__ import annotations
 
@@ -77,6 +77,29 @@ def evaluate(
     """
     named = run.named() if isinstance(run, Run) else {"run": run}
     return running.run_verb("evaluate", {**named, **words}, folder, verbose)
+
+
+@refusals
+def simulate(*, folder: str | Path | None = None, verbose: bool = False, **words: Any) -> Findings:
+    """Paths of any SDE: `diffsde simulate` with these words; .x, .trajectory and .figures, held against what is known."""
+    return running.run_verb("simulate", words, folder, verbose)
+
+
+@refusals
+def show(
+    what: str, *runs: Run | str | Path, folder: str | Path | None = None, verbose: bool = False, **words: Any
+) -> Any:
+    """A picture, as a matplotlib Figure: `diffsde show what=...` of a run, of several, or of dataset= and path=."""
+    named: dict[str, Any] = {}
+    for run in runs:
+        theirs = run.named() if isinstance(run, Run) else {"run": str(run)}
+        place = theirs.pop("run")
+        named |= theirs
+        named["run"] = [*named.get("run", []), place]
+    if len(named.get("run", [])) == 1:
+        named["run"] = named["run"][0]
+    found = running.run_verb("show", {"what": what, **named, **words}, folder, verbose)
+    return next(iter(found.drawings.values()))
 
 
 @refusals

@@ -17,7 +17,7 @@ def text(configs: Path, group: str, choice: str) -> str:
     if plugins.is_own(group, choice):
         from diffsde.build import yaml_of  # here: jax, which a plugin has imported already
 
-        return yaml_of(choice, plugins.parts(group)[choice])
+        return yaml_of(group, choice, plugins.parts(group)[choice])
     return (configs / group / f"{choice}.yaml").read_text()
 
 
