@@ -291,7 +291,7 @@ def test_pictures_come_back_without_a_file(here: Path) -> None:
 @pytest.mark.skipif("show" not in VERBS, reason="this version has no show")
 def test_show_hands_back_the_figure(here: Path) -> None:
     exact = diffsde.oracle(dataset=MIX, path="ot")
-    figure = diffsde.show("field", exact, times=[0, 0.5, 0.9], resolution=5)
+    figure = diffsde.show("field", exact, times=[0, 0.5, 0.9], resolution=8)
     assert len([axes for axes in figure.axes if axes.get_title()]) >= 3 and list(here.iterdir()) == []
     with pytest.raises(ValueError, match="feild"):
         diffsde.show("feild", exact)

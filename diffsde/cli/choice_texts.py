@@ -8,12 +8,14 @@ from diffsde import plugins
 
 
 def names(configs: Path, group: str) -> list[str]:
-    """The names of a group's choices."""
+    """The names of a group's choices; group: also a key that holds a choice of another group."""
+    group = plugins.INSIDE.get(group, group)
     return sorted({*(path.stem for path in (configs / group).glob("*.yaml")), *plugins.parts(group)})
 
 
 def text(configs: Path, group: str, choice: str) -> str:
     """The YAML of a choice."""
+    group = plugins.INSIDE.get(group, group)
     if plugins.is_own(group, choice):
         from diffsde.build import yaml_of  # here: jax, which a plugin has imported already
 
