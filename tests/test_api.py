@@ -115,6 +115,9 @@ def test_units_are_the_datas(own: diffsde.Run) -> None:
     change = (own.log_prob(x, t + 1e-3) - own.log_prob(x, t - 1e-3)) / 2e-3
     flow = -own.divergence(x, t) - (own.velocity(x, t) * own.score(x, t)).sum(axis=1)
     np.testing.assert_allclose(change, flow, rtol=2e-2, atol=2e-2)
+    side = np.linspace(-60, 60, 101)  # about the mean, in steps of 1.2 where p_t has a std of 3 and more
+    grid = np.stack(np.meshgrid(50 + side / 2, 50 + side), axis=-1).reshape(-1, 2)
+    np.testing.assert_allclose(np.exp(own.log_prob(grid, t)).sum() * 0.6 * 1.2, 1, rtol=1e-2)
 
 
 def test_data_and_noise_are_consistent(own: diffsde.Run) -> None:
