@@ -1,3 +1,51 @@
-"""diffsde: a laboratory for flow and diffusion models. See README.md and docs/."""
+"""diffsde: a laboratory for flow and diffusion models. See README.md and docs/.
+
+The names of the Python API are imported when they are first asked for: `import diffsde` imports nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffsde.api.conformance import check
+    from diffsde.api.fields import Run, load, oracle
+    from diffsde.api.findings import Findings
+    from diffsde.api.registering import register
+    from diffsde.api.verbs import evaluate, explain, sample, show, simulate, train
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    **dict.fromkeys(("Run", "load", "oracle"), "diffsde.api.fields"),
+    **dict.fromkeys(("train", "sample", "evaluate", "explain", "simulate", "show"), "diffsde.api.verbs"),
+    "Findings": "diffsde.api.findings",
+    "register": "diffsde.api.registering",
+    "check": "diffsde.api.conformance",
+}
+
+__all__ = [
+    "Findings",
+    "Run",
+    "check",
+    "evaluate",
+    "explain",
+    "load",
+    "oracle",
+    "register",
+    "sample",
+    "show",
+    "simulate",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'diffsde' has no attribute '{name}'")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -6,6 +6,7 @@ No import by name, no instantiation of anything that is not in a table. Every re
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from diffsde import knobs
+from diffsde import knobs, plugins
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.errors import UserError, suggestion
 from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
@@ -45,6 +46,9 @@ GROUPS: dict[type, str] = {
     Posterior: "posterior",
     Net: "net",
 }
+INNER = tuple(
+    kind for kind in GROUPS if kind is not Net
+)  # of a choice that may stand inside another; Net is a protocol
 TABLES: dict[type, dict[str, Any]] = {
     Dataset: DATASETS,
     GaussianPath: PATHS,
@@ -62,7 +66,14 @@ TABLES: dict[type, dict[str, Any]] = {
 
 
 def table(kind: type) -> dict[str, Any]:
-    """The choices of a group by their names; those of a net are imported here, and flax with them, only when asked for."""
+    """The choices of a group by their names, and the user's own; a net's are imported here, and flax with them, only when
+    asked for.
+    """
+    return own_table(kind) | plugins.parts(GROUPS[kind])
+
+
+def own_table(kind: type) -> dict[str, Any]:
+    """The choices of a group that diffsde has."""
     if kind is Net:
         from diffsde.nets import NETS
 
@@ -144,8 +155,49 @@ def check(choice: T) -> T:
 
 
 def as_config(choice: Any) -> dict[str, Any]:
-    """The config {name: ..., field: ...} that `choose` makes the choice from."""
-    return {"name": name_of(choice)} | dataclasses.asdict(choice)
+    """The config {name: ..., field: ...} that `choose` makes the choice from, choices inside it likewise."""
+
+    def plain(value: Any) -> Any:
+        return as_config(value) if isinstance(value, INNER) else value
+
+    return {"name": name_of(choice)} | {name: plain(value) for name, value in vars(choice).items()}
+
+
+def yaml_of(group: str, word: str, cls: type) -> str:
+    """The config of a choice as YAML, from its class: name, and fields with their defaults; a field without any is ???, and one
+    that has a short word (sigma=, lr=) takes it.
+    """
+    short = {
+        place.rpartition(".")[2]: key
+        for key, places in knobs.SHORT.items()
+        for place in places
+        if f".{group}." in f".{place}"
+    }
+    inner, lines = [], []
+    for field in dataclasses.fields(cls):
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if default is dataclasses.MISSING:
+            lines.append(f"{field.name}: ???")
+        elif isinstance(default, INNER):
+            group = next(group for kind, group in GROUPS.items() if kind in INNER and isinstance(default, kind))
+            inner.append(f"  - /{group}@{field.name}: {name_of(default)}")
+            if default != type(default)():
+                lines.append(f"{field.name}: {_flow(as_config(default))}")
+        else:
+            value = _flow(default)
+            lines.append(
+                f"{field.name}: " + (f"${{default:${{{short[field.name]}}},{value}}}" if field.name in short else value)
+            )
+    about = (cls.__doc__ or "").strip().partition("\n")[0]
+    head = [f"# {about}"] if about and not about.startswith(f"{cls.__name__}(") else []
+    return "\n".join([*head, *(["defaults:", *inner, "  - _self_"] if inner else []), f"name: {word}", *lines, ""])
+
+
+def _flow(value: Any) -> str:
+    import yaml
+
+    as_lists = json.loads(json.dumps(value))  # tuples as lists
+    return yaml.safe_dump(as_lists, default_flow_style=True, width=math.inf).removesuffix("...\n").strip()
 
 
 def _choose(kind: type, value: Any, where: str) -> Any:

@@ -8,6 +8,10 @@ class UserError(Exception):
     """One line that says what is wrong, where, and what would be right (exit status 2)."""
 
 
+class InputError(UserError, ValueError):
+    """A UserError of a call in Python, where what a caller can mend is a ValueError."""
+
+
 def first_line(error: object) -> str:
     """What an error says, without its further lines; the name of its type where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from diffsde import plugins
 from diffsde.errors import UserError
 
 
@@ -206,11 +207,14 @@ SHORT = {
     "mu": ("process.mu",),
     "lr": ("optimizer.lr",),
 }
-GROUP_OF = {"source": "dataset"}  # keys that hold a choice of another group
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
-    """The entry of KNOBS for a key of a choice of a group; None where there is none."""
+    """The entry of KNOBS for a key of a choice of a group; None where there is none, and for a choice of the user's own, whose
+    names mean what its class says.
+    """
+    if plugins.is_own(group, choice):
+        return None
     for name in (f"{choice}.{key}", f"{group}.{key}", key):
         if name in KNOBS:
             return KNOBS[name]
@@ -238,7 +242,7 @@ def check(config: dict[str, Any], where: str = "") -> None:
 def group_at(where: str) -> str:
     """The group whose choice stands under a key such as sampler.diffusion, or source."""
     key = where.rpartition(".")[2]
-    return GROUP_OF.get(key, key)
+    return plugins.GROUP_OF.get(key, key)
 
 
 def check_short(config: dict[str, Any]) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 class State:
     """machine: the knobs of the machine that the process was begun with, which XLA reads once. joined: coordinator, number and
     rank of the processes that it joined. rank: its own, asked of JAX only once they have joined, since the question would
-    start its devices. programs: those compiled so far, of which jobs of one structure share one.
+    start its devices. programs: those compiled so far, of which jobs of one structure share one. parts: choices of the user's
+    own, by group and word, and plugins: what they came from, by file or module (plugins.py).
     """
 
     machine: Any = None
     joined: tuple[str | None, int | None, int | None] | None = None
     rank: int = 0
     programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    parts: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict)
+    plugins: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 STATE = State()

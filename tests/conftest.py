@@ -68,6 +68,8 @@ def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("NPROC")
     yield
     STATE.machine = None
+    STATE.parts.clear()
+    STATE.plugins.clear()
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ PACKAGE = Path(__file__).parent.parent / "diffsde"
 
 # From the top down: a module may import from its own floor and from those below it.
 FLOORS = [
-    ["__main__"],
+    ["__main__", "__init__"],  # whose names of the API are imported when they are asked for
+    ["api"],
     ["cli"],
     ["verbs"],
     ["pictures"],
@@ -27,8 +28,8 @@ FLOORS = [
     ["paths"],
     ["expressions", "types", "ensembles", "sharding", "overlap"],
     ["knobs"],
-    ["atomic_files", "extras", "nested"],
-    ["errors", "memory", "state", "terminal", "__init__"],
+    ["atomic_files", "extras", "nested", "plugins"],
+    ["errors", "memory", "state", "terminal"],
 ]
 DOORS = {
     "hydra": {"cli"},

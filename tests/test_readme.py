@@ -8,12 +8,13 @@ import io
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from diffsde import knobs
+from diffsde import knobs, plugins
 from diffsde.cli.completion import OPTIONS
 from diffsde.cli.job import VERBS, config_folder
 from diffsde.cli.main import composed, main
@@ -26,6 +27,7 @@ PAGES = {
 TEXT = "\n".join(PAGES.values())
 CODE = re.compile(r"```\w*\n.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 INLINE = [code.strip("`") for code in CODE.findall(TEXT) if not code.startswith("```")]
+PLUGINS = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGES["docs/plugins.md"], re.DOTALL)
 LINES = [line for code in CODE.findall(TEXT) if code.startswith("```") for line in code.splitlines()]
 COMMANDS = sorted({text.split("  #")[0].strip() for text in [*INLINE, *LINES] if text.startswith("diffsde ")})
 
@@ -52,6 +54,8 @@ def jobs(words: list[str]) -> list[list[str]]:
 def test_commands_are_understood(command: str, here: Path) -> None:
     """Each composes, with every number and word in its range, or shows help; none is run."""
     _, verb, *words = shlex.split(command)
+    for name, text in PLUGINS:
+        (here / name).write_text(text)
     if "hydra/sweeper=optuna" in words and not importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper"):
         words = [word for word in words if not word.startswith(("hydra/sweeper", "hydra.sweeper"))]
     if "--help" in words or "--cfg" in words:
@@ -73,7 +77,7 @@ def known_keys() -> set[str]:
         known.add(group.name)
         for choice in group.glob("*.yaml"):
             known |= {f"{group.name}.{key}" for key in yaml.safe_load(choice.read_text())}
-    for key, group in knobs.GROUP_OF.items():
+    for key, group in plugins.GROUP_OF.items():
         known |= {key} | {
             known_key.replace(f"{group}.", f"{key}.") for known_key in known if known_key.startswith(f"{group}.")
         }
@@ -83,7 +87,9 @@ def known_keys() -> set[str]:
 def test_knobs_named_in_the_text_exist() -> None:
     named = {key for code in INLINE for key in re.findall(r"(?<![\w.$/-])([a-z_]+(?:\.[a-z_]+)?)=(?!=)", code)}
     assert len(named) > 60
-    assert named - known_keys() - {"install"} == set()  # install= is of diffsde -sc, the completion
+    assert (
+        named - known_keys() - {"install", "plugins", "folder", "verbose"} == set()
+    )  # of -sc; of no config; of Python
 
 
 def test_the_table_of_choices_is_the_configs() -> None:
@@ -99,6 +105,26 @@ def test_the_table_of_choices_is_the_configs() -> None:
     there = {folder.name: {file.stem for file in folder.glob("*.yaml")} for folder in folders}
     there["experiment"] = {file.stem for file in (config_folder() / "experiment").glob("*/*.yaml")}
     assert table == there
+
+
+BLOCKS = re.findall(r"```python( slow)?\n(.*?)```", PAGES["docs/python.md"], re.DOTALL)
+
+
+def test_the_python_page_runs(here: Path) -> None:
+    """Its blocks that are not slow, one after another; what they say of shapes and numbers holds."""
+    names: dict[str, Any] = {}
+    exec(compile("".join(block for slow, block in BLOCKS if not slow), "docs/python.md", "exec"), names)
+    assert names["drawn"].x.shape == (1000, 2) and names["drawn"].trajectory.x.shape == (6, 1000, 2)
+    found = names["drawn"].figures["within_mode_std"]
+    assert abs(found.value - 1) < 5 * found.error and list(here.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_python_page_runs_whole(here: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(compile("".join(block for _, block in BLOCKS), "docs/python.md", "exec"), names)
+    assert names["run"].losses[-1] < names["run"].losses[0] and names["found"].figures["w2"].value < 1
+    assert list(here.iterdir()) == []
 
 
 def test_the_python_example_runs() -> None:

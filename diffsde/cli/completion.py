@@ -22,6 +22,7 @@ FILES = (
     "samples",
     "matrix",
     "cache_dir",
+    "plugins",
 )  # knobs that name a file or a folder
 RUNS = {
     "run": "train",

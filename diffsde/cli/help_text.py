@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffsde.cli import choice_texts
 from diffsde.errors import suggestion
-from diffsde.knobs import GROUP_OF
 
 EXAMPLES = {
     "train": [
@@ -106,6 +106,7 @@ def verb_help(configs: Path, verb: str, words: Iterable[str] = ()) -> str:
         "",
         "everywhere: -m sweeps over path=ot,vp or seed=range(0,5), which is 0 to 4; a list is written labels=[0,1,2];",
         "--cfg job prints the config; --config-dir DIR adds your own choices; hydra.run.dir=DIR says where to write;",
+        "plugins=[my_parts.py] adds your own paths, datasets, samplers, nets, metrics (docs/plugins.md);",
         f"experiment=NAME takes a whole recipe; diffsde {verb} GROUP=CHOICE --help lists the numbers of a choice.",
         "",
         "examples:",
@@ -118,23 +119,23 @@ def choice_help(configs: Path, group: str, choice: str) -> list[str]:
     """Lines on a choice: its comment, and each of its numbers with default and meaning."""
     rows, comment = choice_numbers(configs, group, choice), choice_comment(configs, group, choice)
     first = f"{group}={choice}" + (f": {comment}" if comment else "" if rows else ": it has no numbers")
-    return [first, *(f"  {f'{name}={value}':<36} {meaning}" for name, value, meaning in rows)]
+    return [first, *(f"  {f'{name}={value}':<36} {meaning}".rstrip() for name, value, meaning in rows)]
 
 
 def choice_comment(configs: Path, group: str, choice: str) -> str:
     """The first line of a choice's file, where it is a comment; else empty."""
-    first = (configs / group / f"{choice}.yaml").read_text().partition("\n")[0]
+    first = choice_texts.text(configs, group, choice).partition("\n")[0]
     return first.removeprefix("# ") if first.startswith("# ") else ""
 
 
 def choice_numbers(configs: Path, group: str, choice: str, prefix: str = "") -> list[tuple[str, str, str]]:
     """(name, default, meaning) of each number of a choice, and of the choices inside it (a sampler's diffusion)."""
-    text, prefix = (configs / group / f"{choice}.yaml").read_text(), prefix or group
+    text, prefix = choice_texts.text(configs, group, choice), prefix or group
     about, rows = numbers_about(configs, group), []
     for name, value, meaning in re.findall(r"^(\w+): ?(.*?)(?: +# (.*))?$", text, flags=re.M):
         if name not in ("name", "defaults"):
             value = re.sub(r"\$\{default:\$\{\w+\},(.*)\}", r"\1", value)
-            rows.append((f"{prefix}.{name}", value, meaning or about[name]))
+            rows.append((f"{prefix}.{name}", value, meaning or about.get(name, "")))
     for inner, field, default in re.findall(r"^  - /(\w+)@(\w+): (\w+)", text, flags=re.M):
         rows += [
             (f"{prefix}.{field}", default, f"a {inner}"),
@@ -161,8 +162,8 @@ def groups(configs: Path, verb: str) -> dict[str, str]:
 
 
 def choices(configs: Path, group: str) -> list[str]:
-    """The names of a group's choices: its YAML files."""
-    return sorted(path.stem for path in (configs / GROUP_OF.get(group, group)).glob("*.yaml"))
+    """The names of a group's choices: its YAML files, and the user's own."""
+    return choice_texts.names(configs, group)
 
 
 AFTER = ("outputs", "machine")  # sets of knobs that --help lists after a verb's own
@@ -197,10 +198,10 @@ def known_keys(configs: Path, verb: str) -> list[str]:
         prefix = "sampler.diffusion" if group == "diffusion" else group
         if verb == "simulate" and group == "dataset":
             prefix = "process.dataset"
-        for choice in choices(configs, group):
-            text = (configs / GROUP_OF.get(group, group) / f"{choice}.yaml").read_text()
+        for text in choice_texts.texts(configs, group).values():
             if group != "experiment":
                 keys += [f"{prefix}.{key}" for key in re.findall(r"^(\w+):", text, flags=re.M)]
+    keys.append("plugins")
     return sorted({key for key in keys if not key.endswith((".name", ".defaults"))})
 
 
@@ -208,9 +209,8 @@ def owners_of(configs: Path, key: str) -> list[str]:
     """The choices of a group that have the number of a key like path.rate_min or sampler.diffusion.sigma_t."""
     group, _, number = key.rpartition(".")
     group = group.rpartition(".")[2]
-    group = GROUP_OF.get(group, group)
-    files = sorted((configs / group).glob("*.yaml")) if group else []
-    return [path.stem for path in files if re.search(rf"^{re.escape(number)}:", path.read_text(), flags=re.M)]
+    texts = choice_texts.texts(configs, group) if group else {}
+    return [name for name, text in texts.items() if re.search(rf"^{re.escape(number)}:", text, flags=re.M)]
 
 
 def verbs_with(configs: Path, key: str) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffsde import knobs, memory, terminal
+from diffsde import knobs, memory, plugins, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
 from diffsde.runs import clock
@@ -30,12 +30,14 @@ class Jobs:
     """The state of the jobs of one command line.
 
     begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
-    for the user. process: the process of the command; a parallel launcher runs jobs in other processes.
+    for the user. process: the process of the command; a parallel launcher runs jobs in other processes. plugins: those of
+    plugins=, for such processes.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
     refused: list[str] = dataclasses.field(default_factory=list)
     process: int = dataclasses.field(default_factory=os.getpid)
+    plugins: list[str] = dataclasses.field(default_factory=list)
 
 
 @terminal.guarded()  # here too, as a parallel launcher's process begins here
@@ -65,6 +67,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             chosen = job_config(config, verb, in_sweep, words)
         except OmegaConfBaseException as error:
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+        plugins.load(jobs.plugins)
         knobs.check(chosen)  # before the verb's module, which imports everything slow
         if verb == "train":
             if in_sweep and chosen["run"] is not None:
@@ -112,7 +115,14 @@ def plain(config: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    return {str(key): value for key, value in OmegaConf.to_container(own, resolve=True).items()}  # type: ignore[union-attr]
+    return {str(key): _given(value) for key, value in OmegaConf.to_container(own, resolve=True).items()}  # type: ignore[union-attr]
+
+
+def _given(value: Any) -> Any:
+    """A value without numbers that a plugin leaves to the user, ???, and that the user did not say: `build` asks for them."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _given(each) for key, each in value.items() if not (isinstance(each, str) and each == "???")}
 
 
 def add_resolver() -> None:

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from functools import partial, update_wrapper
 from typing import Any
 
-from diffsde import __version__, memory, terminal
-from diffsde.cli import completion, help_text, spelling
+from diffsde import __version__, memory, plugins, terminal
+from diffsde.cli import choice_texts, completion, help_text, spelling
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
 from diffsde.errors import Stopped, UserError, suggestion
 from diffsde.runs import clock
@@ -54,16 +54,18 @@ def _main(words: list[str]) -> int:
             return 0
         if verb not in VERBS:
             raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
+        rest, named = spelling.without_plugins(rest)
+        plugins.load(named)
         if "-h" in rest or "--help" in rest:
             print(help_text.verb_help(config_folder(), verb, rest))
             return 0
         for word in rest:
-            _check_word(verb, word)
+            check_word(verb, word)
         if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
-        _run_hydra(verb, rest)
+        _run_hydra(verb, rest, named)
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)
@@ -76,7 +78,7 @@ def _main(words: list[str]) -> int:
         return 130
 
 
-def _check_word(verb: str, word: str) -> None:
+def check_word(verb: str, word: str) -> None:
     """Raise UserError for a word that Hydra would answer with a page of usage or a traceback."""
     key, _, value = word.partition("=")
     if word.startswith("--") and key not in HYDRA_FLAGS:
@@ -86,22 +88,23 @@ def _check_word(verb: str, word: str) -> None:
         raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
-def _run_hydra(verb: str, words: list[str]) -> None:
-    """Compose the config and run the verb; errors of Hydra become a UserError of one line."""
+def _run_hydra(verb: str, words: list[str], named: list[str]) -> None:
+    """Compose the config and run the verb; errors of Hydra become a UserError of one line. named: the plugins."""
     memory.tune_malloc()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
     import yaml
 
     add_resolver()
+    choice_texts.offer(config_folder())
     sweeping = bool(MULTIRUN & set(words))
     words = spelling.hydra_words(config_folder(), verb, words, sweeping)
     if sweeping:
         words = _begun_before(verb, words)
-    spelled = [_qualified(verb, word) for word in words if word not in MULTIRUN]
+    spelled = [qualified(verb, word) for word in words if word not in MULTIRUN]
     if sweeping:  # argparse accepts it before or after the words, not among them
         spelled = ["--multirun", *spelled]
-    before, jobs = sys.argv, Jobs()
+    before, jobs = sys.argv, Jobs(plugins=named)
     sys.argv = ["diffsde", *spelled]
     task = update_wrapper(partial(run_job, jobs=jobs), run_job)
     with ExitStack() as stack:
@@ -136,7 +139,7 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
     sweeps.register_plugins()
     if any(word.startswith(("hydra.sweep.dir=", "hydra/sweeper=", "resume=false")) for word in words):
         return words
-    given = [_qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
+    given = [qualified(verb, word) for word in words if not word.startswith(("-", "hydra"))]
     found = sweeps.unfinished_sweep(verb, given)
     if found is None:
         return words
@@ -149,12 +152,15 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
     import hydra
 
     add_resolver()
+    words, named = spelling.without_plugins(words)
+    plugins.load(named)
+    choice_texts.offer(config_folder())
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         spelled = spelling.hydra_words(config_folder(), verb, words, sweeping=False)
-        return plain(hydra.compose(verb, [_qualified(verb, word) for word in spelled]))
+        return plain(hydra.compose(verb, [qualified(verb, word) for word in spelled]))
 
 
-def _qualified(verb: str, word: str) -> str:
+def qualified(verb: str, word: str) -> str:
     """A word with short group names spelled out: diffusion= lies inside the sampler (but for show), experiment= has choices per verb, and in
     `simulate` dataset= lies inside the process and source= is a dataset too.
     """

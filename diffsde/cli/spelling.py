@@ -14,10 +14,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from diffsde.cli import help_text
+from diffsde.cli import choice_texts, help_text
 from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError
-from diffsde.knobs import GROUP_OF
+from diffsde.plugins import GROUP_OF
 
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -53,6 +53,21 @@ def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> l
         for word in words
     ]
     return [quoted(configs, verb, word, sweeping) for word in spelled]
+
+
+def without_plugins(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The words but plugins=[...], which is for no config, and the plugins that it names."""
+    rest, named = [], []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if equals and key.lstrip("+") == "plugins":
+            inside = value.strip().removeprefix("[").removesuffix("]").split(",")
+            named += [name.strip().strip("'\"") for name in inside]
+            if not all(named):
+                raise UserError(f"'{word}' names no plugin; say e.g. plugins=[my_parts.py]")
+        else:
+            rest.append(word)
+    return rest, named
 
 
 def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
@@ -127,8 +142,8 @@ def _defaults(configs: Path, verb: str) -> dict[str, str]:
     groups = re.findall(r"^  - (?:\w+@)?(\w+): \w+", texts[verb], flags=re.M)
     prefixes = {group: GROUP_OF.get(group, group) for group in groups} | (PREFIXES if "sampler" in groups else {})
     for prefix, group in prefixes.items():
-        for path in sorted((configs / group).glob("*.yaml")):
-            for key, kind in _kinds(path.read_text()).items():
+        for text in choice_texts.texts(configs, group).values():
+            for key, kind in _kinds(text).items():
                 if found.get(f"{prefix}.{key}") != "text":
                     found[f"{prefix}.{key}"] = kind
     return found

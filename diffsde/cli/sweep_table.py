@@ -18,8 +18,9 @@ from matplotlib.figure import Figure as Drawing
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffsde.build import table
 from diffsde.cli.job import VERBS
-from diffsde.datasets import DATASETS, MixtureDataset
+from diffsde.datasets import Dataset, MixtureDataset
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
 from diffsde.metrics.figures import TARGETS, Figure
@@ -161,7 +162,7 @@ def remedy(rows: list[Row], apart: list[str], where: Path) -> str:
     why = f"none: the loss means something else with each {given}"
     if any(name_in(row.config, "objective") == "classifier" for row in rows):
         return f"{why}; compare the samples that they guide, by guide="
-    kind = DATASETS.get(name_in(rows[0].config, "dataset"))
+    kind = table(Dataset).get(name_in(rows[0].config, "dataset"))
     metric = "cross_entropy_gap" if kind and issubclass(kind, MixtureDataset) else "w2"
     runs = shlex.quote(f"run=glob({glob.escape(progress.shown_path(where))}/*)")
     return f"{why}; compare by metric={metric}, or by diffsde evaluate -m {runs}"

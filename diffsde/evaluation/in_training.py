@@ -11,7 +11,7 @@ from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Metric, Subject
 from diffsde.evaluation.references import usual_number
-from diffsde.evaluation.table import METRICS, QUANTITIES
+from diffsde.evaluation.table import METRICS, quantities
 from diffsde.fields import Field
 from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.figures import Figure
@@ -72,7 +72,7 @@ def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: 
 
 def score_name(word: str) -> str:
     """The name of the number that a run is judged by: where the figure has a target its distance from it, the figure's gap."""
-    return f"{word}_gap" if word in QUANTITIES and QUANTITIES[word].direction == "target" else word
+    return f"{word}_gap" if word in (known := quantities()) and known[word].direction == "target" else word
 
 
 def metric_words() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from diffsde.evaluation.table import QUANTITIES
+from diffsde.evaluation.table import quantities
 from diffsde.metrics.figures import KINDS, Figure
 
 DIGITS = 7  # most significant digits of a number
@@ -14,9 +14,9 @@ PLACES = 6  # most decimals of a number without an exponent
 
 def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
     """The unit of each figure that has one; scaled: for points whose coordinates are divided by their stds."""
-    found = {}
+    found, known = {}, quantities()
     for name in figures:
-        quantity = QUANTITIES[name]
+        quantity = known[name]
         if unit := (scaled and quantity.scaled_unit) or quantity.unit:
             found[name] = unit
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from diffsde import plugins
 from diffsde.errors import UserError, suggestion
 from diffsde.evaluation.image_features import Frechet, LabelAccuracy, PrecisionRecall
 from diffsde.evaluation.likelihood import Likelihood
@@ -26,12 +27,19 @@ METRICS: dict[str, type[Metric]] = {
     "neighbours": NearestNeighbours,
     "likelihood": Likelihood,
 }
-QUANTITIES: dict[str, Quantity] = {
-    figure: quantity for metric in METRICS.values() for figure, quantity in metric.quantities.items()
-}
 RENAMED = {"balls": "prdc"}  # former names of metrics; the new name is printed
 # Words that mean different metrics for different subjects.
 OLD: dict[str, Callable[[Subject], str]] = {"distance": lambda subject: name_of_fit(subject)}
+
+
+def metrics() -> dict[str, type[Metric]]:
+    """METRICS, and the user's own."""
+    return METRICS | plugins.parts("metric")
+
+
+def quantities() -> dict[str, Quantity]:
+    """Unit and direction of every figure of every metric, by the figure's name."""
+    return {figure: quantity for metric in metrics().values() for figure, quantity in metric.quantities.items()}
 
 
 def name_of_fit(subject: Subject) -> str:
@@ -51,14 +59,14 @@ class Chosen(NamedTuple):
 
 def words() -> list[str]:
     """Every word that names a metric or a figure."""
-    return [*METRICS, *(name for name in QUANTITIES if name not in METRICS), *OLD, *RENAMED]
+    return [*metrics(), *(name for name in quantities() if name not in metrics()), *OLD, *RENAMED]
 
 
 def check_words(asked: Sequence[str]) -> None:
     """Raise ValueError for an empty list of words, a word that names no metric, and a word given twice."""
     for word in asked:
         if word not in words():
-            near = suggestion(word, words()) or suggestion(word, METRICS)
+            near = suggestion(word, words()) or suggestion(word, metrics())
             raise ValueError(f"metrics: '{word}' is not a metric{near}")
     if not asked or len(set(asked)) < len(asked):
         raise ValueError(f"metrics is {list(asked)}; name each that is wanted once, e.g. metrics=[likelihood]")
@@ -71,10 +79,10 @@ def meant(word: str, subject: Subject) -> tuple[str, str | None]:
         return new, None
     if word in OLD:
         return OLD[word](subject), None
-    if word in METRICS:
+    if word in metrics():
         return word, None
-    able = [name for name, metric in METRICS.items() if word in metric.quantities]
-    return next((name for name in able if METRICS[name]().is_default(subject)), able[0]), word
+    able = [name for name, metric in metrics().items() if word in metric.quantities]
+    return next((name for name in able if metrics()[name]().is_default(subject)), able[0]), word
 
 
 def choose_metrics(
@@ -87,14 +95,14 @@ def choose_metrics(
     not available, or none is.
     """
     kept: dict[str, frozenset[str] | None] = {}
-    for word in asked or [name for name, kind in METRICS.items() if made.get(name, kind()).is_default(subject)]:
+    for word in asked or [name for name, kind in metrics().items() if made.get(name, kind()).is_default(subject)]:
         name, figure = meant(word, subject)
         figures = kept.get(name, frozenset())
         kept[name] = None if figure is None or figures is None else figures | {figure}
     subject.named = tuple(kept) if asked else ()
     found = []
     for name, figures in kept.items():
-        metric = made.get(name) or METRICS[name]()
+        metric = made.get(name) or metrics()[name]()
         if why := metric.unavailable(subject):
             if asked or (many and f"; n is {subject.n}" in why):
                 raise UserError(f"metrics: {name} is not available: {why}")

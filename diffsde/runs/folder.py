@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffsde import plugins
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
 from diffsde.runs import processes
@@ -118,6 +119,8 @@ def write_config(
 
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
     content["directory"] = str(Path.cwd())  # file names in the config are relative to it
+    if own := plugins.needed(config):
+        content["plugins"] = own
     if scaling is not None:
         content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
     write_json(folder / "config.json", content if net is None else content | {"net": net})
@@ -164,6 +167,7 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
     content = _read(folder)
     if content.get("verb") != verb or not isinstance(content.get("config"), dict):
         raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a {verb} run of this version")
+    plugins.check_needed(content.get("plugins"), knob, str(folder))
     return content["config"]
 
 

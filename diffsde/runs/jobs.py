@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from diffsde import ensembles
 from diffsde.errors import UserError
 from diffsde.runs import clock, folder, locks, machine, processes, progress
-from diffsde.runs.results import Result, deliver, judged
+from diffsde.runs.results import Report, Result, deliver, judged
 
 Config = dict[str, Any]
 Outcome = float | UserError  # the distance of a job's score from its target, or the error that stopped the job
@@ -63,12 +63,50 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
     return [outcomes[i] for i in range(len(jobs))]
 
 
+class Done(NamedTuple):
+    """One job that is done: its config, the job itself, its result and the report of it."""
+
+    config: Config
+    job: Any
+    result: Result
+    report: Report
+
+
+def single(
+    verb: Verb, config: Config, out: Path, written: bool, adjust: Callable[[Any], object] = lambda job: None
+) -> Done | None:
+    """Run one job from Python; None where its folder holds the finished job already. Raises UserError.
+
+    written: whether the result is delivered into the folder `out`, as a command's; else nothing is written but what the
+    work itself writes there. adjust: called with the job before the work begins.
+    """
+    config, settings = verb.resolve(config)
+    machine.configure_process(settings)
+    chosen = verb.choose(config)
+    with ExitStack() as held:
+        if written:
+            if folder.claim(out, verb.name, config):
+                return None
+            held.enter_context(locks.held(out))
+        job = verb.prepare(chosen, config, out, held)
+        adjust(job)
+        (result,) = verb.work([job])
+        if isinstance(result, UserError):
+            raise result
+        if written:
+            report = deliver(result, verb.name, job.config, out)
+        else:
+            report = result.report()
+            progress.print_table(report.title, report.rows)
+    return Done(config, job, result, report)
+
+
 def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
     """Deliver a job's result: its score, or its UserError, which does not stop the other jobs."""
     if isinstance(result, UserError):
         return result
     try:
-        return deliver(result, verb.name, job.config, job.out)
+        return deliver(result, verb.name, job.config, job.out).score
     except UserError as error:
         return error
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,51 @@ def configure_process(config: dict[str, Any]) -> None:
     jax.config.update("jax_enable_x64", machine.precision == "float64")
     if machine.devices is not None and machine.devices > jax.local_device_count():
         raise UserError(f"devices is {machine.devices}, but there are {jax.local_device_count()} here")
+
+
+SETTINGS = (
+    *("jax_enable_x64", "jax_enable_compilation_cache", "jax_compilation_cache_dir"),
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+
+@contextmanager
+def settings_given_back() -> Iterator[None]:
+    """A context after which JAX's precision and compilation cache are as they were: those of the program around a call."""
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    try:
+        yield
+    finally:
+        changed = [name for name, value in before.items() if getattr(jax.config, name) != value]
+        for name in changed:
+            jax.config.update(name, before[name])
+        if set(changed) - {"jax_enable_x64"}:
+            compilation_cache.reset_cache()
+
+
+def refuse_late(config: dict[str, Any]) -> None:
+    """Raise UserError for threads= or devices= where JAX has begun without them in this process."""
+    begun = STATE.machine
+    for knob, instead in (("threads", "NPROC"), ("devices", "JAX_NUM_CPU_DEVICES")):
+        asked = config.get(knob)
+        if asked is None or asked == getattr(begun, knob, None) or (begun is None and not has_begun()):
+            continue
+        raise UserError(
+            f"{knob} is {asked}, but JAX has begun in this process, and reads it once: set {instead}={asked} in the environment"
+            " before Python starts, or call diffsde first"
+        )
+
+
+def has_begun() -> bool:
+    """Whether JAX has started its devices, after which their number and threads cannot be changed."""
+    number = "jax_num_cpu_devices"
+    now = getattr(jax.config, number)
+    try:
+        jax.config.update(number, max(1, now) + 1)
+    except RuntimeError:
+        return True
+    jax.config.update(number, now)
+    return False
 
 
 def mesh(devices: int | None) -> Mesh | None:

@@ -6,7 +6,9 @@ import math
 import shlex
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,12 +21,27 @@ if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
 
 LINES = 10  # lines of progress where there is no terminal
+WIDTH = 72  # letters of a notebook's line of progress
 SHOWN = 6  # most coordinates whose scaling is printed
+
+
+# Whether messages and tables are printed: by commands; a call in Python shows warnings and bars alone.
+_aloud: ContextVar[bool] = ContextVar("aloud", default=True)
+
+
+@contextmanager
+def quiet(wanted: bool) -> Iterator[None]:
+    """A context in which, where `wanted`, nothing is printed but warnings and bars."""
+    token = _aloud.set(not wanted)
+    try:
+        yield
+    finally:
+        _aloud.reset(token)
 
 
 def say(message: str) -> None:
     """Print one line for the user; of several processes only the first prints."""
-    if processes.is_main_process():
+    if processes.is_main_process() and _aloud.get():
         print(message, flush=True)
 
 
@@ -72,6 +89,12 @@ def on_terminal() -> bool:
     return sys.stdout.isatty() and processes.is_main_process()
 
 
+def in_notebook() -> bool:
+    """Whether output goes into a notebook's cell."""
+    kernel = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(kernel).__name__ == "ZMQInteractiveShell"
+
+
 def working(what: str) -> AbstractContextManager[Any]:
     """A context that shows what is being done when there are no steps to count; on a terminal a spinner that disappears."""
     if not on_terminal():
@@ -92,13 +115,15 @@ def begun(what: str) -> None:
 class Steps:
     """Progress over a number of steps (or another unit), with a note such as the loss.
 
-    Without a terminal about ten lines, and none if all steps will take less than `patience` seconds.
+    In a notebook one line that is written over. Elsewhere about ten lines, and none if all steps will take less than
+    `patience` seconds.
     """
 
     def __init__(self, verb: str, total: int, first: int = 0, unit: str = "steps", patience: float = 0.0) -> None:
         self.total, self.verb, self.first, self.unit, self.patience = total, verb, first, unit, patience
         self.begin, self.done, self.printed = time.perf_counter(), first, first
         self.bar = bar() if on_terminal() else None
+        self.cell = in_notebook()
 
     def __enter__(self) -> Steps:
         if self.bar:
@@ -109,6 +134,8 @@ class Steps:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar:
             self.bar.stop()
+        elif self.cell:
+            print("\r" + " " * WIDTH + "\r", end="", flush=True)
 
     def update(self, done: int, note: str = "") -> None:
         """Show that `done` steps are done, with a note."""
@@ -118,6 +145,8 @@ class Steps:
         note = f"{note}  {rate:.0f} {self.unit}/s"
         if self.bar:
             self.bar.update(self.task, completed=done, note=note)
+        elif self.cell:
+            print(f"\r{f'{self.verb} {done}/{self.total}  {note}':<{WIDTH}}", end="", flush=True)
         elif rate and (self.total - self.first) / rate < self.patience:
             return
         elif done * LINES // self.total > self.printed * LINES // self.total or done == self.total:
@@ -137,6 +166,8 @@ def bar() -> Any:
 
 def print_table(title: str, rows: list[tuple[str, str]]) -> None:
     """Print a short two-column table."""
+    if not _aloud.get():
+        return
     if on_terminal():
         from rich.console import Console
         from rich.table import Table

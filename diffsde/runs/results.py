@@ -58,8 +58,8 @@ class Cell(NamedTuple):
     summary: dict[str, Any]
 
 
-def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> float:
-    """Write a job's result into its folder, print it, and return its score. Raises the UserError of report or pictures."""
+def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> Report:
+    """Write a job's result into its folder, print it, and return its report. Raises the UserError of report or pictures."""
     written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
     report = result.report()
     write_arrays(report.arrays, verb, config, out)
@@ -75,7 +75,7 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> flo
     if result.end:
         result.end(report, pictures)
     progress.say(f"time: {clock.said()}{result.together}")
-    return report.score
+    return report
 
 
 def say_result(result: Result) -> None:

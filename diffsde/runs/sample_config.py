@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from diffsde.build import read_parts
+from diffsde.build import read_parts, table
 from diffsde.datasets import Dataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
@@ -14,7 +14,7 @@ from diffsde.paths import GaussianPath
 from diffsde.runs import folder
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
-from diffsde.samplers import SAMPLERS, Grid, Sampler
+from diffsde.samplers import Grid, Sampler
 from diffsde.stability import takes_sigma
 
 
@@ -108,7 +108,7 @@ class SampleConfig(Sampling):
         super().check()
         self._check_pictures()
         if self.coupled and not self.sampler.coupled:
-            able = ", ".join(name for name, kind in SAMPLERS.items() if kind.coupled)
+            able = ", ".join(name for name, kind in table(Sampler).items() if kind.coupled)
             raise ValueError(f"coupled needs a sampler whose noise is that of one Brownian path: {able}")
         if self.keep is not None and self.save_every is None:
             raise ValueError("keep says of how many samples to save a trajectory; say how often with save_every")

@@ -172,15 +172,22 @@ class RhoGrid(Grid):
 
 @choice
 class ListGrid(Grid):
-    """Your own times, start and end included; `steps`, if given, must be the number of times less one."""
+    """Your own times, which begin with start and stop at end; `steps`, if given, must be the number of times less one."""
 
-    start: float = 0.0
-    end: float = 1.0
+    start: float | None = None  # type: ignore[assignment]  # None: the first time, which it then is
+    end: float | None = None  # type: ignore[assignment]
     times: tuple[float, ...] = (0.0, 0.5, 1.0)
 
+    def __post_init__(self) -> None:
+        for name, at in (("start", 0), ("end", -1)):
+            if getattr(self, name) is None and self.times:
+                object.__setattr__(self, name, self.times[at])
+
     def check(self) -> None:
+        if len(self.times) < 2:
+            raise ValueError(f"times is {list(self.times)}; it needs two at least, the first and the last")
         Grid.check(self)
-        if len(self.times) < 2 or (self.times[0], self.times[-1]) != (self.start, self.end):
+        if (self.times[0], self.times[-1]) != (self.start, self.end):
             raise ValueError(f"times must run from start={self.start} to end={self.end}, got {list(self.times)}")
 
     def place(self, u: np.ndarray, path: GaussianPath) -> np.ndarray:

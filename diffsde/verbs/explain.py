@@ -55,8 +55,12 @@ class ExplainConfig(Stepping):
 def explain(config: dict[str, Any], out: Path) -> None:
     """Print the equations and warnings of a configuration; nothing is trained, sampled or written."""
     machine.set_compilation_cache(True, None)
-    chosen = read(ExplainConfig, config)
-    say_result(Result(partial(_report, chosen, config)))
+    say_result(result_of(config))
+
+
+def result_of(config: dict[str, Any]) -> Result:
+    """The result of a configuration, whose report has the lines to be printed. Raises UserError."""
+    return Result(partial(_report, read(ExplainConfig, config), config))
 
 
 def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
