@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +88,16 @@ def simulate(*, folder: str | Path | None = None, verbose: bool = False, **words
 
 @refusals
 def show(
-    what: str, *runs: Run | str | Path, folder: str | Path | None = None, verbose: bool = False, **words: Any
+    what: str,
+    run: Run | str | Path | Sequence[Run | str | Path] = (),
+    folder: str | Path | None = None,
+    verbose: bool = False,
+    **words: Any,
 ) -> Any:
-    """A picture, as a matplotlib Figure: `diffsde show what=...` of a run, of several, or of dataset= and path=."""
+    """A picture, as a matplotlib Figure: `diffsde show what=...` of a run, of a list of runs, or of dataset= and path=."""
     named: dict[str, Any] = {}
-    for run in runs:
-        theirs = run.named() if isinstance(run, Run) else {"run": str(run)}
+    for each in [run] if isinstance(run, Run | str | Path) else run:
+        theirs = each.named() if isinstance(each, Run) else {"run": str(each)}
         place = theirs.pop("run")
         named |= theirs
         named["run"] = [*named.get("run", []), place]

@@ -203,9 +203,12 @@ def figures_of(job: ProcessJob, found: Simulated) -> tuple[dict[str, Figure], li
     if mixing is None:
         return figures, []
     known = job.process.autocorrelation_time(d)
-    if known is None or mixing.found.resolved:
+    if mixing.found.resolved:
         time = mixing.time if known is None else mixing.time.against_exact(known)
         figures |= {"autocorrelation_time": time, "ess_of_half_a_path": mixing.ess}
+    elif known is None:  # the paths are too short for more than a bound
+        figures["autocorrelation_time_at_least"] = Figure(mixing.time.value)
+        figures["ess_of_half_a_path_at_most"] = Figure(mixing.ess.value)
     return figures, remarks_of(job, x.reshape(*x.shape[:2], d), mixing, known, figures)
 
 
