@@ -63,7 +63,7 @@ docs: $(READY) ## build the documentation as a site, site/index.html
 	@echo "== installing mkdocs in .venv"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@echo "== building site/"
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 wheel-test: $(READY) ## build the wheel, install it in an empty venv and use it from elsewhere
 	@scripts/check_wheel.sh $(BIN)/python

@@ -65,7 +65,7 @@ COMMANDS = [
     ("", "", "diffsde train dataset=checkerboard path=ot steps=6000"),
     ("marginals", "marginals.png", "diffsde show what=marginals times=[0,0.25,0.5,0.75,1] n=20000"),
     ("noising", "noising.png", "diffsde show what=noising dataset=mnist path=ot times=[0,0.25,0.5,0.75,1]"),
-    ("", "", "diffsde train experiment=mnist_conditional"),
+    ("", "", "diffsde train experiment=mnist_quick"),
     ("guidance", "samples.png", "diffsde sample -m guidance=1,3,5 labels=all n=100 steps=50"),
     ("", "", "diffsde train experiment=gmm_reference"),
 ]

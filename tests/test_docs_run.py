@@ -42,6 +42,8 @@ QUICK = {  # what each verb takes less of
     "train": {"steps": "20", "batch_size": "32", "log_every": "10"},
     "sample": {"n": "60"},
     "evaluate": {"n": "60", "n_test": "20", "solver_steps": "4"},
+    "simulate": {"n": "60"},
+    "show": {},
 }
 ON_IMAGES = ("frechet", "measurement=", "comparison", "denoising", "interpolations")
 
@@ -76,10 +78,16 @@ def quick(command: str) -> list[str]:
     """The words of a command with less of everything, of the runs of `place`."""
     _, verb, *words = shlex.split(command)
     run = "outputs/train/day/" + ("images" if any(word in command for word in ON_IMAGES) else "points")
-    words = [word.replace("FOLDER", "outputs/sample/day/1" if word.startswith("samples=") else run) for word in words]
+    words = [
+        re.sub("FOLDER|FLOW|SCORE", "outputs/sample/day/1" if word.startswith("samples=") else run, word)
+        for word in words
+    ]
     words = [re.sub(r"\boutputs/train/\*/\*", "outputs/train/day/points", word) for word in words]
     keys = {word.partition("=")[0] for word in words}
     if verb in ("sample", "evaluate") and not keys & {"run", "samples"}:
+        words.append(f"run={run}")
+    words = [word for word in words if not word.startswith("hydra.run.dir=")]
+    if verb == "show" and not keys & {"run", "paths", "path", "dataset"}:
         words.append(f"run={run}")
     going_on = verb == "train" and "run" in keys
     less = {} if going_on or "samples" in keys else QUICK.get(verb, {})
@@ -100,3 +108,30 @@ def test_commands_run(command: str, place: Path, capsys: pytest.CaptureFixture[s
     if "mnist" in command and not os.environ.get("DIFFSDE_SHARED"):
         pytest.skip("MNIST is not at hand")
     assert main(quick(command)) == 0, capsys.readouterr().err
+
+
+LESS = [  # of the course's Python, which is run with fewer steps and without MNIST
+    (r"steps=\d{4}", "steps=20"),
+    (r'experiment="gmm_reference"', 'experiment="gmm_reference", steps=20'),
+    (r'objective="(cfm|score)"\)', r'objective="\1", steps=20)'),
+    (r'experiment="mnist_quick"', 'experiment="digits", steps=20'),
+    (r'dataset="mnist"', 'dataset="digits"'),
+    (r"n=20000|n=500", "n=200"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["lab-1", "lab-2", "lab-3"])
+def test_the_courses_python_runs(page: str, place: Path) -> None:
+    code = "\n".join(text for kind, text in BLOCKS[ROOT / "docs" / "course" / f"{page}.md"] if kind == "python")
+    for pattern, less in LESS:
+        code = re.sub(pattern, less, code)
+    exec(compile("import diffsde\n" + code, page, "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lab", [1, 2, 3])
+def test_the_courses_scripts_run(lab: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICK", "1")
+    monkeypatch.setenv("DATASET", "digits")
+    exec(compile((ROOT / "scripts" / f"course_lab_{lab}.py").read_text(), f"course_lab_{lab}.py", "exec"), {})

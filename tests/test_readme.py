@@ -22,7 +22,7 @@ from diffsde.cli.main import composed, main
 ROOT = Path(__file__).parent.parent
 PAGES = {
     str(page.relative_to(ROOT)): page.read_text()
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 TEXT = "\n".join(PAGES.values())
 CODE = re.compile(r"```\w*\n.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
@@ -153,11 +153,15 @@ def test_links_lead_somewhere() -> None:
         target = (ROOT / page).parent / file if file else ROOT / page
         assert target.exists(), f"{page}: {file}"
         assert not anchor or anchor in anchors(target.read_text()), f"{page}: {file}#{anchor}"
-    pictures = {target.name for target in (ROOT / "docs" / "pictures").iterdir()}
-    assert pictures == set(re.findall(r"pictures/([\w.]+)\)", TEXT))
+    for folder in ("docs", "docs/course"):
+        pictures = {target.name for target in (ROOT / folder / "pictures").iterdir()}
+        pages = "".join(
+            text for page, text in PAGES.items() if (folder == "docs/course") == page.startswith(folder + "/l")
+        )
+        assert pictures == set(re.findall(r"pictures/([\w.]+)\)", pages))
 
 
 def test_scripts_named_in_the_text_exist() -> None:
-    named = set(re.findall(r"scripts/[\w.]+", TEXT))
+    named = set(re.findall(r"scripts/[\w.]+\w", TEXT))
     assert len(named) > 10
     assert {script for script in named if not (ROOT / script).is_file()} == set()
