@@ -29,8 +29,8 @@ COMMANDS = [
         "diffsde simulate process=expression 'process.drift=[x2,-sin(x1)]' 'process.diffusion=[0,0]' sampler=euler 'x0=[2,0]' t_end=10 steps=500 n=5",
     ),
     (
-        "pendulum",
-        "plots/paths.png",
+        "",
+        "",
         "diffsde simulate process=expression 'process.drift=[x2,-sin(x1)]' 'process.diffusion=[0,0.3]' sampler=em 'x0=[2,0]' t_end=10 steps=500 n=500",
     ),
     ("brownian", "paths.png", "diffsde simulate -m process=brownian sigma=0.3,1,3 x0=0 t_end=5"),

@@ -52,6 +52,7 @@ def test_samples_are_the_commands_bits(here: Path) -> None:
     assert drawn.x.std() > 0.5 and sorted(here.iterdir()) == [here / "drawn"]
 
 
+@pytest.mark.slow
 def test_training_is_the_commands_bits(here: Path) -> None:
     """Parameters, losses and samples; a folder holds what the command writes; without one nothing is left."""
     words = [

@@ -272,7 +272,7 @@ REFUSED = [
     (f"{GMM} solver_grid=log_snr", "solver_grid is 'log_snr'; choose one of uniform, quadratic, cosine"),
     (f"{GMM} tolerance=1e-3", "is of solver=adaptive alone"),
     (f"{GMM} probe=sobol", "probe is 'sobol'; choose one of auto, exact"),
-    (f"{GMM} coupled=true", "coupled is not known"),
+    (f"{GMM} coupled=true", "coupled= is a word of diffsde sample, not of evaluate"),
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
     ("evaluate samples=absent", "samples: there is no folder 'absent'; give a sample folder\n"),
     ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),

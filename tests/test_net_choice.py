@@ -102,6 +102,7 @@ def test_what_a_loss_says(loss: float, floor: float | None, linear: float | None
         assert found is not None and says in found and "net.widths=[8,16]" in found and "\n" not in found
 
 
+@pytest.mark.slow
 def test_the_advice_for_a_loss_above_its_floor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Hardly trained, a tiny net says so; with the widths that it names and more steps it no longer does."""
     small = ["train", *MIXTURE, "net.widths=[32]", "batch_size=256", "threads=1"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import diffsde
-from diffsde.cli.main import main
+from diffsde.cli.main import composed, main
 from diffsde.datasets import Dataset
 from diffsde.paths import OT, GaussianPath
 from diffsde.samplers import Sampler
@@ -98,6 +98,7 @@ def test_a_net_a_diffusion_and_a_metric(parts: Path) -> None:
     assert found.reference is not None and found.reference.kind == "real" and 0.5 < found.reference.value < 2
     with pytest.raises(ValueError, match="did you mean 'radius'"):
         diffsde.evaluate(run, metrics="radii", n=32)
+    assert composed("train", ["metric=w2"])["metric"] == "w2"  # a knob, which a group of that name would hide
 
 
 def test_a_file_of_others_loads_nothing(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,6 +150,7 @@ def test_a_damaged_newest_checkpoint_costs_only_its_steps(
     assert_same(here / "run", whole)
 
 
+@pytest.mark.slow
 def test_resume_false_begins_afresh_and_another_config_is_not_gone_on_with(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,7 @@ def test_a_stream_has_the_moments_of_all_rows(here: Path) -> None:
 # What comes out --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_samples_of_an_affine_image_are_the_image_of_samples(here: Path) -> None:
     """By the exact field, ODE and SDE, along the whole trajectory: x_own = mean + std x_model at every t."""
     for sampler in ("heun", "em"):
@@ -154,6 +155,7 @@ def test_samples_of_an_affine_image_are_the_image_of_samples(here: Path) -> None
             assert found[1][i]["data_std"] == pytest.approx(STD[int(i)], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_posterior_is_measured_in_own_units(here: Path) -> None:
     """y = A z + noise of the points in their own units: A diag(std) and the offset A mean are the model's concern."""
     truth = np.load("plain.npy")[:4]

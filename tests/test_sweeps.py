@@ -168,6 +168,7 @@ def test_a_half_finished_sweep_goes_on(
     assert len(list((here / "outputs" / "train").glob("*/*-sweep"))) == 2
 
 
+@pytest.mark.slow
 def test_a_vmapped_group_goes_on_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["train", "-m", "seed=0,1,2", *TRAIN, "hydra/launcher=batch", "hydra.launcher.together=vmap"]
     assert main([*words, "hydra.sweep.dir=whole"]) == 0
@@ -338,7 +339,10 @@ PARALLEL = {
 }
 
 
-@pytest.mark.parametrize("extra", ["joblib", pytest.param("submitit", marks=pytest.mark.slow), "optuna"])
+@pytest.mark.parametrize(
+    "extra",
+    [pytest.param("joblib", marks=pytest.mark.slow), pytest.param("submitit", marks=pytest.mark.slow), "optuna"],
+)
 def test_launchers_and_sweepers_of_the_extras(extra: str, here: Path) -> None:
     """A real sweep in processes of their own, or over an interval; refused jobs are told from the others."""
     module, words = PARALLEL[extra]

@@ -30,11 +30,15 @@ def texts(configs: Path, group: str) -> dict[str, str]:
 
 
 def offer(configs: Path) -> None:
-    """Offer the user's own choices to Hydra, which finds them beside the files of configs/."""
+    """Offer the user's own choices to Hydra, which finds them beside the files of configs/.
+
+    A metric is named in a list and is no group of Hydra's: offered as one, it would hide the knob metric= of train.
+    """
     from hydra.core.config_store import ConfigStore
 
     for group, word in plugins.words():
-        ConfigStore.instance().store(word, plain(text(configs, group, word)), group=group)
+        if group != "metric":
+            ConfigStore.instance().store(word, plain(text(configs, group, word)), group=group)
 
 
 def plain(content: str) -> dict[str, object]:

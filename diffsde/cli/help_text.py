@@ -242,7 +242,7 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
             if group == "diffusion" and owners == choices(configs, group):
                 return f"{key}: this sampler has no diffusion; take sampler=em"
             return f"{key}: this {group} has no {number}; it belongs to {group}={' or '.join(owners)}"
-        if theirs := verbs_with(configs, key):
+        if verb not in (theirs := verbs_with(configs, key)) and theirs:
             named = " and ".join(filter(None, [", ".join(theirs[:-1]), theirs[-1]]))
             return f"{key}= is a word of diffsde {named}, not of {verb}; see diffsde {verb} --help"
         return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
