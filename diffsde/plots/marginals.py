@@ -24,6 +24,7 @@ from diffsde.plots.style import (
 )
 
 FILM_DPI = 90
+FITTING = 320  # points of letters times their number that fit over a panel
 STAMP = 9.0  # points of the letters that say a film's time
 
 
@@ -50,7 +51,8 @@ def marginals(times: list[float], truth: Truth, clouds: Clouds, extent: Extent, 
             heat(axis, truth.densities[i], DENSITY)
         if truth.contours[i]:
             contours(axes[0, i], truth.densities[i])
-        axes[0, i].set_title(f"{truth.titles[i]}, t = {shown_time(t)}")
+        title = f"{truth.titles[i]}, t = {shown_time(t)}"
+        axes[0, i].set_title(title, fontsize=min(10, FITTING / len(title)))
         axes[1, i].set_title(f"{len(clouds.x[i]):,} samples, t = {shown_time(t)}")
         dots(axes[1, i], clouds.x[i], clouds.groups)
         for axis in axes[:, i]:
