@@ -16,6 +16,7 @@ from diffsde.evaluation.process_figures import closed_form_figures, stationary_m
 from diffsde.fields import OracleField
 from diffsde.metrics.autocorrelation import autocorrelation
 from diffsde.paths import OT
+from diffsde.pictures.processes import PathScene, curves_of
 from diffsde.processes import PROCESSES, Process
 from diffsde.processes.expression import ExpressionProcess
 from diffsde.processes.linear import OU, Brownian, GeometricBrownian
@@ -267,3 +268,19 @@ def test_expressions_by_coordinate() -> None:
     assert ExpressionProcess("-x", "0").noiseless and ExpressionProcess("-x*x3", "t").dimension == 3
     with pytest.raises(UserError, match="'y' in 'y\\*x' is unknown; the variables are x, x1, t"):
         ExpressionProcess("y*x").check()
+
+
+def test_the_stationary_density_is_of_the_whole_line() -> None:
+    """Of paths that have not left the left well it has half of its mass there, not all of it."""
+    process, x = DoubleWell(theta=8.0), np.random.default_rng(0).normal(-1, 0.1, 500)
+    start = Start(np.array([-1.0]), np.zeros(1))
+    scene = PathScene(process, np.linspace(0, 0.1, 9), np.tile(x[:, None], (9, 1, 1)), x[:, None], start, None, "", "")
+    at, density = curves_of(scene, x)["stationary law"]
+    left = at <= 0
+    assert np.trapezoid(density[left], at[left]) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_one_path_has_no_variance() -> None:
+    x = np.random.default_rng(0).normal(size=(9, 1, 2))
+    figures = closed_form_figures(Brownian(), np.linspace(0, 1, 9), x, x[-1], Start(np.zeros(2), np.zeros(2)), None)
+    assert {name.split("_t")[0] for name in figures} == {"mean"}

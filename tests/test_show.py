@@ -204,6 +204,13 @@ def test_marginals_are_at_their_times() -> None:
             assert abs(x.std() - std) < 4.5 * std / np.sqrt(8000) + 0.005, (row, t)
 
 
+def test_times_of_the_grid_itself_change_no_samples() -> None:
+    """A time of times= that float32 rounds beside one of the grid must not make a step of 1e-8, which ab3 cannot take."""
+    words = ["what=marginals", *ONE, "sampler=ab3", "steps=10", "n=50"]
+    ends, more = (shown(*words, f"times={times}").arrays["samples"][-1] for times in ("[0,1]", "[0,0.1,0.3,0.7,1]"))
+    np.testing.assert_allclose(more, ends, atol=1e-4)
+
+
 def test_noise_on_chosen_points() -> None:
     found = shown("what=noising", *TWO, "path=ot", "z=[[3,0],[0,-3]]", "times=[0.5,1]", "n=2000").arrays
     np.testing.assert_allclose(found["x"][1], found["z"], atol=1e-6)

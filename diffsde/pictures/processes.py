@@ -25,6 +25,7 @@ CLOUD = 2000  # points in the film and the clouds
 FRAMES = 64  # of the film
 PIXELS = 160  # side of a heat map
 CURVE = 1000  # points of a density's line
+REACH = 10.0  # stds of a stationary law on either side of its mean, over which its density is normalised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,10 +141,14 @@ def curves_of(scene: PathScene, x: np.ndarray) -> dict[str, tuple[np.ndarray, np
     each = [(w, scene.process.log_prob(at, float(scene.times[-1]), part)) for w, part in scene.parts or []]
     if each and all(log is not None for _, log in each):
         found["exact law"] = at, np.sum([w * np.exp(log) for w, log in each if log is not None], axis=0)
-    log = scene.process.log_stationary(at) if scene.flat.shape[-1] == 1 else None
-    if log is not None:
-        values = np.exp(log - log.max())
-        found["stationary law"] = at, values / np.trapezoid(values, at)
+    if (
+        scene.flat.shape[-1] == 1 and scene.limit is not None
+    ):  # normalised over the line, not over where the paths are yet
+        middle, far = float(scene.limit.mean[0]), REACH * float(np.sqrt(scene.limit.variance[0]))
+        whole = np.unique(np.concatenate([at, np.linspace(middle - far, middle + far, 4 * CURVE)]))
+        if (log := scene.process.log_stationary(whole)) is not None:
+            values = np.exp(log - log.max())
+            found["stationary law"] = whole, values / np.trapezoid(values, whole)
     return found
 
 

@@ -30,6 +30,8 @@ from diffsde.samplers.grids import AutoGrid
 from diffsde.types import on_device
 from diffsde.verbs import sample
 
+NEAR = 0.1  # steps within which a time of the grid gives way to one of times=
+
 
 @dataclasses.dataclass
 class ShowJob:
@@ -108,7 +110,7 @@ def _new_samples(job: ShowJob) -> Shown:
         begin, end = (float(each) for each in np.asarray(made.grid)[[0, -1]])
         times = np.clip(times, begin, end) if times[-1] > end or times[0] < begin else times
         times = np.unique(times)
-        grid = np.union1d(np.asarray(made.grid), on_device(times, float))
+        grid = with_times(np.asarray(made.grid), np.asarray(on_device(times, float)))
         settings = LoopSettings(made.last, saving=Saving(1))
         drawn = simulate_compiled(
             draws.sampler, made.field, made.x0, on_device(grid), made.key_noise, made.condition, settings=settings
@@ -122,6 +124,15 @@ def _new_samples(job: ShowJob) -> Shown:
     from_ = found.runs[0].title if found.runs else "the exact field"
     how = f"{described_sampler(draws.sampler)}, {len(grid) - 1} steps, from {from_}"
     return marginals(chosen, found, States(times, x, how), made.key_true)
+
+
+def with_times(grid: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """A grid with `times` between its ends put in. Inner times of its own that are NEAR one of them give way: between the two
+    would be a step so short that a multistep method's extrapolation from it is rounding alone.
+    """
+    steps, inner = np.diff(grid), grid[1:-1]
+    near = np.abs(inner[:, None] - times).min(axis=1) < NEAR * np.minimum(steps[:-1], steps[1:])
+    return np.unique(np.concatenate([grid[[0, -1]], inner[~near], times]))
 
 
 def _sampling(chosen: ShowConfig, usual: int) -> SampleConfig:
