@@ -141,6 +141,16 @@ def test_log_prob_by_the_ode_is_the_closed_form() -> None:
     np.testing.assert_allclose(exact.log_prob(x, labels=1), normal, atol=1e-5)
 
 
+def test_log_prob_at_both_ends(here: Path) -> None:
+    """At t = 0 the prior, with no ODE to solve; at t = 1 finite data are points, of which a NaN would say nothing."""
+    np.save("points.npy", np.random.default_rng(0).normal(size=(20, 2)) * [1, 10] + [3, -5])
+    data, x = {"name": "array", "file": "points.npy"}, np.array([[1.0, 2.0], [3.0, -5.0]])
+    exact, run = diffsde.oracle(dataset=data, path="ot"), diffsde.train(dataset=data, path="ot", **SMALL)
+    np.testing.assert_allclose(run.log_prob(x, [0.0, 0.0]), exact.log_prob(x, 0.0), rtol=1e-5)
+    with pytest.raises(ValueError, match="take t below 1"):
+        exact.log_prob(x)
+
+
 def test_points_times_and_labels_have_their_shapes() -> None:
     exact = diffsde.oracle(dataset=MIX, path="ot")
     x = jax.numpy.array([[0.5, 0.1], [1.0, 2.0], [-1.0, 0.0]])
@@ -297,6 +307,11 @@ def test_show_hands_back_the_figure(here: Path) -> None:
     assert len([axes for axes in figure.axes if axes.get_title()]) >= 3 and list(here.iterdir()) == []
     with pytest.raises(ValueError, match="feild"):
         diffsde.show("feild", exact)
+    other = diffsde.oracle(dataset=MIX, path="vp")
+    with pytest.raises(ValueError, match="load all of them alike"):  # not the first on the path of the second
+        diffsde.show("field", [exact, other])
+    for _ in range(2):  # a folder that has the picture already hands it back too
+        assert diffsde.show("path", paths=["ot"], folder="there").axes
 
 
 def test_simulate_is_the_commands_bits(here: Path) -> None:

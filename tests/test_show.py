@@ -34,6 +34,7 @@ from diffsde.plots.arrows import ArrowScale
 from diffsde.plots.style import Extent
 from diffsde.runs import folder
 from diffsde.runs.restore import restore
+from diffsde.runs.results import Report, Result, deliver
 from diffsde.runs.show_config import TAKES, ShowConfig, resolve_run, show_choices
 from diffsde.verbs import show
 from diffsde.verbs.show import ShowJob, shown_of
@@ -377,6 +378,18 @@ def test_the_command_writes_picture_and_arrays(what: str, here: Path, monkeypatc
     assert {path.name for path in Path("out").iterdir() if path.is_file()} - {".lock"} == {
         *("config.json", "show.npz", "summary.json", f"{what}.svg")
     }
+
+
+def test_a_picture_that_fails_is_not_finished(here: Path) -> None:
+    """Where a picture is the result, summary.json, which says that a job is finished, comes after it."""
+
+    def fails() -> dict[str, Any]:
+        raise KeyError("while drawing")
+
+    result = Result(lambda: Report("", [], {"metrics": {}}, 0.0), {"show": {"x": np.ones(1)}}, figures=fails)
+    with pytest.raises(KeyError):
+        deliver(result, "show", {}, here)
+    assert (here / "show.npz").exists() and not (here / "summary.json").exists()
 
 
 def test_samples_of_a_folder(here: Path) -> None:

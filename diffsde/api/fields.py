@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -120,6 +121,8 @@ class Run:
         if (scaling := self.scaling) is not None and not scaling.std.all():
             raise UserError("log_prob: a coordinate of the data is constant, and has no density")
         if isinstance(field, OracleField | EmpiricalField):
+            if isinstance(field, EmpiricalField) and not all(float(field.path.beta(at)) for at in np.unique(t)):
+                raise UserError("log_prob: finite data without noise are points, which have no density; take t below 1")
             found = self._at("log_prob", x, t, labels)
         else:
             found = self._by_ode(field, x, t, labels, steps)
@@ -179,6 +182,9 @@ class Run:
         with self._precision():
             for time in np.unique(at):
                 mine = at == time
+                if time == 0:
+                    found[mine] = log_prior(field, to_model(self.scaling, points[mine]))
+                    continue
                 label = None if known is None else jnp.asarray(known[mine][0])
                 grid = dataclasses.replace(GRIDS["quadratic"](), end=float(time))  # type: ignore[type-var]
                 grid = likelihood.choose_end(bound(field, label), grid)
@@ -231,6 +237,12 @@ def points_of(x: Points, shape: tuple[int, ...], name: str) -> np.ndarray:
         wanted = "".join(f", {size}" for size in shape)
         raise UserError(f"{name} has shape {np.shape(x)}; give (n{wanted}) or one point {shape}")
     return points if points.dtype.kind == "f" else points.astype(np.float64)
+
+
+def log_prior(field: Field, x: np.ndarray) -> np.ndarray:
+    """log N(x; 0, beta^2 I) (n,) at t = 0, where no ODE is left to be solved, for points x (n, *shape) in the model's units."""
+    beta, squares = float(field.path.beta(0.0)), (x.reshape(len(x), -1) ** 2).sum(axis=1)
+    return -squares / (2 * beta**2) - math.prod(field.shape) * math.log(beta * math.sqrt(2 * math.pi))
 
 
 def each_of(values: np.ndarray, n: int, name: str) -> np.ndarray:

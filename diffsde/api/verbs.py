@@ -90,6 +90,7 @@ def simulate(*, folder: str | Path | None = None, verbose: bool = False, **words
 def show(
     what: str,
     run: Run | str | Path | Sequence[Run | str | Path] = (),
+    *,
     folder: str | Path | None = None,
     verbose: bool = False,
     **words: Any,
@@ -98,12 +99,16 @@ def show(
     named: dict[str, Any] = {}
     for each in [run] if isinstance(run, Run | str | Path) else run:
         theirs = each.named() if isinstance(each, Run) else {"run": str(each)}
-        place = theirs.pop("run")
-        named |= theirs
-        named["run"] = [*named.get("run", []), place]
+        place, before = theirs.pop("run"), named.pop("run", [])
+        if before and theirs != named:
+            raise UserError(f"run: the runs are {named or 'plain'} and {theirs or 'plain'}; load all of them alike")
+        named = {**theirs, "run": [*before, place]}
     if len(named.get("run", [])) == 1:
         named["run"] = named["run"][0]
-    found = running.run_verb("show", {"what": what, **named, **words}, folder, verbose)
+    asked = {"what": what, **named, **words}
+    found = running.run_verb("show", asked, folder, verbose)
+    if not found.drawings:  # the folder has it already, as a file
+        found = running.run_verb("show", asked, None, verbose)
     return next(iter(found.drawings.values()))
 
 

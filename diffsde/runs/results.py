@@ -33,8 +33,9 @@ class Report(NamedTuple):
 class Result(NamedTuple):
     """The result of a job, delivered in this order.
 
-    arrays are written; `report` is called, its summary written and its table printed; `draw` draws and prints each picture;
-    `figures` makes matplotlib's figures by the names of their files, which are written here; `end` is called with the report and the pictures' paths. together: a remark such as ' for 3 jobs at once'. lap: the
+    arrays are written; `report` is called; `figures` makes matplotlib's figures by the names of their files, which are the
+    result itself and are written here; the report's summary is written and its table printed; `draw` draws and prints each
+    picture beside the result; `end` is called with the report and the pictures' paths. together: a remark such as ' for 3 jobs at once'. lap: the
     activity to which the clock assigns the seconds up to the table.
     """
 
@@ -63,13 +64,14 @@ def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> Rep
     written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
     report = result.report()
     write_arrays(report.arrays, verb, config, out)
-    files.write_json(out / "summary.json", report.summary)
+    made = result.figures() if result.figures else {}
+    drawn = [files.write(out / name, figure.savefig) for name, figure in made.items()]
+    files.write_json(out / "summary.json", report.summary)  # now the job is finished
     progress.print_table(report.title, [*report.rows, *[(path.stem, progress.shown_path(path)) for path in written]])
     clock.lap(result.lap)
-    pictures = result.draw() if result.draw else []
-    for name, figure in result.figures().items() if result.figures else ():
-        pictures.append(files.write(out / name, figure.savefig))
-        progress.say(f"  picture  {progress.shown_path(pictures[-1])}")
+    for path in drawn:
+        progress.say(f"  picture  {progress.shown_path(path)}")
+    pictures = drawn + (result.draw() if result.draw else [])
     if result.draw or result.figures:
         clock.lap("drawing")
     if result.end:
