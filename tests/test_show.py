@@ -29,8 +29,9 @@ from diffsde.pictures.places import densities, places, reached, vectors
 from diffsde.pictures.shown import SHOWN
 from diffsde.pictures.shown_conditional import given
 from diffsde.pictures.shown_density import _by_the_ode
-from diffsde.pictures.subjects import Shown, subject
+from diffsde.pictures.subjects import Shown, clouds_at, subject
 from diffsde.plots.arrows import ArrowScale
+from diffsde.plots.densities import lines_of_densities
 from diffsde.plots.style import Extent
 from diffsde.runs import folder
 from diffsde.runs.restore import restore
@@ -210,6 +211,20 @@ def test_times_of_the_grid_itself_change_no_samples() -> None:
     words = ["what=marginals", *ONE, "sampler=ab3", "steps=10", "n=50"]
     ends, more = (shown(*words, f"times={times}").arrays["samples"][-1] for times in ("[0,1]", "[0,0.1,0.3,0.7,1]"))
     np.testing.assert_allclose(more, ends, atol=1e-4)
+
+
+@pytest.mark.parametrize("words", [ONE, ["dataset=swiss_roll", "path=ot"]])
+def test_draws_of_x_t_have_noise_of_their_own(words: list[str]) -> None:
+    """Noise by a key of which the data are made too is the data's own noise: x_t would have (alpha s + beta)^2 for a variance."""
+    _, chosen = choices("what=noising", *words)
+    eps, z = clouds_at(subject(chosen), np.array([0.0, 1.0]), jax.random.key(0))  # of ot
+    assert abs(np.corrcoef(eps.T, z.T)[: eps.shape[1], eps.shape[1] :]).max() < 0.07  # 4 errors of 4000 draws
+
+
+def test_a_line_for_every_density() -> None:
+    rows = {f"run {i}": np.zeros((2, 5)) for i in range(6)}
+    drawn = lines_of_densities(rows, np.array([0.2, 0.8]), np.linspace(0, 1, 5), None, "x").axes[0]
+    assert len(drawn.get_lines()) == 12
 
 
 def test_noise_on_chosen_points() -> None:
@@ -404,6 +419,19 @@ def test_samples_of_a_folder(here: Path) -> None:
     np.testing.assert_array_equal(found["samples"], x[[0, 1, 4]])
     with pytest.raises(UserError, match="cannot be combined with n="):
         shown("what=marginals", "samples=drawn", "n=5")
+
+
+def test_saved_samples_of_some_labels_are_beside_data_of_these(here: Path) -> None:
+    """Of a mixture at -10, 0 and 10: samples of the last two, two to one, under data of the same, not of all."""
+    three = ["dataset=mixture", "dataset.means=[[-10.0],[0.0],[10.0]]", "dataset.stds=[0.1,0.1,0.1]"]
+    (here / "drawn").mkdir()
+    words = ["run=oracle", *three, "path=ot", "n=300", "save_every=1", "labels=[1,1,2]"]
+    folder.write_config(here / "drawn", "sample", composed("sample", words))
+    np.savez("drawn/trajectory.npz", times=np.array([0.0, 1.0]), x=np.zeros((2, 300, 1)))
+    np.savez("drawn/samples.npz", x=np.zeros((300, 1)), y=np.resize([1, 1, 2], 300))
+    found = shown("what=marginals", "samples=drawn", "times=[1]").arrays
+    assert np.mean(np.abs(found["truth"]) < 5) == pytest.approx(2 / 3) and found["truth"].min() > -5
+    assert "density" not in found
 
 
 def test_every_knob_belongs_to_a_picture() -> None:

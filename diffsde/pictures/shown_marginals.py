@@ -24,17 +24,23 @@ DRAWN, IMAGES = 3000, 6  # samples: of points, and of images
 
 
 class States(NamedTuple):
-    """Samples on their way: x (m, n, *shape) in the data's own units at times (m,), and how they were drawn, as text."""
+    """Samples on their way: x (m, n, *shape) in the data's own units at times (m,), and how they were drawn, as text.
+
+    labels (n,): their labels, where they have several; None: none, or the picture's one.
+    """
 
     times: np.ndarray
     x: np.ndarray
     how: str
+    labels: np.ndarray | None = None
 
 
 def marginals(chosen: ShowConfig, found: Subject, states: States, key: Key) -> Shown:
     """The picture of samples that are there: the data with noise at the samples' own times above them."""
     times, n = states.times, states.x.shape[1]
     z = found.data(n, key)
+    if states.labels is not None:
+        z = np.asarray(found.dataset.draw_given(found.dataset.load(), states.labels, key, n))
     truth = found.own(noised(found.path, jnp.asarray(z), jax.random.fold_in(key, 1), jnp.asarray(times, float)))
     arrays = {"times": times, "truth": truth, "samples": states.x}
     about = f"marginals of {found.of}: data x_t above, samples below by {states.how}"
@@ -45,7 +51,7 @@ def marginals(chosen: ShowConfig, found: Subject, states: States, key: Key) -> S
     if found.d == 1:
         spots = places(found, chosen, [*truth, *states.x], np.zeros(1))
         lines = None
-        if found.exact is not None and hasattr(found.exact, "mixture"):
+        if found.exact is not None and hasattr(found.exact, "mixture") and states.labels is None:
             lines = spots.points[:, 0], np.exp(densities(found, found.exact, spots, times))
             arrays |= {"density_x": lines[0], "density": lines[1]}
         each = {title: list(x[..., 0]) for title, x in rows.items()}

@@ -159,7 +159,8 @@ def need_exact(found: Subject, what: str) -> OracleField | EmpiricalField:
 
 def clouds_at(found: Subject, times: np.ndarray, key: Key, n: int = DRAWN) -> np.ndarray:
     """x_t = alpha z + beta eps (m, n, *shape) at times (m,), one eps for all times, in the data's own units. Raises UserError."""
-    return found.own(noised(found.path, found.data(n, key), key, times))
+    key_z, key_eps = jax.random.split(key)  # a dataset splits its key: eps by a part of the same could be z's own noise
+    return found.own(noised(found.path, found.data(n, key_z), key_eps, times))
 
 
 @jax.jit

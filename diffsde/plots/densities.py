@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from diffsde.plots.style import (
 
 DEPTH = 15.0  # nats below the highest density that a logarithmic scale shows
 LEVELS = 10  # contours
+DASHES = ("-", "--", ":", "-.")  # of densities on a line, by their titles
 
 
 def densities(
@@ -95,13 +97,13 @@ def lines_of_densities(
     scale: str = "linear",
     about: str = "",
 ) -> Figure:
-    """Densities on a line: log p (m, n) at the times as lines, solid for the first title and dashed for the second; beside
+    """Densities on a line: log p (m, n) at the times as lines, solid for the first title and in DASHES for others; beside
     them, where there are times, p_t as a heat map over t and x: between, times (k,) and log p (k, n).
     """
     figure, axes = new_figure(6.0 * (1 if between is None else 2), 4.2, 1, 1 if between is None else 2, about)
     axis, log = axes[0, 0], scale == "log"
     top = max(float(np.nanmax(each)) for each in rows.values())
-    for (title, values), dash in zip(rows.items(), ("-", "--"), strict=False):
+    for (title, values), dash in zip(rows.items(), cycle(DASHES), strict=False):  # strict: the dashes have no end
         for j, each in enumerate(values):
             label = title if times is None else ", ".join(part for part in (title, at_time(times[j])) if part)
             colour = INK if times is None else TIMES(times[j])

@@ -181,17 +181,27 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
     drawn = sample_choices(folder.read_config(where, "samples", "sample"))
     if not (where / "trajectory.npz").exists():
         raise UserError(f"samples: '{where}' has no trajectory.npz; draw them with save_every=, e.g. save_every=10")
+    if drawn.measurement is not None:
+        raise UserError(
+            f"samples: those of '{where}' are given a measurement, and no draws of the data compare with them"
+        )
     with np.load(where / "trajectory.npz", allow_pickle=False) as saved:
         kept, x = saved["times"], saved["x"]
     wanted = np.asarray(chosen.times or TIMES)
     at = np.unique([int(np.abs(kept - t).argmin()) for t in wanted])
-    label = drawn.labels[0] if isinstance(drawn.labels, tuple) and len(set(drawn.labels)) == 1 else None
+    label, labels = None, None
+    if drawn.labels is not None:  # the data above have the same ones
+        with np.load(where / "samples.npz", allow_pickle=False) as saved:
+            labels = saved["y"][: x.shape[1]]
+        if len(set(labels.tolist())) == 1:
+            label, labels = int(labels[0]), None
     run = None if drawn.run == "oracle" else drawn.run
     found = subject(
         dataclasses.replace(chosen, run=run, dataset=drawn.dataset, path=drawn.path, label=label, samples=None)
     )
-    how = f"{described_sampler(drawn.sampler)}, {where.name}"
-    return marginals(chosen, found, States(kept[at], x[at], how), jax.random.key(drawn.seed))
+    guided = "" if drawn.guidance is None else f", guidance {drawn.guidance:g}"
+    how = f"{described_sampler(drawn.sampler)}{guided}, {where.name}"
+    return marginals(chosen, found, States(kept[at], x[at], how, labels), jax.random.key(drawn.seed))
 
 
 VERB = jobs.Verb("show", resolve_run, show_choices, prepare, work)
