@@ -233,6 +233,15 @@ def test_noise_on_chosen_points() -> None:
     assert found["x"][0, ::2].mean(axis=0) == pytest.approx([1.5, 0], abs=4.5 * 0.5 / np.sqrt(1000))
 
 
+def test_no_line_through_spikes(here: Path) -> None:
+    """Of 20 points on a line: p_t integrates to 1 where it is drawn, and is not drawn where it is narrower than the places."""
+    np.save("points.npy", np.random.default_rng(0).normal(3, 50, size=(20, 1)))
+    made = shown("what=noising", "dataset=array", "dataset.file=points.npy", "path=ot", "times=[0.5,0.9999,1]", "n=900")
+    half, late, end = (axis.get_lines()[0].get_xydata().T for axis in made.draw().axes)
+    assert np.trapezoid(half[1], half[0]) == pytest.approx(1, abs=1e-2)
+    assert np.isnan(late[1]).all() and np.isnan(end[1]).all()
+
+
 def test_data_are_the_datas_own(here: Path) -> None:
     """A finite set is drawn as it is, not with replacement, in its own units; its test split beside it."""
     points = np.random.default_rng(0).normal(size=(50, 3)) * [1, 100, 5]

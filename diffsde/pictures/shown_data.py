@@ -13,8 +13,9 @@ from diffsde.datasets import Dataset, are_images
 from diffsde.datasets.finite import FiniteDataset, as_points
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
+from diffsde.fields import EmpiricalField
 from diffsde.pictures.images import CLASSES, SIDE, screen_of_images, square
-from diffsde.pictures.places import densities, log_law, places, plane_of, window_of
+from diffsde.pictures.places import Places, densities, log_law, places, plane_of, window_of
 from diffsde.pictures.shown_conditional import points_of
 from diffsde.pictures.subjects import Shown, Subject, noised, subject
 from diffsde.plots import clouds as plots
@@ -184,8 +185,7 @@ def noising(chosen: ShowConfig) -> Shown:
         spots = places(found, chosen, list(x), np.zeros(1))
         lines = None
         if found.exact is not None and chosen.z is None:
-            inside = np.minimum(times, 0.999) if found.exact.__class__.__name__ == "EmpiricalField" else times
-            lines = spots.points[:, 0], np.exp(densities(found, found.exact, spots, inside))
+            lines = spots.points[:, 0], _exact_lines(found, spots, times)
         return Shown(
             arrays,
             lambda: plots.histograms_in_time({title: list(x[..., 0])}, {title: times}, lines, spots.extent, about),
@@ -194,6 +194,20 @@ def noising(chosen: ShowConfig) -> Shown:
     extent = window_of(chosen, found, plane, list(x))
     clouds = {title: [plots.Cloud(each[:, plane], y) for each in x]}
     return Shown(arrays, lambda: plots.clouds_in_time(clouds, {title: times}, extent, names, about), about)
+
+
+def _exact_lines(found: Subject, spots: Places, times: np.ndarray) -> np.ndarray:
+    """p_t (m, k) at places on a line; NaN at times when the noise about a finite set's points is narrower than the places are
+    apart, where a line through them would show spikes of chance heights.
+    """
+    assert found.exact is not None and found.path is not None
+    shown, path = np.full((len(times), len(spots.points)), np.nan), found.path
+    apart = float(np.diff(spots.points[:2, 0])[0]) / (1.0 if found.scaling is None else float(found.scaling.divisor[0]))
+    finite = isinstance(found.exact, EmpiricalField)
+    wide = np.array([not finite or float(path.beta(float(t))) >= apart for t in times])
+    if wide.any():
+        shown[wide] = np.exp(densities(found, found.exact, spots, times[wide]))
+    return shown
 
 
 def _short(z: np.ndarray) -> str:
