@@ -418,7 +418,8 @@ def test_the_cells_of_a_sweep_s_grid_are_its_jobs_samples(here: Path) -> None:
         patch.setattr(sweep_grid, "save_figure", lambda path, figure: drawn.append(figure) or path)
         assert sweep_grid.draw_grid(cells, here, np.zeros((5, 2))) == [here / "samples.png"]
     (figure,) = drawn
-    assert [axis.get_title() for axis in figure.axes] == ["without label", "sigma = 0", "sigma = 0.5", "sigma = 1"]
+    titles = ["without label, sigma = 0", "sigma = 0", "sigma = 0.5", "sigma = 1"]  # the first job's, but for the label
+    assert [axis.get_title() for axis in figure.axes] == titles
     for axis, cell in zip(figure.axes[1:], cells, strict=True):
         np.testing.assert_allclose(axis.collections[0].get_offsets(), np.load(cell.job / "samples.npz")["x"])
     title = figure.get_suptitle().replace("\n", " ")

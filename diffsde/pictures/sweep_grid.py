@@ -25,6 +25,7 @@ from diffsde.runs import folder, progress
 from diffsde.runs.results import Cell
 
 FILE = "samples.png"
+WITHOUT = "without label"  # the row of samples that are
 CELLS = 24  # jobs, at most, that a grid shows
 COLUMNS = 10  # images in a row
 POINTS = 2000  # samples in a panel
@@ -54,7 +55,7 @@ def swept_keys(cells: list[Cell]) -> list[str]:
 def draw_grid(cells: list[Cell], where: Path, without_label: np.ndarray | None = None) -> list[Path]:
     """Draw the samples of the jobs side by side into the sweep's folder `where`; [] where they are not of one kind.
 
-    without_label: samples from the same noise without label, for a row of their own.
+    without_label: samples of the first job from the same noise without label, for a row of their own.
     """
     keys = swept_keys(cells)
     first: dict[tuple[str, ...], Cell] = {}
@@ -67,7 +68,8 @@ def draw_grid(cells: list[Cell], where: Path, without_label: np.ndarray | None =
         return []
     samples, (shape,) = [each for _, each in found], shapes
     if without_label is not None:
-        samples.insert(0, Samples(("without label",), without_label, None))
+        theirs = [f"{key} = {cells[0].overrides.get(key, '')}" for key in keys if key not in ("guidance", "labels")]
+        samples.insert(0, Samples((", ".join([WITHOUT, *theirs]),), without_label, None))
     about = title_of([cell for cell, _ in found], keys)
     if len(first) > CELLS:
         about += f", the first {CELLS} of {len(first)}"
@@ -181,8 +183,8 @@ def on_screen(rows: list[np.ndarray], dataset: Dataset) -> list[np.ndarray]:
 
 def cell_title(words: tuple[str, ...], keys: list[str]) -> str:
     """The words of a job, key = value; what is no job's as it is."""
-    if len(words) < len(keys) or words == ("without label",):
-        return words[0]
+    if len(words) < len(keys) or words == (WITHOUT,):
+        return escape_formulas(words[0])
     return escape_formulas(", ".join(f"{key} = {value}" for key, value in zip(keys, words, strict=True)))
 
 
