@@ -77,7 +77,7 @@ def conditional(chosen: ShowConfig) -> Shown:
     for law in laws:
         row = _row(found, law, (arrows, dense), (times, between), quantity)
         if law.field is not None:
-            row = row._replace(ways=_ways(found, law.field, samplers, chosen, jax.random.split(key_paths)))
+            row = row._replace(ways=_ways(found, law, samplers, chosen, jax.random.split(key_paths)))
         rows.append(row)
         arrays |= _arrays(row, law.word, quantity)
     noise = "" if len(samplers) == 1 else f", SDE of diffusion {name_of(list(samplers.values())[1].diffusion)}"  # type: ignore[attr-defined]
@@ -188,11 +188,15 @@ def _row(
     return row._replace(cloud=law.clouds[: len(times[0])])
 
 
-def _ways(found: Subject, field: Field, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any) -> tuple[Way, ...]:
-    """Trajectories from t = 0 to t = 1 by each sampler, from the same noise."""
-    steps, n = chosen.steps or STEPS, chosen.n or PATHS
+def _ways(found: Subject, law: Law, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any) -> tuple[Way, ...]:
+    """Trajectories from t = 0 to t = 1 by each sampler, from the same noise; given z from alpha z + beta eps, as p_0(x|z) is
+    where alpha is not 0 at t = 0.
+    """
+    steps, n, field = chosen.steps or STEPS, chosen.n or PATHS, law.field
+    assert field is not None
     times = grid_times(UniformGrid(), steps, field.path)
-    x0 = prior(field.path, times[0], found.shape, keys[0], n)
+    z = None if law.z is None else jnp.asarray(np.tile(to_model(found.scaling, law.z), (n, 1)), float)
+    x0 = prior(field.path, times[0], found.shape, keys[0], n, z)
     every = max(1, steps // STEPS)
     kept = []
     for title, sampler in samplers.items():

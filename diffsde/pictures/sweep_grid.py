@@ -183,7 +183,7 @@ def on_screen(rows: list[np.ndarray], dataset: Dataset) -> list[np.ndarray]:
 
 def cell_title(words: tuple[str, ...], keys: list[str]) -> str:
     """The words of a job, key = value; what is no job's as it is."""
-    if len(words) < len(keys) or words == (WITHOUT,):
+    if len(words) < len(keys) or words[0].startswith(WITHOUT):
         return escape_formulas(words[0])
     return escape_formulas(", ".join(f"{key} = {value}" for key, value in zip(keys, words, strict=True)))
 
