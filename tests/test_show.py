@@ -180,7 +180,7 @@ def test_trajectories_given_z_have_its_marginals() -> None:
 
 def test_trajectories_given_z_begin_where_its_law_does() -> None:
     """At t = 0 at alpha z + beta eps, where alpha is 1/2 there."""
-    _, chosen = choices("what=conditional", *LINE, "path=expression", "z=[2]", "n=600", "steps=20")
+    _, chosen = choices("what=conditional", *LINE, "path=ot", "z=[2]", "n=600", "steps=20")
     path = PATHS["expression"](alpha_t="0.5+0.5*t", beta_t="1-t", variance_t=None)  # type: ignore[call-arg]
     drawn = SHOWN["conditional"](dataclasses.replace(chosen, path=path)).arrays
     means, times = drawn["given_0_ode"][..., 0].mean(axis=1), drawn["given_0_ode_times"]
