@@ -41,7 +41,7 @@ NEEDS = {"optuna": "hydra_plugins.hydra_optuna_sweeper", "mlflow": "mlflow", "wa
 QUICK = {  # what each verb takes less of
     "train": {"steps": "20", "batch_size": "32", "log_every": "10"},
     "sample": {"n": "60"},
-    "evaluate": {"n": "60", "n_test": "20", "solver_steps": "4"},
+    "evaluate": {"n": "40", "n_test": "20", "solver_steps": "4"},
     "simulate": {"n": "60"},
     "show": {},
 }
@@ -57,6 +57,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     np.savetxt(where / "points.csv", rng.normal(size=(200, 3)), delimiter=",", header="a,b,c", comments="")
     np.save(where / "images.npy", rng.integers(0, 255, (200, 8, 8, 1), np.uint8))
     np.save(where / "y.npy", rng.integers(0, 3, 200))
+    for name, text in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", (ROOT / "docs/plugins.md").read_text(), re.S):
+        (where / name).write_text(text)
     for kind in ("cats", "dogs"):
         (where / "photos" / kind).mkdir(parents=True)
         for i in range(20):
@@ -98,16 +100,19 @@ def quick(command: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_run(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+) -> None:
     for word, why in ELSEWHERE.items():
         if word in command:
             pytest.skip(f"it needs {why}")
     for word, module in NEEDS.items():
         if word in command and not importlib.util.find_spec(module.partition(".")[0]):
             pytest.skip(f"{module} is not installed")
-    if "mnist" in command and not os.environ.get("DIFFSDE_SHARED"):
-        pytest.skip("MNIST is not at hand")
-    assert main(quick(command)) == 0, capsys.readouterr().err
+    words = quick(command)
+    if "mnist" in command:
+        request.getfixturevalue("mnist")
+    assert main(words) == 0, capsys.readouterr().err
 
 
 LESS = [  # of the course's Python, which is run with fewer steps and without MNIST
