@@ -41,7 +41,7 @@ def closed_form_figures(
         return {name: figure.against_exact(float(held_against[name].mean())) for name, figure in found.items()}
     for i in shown[:-1]:
         found |= moments_at(process, x[i], float(times[i]), start, kept, f"_t{times[i]:.4g}")
-    for i in shown[:-1]:
+    for i in shown[:-1] if x.shape[1] > 1 else ():
         pair = centred(x[i]) * centred(x[-1]) * factor(x.shape[1])
         exact = process.covariance(float(times[i]), last, start)
         found[f"autocovariance_t{times[i]:.4g}_t{last:.4g}"] = held(by_path(pair), exact, None, x.shape[2:])
@@ -70,12 +70,12 @@ def stationary_moments(process: Process, d: int) -> Start | None:
 def moments_at(
     process: Process, x: np.ndarray, t: float, start: Start, groups: np.ndarray | None, suffix: str
 ) -> dict[str, Figure]:
-    """Mean and variance of the states x (n, *shape) at time t."""
+    """Mean of the states x (n, *shape) at time t, and their variance, which one path has none of."""
     squares = centred(x) ** 2 * factor(len(x))
-    return {
-        f"mean{suffix}": held(by_path(x), process.mean(t, start), groups, x.shape[1:]),
-        f"variance{suffix}": held(by_path(squares), process.covariance(t, t, start), None, x.shape[1:]),
-    }
+    found = {f"mean{suffix}": held(by_path(x), process.mean(t, start), groups, x.shape[1:])}
+    if len(x) > 1:
+        found[f"variance{suffix}"] = held(by_path(squares), process.covariance(t, t, start), None, x.shape[1:])
+    return found
 
 
 def held(values: np.ndarray, exact: np.ndarray | None, groups: np.ndarray | None, shape: tuple[int, ...]) -> Figure:
