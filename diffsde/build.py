@@ -226,7 +226,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return _value(rest[0], value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"{where} is {value!r}; it must be a list, e.g. {where}=[...]")
+            quote = "; quote an item with spaces or brackets, 'key=[\"a (b)\",c]'" if str(value)[:1] == "[" else ""
+            raise UserError(f"{where} is {value!r}; it must be a list, e.g. {where}=[...]{quote}")
         return tuple(_value(members[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is bool:
         if not isinstance(value, bool):

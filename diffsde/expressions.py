@@ -71,4 +71,8 @@ def _value(node: ast.expr, variables: Mapping[str, Scalar], text: str) -> Scalar
         if node.func.id in FUNCTIONS:
             return FUNCTIONS[node.func.id](_value(node.args[0], variables, text))
         raise UserError(f"function '{node.func.id}' in '{text}' is unknown; choose one of {', '.join(FUNCTIONS)}")
-    raise UserError(f"'{text}' is outside the grammar: numbers, {', '.join(variables)}, pi, + - * / ** and functions")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitXor):
+        raise UserError(f"'{text}': a power is written **, not ^")
+    raise UserError(
+        f"'{text}' is outside the grammar: numbers, {', '.join(variables)}, pi, e, + - * / ** and {', '.join(FUNCTIONS)}"
+    )

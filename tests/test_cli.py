@@ -59,6 +59,7 @@ REFUSED = [
     ("train --config-dir absent", "absent"),
     ("train --confg job", "'--confg' is not an option (did you mean '--cfg'?)"),
     ("train path.rate_min=[", "write key=value"),
+    ("explain process=ou", "process= is a word of diffsde simulate, not of explain"),
     ("trian", "'trian' is not a verb (did you mean 'train'?)"),
     ("train accumulate=3", "accumulate is 3; it must divide batch_size=512"),
     ("train ema=[0.9,0.9]", "ema is [0.9, 0.9]; it has the same decay twice"),

@@ -78,7 +78,8 @@ def test_everything_else_is_refused(text: str) -> None:
         ("u + t", "'u'.*variables are t, pi, e"),
         ("max(t)", "'max'.*sin, cos"),
         ("(t", "not an expression"),
-        ("t < 1", "grammar"),
+        ("t < 1", "grammar: .* and exp|grammar: .*sin"),
+        ("-t^3", "power is written \\*\\*, not \\^"),
     ],
 )
 def test_refusals_say_what_is_wrong(text: str, message: str) -> None:

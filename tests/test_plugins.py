@@ -101,6 +101,25 @@ def test_a_net_a_diffusion_and_a_metric(parts: Path) -> None:
     assert composed("train", ["metric=w2"])["metric"] == "w2"  # a knob, which a group of that name would hide
 
 
+def test_a_process(parts: Path) -> None:
+    """The page's Cox-Ingersoll-Ross process has its known mean and variance; that its noise depends on x is seen."""
+    words = {"plugins": ["my_process.py"], "process": "cir", "theta": 2.0, "x0": 3.0, "pictures": "none"}
+    found = diffsde.simulate(**words, n=4000, steps=200).figures
+    decay = np.exp(-2.0)
+    variance = 3 * 0.25 / 2 * (decay - decay**2) + 0.25 / 4 * (1 - decay) ** 2
+    for name, exact in (("mean", 1 + 2 * decay), ("variance", variance)):
+        figure = found[name]
+        assert figure.error is not None and abs(figure.value - exact) < 4 * figure.error + 0.01 * exact, name
+    with pytest.raises(ValueError, match="Stratonovich"):
+        diffsde.simulate(**words, sampler="stochastic_heun")
+    alone = diffsde.simulate(**words, n=1, steps=4).figures
+    assert "mean" in alone and not any("variance" in name for name in alone)  # one path has none
+
+
+def test_a_path_is_one_of_several(parts: Path) -> None:
+    assert main(["show", "plugins=[my_parts.py]", "what=path", "paths=[ot,cubic]", "hydra.run.dir=shown"]) == 0
+
+
 def test_a_file_of_others_loads_nothing(parts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither an experiment's YAML nor a run's config.json: only one's own command line."""
     (parts / "conf" / "experiment" / "explain").mkdir(parents=True)

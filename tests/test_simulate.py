@@ -55,6 +55,7 @@ def test_starts_are_points_in_turn_or_draws_of_a_dataset(here: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        ("process=expression drift=-x", "drift is not known (did you mean 'process.drift'?)"),
         ("process=ou sampler=heun", "sampler=heun solves an ODE, but this process has noise"),
         ("process=ou sampler=ddim", "sampler=ddim needs a field on a path"),
         ("process=geometric_brownian sampler=stochastic_heun", "Stratonovich"),

@@ -24,6 +24,7 @@ from diffsde.cli import sweep_table
 from diffsde.cli.main import main
 from diffsde.errors import UserError
 from diffsde.metrics.figures import Figure, Reference
+from diffsde.plots.sweep import Point, sweep_figure
 from diffsde.runs import progress
 from diffsde.runs.results import Cell
 from diffsde.state import STATE
@@ -458,10 +459,20 @@ def test_the_value_of_the_true_law_is_beside_the_best(here: Path, capsys: pytest
     assert figure is not None
     (text,) = figure.axes[0].get_legend().get_texts()
     assert text.get_text() == "true: 69.87"
+    other = sweep_table.Row("", {"steps": "30"}, "done", {}, "w2", Figure.of_dict({"value": 1.0}))
+    assert sweep_table.picture([*rows, other], ["steps"]) is None  # one axis cannot have two names
     for key in true:
         wrong = {"metrics": {"cross_entropy": {"value": 70.0} | true | {key: "69"}}}
         (here / "sweep" / "0" / "summary.json").write_text(json.dumps(wrong))
         assert sweep_table.row_of(here / "sweep" / "0") is None
+
+
+def test_a_known_value_of_zero_is_on_the_axis() -> None:
+    """Values of one sign and of several sizes are drawn on a logarithmic axis, but not where the line to be drawn is at 0."""
+    points = [Point("1", 1e-3, ""), Point("2", 1.0, "")]
+    assert sweep_figure(points, "sigma", "mean", None).axes[0].get_yscale() == "log"
+    (axis,) = sweep_figure(points, "sigma", "mean", ("exact", 0.0)).axes
+    assert axis.get_yscale() == "linear" and axis.get_ylim()[0] <= 0
 
 
 def test_a_verb_draws_its_own_picture_of_a_sweep(

@@ -142,6 +142,7 @@ class Run:
         >>> drawn.x.shape, sorted(drawn.figures)[0]
         ((20, 2), 'cross_entropy')
         """
+        refuse_field_words(words)
         if x0 is None:
             return running.run_verb("sample", {**self.words, **words}, folder, verbose)
         own = points_of(x0, self.shape, "x0")
@@ -202,7 +203,11 @@ class Run:
         field = self._field
         points = points_of(x, field.shape, "x")
         n = len(points)
-        at = each_of(np.asarray(t, np.float64), n, "t")
+        try:
+            given = np.asarray(t, np.float64)
+        except (TypeError, ValueError):
+            raise UserError(f"t is {t!r}; it must be numbers in [0, 1]") from None
+        at = each_of(given, n, "t")
         if not ((at >= 0) & (at <= 1)).all():
             raise UserError(f"t is {at[~((at >= 0) & (at <= 1))][0]:g}; it must be in [0, 1], 0 noise and 1 data")
         if labels is None:
@@ -225,6 +230,14 @@ class Run:
         """JAX in the precision of the run, for the length of a call."""
         with jax.enable_x64(self.precision == "float64"):
             yield
+
+
+def refuse_field_words(words: dict[str, Any]) -> None:
+    """Refuse, among the words of a call on a Run, those that would name another field. Raises UserError."""
+    if named := [f"{key}=" for key in ("run", "dataset", "path") if key in words]:
+        raise UserError(
+            f"{' and '.join(named)} would name another field than this Run's; take diffsde.load or diffsde.oracle of it"
+        )
 
 
 def points_of(x: Points, shape: tuple[int, ...], name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde.api import running
-from diffsde.api.fields import Run, classifier_run, restored_run
+from diffsde.api.fields import Run, classifier_run, refuse_field_words, restored_run
 from diffsde.api.findings import Findings
 from diffsde.api.refusals import refusals
 from diffsde.errors import UserError
@@ -76,6 +76,8 @@ def evaluate(
     >>> sorted(found.figures)
     ['kl', 'nll']
     """
+    if isinstance(run, Run):
+        refuse_field_words(words)
     named = run.named() if isinstance(run, Run) else {"run": run}
     return running.run_verb("evaluate", {**named, **words}, folder, verbose)
 
@@ -97,6 +99,8 @@ def show(
 ) -> Any:
     """A picture, as a matplotlib Figure: `diffsde show what=...` of a run, of a list of runs, or of dataset= and path=."""
     named: dict[str, Any] = {}
+    if not isinstance(run, Run | str | Path | list | tuple):
+        raise UserError(f"run is a {type(run).__name__}; give a Run, a folder, or a list of these")
     for each in [run] if isinstance(run, Run | str | Path) else run:
         theirs = each.named() if isinstance(each, Run) else {"run": str(each)}
         place, before = theirs.pop("run"), named.pop("run", [])

@@ -110,6 +110,12 @@ def listed(key: str, value: Any) -> Any:
 
 def choice_words(key: str, value: Any) -> list[str]:
     """The words group=choice of a group's value, and of the choices inside it. Raises UserError for a dict without a name."""
+    if isinstance(value, list):
+        points = "; points of your own are read from a file: {'name': 'array', 'file': 'points.npy'}"
+        group = plugins.GROUP_OF.get(key, key)
+        raise UserError(
+            f"{key} is a list or an array; give a choice's word, or a dict with its name{points * (group == 'dataset')}"
+        )
     if not isinstance(value, dict):
         return [f"{key}={value}"]
     if not isinstance(value.get("name"), str):

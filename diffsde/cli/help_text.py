@@ -245,7 +245,10 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         if verb not in (theirs := verbs_with(configs, key)) and theirs:
             named = " and ".join(filter(None, [", ".join(theirs[:-1]), theirs[-1]]))
             return f"{key}= is a word of diffsde {named}, not of {verb}; see diffsde {verb} --help"
-        return f"{key} is not known{suggestion(key, known_keys(configs, verb))}; see diffsde {verb} --help"
+        known = known_keys(configs, verb)
+        inner = [each for each in known if each.endswith(f".{key}")]  # a choice's own number, its group left out
+        named = f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else suggestion(key, known)
+        return f"{key} is not known{named}; see diffsde {verb} --help"
     if missing := re.search(r"Error parsing override '(.*?)' missing EQUAL", text):
         word = missing[1]
         return f"'{word}' is not key=value; write e.g. {word}=..."

@@ -162,7 +162,9 @@ def _kinds(text: str) -> dict[str, str]:
 def renamed(verb: str, word: str) -> str:
     """A word with its key's current name; a former name is reported."""
     key, equals, value = word.partition("=")
-    if not equals or key not in RENAMED or (verb == "simulate" and key == "process"):  # there it is a group
+    if not equals or key not in RENAMED:
+        return word
+    if key == "process" and (verb == "simulate" or not value.isdecimal()):  # simulate's group; a rank is a number
         return word
     print(f"{key}= is called {RENAMED[key]}= now", file=sys.stderr)
     return f"{RENAMED[key]}={value}"

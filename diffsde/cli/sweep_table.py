@@ -237,10 +237,12 @@ def varied(rows: list[Row], swept: list[str]) -> list[str]:
 
 
 def picture(rows: list[Row], swept: list[str]) -> Drawing | None:
-    """A figure of the jobs' scores against the swept key; None where no key differs, or no job has a score."""
+    """A figure of the jobs' scores against the swept key; None where no key differs, no job has a score, or their
+    scores are not of one figure.
+    """
     differing = varied(rows, swept)
     across = [key for key in differing if key != "seed"] or differing
-    if not across or all(math.isnan(row.figure.value) for row in rows):
+    if not across or all(math.isnan(row.figure.value) for row in rows) or len({row.name for row in rows}) > 1:
         return None
 
     def spread(key: str) -> tuple[bool, int]:

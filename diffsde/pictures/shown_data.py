@@ -180,7 +180,7 @@ def noising(chosen: ShowConfig) -> Shown:
         z = found.data(n, key)
     x = found.own(noised(found.path, jnp.asarray(z), key_eps, at))
     arrays = {"times": times, "z": found.own(z), "x": x}
-    title = "$x_t$" + (f", {found.names()[plane[0]]} and {found.names()[plane[1]]}" if found.d > 2 else "")
+    title = "$x_t$"
     if found.d == 1:
         spots = places(found, chosen, list(x), np.zeros(1))
         lines = None

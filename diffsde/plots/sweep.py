@@ -54,7 +54,7 @@ def sweep_figure(points: list[Point], x: str, y: str, line: tuple[str, float] | 
     if line:
         axis.axhline(line[1], color=GREY, lw=1.2, ls="--", label=f"{line[0]}: {line[1]:.4g}")
     values = np.array([point.y for point in points])
-    if values.min() > 0 and values.max() / values.min() > WIDE:
+    if values.min() > 0 and (line is None or line[1] > 0) and values.max() / values.min() > WIDE:
         axis.set_yscale("log")
     if numeric:
         places = sorted(at.values())

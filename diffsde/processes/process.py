@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any, ClassVar, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,6 +13,7 @@ from diffsde.mixtures import Mixture
 from diffsde.types import Array, Scalar
 
 Numbers = float | tuple[float, ...]  # a number for all coordinates, or one for each
+TRIED = 16  # points at which the slope of a diffusion is looked at
 
 
 def across(numbers: Numbers) -> Array | float:
@@ -82,8 +84,12 @@ class Process(abc.ABC):
 
     @property
     def additive(self) -> bool:
-        """Whether the diffusion does not depend on x, so that Ito's and Stratonovich's integrals are the same."""
-        return True
+        """Whether the diffusion does not depend on x, so that Ito's and Stratonovich's integrals are the same: by its slope at
+        some points, where a process does not say. Not for compiled code.
+        """
+        at = 3.0 * jax.random.normal(jax.random.key(0), (TRIED, self.dimension or 1))
+        slopes = jax.vmap(jax.jacfwd(lambda x: jnp.asarray(self.diffusion_at(x, 1.0), float)))(at)
+        return not bool(jnp.any(slopes != 0))
 
     @property
     def noiseless(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from diffsde import plugins
 from diffsde.build import choose, read_parts
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError, suggestion
@@ -185,7 +186,8 @@ def _named(path: Any) -> Any:
     """A path's config, of its name alone too. Raises UserError for another word."""
     if not isinstance(path, str):
         return path
-    if path not in PATHS:
-        raise UserError(f"paths: '{path}' is not a path{suggestion(path, PATHS)}")
+    known = PATHS | plugins.parts("path")
+    if path not in known:
+        raise UserError(f"paths: '{path}' is not a path{suggestion(path, known)}")
     choose(GaussianPath, {"name": path}, "paths")  # type: ignore[type-abstract]
     return {"name": path}

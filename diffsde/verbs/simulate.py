@@ -267,14 +267,14 @@ def kind_of_paths(x: Array) -> str:
     return PATHS_IN_PLANE if x.shape[1:] == (2,) else PATHS
 
 
-def scene_of(job: ProcessJob, found: Simulated) -> PathScene:
-    """What a job's pictures are drawn of."""
+def scene_of(job: ProcessJob, found: Simulated, n: int) -> PathScene:
+    """What a job's pictures are drawn of; n: the number of paths, as the title says it."""
     from diffsde.pictures import PathScene
 
     way, starts = found.trajectory, job.starts
     assert way is not None
     title, sampler = described_process(job), name_of(job.chosen.sampler)
-    about = f"{sampler}, {job.steps} steps of {job.chosen.t_end / job.steps:.3g}, n = {job.n:,}, {starts.words}"
+    about = f"{sampler}, {job.steps} steps of {job.chosen.t_end / job.steps:.3g}, n = {n:,}, {starts.words}"
     states = np.asarray(way.times, np.float64), np.asarray(way.x), np.asarray(found.x)
     if len(title) > TITLE:
         title, about = f"process={name_of(job.chosen.process)}", f"{title}; {about}"
@@ -287,7 +287,7 @@ def pictures_of(job: ProcessJob, found: Simulated) -> list[Path]:
 
     kind = kind_of_paths(found.x)
     wanted = chosen_pictures(job.chosen.drawn, kind)
-    paths = draw_pictures(scene_of(job, found), wanted, job.out / "plots")
+    paths = draw_pictures(scene_of(job, found, job.n), wanted, job.out / "plots")
     if more := more_pictures(wanted, kind):
         progress.say(more)
     return paths
@@ -313,7 +313,9 @@ def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
     scenes: dict[int, PathScene] = {}
     for rows in ensembles.grouped({i: job.group() for i, job in enumerate(again)}):
         batch = simulate_jobs([again[i] for i in rows])
-        scenes |= {i: scene_of(again[i], found) for i, found in zip(rows, batch.found, strict=True)}
+        scenes |= {
+            i: scene_of(again[i], found, int(cells[i].config["n"])) for i, found in zip(rows, batch.found, strict=True)
+        }
     drawn = process_grid([cell.overrides for cell in cells], [scenes[i] for i in range(len(cells))])
     return [] if drawn is None else [save_figure(where / "paths.png", drawn)]
 
