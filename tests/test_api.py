@@ -325,3 +325,12 @@ def test_simulate_is_the_commands_bits(here: Path) -> None:
     ours = diffsde.simulate(process="ou", theta=0.7, sigma=0.5, x0=3.0, n=30, steps=10)
     np.testing.assert_array_equal(ours.x, np.load("theirs/samples.npz")["x"])
     assert ours.figures
+
+
+def test_a_score_that_is_infinite_is_refused(here: Path) -> None:
+    """Where beta is 0 finite data have neither score nor velocity; a mixture has both."""
+    np.save("points.npy", np.array([[0.0, 1.0], [2.0, 3.0]]))
+    run = diffsde.oracle(dataset={"name": "array", "file": "points.npy"}, path="ot")
+    with pytest.raises(ValueError, match="score: it is not a finite number at t=1"):
+        run.score([[0.5, 0.5]], 1.0)
+    assert np.isfinite(diffsde.oracle(dataset="gmm", path="ot").score([[0.5, 0.5]], 1.0)).all()

@@ -114,3 +114,30 @@ def test_a_sweep_is_one_picture_and_as_one_program_the_same_paths(
         np.testing.assert_allclose(one, each, atol=1e-5)
         assert not Path(f"each/{job}/plots").exists()
     assert Path("each/paths.png").exists()
+
+
+def test_what_nothing_is_known_of_has_figures_by_coordinate(here: Path) -> None:
+    """An angle and a velocity have no mean in common: x1 moves by 1 in unit time, x2 by 3."""
+    words = ["process=expression", "process.drift=[1,3]", "process.diffusion=[0,0]", "sampler=euler", "x0=[0,0]"]
+    assert main(["simulate", *words, "n=4", "steps=8", "pictures=none", "hydra.run.dir=out"]) == 0
+    found = json.loads((here / "out" / "summary.json").read_text())["metrics"]
+    assert found["mean_x1"]["value"] == pytest.approx(1, rel=1e-6)
+    assert found["mean_x2"]["value"] == pytest.approx(3, rel=1e-6) and "mean" not in found
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("process.drift=1/x x0=0", "the drift is not a finite number at the start x0=[0.]"),
+        ("process.drift=x**2 process.diffusion=0 sampler=euler x0=2 t_end=3", "or an earlier t_end"),
+    ],
+)
+def test_what_is_infinite_is_named(words: str, message: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "process=expression", *words.split(), "n=5"]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_paths_that_grow_have_no_autocorrelation_time(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "theta=100", "steps=20", "n=50", "pictures=none", "hydra.run.dir=out"]) == 0
+    assert "em is unstable" in capsys.readouterr().err
+    assert not any("autocorrelation" in name for name in json.loads((here / "out/summary.json").read_text())["metrics"])

@@ -175,6 +175,11 @@ class Run:
             found = np.asarray(PROGRAMS[what](self._field, to_model(self.scaling, points), at.astype(kept()), known))[
                 : len(points)
             ]
+        if what != "log_prob" and not np.isfinite(found).all() and np.isfinite(points).all():
+            when = at[~np.isfinite(found).reshape(len(found), -1).all(axis=1)][0]
+            raise UserError(
+                f"{what}: it is not a finite number at t={when:g}; take another t, e.g. {0.01 if when < 0.5 else 0.99}"
+            )
         return found[0] if single else found
 
     def _by_ode(self, field: Field, x: Points, t: Points, labels: Points, steps: int) -> np.ndarray:

@@ -89,7 +89,7 @@ def in_words(mixing: Mixing, changes: Figure | None) -> list[str]:
         about = f"at least {tau:.3g}" if not mixing.found.resolved else f"{tau:.3g}"
         lines += [
             f"slow mixing: the autocorrelation time is {about} and a path lasts {whole:.3g}, too short to forget its start:",
-            "the paths are independent of one another, but each is still near where it began; take t_end larger",
+            "the paths are independent of one another, but where each began still shows; take t_end larger",
         ]
     if changes is not None and changes.value < 5:
         lines.append(f"a path changes its mode {changes.value:.2g} times on average")

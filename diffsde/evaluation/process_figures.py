@@ -13,6 +13,7 @@ from diffsde.solver_error import mixture_covariance
 
 NODES = 100_001  # of the quadrature of a density on a line
 NEGLIGIBLE = 40.0  # nats below its maximum at which a density is as good as 0
+COORDINATES = 4  # that have figures by themselves
 QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of the whole time, at whose states the figures are
 
 
@@ -31,6 +32,8 @@ def closed_form_figures(
     groups (n,): which of several starting points each path begins at. The variance's error is by the fourth moment, the
     autocovariance's by the products' own scatter.
     """
+    if end[0].size > 1 and process.mean(0.0, start) is None and stationary_moments(process, end[0].size) is None:
+        return by_coordinate(process, times, x, end, groups)
     shown, last = shown_states(times), float(times[-1])
     kept = None if groups is None else groups[: x.shape[1]]
     found = moments_at(process, end, last, start, groups, "")
@@ -45,6 +48,24 @@ def closed_form_figures(
         pair = centred(x[i]) * centred(x[-1]) * factor(x.shape[1])
         exact = process.covariance(float(times[i]), last, start)
         found[f"autocovariance_t{times[i]:.4g}_t{last:.4g}"] = held(by_path(pair), exact, None, x.shape[2:])
+    return found
+
+
+def by_coordinate(
+    process: Process, times: np.ndarray, x: np.ndarray, end: np.ndarray, groups: np.ndarray | None
+) -> dict[str, Figure]:
+    """The figures of each coordinate by itself, up to COORDINATES: of a process that nothing is known of, they have no
+    meaning in common.
+    """
+    found: dict[str, Figure] = {}
+    flat, ends = x.reshape(*x.shape[:2], -1), end.reshape(len(end), -1)
+    for j in range(min(ends.shape[1], COORDINATES)):
+        nothing = Start(np.zeros(1), np.zeros(1))
+        one = closed_form_figures(process, times, flat[..., [j]], ends[:, [j]], nothing, groups)
+        found |= {
+            name.replace("_t", f"_x{j + 1}_t", 1) if "_t" in name else f"{name}_x{j + 1}": each
+            for name, each in one.items()
+        }
     return found
 
 

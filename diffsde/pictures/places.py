@@ -14,7 +14,7 @@ from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.pictures.coordinates import numbers_of
-from diffsde.pictures.subjects import Subject
+from diffsde.pictures.subjects import ShownSubject
 from diffsde.plots.style import Extent, window
 from diffsde.runs.show_config import ShowConfig
 from diffsde.types import Array
@@ -43,7 +43,7 @@ class Places(NamedTuple):
         return {"x": self.points[0, :, i], "y": self.points[:, 0, j]}
 
 
-def plane_of(found: Subject, chosen: ShowConfig, most: int = 2) -> tuple[int, ...]:
+def plane_of(found: ShownSubject, chosen: ShowConfig, most: int = 2) -> tuple[int, ...]:
     """The coordinates that are drawn. Raises UserError for images and for coordinates that there are not."""
     if len(found.shape) != 1:
         raise UserError(
@@ -58,7 +58,7 @@ def plane_of(found: Subject, chosen: ShowConfig, most: int = 2) -> tuple[int, ..
     return tuple(numbers_of(asked, found.dataset.column_names(), found.d))
 
 
-def window_of(chosen: ShowConfig, found: Subject, plane: tuple[int, ...], clouds: list[np.ndarray]) -> Extent:
+def window_of(chosen: ShowConfig, found: ShownSubject, plane: tuple[int, ...], clouds: list[np.ndarray]) -> Extent:
     """The window: of window=, or the one that holds the clouds (n, d), in the data's own units. Raises UserError."""
     names = tuple(found.names()[i] for i in plane)
     asked = chosen.window
@@ -75,7 +75,7 @@ def window_of(chosen: ShowConfig, found: Subject, plane: tuple[int, ...], clouds
 
 
 def places(
-    found: Subject, chosen: ShowConfig, clouds: list[np.ndarray], centre: np.ndarray, resolution: int | None = None
+    found: ShownSubject, chosen: ShowConfig, clouds: list[np.ndarray], centre: np.ndarray, resolution: int | None = None
 ) -> Places:
     """A grid of places in the window; in more than two dimensions the plane of two coordinates through `centre` (d,)."""
     plane = plane_of(found, chosen)
@@ -120,7 +120,7 @@ def reached_on_a_line(clouds: np.ndarray, x: np.ndarray) -> np.ndarray:
 # Values at places
 
 
-def densities(found: Subject, field: Any, at: Places, times: np.ndarray) -> np.ndarray:
+def densities(found: ShownSubject, field: Any, at: Places, times: np.ndarray) -> np.ndarray:
     """log p_t (m, *grid) in nats, per volume in the data's own units, at times (m,). Raises UserError where it is infinite."""
     x, grid = _model(found, at)
     values = np.asarray(_log_probs(field, x, _times(times)), np.float64).reshape(len(times), *grid)
@@ -128,14 +128,14 @@ def densities(found: Subject, field: Any, at: Places, times: np.ndarray) -> np.n
     return values - log_volume(found.scaling, found.shape)
 
 
-def vectors(found: Subject, field: Field, at: Places, times: np.ndarray, quantity: str) -> np.ndarray:
+def vectors(found: ShownSubject, field: Field, at: Places, times: np.ndarray, quantity: str) -> np.ndarray:
     """Velocity or score (m, *grid, d) at times (m,), in the data's own units. Raises UserError where it is infinite."""
     grid = at.points.shape
     flat = np.broadcast_to(at.points.reshape(-1, found.d), (len(times), at.points[..., 0].size, found.d))
     return vectors_along(found, field, flat, times, quantity).reshape(len(times), *grid)
 
 
-def vectors_along(found: Subject, field: Field, x: np.ndarray, times: np.ndarray, quantity: str) -> np.ndarray:
+def vectors_along(found: ShownSubject, field: Field, x: np.ndarray, times: np.ndarray, quantity: str) -> np.ndarray:
     """Velocity or score (m, n, d) at points x (m, n, d) of times (m,), all in the data's own units."""
     points = jnp.asarray(to_model(found.scaling, x).reshape(*x.shape[:2], *found.shape))
     values = np.asarray(_vectors(field, points, _times(times), quantity), np.float64).reshape(x.shape)
@@ -145,7 +145,7 @@ def vectors_along(found: Subject, field: Field, x: np.ndarray, times: np.ndarray
     return values * (found.scaling.std if quantity == "velocity" else 1 / found.scaling.divisor)
 
 
-def _model(found: Subject, at: Places) -> tuple[Array, tuple[int, ...]]:
+def _model(found: ShownSubject, at: Places) -> tuple[Array, tuple[int, ...]]:
     x = to_model(found.scaling, at.points).reshape(-1, *found.shape)
     return jnp.asarray(x), at.points.shape[:-1]
 

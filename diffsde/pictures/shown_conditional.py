@@ -18,7 +18,7 @@ from diffsde.datasets.scaling import to_model
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field
 from diffsde.pictures.places import Places, densities, places, plane_of, reached, reached_on_a_line, vectors
-from diffsde.pictures.subjects import Shown, Subject, clouds_at, noised, subject
+from diffsde.pictures.subjects import Shown, ShownSubject, clouds_at, noised, subject
 from diffsde.plots import conditional as plots
 from diffsde.plots.arrows import ArrowScale
 from diffsde.plots.style import escape_formulas
@@ -100,7 +100,7 @@ def conditional(chosen: ShowConfig) -> Shown:
     return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, about), about)
 
 
-class Law(NamedTuple):
+class DrawnLaw(NamedTuple):
     """A row's law of x_t: its title and its word in show.npz, its field, None where it is not known, the z that is given, and
     draws of x_t (m, n, d) at the times drawn and at both ends, in the data's own units.
     """
@@ -112,26 +112,27 @@ class Law(NamedTuple):
     clouds: np.ndarray
 
 
-def _laws(found: Subject, z: np.ndarray, around: list[np.ndarray], clouds: np.ndarray) -> list[Law]:
+def _laws(found: ShownSubject, z: np.ndarray, around: list[np.ndarray], clouds: np.ndarray) -> list[DrawnLaw]:
     """The path given each z, the marginal one, exact where it is known, and with the fields of runs."""
     own = found.own(z)
     each = [
-        Law(f"given z = {_written(own[i])}", f"given_{i}", given(found, z[i]), own[i], around[i]) for i in range(len(z))
+        DrawnLaw(f"given z = {_written(own[i])}", f"given_{i}", given(found, z[i]), own[i], around[i])
+        for i in range(len(z))
     ]
     if found.exact is not None or not found.runs:
-        each.append(Law("marginal", "marginal", found.exact, None, clouds))
+        each.append(DrawnLaw("marginal", "marginal", found.exact, None, clouds))
     return each + [
-        Law(f"marginal, {run.title}", f"learned_{i}", run.field, None, clouds) for i, run in enumerate(found.runs)
+        DrawnLaw(f"marginal, {run.title}", f"learned_{i}", run.field, None, clouds) for i, run in enumerate(found.runs)
     ]
 
 
-def _given_clouds(found: Subject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:
+def _given_clouds(found: ShownSubject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:
     """Draws of x_t given z (m, n, d) at times (m,), in the data's own units."""
     many = jnp.broadcast_to(jnp.asarray(z), (GIVEN, *z.shape))
     return found.own(noised(found.path, many, key, jnp.asarray(times, float)))
 
 
-def points_of(chosen: ShowConfig, found: Subject, usual: int, most: int, key: Any) -> np.ndarray:
+def points_of(chosen: ShowConfig, found: ShownSubject, usual: int, most: int, key: Any) -> np.ndarray:
     """The points z (k, *shape) of z=, or drawn from the data, in the model's units. Raises UserError."""
     if chosen.z is None:
         return found.data(usual, key)
@@ -158,7 +159,7 @@ def _written(z: np.ndarray) -> str:
     return escape_formulas(numbers if len(z) == 1 else f"({numbers})")
 
 
-def given(found: Subject, z: np.ndarray) -> EmpiricalField:
+def given(found: ShownSubject, z: np.ndarray) -> EmpiricalField:
     """The exact field of the path given z: that of a data set of one point."""
     assert found.path is not None
     return EmpiricalField(found.path, empirical.arrange(jnp.asarray(z[None])), 1, found.shape)
@@ -177,7 +178,7 @@ def _samplers(chosen: ShowConfig) -> dict[str, Sampler]:
 
 
 def _row(
-    found: Subject, law: Law, at: tuple[Places, Places], times: tuple[np.ndarray, np.ndarray], quantity: str
+    found: ShownSubject, law: DrawnLaw, at: tuple[Places, Places], times: tuple[np.ndarray, np.ndarray], quantity: str
 ) -> plots.Row:
     """A row's density, or draws of x_t where it is not known, and its vectors, where the field is known."""
     row = plots.Row(law.name, z=law.z)
@@ -188,7 +189,9 @@ def _row(
     return row._replace(cloud=law.clouds[: len(times[0])])
 
 
-def _ways(found: Subject, law: Law, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any) -> tuple[Way, ...]:
+def _ways(
+    found: ShownSubject, law: DrawnLaw, samplers: dict[str, Sampler], chosen: ShowConfig, keys: Any
+) -> tuple[Way, ...]:
     """Trajectories from t = 0 to t = 1 by each sampler, from the same noise; given z from alpha z + beta eps, as p_0(x|z) is
     where alpha is not 0 at t = 0.
     """

@@ -17,7 +17,7 @@ from diffsde.fields import EmpiricalField
 from diffsde.pictures.images import CLASSES, SIDE, screen_of_images, square
 from diffsde.pictures.places import Places, densities, log_law, places, plane_of, window_of
 from diffsde.pictures.shown_conditional import points_of
-from diffsde.pictures.subjects import Shown, Subject, noised, subject
+from diffsde.pictures.subjects import Shown, ShownSubject, noised, subject
 from diffsde.plots import clouds as plots
 from diffsde.plots import images as image_plots
 from diffsde.plots.style import window
@@ -67,7 +67,7 @@ def some_of(dataset: Dataset, arrays: Any, n: int, key: Key) -> plots.Cloud:
     return plots.Cloud(np.asarray(x), None if y is None else np.asarray(y))
 
 
-def classes_of(found: Subject, sets: Sets) -> list[str]:
+def classes_of(found: ShownSubject, sets: Sets) -> list[str]:
     """The names of the classes, numbers where they have none; [] where there are no classes, or only one."""
     if any(y is None for _, y in sets.values()):
         return []
@@ -76,7 +76,7 @@ def classes_of(found: Subject, sets: Sets) -> list[str]:
     return [names[i] if i < len(names) and names[i] else str(i) for i in range(count)] if count > 1 else []
 
 
-def dataset_words(found: Subject) -> str:
+def dataset_words(found: ShownSubject) -> str:
     """The dataset's name, without the path."""
     return found.of.split(", path")[0]
 
@@ -87,7 +87,7 @@ def _word(i: int, name: str = "x") -> str:
 
 
 def _images(
-    found: Subject, chosen: ShowConfig, sets: Sets, names: list[str], about: str, rows: list[tuple[str, str]]
+    found: ShownSubject, chosen: ShowConfig, sets: Sets, names: list[str], about: str, rows: list[tuple[str, str]]
 ) -> Shown:
     """Images in a grid for each set: a row for each class, else as they come."""
     if not are_images(found.shape) or found.shape[-1] > 4:
@@ -113,7 +113,7 @@ def _images(
 
 
 def _points(
-    found: Subject,
+    found: ShownSubject,
     chosen: ShowConfig,
     sets: Sets,
     names: list[str],
@@ -138,7 +138,7 @@ def _points(
 
 
 def _pairs(
-    found: Subject,
+    found: ShownSubject,
     chosen: ShowConfig,
     sets: Sets,
     names: list[str],
@@ -158,7 +158,7 @@ def _pairs(
         windows.append(window(both)[:2])
     which = "the first" if chosen.coordinates is None else "the chosen"
     about += f", {which} {len(plane)} of {found.d} coordinates" + (", outline: test split" if len(sets) > 1 else "")
-    return Shown(arrays, lambda: plots.corner(own, columns, windows, names, about), about, rows)
+    return Shown(arrays, lambda: plots.coordinate_pairs(own, columns, windows, names, about), about, rows)
 
 
 def noising(chosen: ShowConfig) -> Shown:
@@ -196,7 +196,7 @@ def noising(chosen: ShowConfig) -> Shown:
     return Shown(arrays, lambda: plots.clouds_in_time(clouds, {title: times}, extent, names, about), about)
 
 
-def _exact_lines(found: Subject, spots: Places, times: np.ndarray) -> np.ndarray:
+def _exact_lines(found: ShownSubject, spots: Places, times: np.ndarray) -> np.ndarray:
     """p_t (m, k) at places on a line; NaN at times when the noise about a finite set's points is narrower than the places are
     apart, where a line through them would show spikes of chance heights.
     """
@@ -214,7 +214,7 @@ def _short(z: np.ndarray) -> str:
     return "(" + ", ".join(f"{each:.3g}" for each in z[:3]) + (", …)" if len(z) > 3 else ")")
 
 
-def _noised_images(found: Subject, chosen: ShowConfig, at: Any, key: Key, key_eps: Key, about: str) -> Shown:
+def _noised_images(found: ShownSubject, chosen: ShowConfig, at: Any, key: Key, key_eps: Key, about: str) -> Shown:
     """A row for each image, the classes in turn, the same noise along it."""
     for name in ("window", "coordinates", "z"):
         if getattr(chosen, name) is not None:

@@ -15,7 +15,7 @@ from diffsde.fields import Field
 from diffsde.likelihood import SHORT, log_likelihood_compiled
 from diffsde.mixtures import Mixture
 from diffsde.pictures.places import Places, densities, log_law, places, plane_of
-from diffsde.pictures.subjects import Shown, Subject, clouds_at, need_exact, subject
+from diffsde.pictures.subjects import Shown, ShownSubject, clouds_at, need_exact, subject
 from diffsde.plots import densities as plots
 from diffsde.runs import progress
 from diffsde.runs.show_config import ShowConfig
@@ -73,7 +73,7 @@ def _log_probs(rows: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _shown(
-    found: Subject,
+    found: ShownSubject,
     chosen: ShowConfig,
     rows: dict[str, np.ndarray],
     times: np.ndarray | None,
@@ -99,7 +99,7 @@ def _shown(
     return Shown(arrays, lambda: plots.lines_of_densities(rows, times, x, between, name, scale, about), about, said)
 
 
-def _law_alone(found: Subject, chosen: ShowConfig) -> Shown:
+def _law_alone(found: ShownSubject, chosen: ShowConfig) -> Shown:
     """The density of a dataset's law, without a path."""
     labels = None if chosen.label is None else np.asarray([chosen.label])
     if labels is not None and chosen.label not in range(found.dataset.classes(found.dataset.load())):
@@ -120,7 +120,7 @@ def _law_alone(found: Subject, chosen: ShowConfig) -> Shown:
     return _shown(found, chosen, rows, None, at, {**at.axes(), **_log_probs(rows)}, about, [])
 
 
-def _by_the_ode(found: Subject, field: Field, at: Places, times: np.ndarray, steps: int) -> np.ndarray:
+def _by_the_ode(found: ShownSubject, field: Field, at: Places, times: np.ndarray, steps: int) -> np.ndarray:
     """log p_t (m, *grid) of a trained field at times (m,), by likelihood.log_likelihood, in the data's own units."""
     x = jnp.asarray(to_model(found.scaling, at.points).reshape(-1, *found.shape))
     values, path = [], field.path

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffsde.errors import UserError
 from diffsde.pictures.places import densities, places, plane_of, reached, reached_on_a_line, vectors, vectors_along
-from diffsde.pictures.subjects import Shown, Subject, Trained, clouds_at, need_exact, subject
+from diffsde.pictures.subjects import Shown, ShownField, ShownSubject, clouds_at, need_exact, subject
 from diffsde.plots import arrows as plots
 from diffsde.plots.style import HeatMap
 from diffsde.runs.show_config import ShowConfig
@@ -62,7 +62,7 @@ def field(chosen: ShowConfig) -> Shown:
     )
 
 
-def _fields(found: Subject, chosen: ShowConfig) -> tuple[list[Trained], tuple[Trained, Trained] | None]:
+def _fields(found: ShownSubject, chosen: ShowConfig) -> tuple[list[ShownField], tuple[ShownField, ShownField] | None]:
     """The fields that are drawn, and the two, minuend first, whose difference is; None where none is asked for."""
     of = chosen.of or ("exact" if not found.runs else "both" if len(found.runs) == 1 and found.exact else "run")
     runs = list(found.runs)
@@ -72,7 +72,7 @@ def _fields(found: Subject, chosen: ShowConfig) -> tuple[list[Trained], tuple[Tr
         return runs, (runs[0], runs[1])
     if of == "run":
         return runs, None
-    exact = Trained(need_exact(found, "field"), "exact")
+    exact = ShownField(need_exact(found, "field"), "exact")
     if of == "exact":
         return [exact], None
     return [exact, *runs], (runs[0], exact) if of == "difference" else None
@@ -90,8 +90,8 @@ class Difference(NamedTuple):
 
 
 def _difference(
-    found: Subject,
-    pair: tuple[Trained, Trained] | None,
+    found: ShownSubject,
+    pair: tuple[ShownField, ShownField] | None,
     rows: dict[str, np.ndarray],
     clouds: np.ndarray,
     times: np.ndarray,
@@ -112,7 +112,7 @@ def _difference(
 
 
 def _rms(
-    found: Subject, pair: tuple[Trained, Trained], clouds: np.ndarray, times: np.ndarray, quantity: str
+    found: ShownSubject, pair: tuple[ShownField, ShownField], clouds: np.ndarray, times: np.ndarray, quantity: str
 ) -> np.ndarray:
     """sqrt(E |difference|^2) (m,) of two fields over draws of x_t (m, n, d), in the data's own units."""
     one, other = (vectors_along(found, each.field, clouds[:, :COMPARED], times, quantity) for each in pair)

@@ -12,7 +12,7 @@ from diffsde.datasets import are_images
 from diffsde.errors import UserError
 from diffsde.pictures.images import screen_of_images
 from diffsde.pictures.places import densities, places, plane_of, window_of
-from diffsde.pictures.subjects import Shown, Subject, noised
+from diffsde.pictures.subjects import Shown, ShownSubject, noised
 from diffsde.plots import clouds as plots
 from diffsde.plots import images as image_plots
 from diffsde.plots.style import at_time
@@ -23,7 +23,7 @@ TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 DRAWN, IMAGES = 3000, 6  # samples: of points, and of images
 
 
-class States(NamedTuple):
+class ShownStates(NamedTuple):
     """Samples on their way: x (m, n, *shape) in the data's own units at times (m,), and how they were drawn, as text.
 
     labels (n,): their labels, where they have several; None: none, or the picture's one.
@@ -35,7 +35,7 @@ class States(NamedTuple):
     labels: np.ndarray | None = None
 
 
-def marginals(chosen: ShowConfig, found: Subject, states: States, key: Key) -> Shown:
+def marginals(chosen: ShowConfig, found: ShownSubject, states: ShownStates, key: Key) -> Shown:
     """The picture of samples that are there: the data with noise at the samples' own times above them."""
     times, n = states.times, states.x.shape[1]
     z = found.data(n, key)
@@ -62,7 +62,12 @@ def marginals(chosen: ShowConfig, found: Subject, states: States, key: Key) -> S
 
 
 def _images(
-    found: Subject, chosen: ShowConfig, states: States, truth: np.ndarray, arrays: dict[str, np.ndarray], about: str
+    found: ShownSubject,
+    chosen: ShowConfig,
+    states: ShownStates,
+    truth: np.ndarray,
+    arrays: dict[str, np.ndarray],
+    about: str,
 ) -> Shown:
     """Rows of images, data with noise above samples."""
     if chosen.window is not None or chosen.coordinates is not None:
@@ -75,7 +80,7 @@ def _images(
     return Shown(arrays, lambda: image_plots.lines(rows, labels, headings, gaps, about), about)
 
 
-def _model(found: Subject, x: np.ndarray) -> np.ndarray:
+def _model(found: ShownSubject, x: np.ndarray) -> np.ndarray:
     from diffsde.datasets.scaling import to_model
 
     return to_model(found.scaling, x)

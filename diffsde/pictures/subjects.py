@@ -25,14 +25,14 @@ from diffsde.types import Array, Key
 DRAWN = 4000  # points from which a picture's window is found
 
 
-class Trained(NamedTuple):
+class ShownField(NamedTuple):
     """A trained field and its title in pictures."""
 
     field: Field
     title: str
 
 
-class Subject(NamedTuple):
+class ShownSubject(NamedTuple):
     """What a picture is of.
 
     exact: the exact field on `path`, where it is known; path: None for the law of a dataset alone. runs: the trained fields.
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
     shape: tuple[int, ...]
     scaling: Scaling | None
     exact: OracleField | EmpiricalField | None
-    runs: tuple[Trained, ...]
+    runs: tuple[ShownField, ...]
     label: int | None
     of: str
 
@@ -68,7 +68,7 @@ class Subject(NamedTuple):
         return to_own(self.scaling, x)
 
 
-def subject(chosen: ShowConfig) -> Subject:
+def subject(chosen: ShowConfig) -> ShownSubject:
     """What the picture is of, read from run= or from dataset= and path=. Raises UserError."""
     if chosen.runs:
         return _of_runs(chosen)
@@ -77,7 +77,7 @@ def subject(chosen: ShowConfig) -> Subject:
     shape = point_shape(dataset, dataset.load())
     exact = _exact(dataset, path, shape, chosen.label)
     of = dataset_name(dataset) + ("" if path is None else f", path {name_of(path)}")
-    return Subject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of + _labelled(chosen))
+    return ShownSubject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of + _labelled(chosen))
 
 
 def dataset_name(dataset: Dataset) -> str:
@@ -90,7 +90,7 @@ def _labelled(chosen: ShowConfig) -> str:
     return "" if chosen.label is None else f", class {chosen.label}"
 
 
-def _of_runs(chosen: ShowConfig) -> Subject:
+def _of_runs(chosen: ShowConfig) -> ShownSubject:
     """What a picture of runs is of: the data and the exact field of the first, and the fields of all."""
     each = [_of_run(chosen, run) for run in chosen.runs]
     first = each[0]
@@ -111,7 +111,7 @@ def _of_runs(chosen: ShowConfig) -> Subject:
     return first._replace(runs=runs, of=f"{what}; {where}")
 
 
-def _of_run(chosen: ShowConfig, run: str) -> Subject:
+def _of_run(chosen: ShowConfig, run: str) -> ShownSubject:
     """What a picture of one run is of; its title is the objective's word, `of` its folder and step."""
     from diffsde.runs.restore import restore  # here: it imports flax and optax
 
@@ -119,9 +119,9 @@ def _of_run(chosen: ShowConfig, run: str) -> Subject:
     if config.label_dropout == 0 and chosen.label is None:
         raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
     dataset, shape, label = config.dataset, field.shape, chosen.label
-    trained = Trained(_bound(field, label), name_of(config.objective))
+    trained = ShownField(_bound(field, label), name_of(config.objective))
     exact, of = _exact(dataset, config.path, shape, label), f"{progress.shown_path(Path(run))} at step {step}"
-    return Subject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of)
+    return ShownSubject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of)
 
 
 def _bound(field: Any, label: int | None) -> Any:
@@ -147,7 +147,7 @@ def _exact(dataset: Dataset, path: GaussianPath | None, shape: tuple[int, ...], 
     return _bound(field, label)
 
 
-def need_exact(found: Subject, what: str) -> OracleField | EmpiricalField:
+def need_exact(found: ShownSubject, what: str) -> OracleField | EmpiricalField:
     """The exact field. Raises UserError where it is not known."""
     if found.exact is not None:
         return found.exact
@@ -157,7 +157,7 @@ def need_exact(found: Subject, what: str) -> OracleField | EmpiricalField:
     )
 
 
-def clouds_at(found: Subject, times: np.ndarray, key: Key, n: int = DRAWN) -> np.ndarray:
+def clouds_at(found: ShownSubject, times: np.ndarray, key: Key, n: int = DRAWN) -> np.ndarray:
     """x_t = alpha z + beta eps (m, n, *shape) at times (m,), one eps for all times, in the data's own units. Raises UserError."""
     key_z, key_eps = jax.random.split(key)  # a dataset splits its key: eps by a part of the same could be z's own noise
     return found.own(noised(found.path, found.data(n, key_z), key_eps, times))

@@ -171,7 +171,7 @@ def data_in_the_plane(sets: dict[str, Cloud], names: Sequence[str], extent: Exte
     return figure
 
 
-def corner(
+def coordinate_pairs(
     sets: dict[str, Cloud],
     columns: Sequence[str],
     windows: Sequence[tuple[float, float]],

@@ -297,14 +297,14 @@ def first(found: Simulated, n: int) -> Simulated:
     return Simulated(x[:n], trajectory, None if nfe is None else nfe[:n])
 
 
-def check_finite(x: Array, sampler: Sampler) -> None:
-    """Raise UserError where some of the samples x (n, *shape) are not finite."""
+def check_finite(x: Array, sampler: Sampler, remedy: str | None = None) -> None:
+    """Raise UserError where some of the samples x (n, *shape) are not finite; remedy: what may help, None: of a field."""
     if bool(jnp.isfinite(x).all()):
         return
     bad = int((~jnp.isfinite(x.reshape(len(x), -1))).any(axis=1).sum())
     noise = " or a smaller sigma" if getattr(sampler, "diffusion", None) else ""
     mend = "a larger sampler.rtol and sampler.atol" if sampler.adaptive else f"more steps{noise}"
-    raise UserError(f"{bad} of {len(x)} samples are NaN or infinite; take {mend}")
+    raise UserError(f"{bad} of {len(x)} samples are NaN or infinite; take {remedy or mend}")
 
 
 def evaluations_made(job: SteppedJob, sampler: Sampler, found: Simulated) -> dict[str, float]:

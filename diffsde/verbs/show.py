@@ -17,7 +17,7 @@ from diffsde.errors import UserError
 from diffsde.pictures.coordinates import numbers_of
 from diffsde.pictures.drawn import described_sampler
 from diffsde.pictures.shown import SHOWN
-from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, States, marginals
+from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, ShownStates, marginals
 from diffsde.pictures.subjects import Shown, need_exact, subject
 from diffsde.runs import clock, folder, jobs
 from diffsde.runs.results import Report, Result
@@ -123,7 +123,7 @@ def _new_samples(job: ShowJob) -> Shown:
     x = found.own(np.asarray(drawn.trajectory.x)[at])
     from_ = found.runs[0].title if found.runs else "the exact field"
     how = f"{described_sampler(draws.sampler)}, {len(grid) - 1} steps, from {from_}"
-    return marginals(chosen, found, States(times, x, how), made.key_true)
+    return marginals(chosen, found, ShownStates(times, x, how), made.key_true)
 
 
 def with_times(grid: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -201,7 +201,7 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
     )
     guided = "" if drawn.guidance is None else f", guidance {drawn.guidance:g}"
     how = f"{described_sampler(drawn.sampler)}{guided}, {where.name}"
-    return marginals(chosen, found, States(kept[at], x[at], how, labels), jax.random.key(drawn.seed))
+    return marginals(chosen, found, ShownStates(kept[at], x[at], how, labels), jax.random.key(drawn.seed))
 
 
 VERB = jobs.Verb("show", resolve_run, show_choices, prepare, work)

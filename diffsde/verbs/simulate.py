@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 FEW = 40  # paths of each job in the picture of a sweep
 TITLE = 45  # letters of a picture's title
+REMEDY = "more steps, or an earlier t_end if the process itself is infinite by then"
 STATES = 256  # saved states, at least, if there are that many steps: the figures at several times are of these
 NUMBERS = 2**23  # in all of them, at most: where there are more, fewer paths are kept
 
@@ -72,6 +73,7 @@ class ProcessJob(SteppedJob):
     steps: int
     key: Key
     warnings: list[str]
+    unstable: bool = False
     last: str = "step"  # the noise of the last step belongs to the process
     coupled: bool = False
     condition: Any = None
@@ -127,10 +129,14 @@ def prepare(chosen: SimulateConfig, config: dict[str, Any], out: Path, held: Exi
         from diffsde.pictures import chosen_pictures
 
         chosen_pictures(chosen.drawn, kind_of_paths(starts.x))
+    if not np.isfinite(np.asarray(process.drift_at(starts.x[0], 0.0))).all():
+        first = np.array2string(np.asarray(starts.x[0]), separator=",", precision=4)
+        raise UserError(f"the drift is not a finite number at the start x0={first}; say another x0=")
     rates = rates_of(process, starts.x)
     steps = steps_of(chosen, rates)
     warning = unstable(chosen.sampler, rates, chosen.t_end, steps)
-    return ProcessJob(config, chosen, out, process, starts, steps, key_noise, [warning] if warning else [])
+    warnings = [warning] if warning else []
+    return ProcessJob(config, chosen, out, process, starts, steps, key_noise, warnings, bool(warning))
 
 
 def draw(group: list[ProcessJob]) -> Iterator[Result | UserError]:
@@ -145,7 +151,7 @@ def draw(group: list[ProcessJob]) -> Iterator[Result | UserError]:
 def one_of(job: ProcessJob, found: Simulated, batch: SimulationBatch, remark: str) -> Result | UserError:
     """The result of one job: its paths, written before anything is measured, the report and the pictures."""
     try:
-        check_finite(found.x, job.chosen.sampler)
+        check_finite(found.x, job.chosen.sampler, REMEDY)
     except UserError as error:
         return error
     assert found.trajectory is not None
@@ -196,8 +202,8 @@ def figures_of(job: ProcessJob, found: Simulated) -> tuple[dict[str, Figure], li
         fit = MixtureFit().measure(subject, job.key).figures
         figures |= {name: each for name, each in fit.items() if law.weights.size > 1 or name != "mode_weight_kl"}
     figures |= closed_form_figures(job.process, times, x, np.asarray(found.x), job.starts.law, job.starts.groups)
-    if law is None and not is_stationary(job.process):
-        return figures, []
+    if job.unstable or (law is None and not is_stationary(job.process)):
+        return figures, []  # of paths that grow at every step there is no time after which they forget
     limit = stationary_moments(job.process, d)
     mixing = mixing_of(times, x.reshape(*x.shape[:2], d), None if limit is None else limit.mean)
     if mixing is None:
