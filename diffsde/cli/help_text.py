@@ -73,7 +73,7 @@ def overview(configs: Path, verbs: Iterable[str]) -> str:
         "examples:",
     ]
     for verb in verbs:
-        lines += [f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())]
+        lines += [f"  {command:<66} {what}" for command, what in EXAMPLES.get(verb, ())]
     lines += [
         "",
         "diffsde VERB --help lists what a verb takes; diffsde VERB sampler=em --help the numbers of a choice, too.",
@@ -110,7 +110,7 @@ def verb_help(configs: Path, verb: str, words: Iterable[str] = ()) -> str:
         f"experiment=NAME takes a whole recipe; diffsde {verb} GROUP=CHOICE --help lists the numbers of a choice.",
         "",
         "examples:",
-        *[f"  {command:<60} {what}" for command, what in EXAMPLES.get(verb, ())],
+        *[f"  {command:<66} {what}" for command, what in EXAMPLES.get(verb, ())],
     ]
     return "\n".join(lines)
 
