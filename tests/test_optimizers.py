@@ -258,7 +258,8 @@ def test_muon_orthogonalises_every_kind_of_hidden_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "points"), [("mlp", ((2,), (3,)))] + [(net, ((8, 8, 1), (8, 8, 3))) for net in IMAGES]
+    ("name", "points"),
+    [("mlp", ((2,), (3,)))] + [pytest.param(net, ((8, 8, 1), (8, 8, 3)), marks=pytest.mark.slow) for net in IMAGES],
 )
 def test_muon_leaves_the_layers_that_touch_the_data(name: str, points: Any) -> None:
     """A kernel whose shape changes with the data's is in the first or the last layer, and so Adam's; Muon has others,

@@ -85,6 +85,7 @@ def test_one_file_works_everywhere(parts: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+@pytest.mark.slow
 def test_a_net_a_diffusion_and_a_metric(parts: Path) -> None:
     """The page's other plugin: each is used, and sigma= is short for the diffusion's own sigma."""
     small = {"steps": 2, "posterior_points": 0, "precondition": True}

@@ -84,7 +84,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
     monkeypatch.setattr(training_loop.progress.Steps, "update", update)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_the_same_command_goes_on(
     number: int,
     status: int,
@@ -296,6 +298,7 @@ def killed(words: list[str], run: Path, after: float) -> bool:
     return alive
 
 
+@pytest.mark.slow
 def test_kill_9_and_go_on(here: Path, whole: Path) -> None:
     """Killed at once and again later, then left to end."""
     words = [*RUN, "hydra.run.dir=run"]

@@ -206,7 +206,7 @@ def fine() -> dict[str, Array]:
         )
         for diffusion, marks in ((Constant(1.0), pytest.mark.slow), (Bump(1.5), ()))
     ]
-    + [(ReverseDiffusion(), [64, 128, 256], Memoryless(1.0))],
+    + [pytest.param(ReverseDiffusion(), [64, 128, 256], Memoryless(1.0), marks=pytest.mark.slow)],
     ids=str,
 )
 def test_weak_order_on_a_mixture(

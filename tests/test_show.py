@@ -306,6 +306,7 @@ def test_learned_minus_exact_is_their_difference(run: Path) -> None:
     assert drawn.summary["rms_at_0.8"] == pytest.approx(float(jnp.sqrt((off**2).sum(axis=-1).mean())), rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_learned_field_stands_under_the_conditional_one(run: Path) -> None:
     """Its arrows are the run's own, its trajectories start from the noise of all the others."""
     words = [f"run={run}", "times=[0.2,0.8]", "resolution=8", "z=[1,0]"]
@@ -394,7 +395,9 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow if what == "conditional" else ()) for what in WHAT]
+)
 def test_the_command_writes_picture_and_arrays(what: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Figure] = []
     monkeypatch.setattr(show, "_figures", lambda shown, name: {name: made.append(shown.draw()) or made[-1]})  # type: ignore[func-returns-value]

@@ -61,7 +61,9 @@ def leaves(run: Path) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(checkpoints.load(run / "checkpoints", pytest.fail)[1])]
 
 
-@pytest.mark.parametrize("how", ["vmap", pytest.param("each", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "how", [pytest.param("vmap", marks=pytest.mark.slow), pytest.param("each", marks=pytest.mark.slow)]
+)
 def test_each_job_of_a_batch_is_the_run_it_would_be_alone(how: str, here: Path) -> None:
     """Over the seed and four numbers of path, optimizer and average; and a job of another structure among them."""
     together = ["hydra/launcher=batch", f"hydra.launcher.together={how}"]
