@@ -35,6 +35,7 @@ ELSEWHERE = {  # what a command needs that no test machine has
     "coordinator=": "other processes",
     "submitit": "a SLURM cluster",
     "devices=2": "several devices",
+    "mnist_conditional": "an accelerator",
     "--": "it only prints, which test_readme runs",
 }
 NEEDS = {"optuna": "hydra_plugins.hydra_optuna_sweeper", "mlflow": "mlflow", "wandb": "wandb", "digits": "sklearn"}
