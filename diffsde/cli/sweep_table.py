@@ -32,8 +32,7 @@ from diffsde.runs.results import Cell, judged
 
 # Keys that must be equal for two training losses to be comparable: they define what the loss is the mean of.
 OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
-# Keys that must be equal for two figures of samples, or of paths, to be comparable.
-OF_SAMPLES = ("dataset", "measurement", "process", "x0", "source", "t_end")
+OF_SAMPLES = ("dataset", "measurement")  # keys that must be equal for two figures of samples to be comparable
 
 
 class Row(NamedTuple):

@@ -11,8 +11,15 @@ from diffsde.datasets.dataset import Dataset
 from diffsde.types import Array, Key, choice
 
 
+class Toy(Dataset):
+    """A dataset that is drawn by a formula, without arrays."""
+
+    def load(self) -> tuple[()]:
+        return ()
+
+
 @choice
-class Moons(Dataset):
+class Moons(Toy):
     """moons as scikit-learn's make_moons: (cos a, sin a) and (1 - cos a, 1/2 - sin a), a uniform on [0, pi], plus noise.
 
     The angles are drawn independently, where scikit-learn spaces them evenly. All of it times `scale` (the course MIT 6.S184
@@ -25,9 +32,6 @@ class Moons(Dataset):
     def least_variance(self) -> float:
         return (self.scale * self.noise) ** 2
 
-    def load(self) -> tuple[()]:
-        return ()
-
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_moon, key_angle, key_noise = jax.random.split(key, 3)
         angle = jax.random.uniform(key_angle, (count,), maxval=jnp.pi)
@@ -38,7 +42,7 @@ class Moons(Dataset):
 
 
 @choice
-class Circles(Dataset):
+class Circles(Toy):
     """circles as scikit-learn's make_circles: the unit circle and one of radius `factor`, equally likely, plus noise.
 
     The angles are uniform and drawn independently, where scikit-learn spaces them evenly. All of it times `scale`: the course
@@ -52,9 +56,6 @@ class Circles(Dataset):
     def least_variance(self) -> float:
         return (self.scale * self.noise) ** 2
 
-    def load(self) -> tuple[()]:
-        return ()
-
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_circle, key_angle, key_noise = jax.random.split(key, 3)
         angle = jax.random.uniform(key_angle, (count,), maxval=2 * jnp.pi)
@@ -64,7 +65,7 @@ class Circles(Dataset):
 
 
 @choice
-class Spirals(Dataset):
+class Spirals(Toy):
     """spirals as FFJORD's 2spirals (1810.01367): (r1/2 - a cos a, r2/2 + a sin a)/3 or its negative, a = 3 pi sqrt(u), plus noise.
 
     r1, r2 and u are uniform on [0, 1]; both arms are equally likely.
@@ -74,9 +75,6 @@ class Spirals(Dataset):
 
     def least_variance(self) -> float:
         return self.noise**2 + (1 / 6) ** 2 / 12  # of the noise, and of r/6, uniform on [0, 1/6]
-
-    def load(self) -> tuple[()]:
-        return ()
 
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_arm, key_angle, key_width, key_noise = jax.random.split(key, 4)
@@ -88,7 +86,7 @@ class Spirals(Dataset):
 
 
 @choice
-class SwissRoll(Dataset):
+class SwissRoll(Toy):
     """swiss_roll as FFJORD's (1810.01367), scikit-learn's without its depth: (a cos a, a sin a)/5, plus noise.
 
     a is uniform on [3 pi/2, 9 pi/2]. The noise is in these units: FFJORD's 1.0 before the division by 5.
@@ -99,9 +97,6 @@ class SwissRoll(Dataset):
     def least_variance(self) -> float:
         return self.noise**2
 
-    def load(self) -> tuple[()]:
-        return ()
-
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_angle, key_noise = jax.random.split(key)
         angle = jax.random.uniform(key_angle, (count, 1), minval=1.5 * jnp.pi, maxval=4.5 * jnp.pi)
@@ -110,7 +105,7 @@ class SwissRoll(Dataset):
 
 
 @choice
-class Pinwheel(Dataset):
+class Pinwheel(Toy):
     """pinwheel as FFJORD's (1810.01367; 1603.06277): 2 (r, s) turned clockwise by 2 pi k/arms + rate e^r, k a uniform arm.
 
     r ~ N(1, radial_std^2) runs along an arm, s ~ N(0, tangential_std^2) across it.
@@ -127,9 +122,6 @@ class Pinwheel(Dataset):
         )  # far out, where the arm is turned most: it leans by r rate e^r, and is thinner by as much
         return (2 * self.tangential_std) ** 2 / (1 + (r * self.rate * math.exp(r)) ** 2)
 
-    def load(self) -> tuple[()]:
-        return ()
-
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_arm, key_noise = jax.random.split(key)
         r, s = jnp.moveaxis(jax.random.normal(key_noise, (count, 2)), -1, 0)
@@ -141,16 +133,13 @@ class Pinwheel(Dataset):
 
 
 @choice
-class SCurve(Dataset):
+class SCurve(Toy):
     """scurve as scikit-learn's make_s_curve without its depth: a = 3 pi (u - 1/2), (sin a, sign(a)(cos a - 1)), plus noise."""
 
     noise: float = 0.05
 
     def least_variance(self) -> float:
         return self.noise**2
-
-    def load(self) -> tuple[()]:
-        return ()
 
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_angle, key_noise = jax.random.split(key)
@@ -160,16 +149,13 @@ class SCurve(Dataset):
 
 
 @choice
-class Checkerboard(Dataset):
+class Checkerboard(Toy):
     """checkerboard as FFJORD's toy data (1810.01367): the eight dark unit squares of a 4 x 4 board, times `scale` = 2."""
 
     scale: float = 2.0
 
     def least_variance(self) -> float:
         return self.scale**2 / 12  # of a uniform square
-
-    def load(self) -> tuple[()]:
-        return ()
 
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_x, key_y, key_row = jax.random.split(key, 3)

@@ -9,7 +9,7 @@ import numpy as np
 from diffsde.metrics.figures import Figure, mean_figure
 from diffsde.processes import Process
 from diffsde.processes.process import Start
-from diffsde.solver_error import mixture_covariance
+from diffsde.runs.process_start import of_mixture
 
 NODES = 100_001  # of the quadrature of a density on a line
 NEGLIGIBLE = 40.0  # nats below its maximum at which a density is as good as 0
@@ -72,8 +72,7 @@ def by_coordinate(
 def stationary_moments(process: Process, d: int) -> Start | None:
     """Mean and variance (d,) of the stationary law: of a mixture, or by quadrature of a coordinate's density; None for none."""
     if (law := process.stationary(d)) is not None:
-        mean = np.asarray(law.weights, np.float64) @ np.asarray(law.means, np.float64)
-        return Start(mean, np.diag(mixture_covariance(law)))
+        return of_mixture(law)
     reach = 1.0
     while True:
         at = np.linspace(-reach, reach, NODES)

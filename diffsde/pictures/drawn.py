@@ -15,6 +15,7 @@ from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
 from diffsde.samplers.loop import Simulated
@@ -128,3 +129,15 @@ def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
     if isinstance(sampler, EulerMaruyama):  # with sigma = 0 it is Euler, by the program already compiled
         ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, sigma=0.0))  # type: ignore[type-var]
     return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described_sampler(sampler)}": sampler}
+
+
+@jax.jit
+def interpolated(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
+    """alpha z + beta eps (m, n, *shape), for points z (n, *shape) and the same eps at all times (m,)."""
+    eps = jax.random.normal(key, z.shape, z.dtype)
+
+    def at(t: Array) -> Array:
+        c = coefficients(path, t)
+        return c.alpha * z + c.beta * eps
+
+    return jax.vmap(at)(times)

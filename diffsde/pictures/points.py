@@ -14,10 +14,9 @@ from diffsde import mixtures
 from diffsde.datasets import Examples, FiniteDataset
 from diffsde.guidance import Guided
 from diffsde.mixtures import Mixture
-from diffsde.paths import GaussianPath, coefficients
 from diffsde.pictures.coordinates import View, chosen_view
 from diffsde.pictures.densities import ATOMS, Atoms, atoms_density, counted, mixture_density
-from diffsde.pictures.drawn import Drawn, labels_given, names_of, ode_and_sde, simulated
+from diffsde.pictures.drawn import Drawn, interpolated, labels_given, names_of, ode_and_sde, simulated
 from diffsde.plots import lines as on_a_line
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
@@ -26,7 +25,7 @@ from diffsde.plots.film import Film
 from diffsde.plots.style import HELD, Extent, HeatMap, escape_formulas, window
 from diffsde.samplers.diffusions import Constant, Vanishing
 from diffsde.stability import refined
-from diffsde.types import Array, Key
+from diffsde.types import Array
 
 CLOUD = 2000  # points in the film and the marginals
 LINES = 60  # trajectories drawn
@@ -135,7 +134,7 @@ class PointScene:
     def true_at(self, times: np.ndarray, n: int) -> np.ndarray:
         """x_t = alpha z + beta eps (m, n, k) for n points z of the data, at times (m,), as they are shown."""
         key, path = jax.random.fold_in(self.drawn.key, 2), self.drawn.field.path
-        return self.own(_interpolated(path, self.truth[:n], key, times))
+        return self.own(interpolated(path, self.truth[:n], key, times))
 
     @cached_property
     def true(self) -> list[np.ndarray]:
@@ -309,15 +308,3 @@ def _along(law: Mixture, i: int) -> Mixture:
 
 
 _sample = jax.jit(mixtures.sample, static_argnums=2)
-
-
-@jax.jit
-def _interpolated(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
-    """alpha z + beta eps (m, n, d), for points z (n, d) and the same eps at all times (m,)."""
-    eps = jax.random.normal(key, z.shape, z.dtype)
-
-    def at(t: Array) -> Array:
-        c = coefficients(path, t)
-        return c.alpha * z + c.beta * eps
-
-    return jax.vmap(at)(times)

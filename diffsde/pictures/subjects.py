@@ -16,7 +16,8 @@ from diffsde.datasets import Dataset, are_images, point_shape
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound
-from diffsde.paths import GaussianPath, coefficients
+from diffsde.paths import GaussianPath
+from diffsde.pictures.drawn import interpolated
 from diffsde.plots.style import escape_formulas
 from diffsde.runs import progress
 from diffsde.runs.show_config import ShowConfig
@@ -165,14 +166,8 @@ def clouds_at(found: ShownSubject, times: np.ndarray, key: Key, n: int = DRAWN) 
 
 @jax.jit
 def noised(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
-    """alpha z + beta eps (m, n, *shape), for points z (n, *shape) and the same eps at all times (m,)."""
-    eps = jax.random.normal(jax.random.fold_in(key, 1), z.shape, z.dtype)
-
-    def at(t: Array) -> Array:
-        c = coefficients(path, t)
-        return c.alpha * z + c.beta * eps
-
-    return jax.vmap(at)(times)
+    """alpha z + beta eps (m, n, *shape), eps drawn from a part of the key."""
+    return interpolated(path, z, jax.random.fold_in(key, 1), times)
 
 
 class Shown(NamedTuple):
