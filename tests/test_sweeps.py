@@ -412,14 +412,6 @@ def test_what_makes_figures_unlike(tmp_path: Path) -> None:
         assert unlike("loss", base, base | {key: value}) == [key]
         assert unlike("w2", base, base | {key: value}) == (["dataset"] if key == "dataset" else [])
     assert unlike("loss", base, base | {"seed": 1, "lr": 0.1}) == []
-    path = base | {"process": {"name": "ou", "theta": 1.0}, "x0": None, "source": None, "t_end": 1.0}  # of `simulate`
-    for key, value in {
-        "process": {"name": "ou", "theta": 2.0},
-        "x0": 3.0,
-        "source": {"name": "moons"},
-        "t_end": 2.0,
-    }.items():
-        assert unlike("mean", path, path | {key: value}) == [key]
     for name, data in (("a", "gmm"), ("b", "moons"), ("c", "gmm")):
         (tmp_path / name).mkdir()
         content = {"config": base | {"dataset": {"name": data, "stream": name == "c"}}}
