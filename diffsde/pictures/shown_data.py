@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,16 +42,26 @@ def data(chosen: ShowConfig) -> Shown:
     about = f"data: {dataset_words(found)}"
     rows = [(title, f"{len(x):,} drawn") for title, (x, _) in sets.items()]
     if len(found.shape) != 1:
-        return _images(found, chosen, sets, names, about, rows)
+        return _images(Picked(found, chosen, sets, names, about, rows))
     arrays = {_word(i): found.own(x) for i, (x, _) in enumerate(sets.values())}
     arrays |= {_word(i, "y"): y for i, (_, y) in enumerate(sets.values()) if y is not None}
     names = [f"class {name}" if name.isdigit() else name for name in names]
-    if found.d <= 2:
-        return _points(found, chosen, sets, names, arrays, about, rows)
-    return _pairs(found, chosen, sets, names, arrays, about, rows)
+    picked = Picked(found, chosen, sets, names, about, rows)
+    return _points(picked, arrays) if found.d <= 2 else _pairs(picked, arrays)
 
 
 Sets = dict[str, plots.Cloud]
+
+
+class Picked(NamedTuple):
+    """What is drawn of a dataset: its sets of points by title, the names of their classes, the picture's line and the table's rows."""
+
+    found: ShownSubject
+    chosen: ShowConfig
+    sets: Sets
+    names: list[str]
+    about: str
+    rows: list[tuple[str, str]]
 
 
 def some_of(dataset: Dataset, arrays: Any, n: int, key: Key) -> plots.Cloud:
@@ -86,10 +96,9 @@ def _word(i: int, name: str = "x") -> str:
     return name if i == 0 else f"{name}_test"
 
 
-def _images(
-    found: ShownSubject, chosen: ShowConfig, sets: Sets, names: list[str], about: str, rows: list[tuple[str, str]]
-) -> Shown:
+def _images(picked: Picked) -> Shown:
     """Images in a grid for each set: a row for each class, else as they come."""
+    found, chosen, sets, names, about, rows = picked
     if not are_images(found.shape) or found.shape[-1] > 4:
         raise UserError(f"what=data draws points and images; these have the shape {found.shape}")
     if chosen.window is not None or chosen.coordinates is not None:
@@ -112,16 +121,9 @@ def _images(
     return Shown(arrays, lambda: image_plots.grids(grids, square(next(iter(grids.values()))), about), about, rows)
 
 
-def _points(
-    found: ShownSubject,
-    chosen: ShowConfig,
-    sets: Sets,
-    names: list[str],
-    arrays: Any,
-    about: str,
-    rows: list[tuple[str, str]],
-) -> Shown:
-    """Points and their histogram, with the exact density on a line where it is known."""
+def _points(picked: Picked, arrays: dict[str, np.ndarray]) -> Shown:
+    """Points and their histogram, with the exact density on a line where it is known. arrays: drawn and written."""
+    found, chosen, sets, names, about, rows = picked
     own = {title: plots.Cloud(found.own(x), y if names else None) for title, (x, y) in sets.items()}
     plane = plane_of(found, chosen)
     clouds = [x for x, _ in own.values()]
@@ -137,16 +139,9 @@ def _points(
     return Shown(arrays, lambda: plots.data_on_a_line(own, line, names, at.extent, about), about, rows)
 
 
-def _pairs(
-    found: ShownSubject,
-    chosen: ShowConfig,
-    sets: Sets,
-    names: list[str],
-    arrays: Any,
-    about: str,
-    rows: list[tuple[str, str]],
-) -> Shown:
-    """Pairs of coordinates: those of coordinates=, else the first."""
+def _pairs(picked: Picked, arrays: dict[str, np.ndarray]) -> Shown:
+    """Pairs of coordinates: those of coordinates=, else the first. arrays: drawn and written."""
+    found, chosen, sets, names, about, rows = picked
     plane = plane_of(found, chosen, PAIRS)
     own = {title: plots.Cloud(found.own(x)[:, plane], y if names else None) for title, (x, y) in sets.items()}
     columns = [found.names()[i] for i in plane]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diffsde.plots.style import (
+    CLASSES,
     DATA,
     DENSITY,
     GREY,
@@ -26,10 +27,6 @@ from diffsde.plots.style import (
 SCATTERED = 4000  # points above which a cloud is drawn as a histogram
 BINS = 64  # along a side of that histogram
 LEGEND = 12  # most classes in a legend
-CLASSES = (
-    *("#2f6fb7", "#c8452f", "#2a8c6a", "#8b5bb0", "#d08a1d", "#3a3f4c", "#55a6c9", "#b04a7a", "#7f8c2d", "#8a5a3c"),
-    *("#5b6ee1", "#c9a227"),
-)
 
 
 class Cloud(NamedTuple):

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from diffsde.plots.film import Film, discs, inked, pixels, strips
 from diffsde.plots.style import (
+    CLASSES,
     DENSITY,
     INK,
-    LABELS,
     Extent,
     HeatMap,
     contours,
@@ -80,10 +80,10 @@ def cloud_at_times(
 
 def dots(axis: Axes, x: np.ndarray, groups: dict[str, np.ndarray] | None = None, size: float = 2.2) -> None:
     """Points (n, 2); groups: those that have each label, in a colour of their own, up to as many as there are colours."""
-    if groups is None or not 1 < len(groups) <= len(LABELS):
+    if groups is None or not 1 < len(groups) <= len(CLASSES):
         axis.scatter(x[:, 0], x[:, 1], s=size, color=INK, alpha=0.45, linewidth=0)
         return
-    for (name, mine), colour in zip(groups.items(), LABELS, strict=False):
+    for (name, mine), colour in zip(groups.items(), CLASSES, strict=False):
         mine = mine[: len(x)]
         axis.scatter(x[mine, 0], x[mine, 1], s=size, color=colour, alpha=0.6, linewidth=0, label=escape_formulas(name))
 

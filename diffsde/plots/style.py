@@ -20,7 +20,10 @@ LETTERS = 16  # of the small line over a picture that fit an inch
 OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture's window
 HELD = (0.5, 0.95)  # shares of a density that its contours hold
 CONTOUR = "#7c1d2b"
-LABELS = ["#2f6fb7", "#c8452f", "#2e8b57", "#8e5fb0", "#d19a1d", "#1fa3a3", "#d16ba5", "#6b4f2a", "#7f8c1d", "#1b1f2a"]
+CLASSES = (  # a colour for each label
+    *("#2f6fb7", "#c8452f", "#2a8c6a", "#8b5bb0", "#d08a1d", "#3a3f4c", "#55a6c9", "#b04a7a", "#7f8c2d", "#8a5a3c"),
+    *("#5b6ee1", "#c9a227"),
+)
 PATHLINE = "#2b2f3a"
 DENSITY = LinearSegmentedColormap.from_list("density", ["#ffffff", "#f7d9b8", "#eb9a6b", "#c8452f", "#7c1d2b"])
 PRIOR = LinearSegmentedColormap.from_list("prior", ["#ffffff", "#cfe0f2", "#7fadd8", "#2f6fb7"])
