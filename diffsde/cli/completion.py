@@ -1,4 +1,4 @@
-"""Tab completion, computed from configs/ alone, without slow imports, since a shell calls it at every press of the key."""
+"""Tab completion, computed from configs/ and outputs/, without slow imports, since a shell calls it at every press of the key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffsde import knobs
 from diffsde.cli import help_text
+from diffsde.cli.plain import PLAIN
 from diffsde.errors import UserError
 
 SHELLS = ("bash", "zsh")
@@ -77,7 +78,9 @@ def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line:
     words = line.split()[1:]
     typed = "" if not words or line[-1].isspace() else words.pop()
     if not words:
-        return starting(typed, [f"{verb} " for verb in verbs] + (list(OPTIONS) if typed else []))
+        return starting(typed, [f"{verb} " for verb in [*verbs, *PLAIN]] + (list(OPTIONS) if typed else []))
+    if words[0] in PLAIN:
+        return plain_completions(words[0], typed)
     if words[0] not in verbs:
         return []
     if "=" not in typed:
@@ -89,6 +92,23 @@ def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line:
     if found or key.split(".")[-1] not in FILES:
         return found
     return starting(typed, [f"{key}={before}{each}" for each in named_like(value[len(before) :])])
+
+
+def plain_completions(verb: str, typed: str) -> list[str]:
+    """The words that may complete `typed` after a plain verb: its own, and the ids, names and folders of runs."""
+    about = PLAIN[verb]
+    words = [*(f"{key}=" for key in about.knobs), *(f"{option} " for option in about.options if typed)]
+    if about.selects:
+        words += ["latest ", *(f"{word} " for word in run_words())]
+    return starting(typed, words) or named_like(typed)
+
+
+def run_words(verb: str | None = None) -> list[str]:
+    """The names and ids of runs under outputs/, of the verb; newest first."""
+    from diffsde.runs import records
+
+    there = records.newest_first(record for record in records.every() if verb in (None, record.verb))
+    return list(dict.fromkeys([*(record.name for record in there if record.name), *(record.id for record in there)]))
 
 
 def values(configs: Path, verb: str, key: str) -> list[str]:

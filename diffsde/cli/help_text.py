@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffsde.cli import choice_texts
+from diffsde.cli.plain import PLAIN
 from diffsde.errors import suggestion
 
 EXAMPLES = {
@@ -69,11 +70,14 @@ def overview(configs: Path, verbs: Iterable[str]) -> str:
         "",
         "verbs:",
         *[f"  {verb:<8} {purpose(configs, verb)}" for verb in verbs],
+        *[f"  {verb:<8} {about.purpose}" for verb, about in PLAIN.items()],
         "",
         "examples:",
     ]
     for verb in verbs:
         lines += [f"  {command:<66} {what}" for command, what in EXAMPLES.get(verb, ())]
+    for about in PLAIN.values():
+        lines += [f"  {command:<66} {what}" for command, what in about.examples]
     lines += [
         "",
         "diffsde VERB --help lists what a verb takes; diffsde VERB sampler=em --help the numbers of a choice, too.",

@@ -11,6 +11,7 @@ from typing import Any
 from diffsde import __version__, memory, plugins, terminal
 from diffsde.cli import choice_texts, completion, help_text, spelling
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
+from diffsde.cli.plain import PLAIN, run_plain
 from diffsde.errors import Stopped, UserError, suggestion
 from diffsde.runs import clock
 
@@ -52,8 +53,11 @@ def _main(words: list[str]) -> int:
         if verb == "--install-completion":
             print(completion.install(rest[0] if rest else ""))
             return 0
+        if verb in PLAIN:
+            run_plain(verb, rest)
+            return 0
         if verb not in VERBS:
-            raise UserError(f"'{verb}' is not a verb{suggestion(verb, VERBS)}; see diffsde --help")
+            raise UserError(f"'{verb}' is not a verb{suggestion(verb, [*VERBS, *PLAIN])}; see diffsde --help")
         rest, named = spelling.without_plugins(rest)
         plugins.load(named)
         if "-h" in rest or "--help" in rest:

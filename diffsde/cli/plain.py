@@ -1,0 +1,77 @@
+"""Plain verbs: verbs about runs that are there, with words of their own and no config of Hydra's; one table of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diffsde.errors import UserError, suggestion
+
+
+class Plain(NamedTuple):
+    """A plain verb: what --help, completion and refusals need to know of it, so that its module is imported only to run it.
+
+    module: with a function main(words), called with the words after the verb; what it can mend is a UserError. words: the
+    words it takes, for the line of usage. knobs: {key: meaning} of its own words key=value. options: {--option: meaning}.
+    selects: whether its other words choose runs (runs/records.py: select), so that filters key=value may stand among them.
+    """
+
+    module: str
+    purpose: str
+    words: str
+    knobs: dict[str, str] = {}
+    options: dict[str, str] = {}
+    examples: Sequence[tuple[str, str]] = ()
+    selects: bool = True
+
+
+PLAIN: dict[str, Plain] = {
+    "runs": Plain(
+        "diffsde.verbs.runs",
+        "what has been run, newest first",
+        "[RUN or FILTER ...]",
+        {"n": "how many are listed: 30, a number, or all"},
+        {"--json": "as JSON, with every word of each; all of them, unless n= says how many"},
+        [
+            ("diffsde runs", "the newest runs: ids, choices, figures"),
+            ("diffsde runs path=ot objective=noise", "those with these choices, samples from such runs too"),
+            ("diffsde runs state=failed", "those that failed, and why"),
+        ],
+    ),
+}
+
+RUNS_HELP = (
+    "runs are chosen by a folder (of a job, of a sweep, or any folder above them), an id or its beginning, a name, a glob of",
+    "folders or names, latest, or filters key=value of which all must hold: choices and knobs (path=ot steps=50,100 lr=1e-3),",
+    "those of the run that was sampled from (path=vp; run.seed=0 where both have the key), state=whole|stopped|failed|running,",
+    "verb=, name=, tag=, date=2026-11-*, sweep=. A value may be a comma list, of which one must hold, or a glob.",
+)
+
+
+def run_plain(verb: str, words: list[str]) -> None:
+    """Run a plain verb, or print its help. Raises UserError for an option that it does not have."""
+    about = PLAIN[verb]
+    if "-h" in words or "--help" in words:
+        print(plain_help(verb))
+        return
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in about.options:
+            known = [*about.options, "--help"]
+            raise UserError(f"'{word}' is not an option{suggestion(word, known)}; see diffsde {verb} --help")
+        key, equals, _ = word.partition("=")
+        if equals and not about.selects and key not in about.knobs:
+            raise UserError(f"{key} is not known{suggestion(key, about.knobs)}; see diffsde {verb} --help")
+    importlib.import_module(about.module).main(words)
+
+
+def plain_help(verb: str) -> str:
+    """The text of diffsde VERB --help of a plain verb."""
+    about = PLAIN[verb]
+    lines = [f"diffsde {verb}: {about.purpose}", "", f"usage: diffsde {verb} {about.words}"]
+    rows = [*((f"{key}=", text) for key, text in about.knobs.items()), *about.options.items()]
+    if rows:
+        lines += ["", "its own words:", *(f"  {name:<14} {text}" for name, text in rows)]
+    if about.selects:
+        lines += ["", *RUNS_HELP]
+    return "\n".join([*lines, "", "examples:", *(f"  {command:<66} {what}" for command, what in about.examples)])

@@ -1,0 +1,196 @@
+"""The record of one job's folder: what was run, when, from which words, and how it ended; read from files alone, without jax."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffsde.runs import files, locks
+from diffsde.runs.old_words import in_words_of_now
+
+FORMATS = (4,)  # of config.json (folder.FORMAT) whose config can be read
+DEEPEST = 6  # folders below outputs/ that are looked through: outputs/VERB/DAY/TIME-sweep/JOB is four
+# An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
+LETTERS = "bcdfghjkmnpqrstvwxz"
+SIGNS = LETTERS + "23456789"
+LENGTH = 7  # of an id: among 10,000 runs two agree once in a hundred times
+STAMP = re.compile(r"(\d{4}-\d\d-\d\d)/(\d\d)-(\d\d)-(\d\d)(?:-(\d+))?(?:-sweep)?(?:/[^/]+)?$")
+MARKS = (
+    "config.json",
+    "error.json",
+    "summary.json",
+    ".lock",
+)  # files that only a job's folder has, but for a sweep's .lock
+
+
+class Record(NamedTuple):
+    """What a job's folder says.
+
+    id: seven letters and digits, made of the folder's absolute path when the job began and kept in config.json, so that
+    the id stays where the folder is moved. date: when the job began, ISO. state: whole, stopped, failed or running (its
+    folder is locked). words: the words that were typed for this job. config: as in config.json, in the words of now; {} where
+    that cannot be read. summary: {} where there is none. error: why the job failed. name, tags: of name= and tag=.
+    sweep: the folder of the sweep of which this is a job. provenance: versions, command and machine, and the directory in which the job
+    began, which alone is known of folders of before.
+    """
+
+    folder: Path
+    id: str
+    verb: str
+    date: str
+    state: str
+    words: dict[str, str]
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    error: str
+    name: str
+    tags: tuple[str, ...]
+    sweep: Path | None
+    provenance: dict[str, Any] = {}
+
+
+def id_of(folder: Path) -> str:
+    """The id of a job that begins in the folder."""
+    rest = int.from_bytes(hashlib.sha256(os.fsencode(os.path.abspath(folder))).digest()[:8], "big")
+    rest, first = divmod(rest, len(LETTERS))
+    found = LETTERS[first]
+    for _ in range(LENGTH - 1):
+        rest, sign = divmod(rest, len(SIGNS))
+        found += SIGNS[sign]
+    return found
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a job's folder; None where the folder is not a job's."""
+    try:
+        there = {entry.name for entry in os.scandir(folder)}
+    except OSError:
+        return None
+    return record_of(folder, there) if is_job(folder, there) else None
+
+
+def is_job(folder: Path, there: set[str]) -> bool:
+    """Whether a folder with these entries is a job's, a half-written one too."""
+    return not (there.isdisjoint(MARKS) or "sweep.json" in there or folder.name.endswith("-sweep"))
+
+
+def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]]:
+    """(folder, names of its entries) of every job in a folder, or below it."""
+    try:
+        entries = list(os.scandir(where))
+    except OSError:
+        return
+    there = {entry.name for entry in entries}
+    if is_job(where, there):
+        yield where, there
+    elif depth:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield from folders(Path(entry.path), depth - 1)
+
+
+def record_of(folder: Path, there: set[str]) -> Record:
+    """The record of a job's folder with these entries."""
+    kept, summary, error = (
+        _read(folder / name) if name in there else {} for name in ("config.json", "summary.json", "error.json")
+    )
+    known = kept.get("format") in FORMATS and isinstance(kept.get("config"), dict)
+    config = in_words_of_now(kept["config"]) if known else {}
+    about = kept["provenance"] if isinstance(kept.get("provenance"), dict) else {}
+    if "directory" in kept:
+        about = {"directory": kept["directory"], **about}
+    sweep = folder.parent if (folder.parent / "sweep.json").exists() else None
+    typed = about.get("words") or error.get("overrides") or _typed(folder, there)
+    words = clean(typed if isinstance(typed, list) else [])
+    return Record(
+        folder=folder,
+        id=str(about.get("id") or id_of(folder)),
+        verb=str(kept.get("verb") or _verb(folder, sweep)),
+        date=str(about.get("date") or _date(folder)),
+        state=_state(folder, there, config, summary),
+        words=words,
+        config=config,
+        summary=summary,
+        error=str(error.get("error", "")) if not summary else "",
+        name=str(config.get("name") or words.get("name", "")),
+        tags=_tags(config.get("tag")),
+        sweep=sweep,
+        provenance=about,
+    )
+
+
+def _tags(kept: Any) -> tuple[str, ...]:
+    return tuple(map(str, kept if isinstance(kept, list | tuple) else [kept] if kept is not None else []))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = files.read_json(path, neighbour=True)
+    return content if isinstance(content, dict) else {}
+
+
+def _state(folder: Path, there: set[str], config: dict[str, Any], summary: dict[str, Any]) -> str:
+    """A run that was given more steps has the summary of fewer until it is done."""
+    steps = summary.get("steps")
+    whole = bool(summary) and not ("checkpoints" in there and "metric" in summary and _more(config.get("steps"), steps))
+    if not whole and ".lock" in there and locks.is_held(folder):
+        return "running"
+    return "whole" if whole else "failed" if "error.json" in there else "stopped"
+
+
+def _more(asked: Any, done: Any) -> bool:
+    try:
+        return float(asked) > float(done)
+    except (TypeError, ValueError):
+        return False
+
+
+def _verb(folder: Path, sweep: Path | None) -> str:
+    """The verb of a job that ended before its config was written: its sweep's, or that of outputs/VERB/."""
+    if sweep is not None and (verb := _read(sweep / "sweep.json").get("verb")):
+        return str(verb)
+    place = os.path.abspath(folder)
+    found = STAMP.search(place)
+    return os.path.basename(place[: found.start()].rstrip("/")) if found else ""
+
+
+def _date(folder: Path) -> str:
+    """The date in the folder's own name; else that of its oldest file."""
+    if found := STAMP.search(os.path.abspath(folder)):
+        day, hour, minute, second, fraction = found.groups()
+        return f"{day}T{hour}:{minute}:{second}" + (f".{fraction}" if fraction else "")
+    try:
+        oldest = min(entry.stat().st_mtime for entry in os.scandir(folder))
+    except (OSError, ValueError):
+        return ""
+    return datetime.fromtimestamp(oldest).isoformat()
+
+
+def _typed(folder: Path, there: set[str]) -> list[str]:
+    """The words in .hydra/overrides.yaml: a list with an entry a line, which needs no reader of YAML but for quotes."""
+    if ".hydra" not in there:
+        return []
+    try:
+        text = (folder / ".hydra" / "overrides.yaml").read_text()
+    except (OSError, ValueError):
+        return []
+    lines = [line.removeprefix("- ") for line in text.splitlines() if line.startswith("- ")]
+    return [line[1:-1].replace("''", "'") if line[:1] == line[-1:] == "'" else line for line in lines]
+
+
+def clean(words: list[Any]) -> dict[str, str]:
+    """{key: value} of words as Hydra keeps them: without its quotes, and with the group's name as typed."""
+    pairs = (str(word).lstrip("+~").partition("=") for word in words)
+    return {key.partition("@")[0].partition("/")[0]: unquoted(value) for key, equals, value in pairs if equals}
+
+
+def unquoted(value: str) -> str:
+    """A value without the quotes around the whole of it."""
+    inside = value[1:-1]
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" and value[0] not in inside.replace("\\'", ""):
+        return inside.replace("\\'", "'")
+    return value

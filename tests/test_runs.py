@@ -1,0 +1,240 @@
+"""`diffsde runs`, and the choice of runs by words: folders, ids, names, globs and filters."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diffsde.cli import completion
+from diffsde.cli.job import VERBS, config_folder
+from diffsde.cli.main import main
+from diffsde.cli.plain import PLAIN
+from diffsde.errors import UserError
+from diffsde.runs import locks, records
+from diffsde.runs.record import FORMATS, id_of
+from diffsde.runs.records import read_record, select, trained
+
+DAY = "2026-05-04"
+
+
+def make(
+    where: str,
+    verb: str = "train",
+    words: list[str] | None = None,
+    summary: dict[str, Any] | None = None,
+    **config: Any,
+) -> Path:
+    """A job's folder as a command leaves it; summary None: of a finished run."""
+    folder = Path("outputs", verb, DAY, where)
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".lock").touch()
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words or []))
+    kept = {"format": FORMATS[-1], "verb": verb, "config": config, "directory": str(Path.cwd())}
+    (folder / "config.json").write_text(json.dumps(kept))
+    done = {"metrics": {"w2": {"value": 0.5, "error": 0.02, "floor": 0.3, "points": 9}}, "steps": config.get("steps")}
+    if summary is None or summary:
+        (folder / "summary.json").write_text(json.dumps(summary or done))
+    return folder
+
+
+def some() -> dict[str, Path]:
+    """A training run along ot, and one along vp that was stopped; samples of the first, and of the exact field."""
+    first = make("10-00-00-000001", words=["path=ot"], path={"name": "ot"}, seed=0, lr=1e-3, steps=20, name="base")
+    second = make(
+        "11-00-00-000001", words=["path=vp"], summary={}, path={"name": "vp"}, seed=1, lr=None, tag=["a", "b"]
+    )
+    drawn = make(
+        "12-00-00-000001", "sample", ["seed=5"], path=None, seed=5, run=str(first), sampler={"name": "em", "sigma": 0.5}
+    )
+    exact = make("13-00-00-000001", "sample", ["run=oracle", "path=vp"], path={"name": "vp"}, seed=0, run="oracle")
+    return {"first": first, "second": second, "drawn": drawn, "exact": exact}
+
+
+def chosen(*words: str, verb: str | None = None) -> list[str]:
+    names = {folder.resolve(): name for name, folder in some_there.items()}
+    return [names[record.folder.resolve()] for record in select(words, verb)]
+
+
+some_there: dict[str, Path] = {}
+
+
+@pytest.fixture
+def there(here: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    found = some()
+    monkeypatch.setattr(sys.modules[__name__], "some_there", found)
+    return found
+
+
+def test_words_choose_runs(there: dict[str, Path]) -> None:
+    assert chosen() == ["exact", "drawn", "second", "first"]
+    assert chosen("path=ot") == ["drawn", "first"]  # the samples of such a run too
+    assert chosen("path=vp") == ["exact", "second"]
+    assert chosen("lr=0.001") == chosen("lr=1e-3") == [*chosen("run.seed=0"), "first"] == ["drawn", "first"]
+    assert chosen("seed=0,1") == ["exact", "second", "first"]
+    assert chosen("seed=0,1", "path=vp", "verb=sample") == ["exact"]
+    assert chosen("sigma=.5") == chosen("sampler.sigma=0.5") == chosen("sampler=e?") == ["drawn"]
+    assert chosen("state=stopped") == chosen("tag=b") == ["second"]
+    assert chosen("base") == chosen("glob(bas*)") == chosen("b*") == ["first"]
+    assert chosen(f"outputs/sample/{DAY}/*") == chosen("outputs/sample") == ["exact", "drawn"]
+    own = id_of(there["second"])
+    assert chosen(own) == chosen(own[:5]) == ["second"]
+    assert chosen("run=base") == chosen(f"run={id_of(there['first'])}") == ["drawn"]
+    assert chosen("latest") == ["exact"]
+    assert chosen("latest", verb="train") == ["first"]  # the newest that is finished
+    assert chosen("base", "latest", own) == ["exact", "second", "first"]  # together, each once
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing"], "'nothing' matches no run: no folder, id or name"),
+        (["bse"], r"did you mean 'base'"),
+        (["pth=ot"], r"pth=ot matches no run: none has pth \(did you mean 'path'\?\)"),
+        (["path=sqrt"], "path=sqrt matches no run; there path is ot, vp"),
+        (["no*thing"], "no folder or name matches it"),
+        (["empty"], "'empty' holds no run"),
+    ],
+)
+def test_words_that_match_nothing_are_refused(here: Path, words: list[str], message: str) -> None:
+    some()
+    (here / "empty").mkdir()
+    with pytest.raises(UserError, match=message):
+        select(words)
+
+
+def test_two_folders_of_one_id_are_said(there: dict[str, Path]) -> None:
+    """A copy of a folder has the id of the first; a prefix may be of several."""
+    kept = json.loads((there["first"] / "config.json").read_text())
+    for folder in ("first", "second"):
+        (there[folder] / "config.json").write_text(json.dumps(kept | {"provenance": {"id": "kkkkkkk"}}))
+    with pytest.raises(UserError, match=r"'kkkkkkk' is the id of 2 runs: .*10-00-00"):
+        select(["kkkkkkk"])
+    with pytest.raises(UserError, match="'kkkk' is how the ids begin of 2 runs"):
+        select(["kkkk"])
+
+
+def test_states(there: dict[str, Path]) -> None:
+    def state(name: str) -> str:
+        record = read_record(there[name])
+        assert record is not None
+        return record.state
+
+    assert [state(name) for name in there] == ["whole", "stopped", "whole", "whole"]
+    with locks.held(there["second"]):
+        assert state("second") == "running"
+    (there["second"] / "error.json").write_text('{"error": "the loss became nan"}')
+    assert state("second") == "failed"
+    (there["first"] / "checkpoints").mkdir()  # given more steps: its summary is of fewer
+    (there["first"] / "summary.json").write_text('{"steps": 10, "metric": {"name": "loss"}, "loss": {"value": 1}}')
+    assert state("first") == "stopped"
+
+
+def test_folders_of_any_condition(here: Path) -> None:
+    """Half-written, of another version, no JSON, a sweep's refused job: each has a record, none stops the others."""
+    half = Path("outputs/sample", DAY, "09-00-00-000001")
+    half.mkdir(parents=True)
+    (half / ".lock").touch()
+    broken = make("10-00-00-000001", summary={})
+    (broken / "config.json").write_text("{")
+    old = make("11-00-00-000001", path={"name": "ot"})
+    (old / "config.json").write_text('{"format": 1, "verb": "train", "config": {"path": 7}}')
+    sweep = Path("outputs/train", DAY, "12-00-00-000001-sweep")
+    (sweep / "0").mkdir(parents=True)
+    (sweep / ".lock").touch()
+    (sweep / "sweep.json").write_text('{"verb": "train", "words": ["lr=-1"]}')
+    (sweep / "0" / "error.json").write_text('{"error": "lr is -1; it must be positive", "overrides": ["lr=-1"]}')
+    found = {record.folder.name: record for record in select([])}
+    assert {name: (each.verb, each.state) for name, each in found.items()} == {
+        half.name: ("sample", "stopped"),
+        broken.name: ("train", "stopped"),
+        old.name: ("train", "whole"),
+        "0": ("train", "failed"),
+    }
+    assert (
+        found["0"].sweep == sweep and found["0"].words == {"lr": "-1"} and found["0"].date == f"{DAY}T12:00:00.000001"
+    )
+    assert read_record(sweep) is None and [each.folder.name for each in select([str(sweep)])] == ["0"]
+    assert main(["runs"]) == 0
+
+
+def test_a_folder_is_a_folder_whatever_it_is_called(there: dict[str, Path]) -> None:
+    for name in ("path=vp", "latest"):
+        there["first"].rename(name)
+        (record,) = select([name])
+        assert record.name == "base"
+        there["first"] = Path(name).rename(there["first"])
+
+
+def test_the_run_that_was_sampled_from_is_found_where_both_were_moved(there: dict[str, Path]) -> None:
+    (drawn,) = select([str(there["drawn"])])
+    assert (theirs := trained(drawn)) and theirs.folder == there["first"]
+    assert trained(read_record(there["exact"]) or drawn) is None
+    Path("elsewhere").mkdir()
+    Path("outputs").rename("elsewhere/outputs")
+    (drawn,) = select(["elsewhere/outputs/sample", "sampler=em"])
+    theirs = trained(drawn)
+    assert theirs is not None and theirs.name == "base"
+    (theirs.folder / "config.json").unlink()
+    (theirs.folder / "summary.json").unlink()
+    (theirs.folder / ".lock").unlink()
+    assert trained(drawn) is None
+
+
+def test_the_table(there: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures with error and reference; what all share stands once; markup and control letters are text; lines fit."""
+    kept = json.loads((there["first"] / "config.json").read_text())
+    kept["config"]["name"] = "[red]<b>\x1b[2J"
+    (there["first"] / "config.json").write_text(json.dumps(kept))
+    for letters in (80, 160):
+        monkeypatch.setenv("COLUMNS", str(letters))
+        assert main(["runs"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines)) <= letters
+        assert any("w2 0.500 +- 0.020 (floor 0.300)" in line for line in lines)
+        assert any("[red]<b>\\x1b[2J" in line for line in lines)
+        assert any(f"run={'[red]<b>'}" in line and "path=ot" in line for line in lines)
+    assert main(["runs", "path=ot", "n=1"]) == 0
+    out = capsys.readouterr().out
+    assert id_of(there["drawn"]) in out and id_of(there["first"]) not in out and "1 older ones are not listed" in out
+    assert main(["runs", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["id"] for each in listed] == [id_of(there[name]) for name in ("exact", "drawn", "second", "first")]
+    assert listed[1]["run"] == id_of(there["first"]) and listed[2]["tags"] == ["a", "b"]
+
+
+def test_no_outputs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs"]) == 0 and "no runs under 'outputs' yet" in capsys.readouterr().out
+    assert main(["runs", "--json"]) == 0 and json.loads(capsys.readouterr().out) == []
+    assert main(["runs", "path=ot"]) == 2
+
+
+@pytest.mark.parametrize("verb", PLAIN)
+def test_every_plain_verb(verb: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its module has main; help, overview and completion know it; an unknown option is refused in one line."""
+    before = set(sys.modules)
+    assert main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"diffsde {verb}: ") and all(f"{key}=" in said for key in PLAIN[verb].knobs)
+    assert main(["--help"]) == 0 and PLAIN[verb].purpose in capsys.readouterr().out
+    assert main([verb, "--optoin"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "'--optoin' is not an option" in error
+    assert f"{verb} " in completion.completions(config_folder(), VERBS, (), f"diffsde {verb[:2]}")
+    assert not {name for name in set(sys.modules) - before if name.startswith(PLAIN[verb].module)}
+    assert all(command.startswith(f"diffsde {verb}") for command, _ in PLAIN[verb].examples)
+    assert callable(getattr(__import__(PLAIN[verb].module, fromlist=["main"]), "main"))  # noqa: B009
+
+
+def test_a_plain_verb_that_is_misspelled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runz"]) == 2 and "did you mean 'runs'?" in capsys.readouterr().err
+
+
+def test_completion_knows_names_and_ids(there: dict[str, Path]) -> None:
+    found = completion.completions(config_folder(), VERBS, (), "diffsde runs ba")
+    assert found == ["base "]
+    own = records.newest_first(records.every())[0].id
+    assert f"{own} " in completion.completions(config_folder(), VERBS, (), f"diffsde runs {own[:2]}")
