@@ -133,7 +133,10 @@ KNOBS: dict[str, Knob] = {
     "precision": Word(("float32", "bfloat16", "float64")),
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
-    **dict.fromkeys(("components", "size"), COUNT),
+    **dict.fromkeys(("components", "size", "fixed.points"), COUNT),
+    "split_seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
+    "judged_by": Word(("test", "validation")),
+    "dataset.shift": ANY,
     "radius": NOT_NEGATIVE,
     "dataset.std": POSITIVE,
     "dataset.noise": NOT_NEGATIVE,
@@ -148,7 +151,7 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("means", "covariances"), ANY),
     **dict.fromkeys(("stds", "weights"), POSITIVE),
     "test": NumberOr(INSIDE, "a file or a folder"),
-    **dict.fromkeys(("flip", "dequantise", "conditional", "stream", "standardise"), SWITCH),
+    **dict.fromkeys(("flip", "dequantise", "conditional", "stream", "standardise", "equal_counts"), SWITCH),
     # paths, objectives and times
     **dict.fromkeys(("rate_min", "rate_max", "noise_min", "noise_max", "rho"), POSITIVE),
     "offset": NOT_NEGATIVE,

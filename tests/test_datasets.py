@@ -23,6 +23,7 @@ from diffsde.datasets import (
     Dataset,
     EightGaussians,
     FiniteDataset,
+    FixedPoints,
     Moons,
     Ring,
     SCurve,
@@ -450,6 +451,54 @@ def test_a_damaged_compressed_archive_is_refused(tmp_path: Path) -> None:
 def test_numbers_beyond_float32_are_refused(tmp_path: Path) -> None:
     """1e39 is finite in double precision and infinite on the device: it is refused like infinity."""
     refuses(ArrayFile(standardise=False, file=saved(tmp_path, "x.npy", np.array([[1e39, 1.0], [2.0, 3.0]]))))
+
+
+# Fixed points ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Moons, SCurve])
+def test_scale_and_shift_are_of_all_of_it(kind: type[Moons | SCurve]) -> None:
+    """Noise included: 2 x - 1 of the same draw, and a least variance of 4 times its own."""
+    plain, moved = kind(noise=0.3), kind(noise=0.3, scale=2.0, shift=-1.0)
+    np.testing.assert_allclose(points(moved), 2 * points(plain) - 1, atol=1e-5)
+    assert moved.least_variance() == pytest.approx(4 * plain.least_variance())
+
+
+def test_fixed_points_are_three_splits_of_one_draw() -> None:
+    """Always the same ones, none in two splits, of the law they are drawn from; those of tests are held out and compared with."""
+    data = FixedPoints(Moons(noise=0.0, scale=2.0, shift=-1.0), points=300)
+    train, validation, test = (np.asarray(data.split(name).x) for name in ("train", "validation", "test"))
+    assert len(np.unique(np.concatenate([train, validation, test]), axis=0)) == 900
+    np.testing.assert_array_equal(data.load().x, train)
+    np.testing.assert_array_equal(data.held_out().x, test)
+    np.testing.assert_array_equal(data.validated().held_out().x, validation)
+    x, y = (test + 1).T / 2  # on the half circles of make_moons
+    assert np.all(np.minimum(np.abs(np.hypot(x, y) - 1), np.abs(np.hypot(x - 1, y - 0.5) - 1)) < 1e-5)
+    assert not np.any(np.isin(np.asarray(FixedPoints(data.drawn_from, 300, split_seed=1).load().x), train))
+    drawn = points(data)  # in training: these alone, each of them
+    assert {tuple(row) for row in drawn} == {tuple(np.float64(row)) for row in train}
+
+
+def test_samples_are_compared_with_each_test_point_once() -> None:
+    """Drawn with replacement, a third of the test points would be missing, and the floor of a distance too high."""
+    data = FixedPoints(Moons(), points=300)
+    found = data.true_points(None, jax.random.key(3), 300)
+    np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(np.asarray(data.held_out().x), axis=0))
+    two = data.true_points(None, jax.random.key(3), 600)  # beside them true points for the floor, of another split
+    np.testing.assert_array_equal(np.sort(two[300:], axis=0), np.sort(np.asarray(data.split("validation").x), axis=0))
+
+
+def test_fixed_points_have_equal_counts_where_asked() -> None:
+    """8gaussians: as many points of each component, labelled by it; by weight alone the counts would vary."""
+    data = FixedPoints(EightGaussians(std=0.1), points=400, equal_counts=True)
+    x, y = (np.asarray(each) for each in data.load())
+    nearest = np.round(np.arctan2(x[:, 1], x[:, 0]) / (np.pi / 4)).astype(int) % 8
+    np.testing.assert_array_equal(nearest, y)
+    assert (np.bincount(y) == 50).all()
+    assert (np.bincount(np.asarray(FixedPoints(EightGaussians(), points=400).load().y)) != 50).any()
+    for wrong, why in ((FixedPoints(Moons(), equal_counts=True), "no components"), (FixedPoints(data), "finite")):
+        with pytest.raises(ValueError, match=why):
+            wrong.check()
 
 
 # Every dataset -------------------------------------------------------------------------------------------------------

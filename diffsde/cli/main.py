@@ -170,6 +170,8 @@ def qualified(verb: str, word: str) -> str:
     """
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
+    if word.startswith("dataset.drawn_from="):
+        return word.replace("dataset", "dataset@dataset", 1) if verb != "simulate" else f"dataset@process.{word}"
     if verb == "simulate" and word.startswith("dataset="):
         return f"dataset@process.{word}"
     if verb == "simulate" and word.startswith("dataset."):

@@ -25,6 +25,7 @@ PREFIXES = {
     "sampler.diffusion": "diffusion",
     "sampler.predictor": "sampler",
     "process.dataset": "dataset",
+    "dataset.drawn_from": "dataset",
 }  # a group's numbers inside another's
 LISTS = (
     "metrics",

@@ -7,6 +7,7 @@ from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import Dataset, Examples, draw_many, point_shape
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.finite import Batch, Buffer, FiniteDataset
+from diffsde.datasets.fixed import FixedPoints
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Gaussian, Ring
 from diffsde.datasets.mixture_law import MixtureDataset
@@ -25,6 +26,7 @@ DATASETS: dict[str, type[Dataset]] = {
     "pinwheel": Pinwheel,
     "scurve": SCurve,
     "checkerboard": Checkerboard,
+    "fixed": FixedPoints,
     "digits": Digits,
     "mnist": MNIST,
     "fashion_mnist": FashionMNIST,
@@ -39,6 +41,7 @@ __all__ = [
     "Dataset",
     "Examples",
     "FiniteDataset",
+    "FixedPoints",
     "MixtureDataset",
     "are_images",
     "draw_many",

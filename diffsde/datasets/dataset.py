@@ -97,6 +97,19 @@ class Dataset(abc.ABC):
             " dataset.test="
         )
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are points by which a checkpoint is chosen, apart from those for training and those for tests."""
+        return False
+
+    def validated(self) -> Dataset:
+        """The dataset by whose held-out points a checkpoint is chosen: the points for validation where there are any."""
+        return self
+
+    def true_points(self, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
+        """`count` points (count, *shape) on the host that samples are compared with, with the labels (k,) in turn."""
+        return self.draw_given(self.load(), labels, key, count)
+
     def found_from(self, directory: Path) -> Dataset:
         """The same dataset, with the file names of the fields FILES taken from `directory` where the files exist there."""
         found = {}

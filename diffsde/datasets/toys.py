@@ -23,11 +23,12 @@ class Moons(Toy):
     """moons as scikit-learn's make_moons: (cos a, sin a) and (1 - cos a, 1/2 - sin a), a uniform on [0, pi], plus noise.
 
     The angles are drawn independently, where scikit-learn spaces them evenly. All of it times `scale` (the course MIT 6.S184
-    has 5).
+    has 5), plus `shift` in each coordinate ([SF]2M, 2307.03672, has scale 2 and shift -1).
     """
 
     noise: float = 0.05
     scale: float = 1.0
+    shift: float = 0.0
 
     def least_variance(self) -> float:
         return (self.scale * self.noise) ** 2
@@ -38,7 +39,7 @@ class Moons(Toy):
         upper = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
         lower = jnp.stack([1 - jnp.cos(angle), 0.5 - jnp.sin(angle)], axis=-1)
         moon = jnp.where(jax.random.bernoulli(key_moon, shape=(count, 1)), upper, lower)
-        return self.scale * (moon + self.noise * jax.random.normal(key_noise, (count, 2)))
+        return self.scale * (moon + self.noise * jax.random.normal(key_noise, (count, 2))) + self.shift
 
 
 @choice
@@ -134,18 +135,23 @@ class Pinwheel(Toy):
 
 @choice
 class SCurve(Toy):
-    """scurve as scikit-learn's make_s_curve without its depth: a = 3 pi (u - 1/2), (sin a, sign(a)(cos a - 1)), plus noise."""
+    """scurve as scikit-learn's make_s_curve without its depth: a = 3 pi (u - 1/2), (sin a, sign(a)(cos a - 1)), plus noise.
+
+    All of it times `scale` ([SF]2M, 2307.03672, has 1.5), plus `shift` in each coordinate.
+    """
 
     noise: float = 0.05
+    scale: float = 1.0
+    shift: float = 0.0
 
     def least_variance(self) -> float:
-        return self.noise**2
+        return (self.scale * self.noise) ** 2
 
     def draw(self, arrays: tuple[()], key: Key, count: int) -> Array:
         key_angle, key_noise = jax.random.split(key)
         angle = jax.random.uniform(key_angle, (count,), minval=-1.5 * jnp.pi, maxval=1.5 * jnp.pi)
         curve = jnp.stack([jnp.sin(angle), jnp.sign(angle) * (jnp.cos(angle) - 1)], axis=-1)
-        return curve + self.noise * jax.random.normal(key_noise, (count, 2))
+        return self.scale * (curve + self.noise * jax.random.normal(key_noise, (count, 2))) + self.shift
 
 
 @choice

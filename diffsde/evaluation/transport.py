@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffsde.datasets import draw_many
 from diffsde.evaluation.columns import column_figures, column_rows, column_summary
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.metrics.distances import MOST, w2
@@ -51,11 +50,7 @@ def transport_distance(subject: Subject, key: Key) -> Figure:
     """
     x, dataset = subject.samples, subject.dataset
     references, size = pairs(len(x), x[0].size)
-    count, arrays = 2 * references * size, dataset.load()
-    if subject.labels is None:
-        drawn = np.asarray(draw_many(dataset, arrays, key, count))
-    else:
-        drawn = dataset.draw_given(arrays, subject.labels, key, count)
+    drawn = dataset.true_points(subject.labels, key, 2 * references * size)
     true = drawn.reshape(2, references, size, *x.shape[1:])
     mine = x[np.arange(references * size) % len(x)].reshape(true[0].shape)
     values, floors = (np.array([w2(a, b) for a, b in zip(sets, true[0], strict=True)]) for sets in (mine, true[1]))

@@ -18,7 +18,8 @@ from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
 from diffsde.training import Run, TrainState, held_out_loss, regret
 
-EXAMPLES = 1000  # examples of a validation loss; fewer held-out points are each used several times
+EXAMPLES = 1000  # least examples of a validation loss; fewer held-out points are each used several times
+SHARE = 0.1  # ... and most of them, as a share of the examples of a line's steps: their losses need no gradient
 REGRET_EXAMPLES = 2048  # examples of a regret: less than 2% of the cost of the 100 steps of a line
 Check = Callable[[TrainState], dict[str, Any]]  # entries of a line of the log, computed from the state
 
@@ -43,19 +44,22 @@ def regret_of(run: Run) -> Check | None:
 
 
 def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
-    """A check that gives the loss on held-out points and its standard error.
+    """A check that gives the loss on held-out points, those for validation where there are any, and its standard error.
 
     None where there is no test split, and for several processes. Raises UserError where held-out points lack labels.
     """
     if not chosen.dataset.has_test or processes.is_distributed():
         return None
-    held_out = in_precision(chosen.precision, chosen.dataset.held_out())
+    held_out = in_precision(chosen.precision, chosen.dataset.validated().held_out())
     if run.classes and held_out.y is None:
         raise UserError(
             "dataset.test: the test points have no labels, and the loss is of labelled ones; give theirs too"
         )
     key, key_rows = (jax.random.fold_in(run.key, 2**31 - 4 - i) for i in range(2))
-    rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:EXAMPLES]
+    most = EXAMPLES
+    if chosen.dataset.has_validation:  # a checkpoint is chosen by them: the fewer, the more by chance
+        most = max(EXAMPLES, int(SHARE * chosen.batch_size * min(chosen.log_every, chosen.steps)))
+    rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:most]
     batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
     alone = dataclasses.replace(run, arrays=None)
 

@@ -56,9 +56,15 @@ class TrainJob:
 
 
 def score_of(job: TrainJob, state: TrainState) -> float:
-    """The score of a state, lower is better: the loss, or the figure `metric`'s distance from its target (first average)."""
+    """The score of a state, lower is better: the loss, or the figure `metric`'s distance from its target (first average).
+
+    The loss is that of the first average on the points for validation where there are any, else of the last steps.
+    """
     found = metric_figure(job, state)
     if found is None:
+        if job.chosen.dataset.has_validation and job.member.check:
+            average = state._replace(params=ensembles.member(state.ema, 0))
+            return float(job.member.check(average)["validation_loss"])
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
     return found.distance_from_target
 
@@ -69,7 +75,7 @@ def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
         return None
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
     field, cache = averaged(job, state), job.chosen.machine.cache_folder
-    return measured_figure(field, job.chosen.dataset, job.chosen.metric, key, cache)
+    return measured_figure(field, job.chosen.dataset.validated(), job.chosen.metric, key, cache)
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
