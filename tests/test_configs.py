@@ -171,6 +171,10 @@ def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
         ({"dataset": {"name": "array", "std": [-1.0]}}, r"dataset.std\[0\] is -1.0; it must be 0 or more"),
         ({"dataset": {"name": "gmm", "std": 0}}, "dataset.std is 0; it must be positive"),
         (
+            {"dataset": {"name": "fixed", "drawn_from": {"name": "moons", "scale": 0}}},
+            "dataset.drawn_from.scale is 0; it must be positive",
+        ),
+        (
             {"sampler": {"name": "em", "diffusion": {"name": "constant", "sigma": -1}}},
             "sampler.diffusion.sigma is -1; it must be 0 or more",
         ),

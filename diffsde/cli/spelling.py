@@ -25,7 +25,6 @@ PREFIXES = {
     "sampler.diffusion": "diffusion",
     "sampler.predictor": "sampler",
     "process.dataset": "dataset",
-    "dataset.drawn_from": "dataset",
 }  # a group's numbers inside another's
 LISTS = (
     "metrics",
