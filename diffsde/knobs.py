@@ -133,7 +133,7 @@ KNOBS: dict[str, Knob] = {
     "precision": Word(("float32", "bfloat16", "float64")),
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
-    **dict.fromkeys(("components", "size", "fixed.points"), COUNT),
+    **dict.fromkeys(("components", "size"), COUNT),
     "split_seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "judged_by": Word(("test", "validation")),
     "dataset.shift": ANY,

@@ -19,7 +19,11 @@ from diffsde.errors import UserError, first_line, suggestion
 from diffsde.state import STATE
 from diffsde.terminal import printable
 
-GROUP_OF = {"predictor": "sampler", "source": "dataset", "drawn_from": "dataset"}  # keys that hold a choice of another group
+GROUP_OF = {
+    "predictor": "sampler",
+    "source": "dataset",
+    "drawn_from": "dataset",
+}  # keys that hold a choice of another group
 
 
 class Part(NamedTuple):

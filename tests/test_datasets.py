@@ -466,7 +466,7 @@ def test_scale_and_shift_are_of_all_of_it(kind: type[Moons | SCurve]) -> None:
 
 def test_fixed_points_are_three_splits_of_one_draw() -> None:
     """Always the same ones, none in two splits, of the law they are drawn from; those of tests are held out and compared with."""
-    data = FixedPoints(Moons(noise=0.0, scale=2.0, shift=-1.0), points=300)
+    data = FixedPoints(Moons(noise=0.0, scale=2.0, shift=-1.0), size=300)
     train, validation, test = (np.asarray(data.split(name).x) for name in ("train", "validation", "test"))
     assert len(np.unique(np.concatenate([train, validation, test]), axis=0)) == 900
     np.testing.assert_array_equal(data.load().x, train)
@@ -481,7 +481,7 @@ def test_fixed_points_are_three_splits_of_one_draw() -> None:
 
 def test_samples_are_compared_with_each_test_point_once() -> None:
     """Drawn with replacement, a third of the test points would be missing, and the floor of a distance too high."""
-    data = FixedPoints(Moons(), points=300)
+    data = FixedPoints(Moons(), size=300)
     found = data.true_points(None, jax.random.key(3), 300)
     np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(np.asarray(data.held_out().x), axis=0))
     two = data.true_points(None, jax.random.key(3), 600)  # beside them true points for the floor, of another split
@@ -490,12 +490,12 @@ def test_samples_are_compared_with_each_test_point_once() -> None:
 
 def test_fixed_points_have_equal_counts_where_asked() -> None:
     """8gaussians: as many points of each component, labelled by it; by weight alone the counts would vary."""
-    data = FixedPoints(EightGaussians(std=0.1), points=400, equal_counts=True)
+    data = FixedPoints(EightGaussians(std=0.1), size=400, equal_counts=True)
     x, y = (np.asarray(each) for each in data.load())
     nearest = np.round(np.arctan2(x[:, 1], x[:, 0]) / (np.pi / 4)).astype(int) % 8
     np.testing.assert_array_equal(nearest, y)
     assert (np.bincount(y) == 50).all()
-    assert (np.bincount(np.asarray(FixedPoints(EightGaussians(), points=400).load().y)) != 50).any()
+    assert (np.bincount(np.asarray(FixedPoints(EightGaussians(), size=400).load().y)) != 50).any()
     for wrong, why in ((FixedPoints(Moons(), equal_counts=True), "no components"), (FixedPoints(data), "finite")):
         with pytest.raises(ValueError, match=why):
             wrong.check()

@@ -18,7 +18,7 @@ SPLITS = ("train", "validation", "test")
 
 @choice
 class FixedPoints(FiniteDataset):
-    """fixed: `points` points of another dataset, drawn once, to train on; as many for validation and as many for tests.
+    """fixed: `size` points of another dataset, drawn once, to train on; as many for validation and as many for tests.
 
     Published figures are of such splits: a checkpoint is chosen by the points for validation (best=true), and samples are
     compared with the points for tests. The law of the points is that of the dataset `drawn_from`, but what a network can
@@ -27,7 +27,7 @@ class FixedPoints(FiniteDataset):
     """
 
     drawn_from: Dataset = Moons()
-    points: int = 10_000
+    size: int = 10_000
     split_seed: int = 0
     equal_counts: bool = False
     judged_by: str = "test"
@@ -47,11 +47,11 @@ class FixedPoints(FiniteDataset):
         whole = self.drawn_from.load()
         classes = self.drawn_from.classes(whole)
         if self.equal_counts:
-            y = np.arange(self.points, dtype=np.int32) % classes
-            return Examples(on_device(self.drawn_from.draw_given(whole, y, key, self.points)), on_device(y))
+            y = np.arange(self.size, dtype=np.int32) % classes
+            return Examples(on_device(self.drawn_from.draw_given(whole, y, key, self.size)), on_device(y))
         if classes:
-            return Examples(*_draw_labelled(self.drawn_from, whole, key, self.points))
-        return Examples(draw_many(self.drawn_from, whole, key, self.points))
+            return Examples(*_draw_labelled(self.drawn_from, whole, key, self.size))
+        return Examples(draw_many(self.drawn_from, whole, key, self.size))
 
     @property
     def conditional(self) -> bool:  # type: ignore[override]  # a field of some datasets, here of the one drawn from
@@ -70,7 +70,7 @@ class FixedPoints(FiniteDataset):
         return True
 
     def validated(self) -> FixedPoints:
-        return FixedPoints(self.drawn_from, self.points, self.split_seed, self.equal_counts, "validation")
+        return FixedPoints(self.drawn_from, self.size, self.split_seed, self.equal_counts, "validation")
 
     def true_points(self, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
         """Points of the split `judged_by`, none of them twice, then of the other splits, and only then some of them again."""
@@ -79,7 +79,7 @@ class FixedPoints(FiniteDataset):
         order = [self.judged_by, *(name for name in reversed(SPLITS) if name != self.judged_by)]
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
         found: list[np.ndarray] = []
-        for name in order[: -(-count // self.points)]:
+        for name in order[: -(-count // self.size)]:
             found.append(random.permutation(np.asarray(self.split(name).x)))
         return np.resize(np.concatenate(found), (count, *found[0].shape[1:]))
 
@@ -87,7 +87,9 @@ class FixedPoints(FiniteDataset):
         return self.drawn_from.least_variance()
 
     def notes(self) -> tuple[str, ...]:
-        return (f"drawn once, with as many for validation and as many for tests (dataset.split_seed={self.split_seed})",)
+        return (
+            f"drawn once, with as many for validation and as many for tests (dataset.split_seed={self.split_seed})",
+        )
 
 
 @partial(jax.jit, static_argnames="count")
