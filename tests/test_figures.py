@@ -22,7 +22,8 @@ from diffsde.evaluation import densities, memorisation, references, transport
 from diffsde.evaluation.image_features import Features, LabelAccuracy
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.reconstruction import calibration, reconstruction_figures
-from diffsde.evaluation.shown import figure_rows, shown_figure
+from diffsde.evaluation.shown import figure_rows
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffsde.evaluation.shown import shown_figure
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
 
 

@@ -10,7 +10,7 @@ from diffsde import likelihood
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.densities import density_figures, test_points
-from diffsde.evaluation.shown import shown_figure
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.fields import Field, bound
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, machine, progress

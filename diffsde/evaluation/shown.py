@@ -1,15 +1,12 @@
-"""Figures as text for a table: value, error and reference, with as many digits as are significant."""
+"""Figures as rows of a table, with their units; and the units and directions that a summary has of them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from diffsde.evaluation.table import quantities
-from diffsde.metrics.figures import KINDS, Figure
-
-DIGITS = 7  # most significant digits of a number
-PLACES = 6  # most decimals of a number without an exponent
+from diffsde.metrics.figure_text import shown_figure
+from diffsde.metrics.figures import Figure
 
 
 def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
@@ -22,49 +19,15 @@ def units(figures: Iterable[str], scaled: bool) -> dict[str, str]:
     return found
 
 
+def directions(figures: Iterable[str]) -> dict[str, str]:
+    """The direction of each figure, which says whether jobs rank by it (evaluation/metric.py: Quantity)."""
+    known = quantities()
+    return {name: known[name].direction for name in figures}
+
+
 def figure_rows(figures: dict[str, Figure], guided: bool = False, scaled: bool = False) -> list[tuple[str, str]]:
     """The rows of a table for figures, with units; guided: with a remark that guided samples have no reference."""
     of = units(figures, scaled)
     rows = [(name.replace("_", " "), shown_figure(figure, of.get(name, ""))) for name, figure in figures.items()]
     note = "guided samples follow another law than the data's, whose exact values and floors are left out"
     return rows + ([("", note)] if guided else [])
-
-
-def shown_figure(figure: Figure, unit: str = "") -> str:
-    """Value, error and reference of a figure as text, all with the same decimals.
-
-    The decimals show two digits of the error; without an error, four decimals, or four digits of a value below 0.1.
-    """
-    value, error, reference, points = figure
-    size = abs(value) / 100 if abs(value) < 0.1 else 1e-3
-    places = decimals(error if error and math.isfinite(error) else size)
-    if 0.1 <= abs(value) < math.inf:  # float32 has no more digits
-        places = min(places, max(0, DIGITS - 1 - math.floor(math.log10(abs(value)))))
-    text = with_places(value, places)
-    if error is not None:
-        seen = not 0 < error < 0.5 * 10.0**-places
-        text += f" +- {(with_places(error, places) if seen else f'{error:.1e}') if error else 0}"
-    text += f" {unit}" if unit else ""
-    if reference is None:
-        return text
-    what = f"{points} true points" if reference.kind == "floor" and points is not None else KINDS[reference.kind]
-    own = reference.error or 0.0
-    shown = f" +- {with_places(own, places)}" if own >= 0.5 * 10.0**-places else ""
-    return f"{text}  ({what}: {with_places(reference.value, places)}{shown})"
-
-
-def decimals(error: float) -> int:
-    """The number of decimals that show two significant digits of a positive number; 4 for 0."""
-    if not error:
-        return 4
-    return max(0, 1 - math.floor(math.log10(float(f"{error:.1e}"))))
-
-
-def with_places(number: float, places: int) -> str:
-    """A number with `places` decimals; with an exponent if that is more than PLACES and the number is small."""
-    if places <= PLACES or abs(number) >= 0.1 or not math.isfinite(number):
-        return f"{number:.{places}f}"
-    rounded = round(number, places)
-    if rounded == 0:
-        return "0"
-    return f"{rounded:.{max(0, places + math.floor(math.log10(abs(rounded))))}e}"

@@ -18,7 +18,7 @@ from diffsde.errors import UserError, first_line
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.references import usual_number
-from diffsde.evaluation.shown import figure_rows, units
+from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.table import Chosen, check_words, choose_metrics, figures_kept
 from diffsde.fields import Field
 from diffsde.metrics.figures import Figure
@@ -224,7 +224,11 @@ def _report(job: EvaluateJob) -> Report:
     of_law = any(name in ("mixture", "w2") for name, *_ in job.metrics)
     rows += figure_rows(figures, job.subject.guided and of_law, scaled)
     rows.append(("written to", progress.shown_path(job.out)))
-    summary |= {"metrics": summary_figures(figures), "units": units(figures, scaled)}
+    summary |= {
+        "metrics": summary_figures(figures),
+        "units": units(figures, scaled),
+        "directions": directions(figures),
+    }
     score = next(iter(figures.values())).distance_from_target
     return Report(f"judged {job.origin}", rows, summary, score, arrays)
 

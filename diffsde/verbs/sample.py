@@ -18,7 +18,7 @@ from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Measured, Subject
-from diffsde.evaluation.shown import figure_rows, units
+from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import Field, bound
 from diffsde.inverse import MMPS
@@ -188,6 +188,7 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
         **({"data": job.data} if job.data else {}),
         "metrics": summary_figures(found.figures),
         "units": units(found.figures, unit_scaled),
+        "directions": directions(found.figures),
         **found.about,
     }
     rows = [

@@ -20,7 +20,7 @@ from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.mixing import Mixing, changes_of_mode, in_words, mixing_of, modes_of
 from diffsde.evaluation.mixture_fit import MixtureFit
 from diffsde.evaluation.process_figures import closed_form_figures, stationary_moments
-from diffsde.evaluation.shown import shown_figure
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
 from diffsde.processes import Process
 from diffsde.processes.potential import Langevin
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from diffsde.pictures import PathScene
 
 FEW = 40  # paths of each job in the picture of a sweep
+NOT_RANKED = "figures of a process describe its law; one that is nearer to the exact value by chance is no better"
 TITLE = 45  # letters of a picture's title
 REMEDY = "more steps, or an earlier t_end if the process itself is infinite by then"
 STATES = 256  # saved states, at least, if there are that many steps: the figures at several times are of these
@@ -177,6 +178,7 @@ def report_of(job: ProcessJob, found: Simulated, batch: SimulationBatch) -> Repo
         "members": len(batch.found),
         "process": as_config(chosen.process),
         "metrics": summary_figures(figures),
+        "not_ranked": NOT_RANKED,
         "remarks": lines,
     }
     rows = [

@@ -14,7 +14,7 @@ from diffsde.datasets import are_images
 from diffsde.datasets.streaming import Stream
 from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
-from diffsde.evaluation.shown import figure_rows, units
+from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.validation import said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
@@ -163,7 +163,11 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
 def summary_of_metric(word: str, measured: Figure, scaled: bool) -> dict[str, Any]:
     """The figure that `metric` names, as a summary has figures of samples."""
     name = GAPS.get(word, word)
-    return {"metrics": summary_figures({name: measured}), "units": units([name], scaled)}
+    return {
+        "metrics": summary_figures({name: measured}),
+        "units": units([name], scaled),
+        "directions": directions([name]),
+    }
 
 
 def rows_of_metric(word: str, score: float, measured: Figure | None, scaled: bool) -> list[tuple[str, str]]:

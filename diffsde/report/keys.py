@@ -1,0 +1,126 @@
+"""The choices in which jobs differ, of their configs and of the runs that they sampled from, as a command line names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffsde.nested import flatten
+from diffsde.runs.folder import MACHINE
+from diffsde.runs.records import Record
+
+# Knobs that say how a job is computed and what is drawn or measured of it, not what it computes.
+APART = (*MACHINE, "resume", "checkpoint_every", "keep", "save_every", "logger", "pictures", "plots", "coordinates")
+APART += ("log_every", "name", "tag", "metrics")
+FOLDERS = ("run", "samples")  # whose content says more than their names
+SEEDS = ("run.seed", "seed")  # the outer first: a trained run, and samples of it
+ORACLE, TRAINED = "oracle", "trained"
+# Names of groups within a group, as the command line shortens them.
+SHORT = {"sampler.diffusion": "diffusion"}
+
+
+def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
+    """The choices of a job as text, by key; parent: the run that it sampled from, whose keys have the prefix `run.` where the job
+    has the same. Keys of a typed word that is in no config (experiment=) are choices too.
+    """
+    own = named(record.config)
+    theirs = {} if parent is None else named(parent.config)
+    groups = {key.partition(".")[0] for key in theirs if "." in key or key in ("dataset", "path", "objective", "net")}
+    found = {key: value for key, value in own.items() if not (parent and value == "null" and key in groups)}
+    taken = {key.partition(".")[0] for key in found}
+    for key, value in theirs.items():
+        if key not in FOLDERS:
+            found[f"run.{key}" if key.partition(".")[0] in taken else key] = value
+    for key in FOLDERS:
+        if key in found:
+            found[key] = folder_word(key, found[key], parent)
+    for word, value in record.words.items():
+        if (key := key_of(word)) == "experiment":
+            found[key] = value
+    return found
+
+
+def folder_word(key: str, value: str, parent: Record | None) -> str:
+    """The value of a key that names a folder: `trained` where the choices of the run in it are known."""
+    if value in ("null", ORACLE):
+        return value
+    return TRAINED if key == "samples" or parent is not None else value
+
+
+def named(config: dict[str, Any]) -> dict[str, str]:
+    """A config by dotted keys, as text; a group's choice by the group's own name."""
+    found = {key: as_text(value) for key, value in flatten(config).items() if key.partition(".")[0] not in APART}
+    return {short(key.removesuffix(".name")): value for key, value in found.items()}
+
+
+def short(key: str) -> str:
+    """A key with the short names of groups within groups."""
+    for long, name in SHORT.items():
+        if key == long or key.startswith(f"{long}."):
+            return name + key.removeprefix(long)
+    return key
+
+
+def as_text(value: Any) -> str:
+    """A value of a config as it is typed."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(as_text, value))}]"
+    return str(value)
+
+
+def key_of(word: str) -> str:
+    """The key of a typed word, `key` or `key=value`, as configs have it."""
+    return short(word.partition("=")[0].lstrip("+~").partition("@")[0])
+
+
+def differing(choices: Sequence[dict[str, str]], typed: Iterable[str]) -> list[str]:
+    """The keys whose values differ between jobs, without seeds: those that were typed for any of the jobs, in the order in which
+    they were, and any other that these do not determine (as path= does the grid that suits it).
+    """
+    order = {key: i for i, key in enumerate(dict.fromkeys(map(key_of, typed)))}
+    keys = dict.fromkeys(key for each in choices for key in each)
+    differ = [key for key in keys if key not in SEEDS and len({each[key] for each in choices if key in each}) > 1]
+    said = sorted((key for key in differ if plain(key) in order), key=lambda key: order[plain(key)])
+    found = list(said)
+    for key in differ:
+        if key not in said and not (determined(choices, key, said) if said else repeated(choices, key, found)):
+            found.append(key)
+    return found
+
+
+def plain(key: str) -> str:
+    """A key without the prefix of the run that was sampled from."""
+    return key.removeprefix("run.")
+
+
+def determined(choices: Sequence[dict[str, str]], key: str, by: Sequence[str]) -> bool:
+    """Whether jobs with equal values of the keys `by` have equal values of a key, so far as they have it."""
+    values: dict[tuple[str | None, ...], str] = {}
+    for each in choices:
+        if key in each and values.setdefault(tuple(each.get(other) for other in by), each[key]) != each[key]:
+            return False
+    return True
+
+
+def repeated(choices: Sequence[dict[str, str]], key: str, found: Sequence[str]) -> bool:
+    """Whether a key says what a key of the same last word says (sigma and diffusion.sigma)."""
+    last = key.rpartition(".")[2]
+    return any(other.rpartition(".")[2] == last and determined(choices, key, [other]) for other in found)
+
+
+def shown_value(text: str) -> str:
+    """A name, or a folder relative to the working directory, where it lies inside."""
+    path = Path(text)
+    if not path.is_absolute():
+        return text
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return text

@@ -1,0 +1,138 @@
+"""Whether rows may be ranked by a figure at all, and which row leads by more than the errors."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from diffsde.metrics.differences import Lead, Units, lead_of
+from diffsde.metrics.figure_text import shown_figure
+from diffsde.report.jobs import Job
+from diffsde.report.rows import Column, Folded, Row
+
+# What must be equal for two training losses to be comparable: the loss is the mean of something else with each.
+OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
+OF_SAMPLES = ("dataset", "measurement", "labels")  # for two figures of samples to be comparable
+LOSSES = ("loss", "validation_loss")
+BY_POINT = ("nll", "kl")  # figures that are means over test points, whose log p is kept in likelihood.npz
+COST = "a cost"
+
+
+def why_not(name: str, jobs: Sequence[Job]) -> str:
+    """Why jobs are never ranked by a figure; '' where they may be. jobs: those that have it."""
+    found = [job.figures[name] for job in jobs]
+    if said := next((text for job in jobs if (text := job.record.summary.get("not_ranked"))), ""):
+        return str(said)
+    if len(verbs := sorted({job.record.verb for job in jobs})) > 1:
+        return f"{' and '.join(verbs)} measure it in other ways"
+    if {each.direction for each in found} - {"lower", "higher", "target"}:
+        return "its metric says of no direction that it is better"
+    if len(units := sorted({each.unit for each in found})) > 1:
+        return f"its units differ: {', '.join(unit or 'none' for unit in units)}"
+    if apart := unlike(jobs, OF_LOSS if name in LOSSES else OF_SAMPLES):
+        differ = f"{'= and '.join(apart)}="
+        if name in LOSSES:
+            return f"the {name.replace('_', ' ')} means something else with each {differ}"
+        return f"{differ} differ{'s' if len(apart) == 1 else ''}, and a figure is better only where they are the same"
+    if len(counts := sorted({count for job in jobs if (count := points_of(job, name))})) > 1:
+        return f"it depends on the number of points, and these are of {', '.join(map(str, counts))}"
+    if any(each.direction == "target" and each.figure.target is None for each in found):
+        return "it is held against nothing here: samples that follow another law than the data's, as guided ones do"
+    return ""
+
+
+def unlike(jobs: Sequence[Job], keys: Sequence[str]) -> list[str]:
+    """The keys whose values differ between jobs."""
+    return [key for key in keys if any(value_of(job, key) != value_of(jobs[0], key) for job in jobs)]
+
+
+def value_of(job: Job, key: str) -> Any:
+    """A choice; of a dataset without `stream`, which does not change the data."""
+    value = job.config(key)
+    return {word: each for word, each in value.items() if word != "stream"} if isinstance(value, dict) else value
+
+
+def points_of(job: Job, name: str) -> int | None:
+    """The number of points on which the expected value of a figure depends; None where it does not, as of a mean over points."""
+    figure = job.figures[name].figure
+    if figure.points is not None:
+        return figure.points
+    if figure.reference is None or figure.reference.kind not in ("floor", "real"):
+        return None
+    n = job.record.summary.get("n")
+    return n if isinstance(n, int) else None
+
+
+def lead(column: Column, rows: Sequence[Row]) -> tuple[Lead, list[int]] | None:
+    """The lead among rows that have the figure, and the indices of these; None where fewer than two have it."""
+    able = [i for i, row in enumerate(rows) if column.name in row.figures and math.isfinite(row.figures[column.name].figure.value)]
+    if len(able) < 2:
+        return None
+    units = [units_of(rows[i].figures[column.name], column.direction) for i in able]
+
+    def points(first: int, second: int) -> tuple[np.ndarray, float] | None:
+        return at_points(rows[able[first]], rows[able[second]]) if column.name in BY_POINT else None
+
+    target = rows[able[0]].figures[column.name].figure.target
+    return lead_of(units, column.direction, points, (target and target.error) or 0.0), able
+
+
+def units_of(folded: Folded, direction: str) -> Units:
+    """The values of a row by seed; without the target, where nearer to that is better."""
+    figure = folded.figure
+    target = figure.target.value if direction == "target" and figure.target else 0.0
+    return Units({seed: value - target for seed, value in folded.values.items()}, figure.error)
+
+
+def at_points(one: Row, other: Row) -> tuple[np.ndarray, float] | None:
+    """-log p of one single job minus that of another at the same test points (n,), and the error of their solvers beside it;
+    None where the points are not the same or not kept.
+    """
+    if len(one.records) > 1 or len(other.records) > 1:
+        return None
+    pairs = []
+    for row in (one, other):
+        try:
+            with np.load(row.records[0].folder / "likelihood.npz", allow_pickle=False) as archive:
+                pairs.append((np.asarray(archive["log_p"], np.float64), archive["x"]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+    (mine, x), (theirs, y) = pairs
+    if mine.shape != theirs.shape or len(mine) < 2 or not np.array_equal(x, y):
+        return None
+    changes = [row.records[0].summary.get("likelihood", {}).get("change") or 0.0 for row in (one, other)]
+    return theirs - mine, math.hypot(*changes)
+
+
+def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int], several: bool) -> str:
+    """`best: ...`, or `no best: ...` with the reason. several: whether rows are of several seeds."""
+    first = rows[able[found.first]]
+    text = f"{column.label} {shown_figure(first.figures[column.name].figure, column.unit)}"
+    assert found.second is not None and found.by is not None
+    second, by = rows[able[found.second]], found.by
+    if by.error is None:
+        return f"no best: {column.label} is of one seed each, without an error; more seeds (seed=0,1,2) would give one"
+    led = f"{abs(by.value):.2g}, where {by.margin:.2g} is the least that tells them apart ({by.how}, {counted(first, second, column, by.how)})"
+    if by.is_lead:
+        return f"best: {text}: {called(first)}; the next is {called(second)}, by {led}"
+    more = "" if several else "; more seeds would tell more"
+    return f"no best: {called(first)} has the first {column.label}, {shown_figure(first.figures[column.name].figure, column.unit)}, before {called(second)} by {led}{more}"
+
+
+def counted(first: Row, second: Row, column: Column, how: str) -> str:
+    """How many seeds a difference is of."""
+    n, m = first.figures[column.name].n, second.figures[column.name].n
+    return f"{n} seed{'s' if n > 1 else ''} each" if n == m else f"{n} and {m} seeds"
+
+
+def called(row: Row) -> str:
+    """A row by its choices, and its job where it is one alone, or jobs of a sweep."""
+    jobs = [record.folder.name for record in row.records if record.sweep is not None]
+    place = ""
+    if jobs and len(jobs) == len(row.records) <= 4:
+        place = f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
+    return " ".join(filter(None, [row.words(), f"({place})" if place and row.words() else place])) or row.records[0].id
