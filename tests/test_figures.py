@@ -23,12 +23,12 @@ from diffsde.evaluation.image_features import Features, LabelAccuracy
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.reconstruction import calibration, reconstruction_figures
 from diffsde.evaluation.shown import figure_rows
-from diffsde.metrics.figure_text import shown_figure
 from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
 from diffsde.likelihood import choose_end
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure, Reference, mean_figure, share_figure, standard_error
 from diffsde.mixtures import Mixture
 from diffsde.paths import OT

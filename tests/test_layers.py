@@ -14,6 +14,7 @@ FLOORS = [
     ["api"],
     ["cli"],
     ["verbs"],
+    ["report"],
     ["pictures"],
     ["evaluation"],
     ["runs"],

@@ -10,8 +10,8 @@ from diffsde import likelihood
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.evaluation.densities import density_figures, test_points
-from diffsde.metrics.figure_text import shown_figure
 from diffsde.fields import Field, bound
+from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, machine, progress
 from diffsde.samplers import times

@@ -175,7 +175,9 @@ def lead_of(
     return Lead(first, second, by)
 
 
-def behind(other: Units, first: Units, sign: float, points: Callable[[], tuple[np.ndarray, float] | None]) -> Difference:
+def behind(
+    other: Units, first: Units, sign: float, points: Callable[[], tuple[np.ndarray, float] | None]
+) -> Difference:
     """By how much a row is behind the first. Of values with one noise in common, which test points are, by the differences at
     each point where these are the same, instead of by the rows' own errors.
     """

@@ -11,13 +11,20 @@ from diffsde.report import ranking
 from diffsde.report.columns import COST_UNITS, label_of
 from diffsde.report.folding import grouped, row_of
 from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
-from diffsde.report.keys import differing, shown_value
+from diffsde.report.keys import determined, differing, shown_value
 from diffsde.report.rows import Column, Comparison, Folded, Row
 from diffsde.runs.records import Record, trained
 
 __all__ = ["Column", "Comparison", "Folded", "Row", "compare"]
 
-TITLE = ("dataset", "path", "objective", "sampler", "steps", "n")  # choices that a title names where all jobs share them
+TITLE = (
+    "dataset",
+    "path",
+    "objective",
+    "sampler",
+    "steps",
+    "n",
+)  # choices that a title names where all jobs share them
 
 
 def compare(
@@ -35,6 +42,8 @@ def compare(
     if len({job.record.verb for job in jobs}) > 1:
         jobs = [job._replace(choices={"verb": job.record.verb} | job.choices) for job in jobs]
     keys = differing([job.choices for job in jobs], ["verb", *(word for job in jobs for word in job.words)])
+    if "verb" in keys:  # what a verb has of its own says no more
+        keys = ["verb", *(key for key in keys[1:] if not determined([job.choices for job in jobs], key, ["verb"]))]
     for key in by:
         if not any(key in job.choices for job in jobs):
             raise UserError(f"by: no job has '{key}'{suggestion(key, keys)}")
@@ -103,20 +112,20 @@ def once(jobs: list[Job], keys: Sequence[str]) -> tuple[list[Job], int]:
 
 
 def replicated(groups: list[list[Job]], averaged: Sequence[str], seeds: Sequence[str]) -> list[str]:
-    """The keys of which a row has several values that its error is of: the outermost seed, over which other keys are averaged
-    within each; else the keys that are averaged over.
+    """The keys of which a row has several values that its error is of: seeds, over which other keys are averaged within each;
+    where no row has several seeds the keys that are averaged over.
     """
-    for key in seeds:
-        if any(len({job.choices.get(key) for job in group}) > 1 for group in groups):
-            return [key]
-    return list(averaged) or list(seeds[:1])
+    several = [key for key in seeds if any(len({job.choices.get(key) for job in group}) > 1 for group in groups)]
+    return several or list(averaged) or list(seeds)
 
 
 def uneven(groups: dict[tuple[str, ...], list[Job]], averaged: Sequence[str]) -> str:
     """Why rows that are averages over keys cannot be ranked: they are of different values; '' where they are of the same."""
     if not averaged:
         return ""
-    counts = [Counter(tuple(job.choices.get(key, "") for key in averaged) for job in group) for group in groups.values()]
+    counts = [
+        Counter(tuple(job.choices.get(key, "") for key in averaged) for job in group) for group in groups.values()
+    ]
     if all(count == counts[0] for count in counts):
         return ""
     return f"rows are averages over different values of {'= and '.join(averaged)}="
@@ -196,16 +205,17 @@ def row_seeds(row: Row) -> int:
     return max((figure.n for figure in row.figures.values()), default=0)
 
 
-def about_errors(rows: Sequence[Row], outer: Sequence[str], averaged: Sequence[str]) -> list[str]:
-    """What the errors after +- are of."""
+def about_errors(rows: Sequence[Row], seeds: Sequence[str], averaged: Sequence[str]) -> list[str]:
+    """What the numbers after +- are."""
     most, least = max(map(row_seeds, rows)), min(map(row_seeds, rows))
     if most == 1:
-        of = "sampling and measuring alone; another seed may differ by more" if rows else ""
-        return [f"errors: of one seed each, by {of}"]
+        return ["+- is the standard error of measuring, of one seed each; another seed may differ by more"]
     count = f"{most}" if most == least else f"{least} to {most}"
-    what = "values" if set(outer) <= set(averaged) else "seeds"
-    within = f", each averaged over {', '.join(averaged)}" if averaged and what == "seeds" else ""
-    return [f"mean +- standard error over {count} {what} of {', '.join(outer)}{within}"]
+    what = "values" if set(seeds) <= set(averaged) else "seeds"
+    within = [*seeds[1:], *(averaged if what == "seeds" else ())]
+    return [
+        f"+- is the sd over {count} {what} of {seeds[0]}{f', each averaged over {chr(44).join(within)}' if within else ''}"
+    ]
 
 
 def title_of(jobs: Sequence[Job], keys: Sequence[str]) -> str:

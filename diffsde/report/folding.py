@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diffsde.metrics.differences import Units, axes_of
 from diffsde.metrics.figures import Figure, Reference
-from diffsde.report.jobs import Job
+from diffsde.report.jobs import BETWEEN, Job
 from diffsde.report.rows import Folded, Row
 
 
@@ -20,14 +21,13 @@ def grouped(jobs: Sequence[Job], keys: Sequence[str]) -> dict[tuple[str, ...], l
     return found
 
 
-def row_of(jobs: Sequence[Job], keys: dict[str, str], outer: Sequence[str]) -> Row:
-    """The row of jobs with equal choices `keys`. outer: the keys that say what was done again (seeds), of which the figures'
-    errors are; jobs with equal values of these are averaged first, as several samples of one trained run are.
+def row_of(jobs: Sequence[Job], keys: dict[str, str], seeds: Sequence[str]) -> Row:
+    """The row of jobs with equal choices `keys`. seeds: the keys that say what was done again, the outer first, of which the
+    figures' errors are; jobs with equal values of these are averaged first.
     """
     figures = {}
     for name in dict.fromkeys(name for job in jobs for name in (*job.figures, *job.costs)):
-        able = [job for job in jobs if name in job.figures or name in job.costs]
-        figures[name] = folded(able, name, outer)
+        figures[name] = folded([job for job in jobs if name in job.figures or name in job.costs], name, seeds)
     return Row(keys, tuple(job.record for job in jobs), figures)
 
 
@@ -36,20 +36,36 @@ def figure_of(job: Job, name: str) -> Figure:
     return job.figures[name].figure if name in job.figures else Figure(job.costs[name])
 
 
-def folded(jobs: Sequence[Job], name: str, outer: Sequence[str]) -> Folded:
-    """A figure of a row's jobs: the mean over outer seeds of the means within each, and sd/sqrt(n), n the number of the
-    outer; of one alone the error that was measured with it.
-    """
+def folded(jobs: Sequence[Job], name: str, seeds: Sequence[str]) -> Folded:
+    """A figure of a row's jobs, folded over seeds."""
     units: dict[str, list[Figure]] = {}
     for job in jobs:
-        units.setdefault(job.seeds(outer) or "the only one", []).append(figure_of(job, name))
+        units.setdefault(job.label(seeds), []).append(figure_of(job, name))
     means = {unit: mean_of(figures) for unit, figures in units.items()}
     values = {unit: figure.value for unit, figure in means.items()}
-    whole, n = mean_of(list(means.values())), len(means)
-    if n == 1:
-        return Folded(whole, None, 1, values)
-    sd = float(np.std(list(values.values()), ddof=1))
-    return Folded(whole._replace(error=sd / math.sqrt(n)), sd, n, values)
+    whole = mean_of(list(means.values()))
+    if len(values) == 1:
+        return Folded(whole, None, 1, values, whole.error)
+    known = [figure.error for figure in means.values() if figure.error is not None]
+    own = float(np.mean(known)) if len(known) == len(means) else None
+    by_seed = units_of(values, own, name in jobs[0].figures and has_one_noise(jobs))
+    outer: dict[str, list[float]] = {}
+    for unit, value in by_seed.values.items():
+        outer.setdefault(unit[axes_of(list(by_seed.values))[0]], []).append(value)
+    middle = [float(np.mean(each)) for each in outer.values()]
+    sd = float(np.std(middle, ddof=1)) if len(middle) > 1 else None
+    return Folded(whole._replace(error=by_seed.error.error), sd, len(middle), values, own, by_seed.shared)
+
+
+def has_one_noise(jobs: Sequence[Job]) -> bool:
+    """Whether several trained runs were sampled with one noise, which no number of runs averages out."""
+    runs = {job.choices.get("run.seed") for job in jobs if "run.seed" in job.choices}
+    return len(runs) > 1 and len({job.choices.get("seed") for job in jobs}) == 1
+
+
+def units_of(values: dict[str, float], own: float | None, shared: bool, target: float = 0.0) -> Units:
+    """The values of a row by seed, without a target that they should be near."""
+    return Units({tuple(unit.split(BETWEEN)): value - target for unit, value in values.items()}, own, shared)
 
 
 def mean_of(figures: Sequence[Figure]) -> Figure:

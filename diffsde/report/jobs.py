@@ -9,6 +9,8 @@ from diffsde.report.columns import Found, costs_of, figures_of
 from diffsde.report.keys import SEEDS, choices_of
 from diffsde.runs.records import Record
 
+BETWEEN = ", "  # two seeds of a job
+ONE = "the only one"
 Parent = Callable[[Record], Record | None]
 
 
@@ -26,9 +28,9 @@ class Job(NamedTuple):
         own = self.record.config.get(key)
         return own if own is not None or self.parent is None else self.parent.config.get(key)
 
-    def seeds(self, keys: Sequence[str]) -> str:
+    def label(self, keys: Sequence[str]) -> str:
         """What tells the job from others of its row, as text: the values of the keys."""
-        return " ".join(f"{key}={self.choices.get(key, '')}" for key in keys)
+        return BETWEEN.join(f"{key}={self.choices.get(key, '')}" for key in keys) or ONE
 
     @property
     def words(self) -> list[str]:

@@ -11,8 +11,10 @@ from diffsde.runs.folder import MACHINE
 from diffsde.runs.records import Record
 
 # Knobs that say how a job is computed and what is drawn or measured of it, not what it computes.
-APART = (*MACHINE, "resume", "checkpoint_every", "keep", "save_every", "logger", "pictures", "plots", "coordinates")
-APART += ("log_every", "name", "tag", "metrics")
+APART = (
+    *(*MACHINE, "resume", "checkpoint_every", "keep", "save_every", "logger", "log_every", "name", "tag"),
+    *("pictures", "plots", "coordinates", "metrics"),
+)
 FOLDERS = ("run", "samples")  # whose content says more than their names
 SEEDS = ("run.seed", "seed")  # the outer first: a trained run, and samples of it
 ORACLE, TRAINED = "oracle", "trained"
@@ -33,7 +35,9 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
         if key not in FOLDERS:
             found[f"run.{key}" if key.partition(".")[0] in taken else key] = value
     for key in FOLDERS:
-        if key in found:
+        if record.verb == "train":
+            found.pop(key, None)  # of run= it goes on with itself
+        elif key in found:
             found[key] = folder_word(key, found[key], parent)
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diffsde.metrics.differences import Lead, Units, lead_of
+from diffsde.metrics.differences import Lead, lead_of
 from diffsde.metrics.figure_text import shown_figure
+from diffsde.report.folding import units_of
 from diffsde.report.jobs import Job
 from diffsde.report.rows import Column, Folded, Row
 
@@ -69,10 +70,15 @@ def points_of(job: Job, name: str) -> int | None:
 
 def lead(column: Column, rows: Sequence[Row]) -> tuple[Lead, list[int]] | None:
     """The lead among rows that have the figure, and the indices of these; None where fewer than two have it."""
-    able = [i for i, row in enumerate(rows) if column.name in row.figures and math.isfinite(row.figures[column.name].figure.value)]
+    able = [
+        i
+        for i, row in enumerate(rows)
+        if column.name in row.figures and math.isfinite(row.figures[column.name].figure.value)
+    ]
     if len(able) < 2:
         return None
-    units = [units_of(rows[i].figures[column.name], column.direction) for i in able]
+    folded = [rows[i].figures[column.name] for i in able]
+    units = [units_of(each.values, each.own, each.shared, target_of(each, column)) for each in folded]
 
     def points(first: int, second: int) -> tuple[np.ndarray, float] | None:
         return at_points(rows[able[first]], rows[able[second]]) if column.name in BY_POINT else None
@@ -81,49 +87,56 @@ def lead(column: Column, rows: Sequence[Row]) -> tuple[Lead, list[int]] | None:
     return lead_of(units, column.direction, points, (target and target.error) or 0.0), able
 
 
-def units_of(folded: Folded, direction: str) -> Units:
-    """The values of a row by seed; without the target, where nearer to that is better."""
-    figure = folded.figure
-    target = figure.target.value if direction == "target" and figure.target else 0.0
-    return Units({seed: value - target for seed, value in folded.values.items()}, figure.error)
+def target_of(folded: Folded, column: Column) -> float:
+    """The target that a row's values should be near; 0 where lower or higher is better."""
+    target = folded.figure.target
+    return target.value if column.direction == "target" and target else 0.0
 
 
 def at_points(one: Row, other: Row) -> tuple[np.ndarray, float] | None:
-    """-log p of one single job minus that of another at the same test points (n,), and the error of their solvers beside it;
-    None where the points are not the same or not kept.
+    """-log p of one row minus that of another at the same test points (n,), averaged over their jobs, and the error of their
+    solvers beside it; None where the points are not the same or not kept.
     """
-    if len(one.records) > 1 or len(other.records) > 1:
+    mine, theirs = log_densities(one), log_densities(other)
+    if mine is None or theirs is None or not np.array_equal(mine[1], theirs[1]) or len(mine[0]) < 2:
         return None
-    pairs = []
-    for row in (one, other):
+    return theirs[0] - mine[0], math.hypot(mine[2], theirs[2])
+
+
+def log_densities(row: Row) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """(log p (n,), points, error of the solver) of a row's jobs, averaged, at the test points that all of them have; or None."""
+    found, x = [], None
+    for record in row.records:
         try:
-            with np.load(row.records[0].folder / "likelihood.npz", allow_pickle=False) as archive:
-                pairs.append((np.asarray(archive["log_p"], np.float64), archive["x"]))
+            with np.load(record.folder / "likelihood.npz", allow_pickle=False) as archive:
+                log_p, points = np.asarray(archive["log_p"], np.float64), archive["x"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
-    (mine, x), (theirs, y) = pairs
-    if mine.shape != theirs.shape or len(mine) < 2 or not np.array_equal(x, y):
-        return None
-    changes = [row.records[0].summary.get("likelihood", {}).get("change") or 0.0 for row in (one, other)]
-    return theirs - mine, math.hypot(*changes)
+        if log_p.ndim != 1 or len(points) != len(log_p) or (x is not None and not np.array_equal(x, points)):
+            return None
+        x = points
+        found.append(log_p)
+    changes = [record.summary.get("likelihood", {}).get("change") or 0.0 for record in row.records]
+    return (np.mean(found, axis=0), x, float(np.max(np.abs(changes)))) if x is not None else None
 
 
 def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int], several: bool) -> str:
     """`best: ...`, or `no best: ...` with the reason. several: whether rows are of several seeds."""
     first = rows[able[found.first]]
-    text = f"{column.label} {shown_figure(first.figures[column.name].figure, column.unit)}"
     assert found.second is not None and found.by is not None
     second, by = rows[able[found.second]], found.by
-    if by.error is None:
-        return f"no best: {column.label} is of one seed each, without an error; more seeds (seed=0,1,2) would give one"
-    led = f"{abs(by.value):.2g}, where {by.margin:.2g} is the least that tells them apart ({by.how}, {counted(first, second, column, by.how)})"
+    text = f"{column.label} {shown_figure(first.figures[column.name].figure, column.unit)}"
+    if by.by.error is None:
+        return f"no best: {column.label} has no error to be told apart by; several seeds have one (seed=0,1,2)"
+    how = f"{by.how}, {counted(first, second, column)}"
     if by.is_lead:
-        return f"best: {text}: {called(first)}; the next is {called(second)}, by {led}"
+        return f"best: {text}: {called(first)}; the next is {called(second)}, worse by {by.value:.2g} (at least {by.margin:.2g} tells them apart; {how})"
     more = "" if several else "; more seeds would tell more"
-    return f"no best: {called(first)} has the first {column.label}, {shown_figure(first.figures[column.name].figure, column.unit)}, before {called(second)} by {led}{more}"
+    apart = f"{called(second)} is {'worse by ' if by.value >= 0 else 'nearer by '}{abs(by.value):.2g}"
+    return f"no best: {text} of {called(first)} comes first, but {apart}, and less than {by.margin:.2g} does not tell them apart ({how}){more}"
 
 
-def counted(first: Row, second: Row, column: Column, how: str) -> str:
+def counted(first: Row, second: Row, column: Column) -> str:
     """How many seeds a difference is of."""
     n, m = first.figures[column.name].n, second.figures[column.name].n
     return f"{n} seed{'s' if n > 1 else ''} each" if n == m else f"{n} and {m} seeds"

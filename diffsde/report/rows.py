@@ -9,14 +9,18 @@ from diffsde.runs.records import Record
 
 
 class Folded(NamedTuple):
-    """A figure of a row, its seeds folded. figure: the mean over seeds, its standard error sd/sqrt(n), of a single seed its own,
-    and its reference. sd: between seeds, None for one; n: the number of seeds; values: by seed, or by job.
+    """A figure of a row, its seeds folded. figure: the mean over seeds, its standard error (metrics/differences.py), and its
+    reference. sd: between the n values of the outer seed, None for one; values: by all seeds, `run.seed=0, seed=1`.
+
+    own: the error of a single figure as it was measured, None where it is not known; shared: whether all values are of one noise.
     """
 
     figure: Figure
     sd: float | None
     n: int
     values: dict[str, float]
+    own: float | None = None
+    shared: bool = False
 
 
 class Row(NamedTuple):
