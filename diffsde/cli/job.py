@@ -24,6 +24,8 @@ DRAWN = ("sample", "simulate")
 # Knobs that may be set when a run is resumed by run= under its own config, in addition to the machine's:
 FREE = ("checkpoint_every", "keep", "pictures")
 
+ENDS = ("summary.json", "error.json")  # of which a job that has ended has one
+
 
 @dataclasses.dataclass
 class Jobs:
@@ -31,13 +33,14 @@ class Jobs:
 
     begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
     for the user. process: the process of the command; a parallel launcher runs jobs in other processes. plugins: those of
-    plugins=, for such processes.
+    plugins=, for such processes. ended: called with a job's folder once it has ended, in the command's process.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
     refused: list[str] = dataclasses.field(default_factory=list)
     process: int = dataclasses.field(default_factory=os.getpid)
     plugins: list[str] = dataclasses.field(default_factory=list)
+    ended: Callable[[Path], None] | None = None
 
 
 @terminal.guarded()  # here too, as a parallel launcher's process begins here
@@ -95,6 +98,8 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             _keep_composition(out / ".hydra", config, about)
         else:
             remove_empty(out)
+        if jobs.ended and jobs.process == os.getpid() and any((out / end).exists() for end in ENDS):
+            jobs.ended(out)
 
 
 def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _main(words: list[str]) -> int:
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
-        _run_hydra(verb, rest, named)
+        run_hydra(verb, rest, Jobs(plugins=named))
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)
@@ -92,8 +92,8 @@ def check_word(verb: str, word: str) -> None:
         raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
-def _run_hydra(verb: str, words: list[str], named: list[str]) -> None:
-    """Compose the config and run the verb; errors of Hydra become a UserError of one line. named: the plugins."""
+def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
+    """Compose the config and run the verb; errors of Hydra become a UserError of one line. jobs: their state, none begun yet."""
     memory.tune_malloc()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions, not as its own report and exit status 1
     import hydra
@@ -108,7 +108,7 @@ def _run_hydra(verb: str, words: list[str], named: list[str]) -> None:
     spelled = [qualified(verb, word) for word in words if word not in MULTIRUN]
     if sweeping:  # argparse accepts it before or after the words, not among them
         spelled = ["--multirun", *spelled]
-    before, jobs = sys.argv, Jobs(plugins=named)
+    before = sys.argv
     sys.argv = ["diffsde", *spelled]
     task = update_wrapper(partial(run_job, jobs=jobs), run_job)
     with ExitStack() as stack:

@@ -39,6 +39,36 @@ PLAIN: dict[str, Plain] = {
             ("diffsde runs state=failed", "those that failed, and why"),
         ],
     ),
+    "study": Plain(
+        "diffsde.cli.study",
+        "train a sweep, sample and judge every trained run, compare",
+        "[train='WORDS'] [sample='WORDS'] [evaluate='metrics=[...] WORDS'], or experiment=NAME",
+        {
+            "train": "words of a training sweep, in one text; a second train= is another sweep",
+            "sample": "words of a sampling sweep of every run that was trained; with run=oracle and without train= of exact fields",
+            "evaluate": "metrics=[...] and more words; samples are then drawn by it, by the words of sample",
+            "experiment": "a file of configs/experiment/study; words of a stage beside it replace the file's of the same key",
+            "out": "the study's folder; otherwise one under outputs/study",
+            "resume": "true: go on with an unfinished study of the same words; false: begin another",
+            "threads": "CPU threads of every stage; so devices=, cache=, cache_dir=",
+            "devices": "number of devices of every stage",
+            "cache": "keep compiled programs for the next run",
+            "cache_dir": "folder of that cache",
+            "plugins": "[my_parts.py]: parts of your own, for every stage",
+        },
+        {},
+        [
+            (
+                "diffsde study train='path=ot,vp seed=0,1' sample='sampler=heun,em steps=5,10'",
+                "eight sets of samples, compared; stopped, it goes on",
+            ),
+            (
+                "diffsde study train='path=ot,vp' sample='steps=5,20' evaluate='metrics=[w2,likelihood]'",
+                "judged by more, the field's own figures once a run",
+            ),
+        ],
+        selects=False,
+    ),
 }
 
 RUNS_HELP = (

@@ -14,7 +14,7 @@ from diffsde.runs import files, locks
 from diffsde.runs.old_words import in_words_of_now
 
 FORMATS = (4,)  # of config.json (folder.FORMAT) whose config can be read
-DEEPEST = 6  # folders below outputs/ that are looked through: outputs/VERB/DAY/TIME-sweep/JOB is four
+DEEPEST = 6  # folders below outputs/ that are looked through: outputs/study/DAY/TIME/STAGE/JOB is five
 # An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
 LETTERS = "bcdfghjkmnpqrstvwxz"
 SIGNS = LETTERS + "23456789"
@@ -75,8 +75,8 @@ def read_record(folder: Path) -> Record | None:
 
 
 def is_job(folder: Path, there: set[str]) -> bool:
-    """Whether a folder with these entries is a job's, a half-written one too."""
-    return not (there.isdisjoint(MARKS) or "sweep.json" in there or folder.name.endswith("-sweep"))
+    """Whether a folder with these entries is a job's, a half-written one too; not a sweep's or a study's."""
+    return not (there.isdisjoint(MARKS) or there & {"sweep.json", "study.json"} or folder.name.endswith("-sweep"))
 
 
 def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]]:
