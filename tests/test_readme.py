@@ -15,9 +15,11 @@ import pytest
 import yaml
 
 from diffsde import knobs, plugins
+from diffsde.cli import study_words
 from diffsde.cli.completion import OPTIONS
 from diffsde.cli.job import VERBS, config_folder
 from diffsde.cli.main import composed, main
+from diffsde.cli.study_plan import planned
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -62,6 +64,9 @@ def test_commands_are_understood(command: str, here: Path) -> None:
         assert main([verb, *words]) == 0
         return
     if verb in map(str.strip, OPTIONS):
+        return
+    if verb == "study":
+        planned(study_words.asked(words))
         return
     assert verb in VERBS
     for job in jobs([word for word in words if word != "-m"]) if "-m" in words else [words]:

@@ -35,8 +35,14 @@ def of(where: Path, stage: str) -> list[records.Record]:
 
 
 def test_a_text_is_split_as_a_shell_would() -> None:
-    asked = study_words.asked(["train=path=ot 'dataset.means=[[-1.0], [2.0]]'", "train=seed=1", "threads=1", "out=here"])
-    assert asked.stages == {"train": [["path=ot", "dataset.means=[[-1.0], [2.0]]"], ["seed=1"]], "sample": [], "evaluate": []}
+    asked = study_words.asked(
+        ["train=path=ot 'dataset.means=[[-1.0], [2.0]]'", "train=seed=1", "threads=1", "out=here"]
+    )
+    assert asked.stages == {
+        "train": [["path=ot", "dataset.means=[[-1.0], [2.0]]"], ["seed=1"]],
+        "sample": [],
+        "evaluate": [],
+    }
     assert asked.machine == ("threads=1",) and asked.out == Path("here")
 
 
@@ -61,7 +67,10 @@ def test_a_text_is_split_as_a_shell_would() -> None:
         (["train=seed=0,-1"], "train: seed is -1; it must be in [0, 2^31)"),
         (["train=seed=0", "sample=sampler=heun steps=5,0"], "sample: steps is 0; it must be 1 or more"),
         (["train=seed=0", "sample=sampler=heun steps=5,0", "evaluate=metrics=[w2]"], "evaluate: steps is 0"),
-        (["train=seed=0", "sample=coupled=true", "evaluate=metrics=[w2]"], "coupled= is a word of diffsde sample, not of eval"),
+        (
+            ["train=seed=0", "sample=coupled=true", "evaluate=metrics=[w2]"],
+            "coupled= is a word of diffsde sample, not of eval",
+        ),
     ],
 )
 def test_a_word_is_refused_before_anything_runs(
@@ -93,13 +102,19 @@ def test_words_beside_an_experiment_replace_its_own(monkeypatch: pytest.MonkeyPa
     content = {"train": ["path=ot seed=range(0,5)", "path=vp"], "sample": ["steps=5"], "evaluate": []}
     monkeypatch.setattr(study_words, "read_experiment", lambda name: content)
     asked = study_words.asked(["experiment=any", "train=seed=7"])
-    assert asked.stages == {"train": [["path=ot", "seed=7"], ["path=vp", "seed=7"]], "sample": [["steps=5"]], "evaluate": []}
+    assert asked.stages == {
+        "train": [["path=ot", "seed=7"], ["path=vp", "seed=7"]],
+        "sample": [["steps=5"]],
+        "evaluate": [],
+    }
 
 
 # What is done -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_run_is_judged_with_every_sampler_and_nothing_twice(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_run_is_judged_with_every_sampler_and_nothing_twice(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The command goes on where it stopped: jobs that are done are left as they are, others are done; a finished one is."""
     words = [TRAIN, f"sample={SMALL}", "evaluate=metrics=[mode_weight_kl]", "out=study"]
     assert main(["study", *words]) == 0
@@ -173,7 +188,9 @@ def test_the_time_left_is_corrected_by_the_jobs_that_end(monkeypatch: pytest.Mon
     for clock in (("time", "perf_counter"), ("os", "times")):
         module = sys.modules[clock[0]]
         ticks = iter([0.0, 20.0, 21.0])
-        monkeypatch.setattr(module, clock[1], lambda ticks=ticks, name=clock[1]: next(ticks) if name == "perf_counter" else os_times())
+        monkeypatch.setattr(
+            module, clock[1], lambda ticks=ticks, name=clock[1]: next(ticks) if name == "perf_counter" else os_times()
+        )
     timing.begin()
     timing.ended(stages[0])
     assert timing.left({"train": 1})[0] == 4 * 20  # nothing better is known
@@ -188,5 +205,5 @@ def os_times() -> Any:
 
 
 def test_refusals_know_the_stage() -> None:
-    with pytest.raises(UserError, match="^sample: 'x'"):
+    with pytest.raises(UserError, match=r"^sample: 'x'"):
         study_words.split("sample", "x")

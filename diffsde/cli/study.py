@@ -1,4 +1,4 @@
-"""diffsde study: trains a sweep, samples every trained run, judges and compares, by one command that goes on where it stopped."""
+"""diffsde study: trains a sweep, samples every trained run and judges, by one command that goes on where it stopped."""
 
 from __future__ import annotations
 
