@@ -122,6 +122,7 @@ KNOBS: dict[str, Knob] = {
     "process.drift": Text(),
     "process.diffusion": Text(),
     "last": Word(("auto", "step", "mean", "denoise")),
+    "transport_points": Number(whole=True, low=1, high=10_000),
     "metric": Word(RUN_METRICS),
     "solver": Word(("euler", "midpoint", "heun", "rk4", "adaptive")),
     "solver_grid": Word(("uniform", "quadratic", "cosine")),

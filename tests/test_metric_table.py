@@ -15,7 +15,7 @@ from diffsde import mixtures
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
-from diffsde.evaluation import features
+from diffsde.evaluation import features, straightness
 from diffsde.evaluation.in_training import GAPS, figure_words, measured_figure
 from diffsde.evaluation.metric import NEEDS, Subject
 from diffsde.evaluation.references import proportioned, take
@@ -33,8 +33,10 @@ KEY = jax.random.key(0)
 
 
 @pytest.fixture(autouse=True)
-def _quick_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "Recipe", lambda: Recipe(steps=300))
+    monkeypatch.setattr(straightness, "POINTS", 2000)
+    monkeypatch.setattr(straightness, "SETS", 2)
 
 
 def of_law(name: str, n: int = 2000) -> Subject:
@@ -151,7 +153,7 @@ def wrong(name: str) -> Subject:
     else:
         x = np.asarray(subject.x) * 0.5
     found = Subject(subject.dataset, subject.field, subject.n, x, problem=subject.problem)
-    if name == "likelihood":
+    if "field" in METRICS[name].needs:
         found.field = DATASETS["gmm"](radius=9.0).exact_field(OT())
     return found
 

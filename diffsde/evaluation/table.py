@@ -13,6 +13,7 @@ from diffsde.evaluation.memorisation import NearestNeighbours
 from diffsde.evaluation.metric import Metric, Quantity, Subject
 from diffsde.evaluation.mixture_fit import MixtureFit
 from diffsde.evaluation.reconstruction import Reconstruction
+from diffsde.evaluation.straightness import Straightness
 from diffsde.evaluation.transport import W2
 from diffsde.runs import progress
 
@@ -26,6 +27,7 @@ METRICS: dict[str, type[Metric]] = {
     "labels": LabelAccuracy,
     "neighbours": NearestNeighbours,
     "likelihood": Likelihood,
+    "straightness": Straightness,
 }
 RENAMED = {"balls": "prdc"}  # former names of metrics; the new name is printed
 # Words that mean different metrics for different subjects.

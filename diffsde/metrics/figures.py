@@ -18,6 +18,7 @@ KINDS = {
     "measurement": "the measurement alone",
     "truth": "the truth",
     "floor": "a true sample of this size",
+    "field": "the exact field",
 }
 TARGETS = ("exact", "true", "real")
 NEGLIGIBLE = 1e-6  # the error of a reference below which it is called exact: no figure is printed to so many digits

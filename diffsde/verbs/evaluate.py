@@ -12,15 +12,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffsde import extras
 from diffsde.build import keys_of, read_parts
 from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.errors import UserError, first_line
 from diffsde.evaluation.likelihood import Likelihood
-from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.metric import Metric, Subject
 from diffsde.evaluation.references import usual_number
 from diffsde.evaluation.shown import directions, figure_rows, units
+from diffsde.evaluation.straightness import Straightness
 from diffsde.evaluation.table import Chosen, check_words, choose_metrics, figures_kept
+from diffsde.evaluation.transport import W2
 from diffsde.fields import Field
+from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, progress, sample_config
 from diffsde.runs.load_field import load_field
@@ -39,11 +43,14 @@ class EvaluateConfig:
 
     samples: str | None
     metrics: tuple[str, ...] | None
+    transport_points: int | None
 
     def check(self) -> None:
-        """Raise ValueError for words of metrics= that name no metric."""
+        """Raise ValueError for words of metrics= that name no metric, UserError where transport_points needs POT."""
         if self.metrics is not None:
             check_words(self.metrics)
+        if self.transport_points is not None and self.transport_points > MOST:
+            extras.require("ot", "ot", f"transport_points={self.transport_points}, above {MOST},", "POT")
 
 
 PARTS = (Machine, Outputs, Sampling, Likelihood, EvaluateConfig)
@@ -155,7 +162,9 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         guided=draws.guidance is not None,
         cache=draws.machine.cache_folder,
     )
-    metrics = choose_metrics(own.metrics, subject, {"likelihood": likelihood}, many=bool(config["n"]))
+    points = own.transport_points
+    made: dict[str, Metric] = {"likelihood": likelihood, "w2": W2(points), "straightness": Straightness(points)}
+    metrics = choose_metrics(own.metrics, subject, made, many=bool(config["n"]))
     if not any("samples" in each.metric.needs for each in metrics):
         samples = None
     return EvaluateJob(config, draws, out, subject, origin, metrics, own.metrics is not None, samples)
