@@ -76,7 +76,7 @@ def test_the_energy_of_a_gaussian_is_in_closed_form(
         assert figure.error is not None and abs(figure.value - true) < 4 * figure.error + 2e-3 * energy, (name, true)
         assert figure.error < 0.1 * energy
     squared = found.about["straightness"]["w2_squared"]
-    assert abs(squared["value"] - least) < 4 * squared["error"] < 0.4 * least
+    assert abs(squared["value"] - least) < 2 * squared["error"] < 0.2 * least
 
 
 def test_w2_of_one_pair_of_larger_sets() -> None:
