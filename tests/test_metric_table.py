@@ -230,6 +230,7 @@ def test_what_a_run_is_judged_by_is_said_as_figures_are() -> None:
     assert summary_of_metric("cross_entropy_gap", found, scaled=False) == {
         "metrics": {"cross_entropy": {"value": 5.3, "error": 0.02, "exact": 5.2221}},
         "units": {"cross_entropy": "nats"},
+        "directions": {"cross_entropy": "target"},
     }
 
 

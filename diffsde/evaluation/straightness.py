@@ -164,7 +164,7 @@ def least_energy(subject: Subject, points: int | None, key: Key) -> Figure:
     sets, size = (1, points) if points else (2 * SETS, MOST)
     key_noise, key_data = jax.random.split(key)
     noise = np.asarray(prior(field.path, jnp.asarray(0.0), field.shape, key_noise, sets * size))
-    data = subject.dataset.draw_given(subject.dataset.load(), subject.field_labels, key_data, sets * size)
+    data = subject.dataset.true_points(subject.field_labels, key_data, sets * size)
     x, y = noise.reshape(sets, size, -1), np.asarray(data).reshape(sets, size, -1)
     if points:
         return Figure(*transport(x[0], y[0]), points=size)
