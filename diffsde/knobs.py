@@ -83,7 +83,21 @@ class NumberOr(NamedTuple):
         return wanted and f"{wanted}, or {self.text}"
 
 
-Knob = Number | Word | Switch | Text | NumberOr
+class Label(NamedTuple):
+    """What a run is called: text that on a command line cannot be taken for a folder, a glob, a filter or a list."""
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        text = str(value)
+        if text in ("", "latest", "oracle", "all", "none") or text != text.strip() or text.startswith("-"):
+            return "it must be a word of its own, not empty, latest, oracle, all or none"
+        if len(text) > LONGEST_LABEL or not text.isprintable() or set(text) & set("=,/\\*?[](){}$'\"`~"):
+            return f"it must be up to {LONGEST_LABEL} letters, digits and spaces, with none of = , / * ? [ ] ( ) {{ }} $ or quotes"
+        return None
+
+
+LONGEST_LABEL = 60
+Knob = Number | Word | Switch | Text | NumberOr | Label
 
 ANY = Number()
 COUNT = Number(whole=True, low=1)
@@ -128,6 +142,9 @@ KNOBS: dict[str, Knob] = {
     "solver_grid": Word(("uniform", "quadratic", "cosine")),
     "probe": Word(("auto", "exact", "rademacher", "gaussian")),
     **dict.fromkeys(("precondition", "best", "resume", "plots", "coupled"), SWITCH),
+    # what it is called; by the empty group's name, since every choice has a name too
+    ".name": Label(),
+    "tag": Label(),
     # how it is computed
     **dict.fromkeys(("threads", "devices", "processes"), COUNT),
     "rank": NATURAL,

@@ -128,7 +128,7 @@ def check_kind(hint: Any, name: str, group: str, choice: str) -> str:
         assert kinds == {int if knob.whole else float}, (group, choice, name)
     elif isinstance(knob, knobs.Switch):
         assert kinds == {bool}, (group, choice, name)
-    elif isinstance(knob, knobs.Word | knobs.Text | knobs.NumberOr):
+    elif isinstance(knob, knobs.Word | knobs.Text | knobs.NumberOr | knobs.Label):
         assert kinds == {str}, (group, choice, name)
     else:
         assert not kinds & {int, float, bool}, (group, choice, name)

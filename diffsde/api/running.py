@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +14,23 @@ from typing import Any
 import numpy as np
 
 from diffsde.api.findings import Findings
-from diffsde.cli.from_python import config_of
+from diffsde.cli.from_python import config_of, in_yaml
 from diffsde.cli.job import VERBS, remove_empty
 from diffsde.errors import UserError
-from diffsde.runs import clock, files, folder, jobs, machine, progress
+from diffsde.runs import clock, files, folder, jobs, machine, progress, provenance
+from diffsde.runs.records import text_of
 
 
 @contextmanager
-def session(verbose: bool) -> Iterator[None]:
-    """A call in Python: JAX's settings are given back at its end; only warnings and bars are printed unless `verbose`."""
+def session(verbose: bool, words: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """A call in Python: JAX's settings are given back at its end; only warnings and bars are printed unless `verbose`.
+
+    words: those of the call, for the record of where a job comes from.
+    """
     clock.begin()
-    with machine.settings_given_back(), progress.quiet(not verbose):
+    typed = [f"{key}={text_of(in_yaml(key, value))}" for key, value in (words or {}).items()]
+    command = shlex.join(["python", *filter(None, sys.argv[:1])])
+    with machine.settings_given_back(), progress.quiet(not verbose), provenance.given(command, {None: typed}):
         yield
 
 
@@ -44,7 +52,7 @@ def run_verb(
 
     adjust: called with the job before its work begins. Raises UserError.
     """
-    with session(verbose):
+    with session(verbose, words):
         if where is None and "pictures" not in words and "plots" not in words:
             words = drawing_nothing(verb, words)
         config = configured(verb, words)

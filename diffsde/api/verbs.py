@@ -35,7 +35,7 @@ def train(*, folder: str | Path | None = None, verbose: bool = False, **words: A
         raise UserError(
             "run= goes on with a run; say diffsde.train(folder=...) with its words, or init= for a run of its own"
         )
-    with running.session(verbose):
+    with running.session(verbose, words):
         config = running.configured("train", words if folder or "pictures" in words else {**words, "pictures": "none"})
         classifies = config["objective"]["name"] == "classifier"
         if classifies and folder is None:

@@ -13,7 +13,7 @@ from typing import Any
 from diffsde import knobs, memory, plugins, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
-from diffsde.runs import clock
+from diffsde.runs import clock, provenance
 
 # Each module has a function with the verb's name.
 VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "simulate", "explain", "show")}
@@ -34,6 +34,7 @@ class Jobs:
     begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
     for the user. process: the process of the command; a parallel launcher runs jobs in other processes. plugins: those of
     plugins=, for such processes. ended: called with a job's folder once it has ended, in the command's process.
+    command: as it was typed.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
@@ -41,6 +42,7 @@ class Jobs:
     process: int = dataclasses.field(default_factory=os.getpid)
     plugins: list[str] = dataclasses.field(default_factory=list)
     ended: Callable[[Path], None] | None = None
+    command: str = ""
 
 
 @terminal.guarded()  # here too, as a parallel launcher's process begins here
@@ -81,7 +83,8 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             importlib.import_module(VERBS[verb]).refuse_words(words)
         if outcome is None:
             act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
-            outcome = act(chosen, place)
+            with provenance.given(jobs.command, {place: words}):
+                outcome = act(chosen, place)
         elif isinstance(outcome, UserError):
             raise outcome
         return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial, update_wrapper
@@ -69,7 +70,7 @@ def _main(words: list[str]) -> int:
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
-        run_hydra(verb, rest, Jobs(plugins=named))
+        run_hydra(verb, rest, Jobs(plugins=named, command=shlex.join(["diffsde", *words])))
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)

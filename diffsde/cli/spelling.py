@@ -28,6 +28,7 @@ PREFIXES = {
 }  # a group's numbers inside another's
 LISTS = (
     "metrics",
+    "tag",
     "pictures",
     "paths",
     "times",
@@ -138,7 +139,7 @@ def _pieces(value: str) -> list[str]:
 def _defaults(configs: Path, verb: str) -> dict[str, str]:
     """{key: 'text' or 'null'} for the keys of a verb and of its groups whose default is a word, or null."""
     texts = help_text.sources(configs, verb)
-    found = {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
+    found = {"name": "text"} | {key: kind for text in texts.values() for key, kind in _kinds(text).items()}
     groups = re.findall(r"^  - (?:\w+@)?(\w+): \w+", texts[verb], flags=re.M)
     prefixes = {group: GROUP_OF.get(group, group) for group in groups} | (PREFIXES if "sampler" in groups else {})
     for prefix, group in prefixes.items():

@@ -27,7 +27,7 @@ from omegaconf import DictConfig, open_dict
 from diffsde.cli.composing import GridSweeper
 from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty
 from diffsde.errors import UserError, suggestion
-from diffsde.runs import files, folder, locks
+from diffsde.runs import files, folder, locks, provenance
 
 if TYPE_CHECKING:  # the module imports jax, and every command imports this module for SweepRecord
     from diffsde.runs.jobs import Outcome
@@ -96,7 +96,7 @@ class BatchLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.config = hydra_context, config
-        self.task: Callable[..., Any] = task_function  # run_job, which also accepts an outcome
+        self.task: partial[Any] = task_function  # type: ignore[assignment]  # of run_job, which also accepts an outcome
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -141,7 +141,9 @@ class BatchLauncher(Launcher):
         outs = [
             Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))) for config in configs
         ]
-        outcomes: Sequence[Outcome] = module.together(list(zip(plain, outs, strict=True)))
+        words = [[str(word) for word in config.hydra.overrides.task] for config in configs]
+        with provenance.given(self.task.keywords["jobs"].command, dict(zip(outs, words, strict=True))):
+            outcomes: Sequence[Outcome] = module.together(list(zip(plain, outs, strict=True)))
         return outcomes
 
 

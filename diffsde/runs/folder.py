@@ -14,10 +14,11 @@ import numpy as np
 from diffsde import plugins
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
-from diffsde.runs import processes
+from diffsde.runs import processes, provenance
 from diffsde.runs.files import read_json, write_json
 from diffsde.runs.locks import is_held
 from diffsde.runs.old_words import in_words_of_now
+from diffsde.runs.record import OUTPUTS
 
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
@@ -26,15 +27,15 @@ FORMAT = 4  # version of the run folder's layout
 # The keys of a figure in summary.json that other commands compute with.
 NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error", "floor")
 
-OUTPUTS = Path("outputs")
 # Knobs that say how and where a run is computed, not what it computes: a run may be resumed with other values.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "rank")
+LABELS = ("name", "tag")  # what a run is called
 APART = {
-    "train": (*MACHINE, "resume", "checkpoint_every", "keep", "logger", "pictures"),
-    "simulate": (*MACHINE, "resume", "pictures"),
-    "sample": (*MACHINE, "resume", "pictures", "coordinates", "plots"),  # whose `keep` is of a trajectory's samples
+    "train": (*MACHINE, *LABELS, "resume", "checkpoint_every", "keep", "logger", "pictures"),
+    "simulate": (*MACHINE, *LABELS, "resume", "pictures"),
+    "sample": (*MACHINE, *LABELS, "resume", "pictures", "coordinates", "plots"),  # whose `keep` is of a trajectory's samples
 }
-APART_USUALLY = (*MACHINE, "resume")  # of the other verbs
+APART_USUALLY = (*MACHINE, *LABELS, "resume")  # of the other verbs
 
 
 def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
@@ -114,11 +115,12 @@ def write_config(
     scaling: Scaling | None = None,
     net: dict[str, Any] | None = None,
 ) -> None:
-    """Write config.json, with the backend; for a training run also the data's scaling, and the net (net=auto resolved)."""
+    """Write config.json, with the backend and the provenance; for a training run also the data's scaling, and the net (net=auto resolved)."""
     import jax
 
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
     content["directory"] = str(Path.cwd())  # file names in the config are relative to it
+    content["provenance"] = provenance.of_job(folder, config)
     if own := plugins.needed(config):
         content["plugins"] = own
     if scaling is not None:

@@ -10,3 +10,5 @@ class Outputs:
     """The knobs of configs/knobs/outputs.yaml, which documents each; used by folder.claim and the command line."""
 
     resume: bool
+    name: str | None = None  # the meaning of an older config.json without these knobs
+    tag: str | tuple[str, ...] | None = None

@@ -14,6 +14,7 @@ from diffsde.runs import files, locks
 from diffsde.runs.old_words import in_words_of_now
 
 FORMATS = (4,)  # of config.json (folder.FORMAT) whose config can be read
+OUTPUTS = Path("outputs")
 DEEPEST = 6  # folders below outputs/ that are looked through: outputs/study/DAY/TIME/STAGE/JOB is five
 # An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
 LETTERS = "bcdfghjkmnpqrstvwxz"

@@ -12,10 +12,9 @@ from typing import Any
 
 from diffsde.errors import UserError, suggestion
 from diffsde.runs.record import Record as Record
-from diffsde.runs.record import folders, record_of, unquoted
+from diffsde.runs.record import OUTPUTS, folders, record_of, unquoted
 from diffsde.runs.record import read_record as read_record
 
-OUTPUTS = Path("outputs")
 FILTER = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 SHORTEST = 4  # letters of an id that may stand for the whole of it
 ABOUT = ("id", "verb", "date", "state", "name", "tag", "sweep")  # keys of a filter that are no knobs
@@ -245,7 +244,7 @@ def trained(record: Record) -> Record | None:
     run = record.config.get("run")
     if record.verb == "train" or not isinstance(run, str) or run in ("oracle", ""):
         return None
-    wanted = record.provenance.get("run")
+    wanted = record.provenance.get("used", {}).get("run")
     for start in (Path(), Path(str(record.provenance.get("directory") or ".")), root_of(record.folder)):
         found = read_record(start / run)
         if found is not None and found.verb == "train" and wanted in (None, found.id):
