@@ -71,7 +71,7 @@ REFUSED = [
     ("train precision=float16", "precision is 'float16'; choose one of float32, bfloat16, float64"),
     ("train run=absent", "there is no folder 'absent'"),
     (
-        "train run=absent seed=3",
+        "train run=latest seed=3",
         "run= goes on with a run under its own config, for more steps= if need be; it cannot be combined with seed=3",
     ),
     ("train processes=2", "need coordinator=host:port"),

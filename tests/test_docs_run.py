@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from diffsde.cli.main import main
+from diffsde.cli.plain import PLAIN
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -86,6 +87,7 @@ def quick(command: str) -> list[str]:
         for word in words
     ]
     words = [re.sub(r"\boutputs/train/\*/\*", "outputs/train/day/points", word) for word in words]
+    words = [re.sub(r"^(run|init)=(?!outputs|oracle|latest|glob|\[).*", rf"\1={run}", word) for word in words]
     keys = {word.partition("=")[0] for word in words}
     if verb in ("sample", "evaluate") and not keys & {"run", "samples"}:
         words.append(f"run={run}")
@@ -110,6 +112,10 @@ def test_commands_run(
     for word, module in NEEDS.items():
         if word in command and not importlib.util.find_spec(module.partition(".")[0]):
             pytest.skip(f"{module} is not installed")
+    if (verb := command.split()[1]) in PLAIN:
+        if main(shlex.split(command)[1:]) != 0:  # of runs that are not here
+            assert " matches no run" in capsys.readouterr().err, verb
+        return
     words = quick(command)
     if "mnist" in command:
         request.getfixturevalue("mnist")

@@ -274,7 +274,10 @@ REFUSED = [
     (f"{GMM} probe=sobol", "probe is 'sobol'; choose one of auto, exact"),
     (f"{GMM} coupled=true", "coupled= is a word of diffsde sample, not of evaluate"),
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
-    ("evaluate samples=absent", "samples: there is no folder 'absent'; give a sample folder\n"),
+    (
+        "evaluate samples=absent",
+        "samples: there is no folder 'absent', and no id or name; give a sample folder, an id, a name\n",
+    ),
     ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),
     ("evaluate " + " ".join(ORACLE) + " n=1", "frechet is not available: it takes 2 or more samples; n is 1"),
     ("evaluate " + " ".join(ORACLE) + " n=3 metrics=[balls]", "it takes 6 or more samples; n is 3"),

@@ -15,11 +15,13 @@ import pytest
 import yaml
 
 from diffsde import knobs, plugins
-from diffsde.cli import study_words
+from diffsde.cli import help_text, study_words
 from diffsde.cli.completion import OPTIONS
 from diffsde.cli.job import VERBS, config_folder
 from diffsde.cli.main import composed, main
+from diffsde.cli.plain import PLAIN
 from diffsde.cli.study_plan import planned
+from diffsde.runs import records
 
 ROOT = Path(__file__).parent.parent
 PAGES = {
@@ -31,6 +33,7 @@ CODE = re.compile(r"```\w*\n.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 INLINE = [code.strip("`") for code in CODE.findall(TEXT) if not code.startswith("```")]
 PLUGINS = re.findall(r"```python\n# (\w+\.py)\n(.*?)```", PAGES["docs/plugins.md"], re.DOTALL)
 LINES = [line for code in CODE.findall(TEXT) if code.startswith("```") for line in code.splitlines()]
+NAMES_A_RUN = re.compile(r"^(run|guide|init|samples)=(?!oracle|latest|glob|null|\[).*$")
 COMMANDS = sorted({text.split("  #")[0].strip() for text in [*INLINE, *LINES] if text.startswith("diffsde ")})
 
 
@@ -68,9 +71,25 @@ def test_commands_are_understood(command: str, here: Path) -> None:
     if verb == "study":
         planned(study_words.asked(words))
         return
+    if verb in PLAIN:
+        check_plain(verb, words)
+        return
     assert verb in VERBS
+    for name in ("FOLDER", "FLOW", "SCORE"):
+        (here / name).mkdir()
+    words = [NAMES_A_RUN.sub(r"\1=FOLDER", word) for word in words]
     for job in jobs([word for word in words if word != "-m"]) if "-m" in words else [words]:
         knobs.check(composed(verb, job))
+
+
+def check_plain(verb: str, words: list[str]) -> None:
+    """Its options and knobs are known, and the keys of its filters are of some verb's config, or of what a record has."""
+    known = {key for each in VERBS for key in help_text.known_keys(config_folder(), each)} | {*records.ABOUT}
+    for word in words:
+        key, equals, _ = word.partition("=")
+        assert not word.startswith("-") or key in PLAIN[verb].options, word
+        if equals and key not in PLAIN[verb].knobs and not word.startswith("-"):
+            assert PLAIN[verb].selects and key.removeprefix("run.") in known, word
 
 
 def known_keys() -> set[str]:

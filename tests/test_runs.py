@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from diffsde.cli import completion
+from diffsde.cli import completion, run_words
 from diffsde.cli.job import VERBS, config_folder
 from diffsde.cli.main import main
 from diffsde.cli.plain import PLAIN
@@ -30,7 +31,13 @@ def make(
 ) -> Path:
     """A job's folder as a command leaves it; summary None: of a finished run."""
     folder = Path("outputs", verb, DAY, where)
-    (folder / ".hydra").mkdir(parents=True)
+    if verb == "train":
+        (folder / "checkpoints").mkdir(parents=True)
+        config = {"objective": {"name": "cfm"}, **config}
+    else:
+        folder.mkdir(parents=True)
+        (folder / "samples.npz").touch()
+    (folder / ".hydra").mkdir()
     (folder / ".lock").touch()
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words or []))
     kept = {"format": FORMATS[-1], "verb": verb, "config": config, "directory": str(Path.cwd())}
@@ -128,7 +135,7 @@ def test_states(there: dict[str, Path]) -> None:
         assert state("second") == "running"
     (there["second"] / "error.json").write_text('{"error": "the loss became nan"}')
     assert state("second") == "failed"
-    (there["first"] / "checkpoints").mkdir()  # given more steps: its summary is of fewer
+    # given more steps: its summary is of fewer
     (there["first"] / "summary.json").write_text('{"steps": 10, "metric": {"name": "loss"}, "loss": {"value": 1}}')
     assert state("first") == "stopped"
 
@@ -178,9 +185,7 @@ def test_the_run_that_was_sampled_from_is_found_where_both_were_moved(there: dic
     (drawn,) = select(["elsewhere/outputs/sample", "sampler=em"])
     theirs = trained(drawn)
     assert theirs is not None and theirs.name == "base"
-    (theirs.folder / "config.json").unlink()
-    (theirs.folder / "summary.json").unlink()
-    (theirs.folder / ".lock").unlink()
+    shutil.rmtree(theirs.folder)
     assert trained(drawn) is None
 
 
@@ -238,3 +243,73 @@ def test_completion_knows_names_and_ids(there: dict[str, Path]) -> None:
     assert found == ["base "]
     own = records.newest_first(records.every())[0].id
     assert f"{own} " in completion.completions(config_folder(), VERBS, (), f"diffsde runs {own[:2]}")
+
+
+def folders_of(key: str, value: str, sweeping: bool = False, verb: str = "sample") -> list[str]:
+    found = run_words.named(verb, key, value, sweeping)
+    return [value] if found is None else found.folders
+
+
+def test_what_names_a_run(there: dict[str, Path]) -> None:
+    """As run=, guide=, init= and samples= take it: of several -m takes each, of what is unfinished a folder or an id alone."""
+    third = make("14-00-00-000001", path={"name": "ot"}, seed=2, name="base")
+    first, second, drawn, third_place = map(str, (there["first"], there["second"], there["drawn"], third))
+    for value in ("latest", "oracle", "null", "${x}", first, "choice(a,b)"):
+        assert folders_of("run", value) == [value]
+    assert folders_of("run", id_of(there["second"])) == [second]  # as its folder would be
+    assert folders_of("run", "seed=2") == folders_of("run", "'path=ot seed=2'"[1:-1]) == [third_place]
+    assert (
+        folders_of("run", "path=ot,vp", sweeping=True)
+        == folders_of("run", "base", sweeping=True)
+        == [first, third_place]
+    )
+    assert folders_of("run", "outputs/train", sweeping=True) == folders_of("run", "glob(bas*)", sweeping=True)
+    assert folders_of("run", "latest,seed=2", sweeping=True) == ["latest", third_place]
+    assert folders_of("samples", "sampler=em") == [drawn]
+    assert folders_of("init", id_of(third)) == [third_place]
+    assert folders_of("run", "state=stopped", verb="train") == [second]
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "message"),
+    [
+        (
+            "sample",
+            "run=path=ot",
+            r"run=path=ot is 2 runs; -m takes each of them: diffsde sample -m run=path=ot; the newest is run=",
+        ),
+        ("train", "run=base", r"run=base is 2 runs; the newest is run="),
+        ("sample", "run=outputs/train", r"is 2 runs; -m takes each"),
+        ("sample", "run=state=stopped", r"none of the 1 that it matches is a folder of finished runs"),
+        ("sample", "run=verb=sample", r"is a job of sample; run= takes one of train"),
+        (
+            "sample",
+            "run=bse",
+            r"there is no folder 'bse', and no id or name \(did you mean 'base'\?\); give a run folder, an id",
+        ),
+        ("sample", "run=pth=ot", r"run: pth=ot matches no run: none has pth \(did you mean 'path'\?\)"),
+        ("evaluate", "samples=run.path=vp", r"samples: run.path=vp matches no run; there run.path is ot"),
+    ],
+)
+def test_what_names_no_run_is_refused_in_a_line(there: dict[str, Path], verb: str, word: str, message: str) -> None:
+    make("14-00-00-000001", path={"name": "ot"}, seed=2, name="base")
+    key, _, value = word.partition("=")
+    with pytest.raises(UserError, match=message) as refused:
+        folders_of(key, value, verb=verb)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "wrong"),
+    [
+        ("name=latest", "name is 'latest'; it must be a word of its own"),
+        ("name=a*", "with none of ="),
+        ("tag=[a,b/c]", "tag[1] is 'b/c'"),
+    ],
+)
+def test_a_name_can_be_taken_for_nothing_else(
+    here: Path, capsys: pytest.CaptureFixture[str], word: str, wrong: str
+) -> None:
+    assert main(["train", word]) == 2
+    error = capsys.readouterr().err
+    assert wrong in error and error.count("\n") == 1 and list(here.iterdir()) == []

@@ -301,7 +301,7 @@ PROGRAMS = {
 
 @refusals
 def load(run: str | Path = "latest", *, verbose: bool = False, **words: Any) -> Run:
-    """A trained run: "latest", or its folder. words: which of its fields, as the command line has them: checkpoint, ema,
+    """A trained run: "latest", its folder, its id or name, or a filter such as "path=ot" that one run fits. words: which of its fields, as the command line has them: checkpoint, ema,
     guidance with labels or guide, precision.
 
     >>> import diffsde, tempfile
@@ -312,7 +312,7 @@ def load(run: str | Path = "latest", *, verbose: bool = False, **words: Any) -> 
     """
     if str(run) == "oracle":
         return oracle(verbose=verbose, **words)
-    return restored_run(Path(str(run)) if str(run) != "latest" else run, verbose, **words)
+    return restored_run(str(run), verbose, **words)
 
 
 @refusals

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import knobs, plugins
-from diffsde.cli import choice_texts, help_text, spelling
+from diffsde.cli import choice_texts, help_text, run_words, spelling
 from diffsde.cli.job import add_resolver, config_folder, plain
 from diffsde.cli.main import check_word, qualified
 from diffsde.errors import UserError
@@ -26,7 +26,7 @@ def config_of(verb: str, words: Mapping[str, Any]) -> dict[str, Any]:
     chosen: list[str] = []
     values: list[tuple[str, Any]] = []
     for key, value in given.items():
-        value = listed(key, value)
+        value = as_folders(verb, key, listed(key, value))
         if key in groups and value is not None:
             chosen += choice_words(key, value)
             values += choice_values(key, value)
@@ -106,6 +106,16 @@ def listed(key: str, value: Any) -> Any:
     if key == "grid" and isinstance(value, list):
         return {"name": "list", "times": value}
     return [value] if key == "metrics" and isinstance(value, str) else value
+
+
+def as_folders(verb: str, key: str, value: Any) -> Any:
+    """The folder that run="name", an id or a filter names, and for a list those of each; other values unchanged."""
+    if key not in run_words.FOLDERS or not isinstance(value, str | list):
+        return value
+    if isinstance(value, list):
+        return [as_folders(verb, key, each) for each in value]
+    found = run_words.named(verb, key, value, sweeping=False)
+    return value if found is None else found.folders[0]
 
 
 def choice_words(key: str, value: Any) -> list[str]:

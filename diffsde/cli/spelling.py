@@ -1,23 +1,19 @@
-"""Translation of typed words for Hydra: text is quoted where Hydra's grammar would misread it, and glob(...) is expanded to
-the run folders that it matches.
+"""Translation of typed words for Hydra: text is quoted where Hydra's grammar would misread it, and run= is given
+the folders that its value names.
 """
 
 from __future__ import annotations
 
-import functools
-import glob
 import re
-import shlex
 import sys
-from collections.abc import Callable, Iterable
-from fnmatch import fnmatch
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from diffsde.cli import choice_texts, help_text
+from diffsde.cli import choice_texts, help_text, run_words
 from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError
 from diffsde.plugins import GROUP_OF
+from diffsde.runs.record import unquoted
 
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
@@ -42,12 +38,11 @@ RENAMED = {  # words of before, which still work
     "sampler.diffusion.scale": "sampler.diffusion.sigma",
     "sampler.predictor.diffusion.scale": "sampler.predictor.diffusion.sigma",
 }
-FOLDERS = {"run": "train", "guide": "train", "samples": "sample"}  # knobs that name a folder, and its verb
 NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults that are numbers, switches, lists
 
 
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
-    """The words of a verb, translated for Hydra. Raises UserError for a glob(...) that matches no suitable folder."""
+    """The words of a verb, translated for Hydra. Raises UserError for a run= that names no suitable folder."""
     groups = help_text.groups(configs, verb)
     spelled = [
         expanded(verb, listed(chosen(configs, groups, renamed(verb, word), sweeping), sweeping), sweeping)
@@ -81,7 +76,7 @@ def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
     if not equals or not default:
         return word
     is_text = default == "text"
-    pieces = _pieces(value)
+    pieces = run_words.pieces(value)
     if sweeping and key not in PLACES and len(pieces) > 1:
         return f"{key}=" + ",".join(_spelled(piece, is_text, one=True) for piece in pieces)
     return f"{key}={_spelled(value, is_text, one=len(pieces) == 1)}"
@@ -93,7 +88,7 @@ def _spelled(value: str, is_text: bool, one: bool) -> str:
     from hydra.errors import HydraException
 
     try:
-        override = _parser().parse_override(f"x={value}")
+        override = run_words.parser().parse_override(f"x={value}")
         read = override.value()
     except HydraException:
         return _quote(value)
@@ -107,33 +102,10 @@ def _spelled(value: str, is_text: bool, one: bool) -> str:
     return _quote(value)  # e.g. 1e5 as a name, [a] as a file
 
 
-@functools.cache
-def _parser() -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    return OverridesParser.create()
-
-
 def _quote(value: str) -> str:
     from hydra.core.override_parser.types import Quote, QuotedString
 
     return QuotedString(text=value.strip(), quote=Quote.single).with_quotes()
-
-
-def _pieces(value: str) -> list[str]:
-    """A value split at its commas outside brackets and quotes; whole where its brackets do not match."""
-    pieces, depth, inside = [""], 0, ""
-    for i, letter in enumerate(value):
-        if inside:
-            inside = "" if letter == inside and value[i - 1] != "\\" else inside
-        elif letter in "'\"" and not pieces[-1].strip():
-            inside = letter
-        depth += 0 if inside else (letter in "([{") - (letter in ")]}")
-        if letter == "," and not depth and not inside:
-            pieces.append("")
-        else:
-            pieces[-1] += letter
-    return [value] if depth or inside else pieces
 
 
 def _defaults(configs: Path, verb: str) -> dict[str, str]:
@@ -196,52 +168,17 @@ def listed(word: str, sweeping: bool) -> str:
 
 
 def expanded(verb: str, word: str, sweeping: bool) -> str:
-    """run=glob(...), guide=glob(...) or samples=glob(...) expanded to the folders that it matches, one value per folder.
-
-    Raises UserError where no folder matches, for several folders without -m, and for `train`.
-    """
-    key, _, value = word.partition("=")
-    if key not in FOLDERS or not (value.startswith("glob(") and value.endswith(")")):
+    """run=, guide=, init= or samples= with the folders that its value names (run_words.py), one value per folder."""
+    key, equals, value = word.partition("=")
+    if not equals or key not in run_words.FOLDERS:
         return word
-    if verb == "train":
-        raise UserError(f"{key}= goes on with one run; it cannot be combined with {value}")
-    what = "runs" if FOLDERS[key] == "train" else "sample folders"
-    there = _matches(value)
-    taken = [place for place in there if _is_wanted(key, place)]
-    if not taken:
-        found = f"none of the {len(there)} that it matches is" if there else "it matches nothing; it takes"
-        raise UserError(f"{word}: {found} {'a folder of ' if there else 'folders of '}finished {what}")
-    if len(taken) > 1 and not sweeping:
-        raise UserError(f"{word} is {len(taken)} {what}; -m takes each of them: diffsde {verb} -m {shlex.quote(word)}")
-    rest = f", {len(there) - len(taken)} other matches left out" if len(there) > len(taken) else ""
-    print(f"{word}: {len(taken)} {what if len(taken) > 1 else what.removesuffix('s')}{rest}", flush=True)
-    return f"{key}=" + ",".join(_quote(place) for place in taken)
-
-
-def _matches(value: str) -> list[str]:
-    """The paths that glob(pattern), or glob([pattern, ...], exclude=pattern), matches, folders 2 before folders 10."""
-    from hydra.core.override_parser.types import Glob
-    from hydra.errors import HydraException
-
-    include, exclude = [value[len("glob(") : -1]], []
-    try:
-        read = _parser().parse_override(f"x={value}").value()
-        if isinstance(read, Glob):
-            include, exclude = read.include, read.exclude
-    except HydraException:  # a pattern that Hydra cannot parse, e.g. with brackets
-        pass
-    found = {str(Path(path)) for pattern in include for path in glob.glob(pattern, recursive=True)}
-    return sorted((path for path in found if not any(fnmatch(path, pattern) for pattern in exclude)), key=_natural)
-
-
-def _natural(path: str) -> list[Any]:
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", path)]
-
-
-def _is_wanted(key: str, place: str) -> bool:
-    from diffsde.runs import folder
-
-    wanted: Callable[[Path], bool] = {"run": folder.is_field, "guide": folder.is_trained, "samples": folder.is_drawn}[
-        key
-    ]
-    return wanted(Path(place))
+    if key == "run" and verb == "show" and value.startswith("["):
+        inside = [
+            run_words.named(verb, key, each, True) or run_words.Named([each]) for each in run_words.pieces(value[1:-1])
+        ]
+        return f"{key}=[" + ",".join(_quote(unquoted(place)) for each in inside for place in each.folders) + "]"
+    found = run_words.named(verb, key, value, sweeping)
+    if found is None:
+        return word
+    print(run_words.said(word, found), flush=True)
+    return f"{key}=" + ",".join(place if run_words.is_left(place) else _quote(place) for place in found.folders)

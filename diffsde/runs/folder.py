@@ -33,7 +33,14 @@ LABELS = ("name", "tag")  # what a run is called
 APART = {
     "train": (*MACHINE, *LABELS, "resume", "checkpoint_every", "keep", "logger", "pictures"),
     "simulate": (*MACHINE, *LABELS, "resume", "pictures"),
-    "sample": (*MACHINE, *LABELS, "resume", "pictures", "coordinates", "plots"),  # whose `keep` is of a trajectory's samples
+    "sample": (
+        *MACHINE,
+        *LABELS,
+        "resume",
+        "pictures",
+        "coordinates",
+        "plots",
+    ),  # whose `keep` is of a trajectory's samples
 }
 APART_USUALLY = (*MACHINE, *LABELS, "resume")  # of the other verbs
 

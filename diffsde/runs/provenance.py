@@ -86,7 +86,9 @@ def as_list(value: Any) -> list[Any]:
 def versions() -> dict[str, str]:
     """The versions of diffsde, of Python, and of the packages that compute."""
     found = {"diffsde": __version__, "python": platform.python_version()}
-    return found | {name: str(getattr(sys.modules[name], "__version__", "")) for name in PACKAGES if name in sys.modules}
+    return found | {
+        name: str(getattr(sys.modules[name], "__version__", "")) for name in PACKAGES if name in sys.modules
+    }
 
 
 @cache

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from diffsde.errors import UserError, suggestion
-from diffsde.runs.record import Record as Record
 from diffsde.runs.record import OUTPUTS, folders, record_of, unquoted
+from diffsde.runs.record import Record as Record
 from diffsde.runs.record import read_record as read_record
 
 FILTER = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
