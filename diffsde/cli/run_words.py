@@ -78,7 +78,7 @@ def found_by(verb: str, key: str, value: str) -> Named:
     inside = unquoted(value)
     if records.is_folder(inside):
         place = os.path.expanduser(inside)
-        there = [str(record.folder) for record in records.every(Path(place))]
+        there = [str(folder) for folder, _ in records.folders(Path(place))]
         if there in ([place], []):  # a job's folder, or nobody's: who reads it says so
             return Named([place if place != inside else value])
         return taken(verb, key, value, there)
@@ -92,7 +92,9 @@ def found_by(verb: str, key: str, value: str) -> Named:
     fitting = [str(record.folder) for record in chosen if record.verb == FOLDERS[key]]
     if not fitting:
         raise UserError(f"{key}={value} is a job of {chosen[0].verb}; {key}= takes one of {FOLDERS[key]}")
-    if len(fitting) == 1 and not filters(value) and not records.is_glob(value):  # named as a folder would be, finished or not
+    if (
+        len(fitting) == 1 and not filters(value) and not records.is_glob(value)
+    ):  # named as a folder would be, finished or not
         return Named(fitting)
     return taken(verb, key, value, fitting)
 
@@ -151,7 +153,7 @@ def opened(places: Iterable[str]) -> list[str]:
     found: dict[str, None] = {}
     for place in places:
         inside = (
-            [str(record.folder) for record in records.every(Path(place))] if Path(place, "sweep.json").exists() else []
+            [str(folder) for folder, _ in records.folders(Path(place))] if Path(place, "sweep.json").exists() else []
         )
         found |= dict.fromkeys(inside or [place])
     return list(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -19,17 +20,18 @@ class Unreadable(Exception):
     """Raised for a file that exists and is not JSON that diffsde could have written."""
 
 
-def parsed(path: Path) -> Any:
+def parsed(path: Path | str) -> Any:
     """The value of a JSON file; None where there is no file. Raises Unreadable."""
     try:
-        about = path.stat()
+        about = os.stat(path)
         if not stat.S_ISREG(about.st_mode):  # reading a pipe would wait for ever
             raise Unreadable("it is no file")
         if about.st_size > LARGEST:
             raise Unreadable(f"it has {about.st_size / 2**20:.0f} MB")
-        return json.loads(path.read_text())
+        with open(path) as file:
+            return json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
-        if path.is_symlink():
+        if os.path.islink(path):
             raise Unreadable("it is a link to nothing") from None
         return None
     except OSError as error:
@@ -38,7 +40,7 @@ def parsed(path: Path) -> Any:
         raise Unreadable(f"it is no JSON of ours: {str(error)[:80]}") from None
 
 
-def read_json(path: Path, neighbour: bool = False) -> Any:
+def read_json(path: Path | str, neighbour: bool = False) -> Any:
     """The value of a JSON file; None where it cannot be read.
 
     neighbour: the file belongs to another folder that the command only looks through: warn that it is left out.

@@ -12,16 +12,14 @@ def in_words_of_now(kept: Any) -> Any:
     """A config from a folder of the current FORMAT, translated to today's words with the same meaning; other values unchanged."""
     if not isinstance(kept, dict):
         return kept
-    config = copy.deepcopy(kept)
     # A diffusion's `sigma` was called `scale`.
-    sampler = config.get("sampler")
-    for holder in (sampler, sampler.get("predictor") if isinstance(sampler, dict) else None):
-        diffusion = holder.get("diffusion") if isinstance(holder, dict) else None
-        if isinstance(diffusion, dict) and "scale" in diffusion:
+    config = copy.deepcopy(kept) if any("scale" in each for each in diffusions(kept)) else {**kept}
+    for diffusion in diffusions(config):
+        if "scale" in diffusion:
             diffusion["sigma"] = diffusion.pop("scale")
     net = config.get("net")
     if isinstance(net, dict) and net.get("positions") == "waves":
-        net["positions"] = "sincos"
+        config["net"] = net | {"positions": "sincos"}
     if "measurements" in config:
         config["n_measurements"] = config.pop("measurements")
     if "process" in config and not isinstance(config["process"], dict):  # now a group, of any SDE
@@ -30,3 +28,11 @@ def in_words_of_now(kept: Any) -> Any:
     for short, _, _, inner in list(disagreements(config)):
         config[short] = inner
     return config
+
+
+def diffusions(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The diffusions of a config's sampler and of its predictor."""
+    sampler = config.get("sampler")
+    holders = (sampler, sampler.get("predictor") if isinstance(sampler, dict) else None)
+    found = [holder.get("diffusion") for holder in holders if isinstance(holder, dict)]
+    return [each for each in found if isinstance(each, dict)]

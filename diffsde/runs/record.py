@@ -97,15 +97,16 @@ def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]
 
 def record_of(folder: Path, there: set[str]) -> Record:
     """The record of a job's folder with these entries."""
+    place = os.fspath(folder)
     kept, summary, error = (
-        _read(folder / name) if name in there else {} for name in ("config.json", "summary.json", "error.json")
+        _read(f"{place}/{name}") if name in there else {} for name in ("config.json", "summary.json", "error.json")
     )
     known = kept.get("format") in FORMATS and isinstance(kept.get("config"), dict)
     config = in_words_of_now(kept["config"]) if known else {}
     about = kept["provenance"] if isinstance(kept.get("provenance"), dict) else {}
     if "directory" in kept:
         about = {"directory": kept["directory"], **about}
-    sweep = folder.parent if (folder.parent / "sweep.json").exists() else None
+    sweep = folder.parent if os.path.exists(f"{os.path.dirname(place) or '.'}/sweep.json") else None
     typed = about.get("words") or error.get("overrides") or _typed(folder, there)
     words = clean(typed if isinstance(typed, list) else [])
     return Record(
@@ -129,7 +130,7 @@ def _tags(kept: Any) -> tuple[str, ...]:
     return tuple(map(str, kept if isinstance(kept, list | tuple) else [kept] if kept is not None else []))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path | str) -> dict[str, Any]:
     content = files.read_json(path, neighbour=True)
     return content if isinstance(content, dict) else {}
 
