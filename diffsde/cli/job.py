@@ -34,7 +34,7 @@ class Jobs:
     begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
     for the user. process: the process of the command; a parallel launcher runs jobs in other processes. plugins: those of
     plugins=, for such processes. ended: called with a job's folder once it has ended, in the command's process.
-    command: as it was typed.
+    command: as it was typed, for such processes too.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
@@ -42,7 +42,7 @@ class Jobs:
     process: int = dataclasses.field(default_factory=os.getpid)
     plugins: list[str] = dataclasses.field(default_factory=list)
     ended: Callable[[Path], None] | None = None
-    command: str = ""
+    command: str = dataclasses.field(default_factory=provenance.command)
 
 
 @terminal.guarded()  # here too, as a parallel launcher's process begins here

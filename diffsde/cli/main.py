@@ -14,7 +14,7 @@ from diffsde.cli import choice_texts, completion, help_text, spelling
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
 from diffsde.cli.plain import PLAIN, run_plain
 from diffsde.errors import Stopped, UserError, suggestion
-from diffsde.runs import clock
+from diffsde.runs import clock, provenance
 
 HYDRA_FLAGS = (
     "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
@@ -31,7 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     clock.begin()
     with terminal.guarded() as outputs:
-        status = _main(list(sys.argv[1:] if argv is None else argv))
+        words = list(sys.argv[1:] if argv is None else argv)
+        with provenance.given(shlex.join(["diffsde", *words]), {}):
+            status = _main(words)
     left = any(isinstance(output.error, BrokenPipeError) for output in outputs)
     return terminal.BROKEN_PIPE if left and status == 0 else status
 
@@ -70,7 +72,7 @@ def _main(words: list[str]) -> int:
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
             )
-        run_hydra(verb, rest, Jobs(plugins=named, command=shlex.join(["diffsde", *words])))
+        run_hydra(verb, rest, Jobs(plugins=named))
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +42,12 @@ def given(command: str, words: Mapping[Path | None, Sequence[str]]) -> Iterator[
         yield
     finally:
         _given.reset(token)
+
+
+def command() -> str:
+    """The command as it was typed; "" where none is known."""
+    known = _given.get()
+    return known.command if known else ""
 
 
 def now() -> str:
@@ -111,6 +116,8 @@ def own_revision() -> dict[str, Any] | None:
 
 def git(folder: Path, *words: str) -> str | None:
     """What git prints; None where there is no git, it fails, or it is too slow."""
+    import subprocess
+
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
