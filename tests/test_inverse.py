@@ -408,6 +408,7 @@ def test_sample_writes_the_problem_and_its_figures(tmp_path: Path, capsys: pytes
     assert (out / "plots" / "posterior.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_samples_told_a_label_are_not_held_against_the_whole_laws_posterior(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_run_begins_with_another_s_parameters(here: Path, capsys: pytest.Captu
     assert "there is no folder 'absent'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_loss_of_points_kept_from_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A network of 8 points learns them by heart: its own loss falls, that of points it has not seen rises, and it is said."""
     np.save("points.npy", np.random.default_rng(0).normal(3, 2, (40, 2)))

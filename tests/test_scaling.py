@@ -183,6 +183,7 @@ def test_a_posterior_is_measured_in_own_units(here: Path) -> None:
             assert values[0] == pytest.approx(values[1], rel=0.05) or figure == "calibration"
 
 
+@pytest.mark.slow
 def test_training_and_likelihood_in_own_units(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The losses are the model's; log p_own = log p_model - sum log std, and the points are kept beside it."""
     for name in ("plain", "image"):
@@ -299,6 +300,7 @@ def _kept_rows(count: int, share: float) -> np.ndarray:
     return np.asarray(kept)[:, 0].astype(int)
 
 
+@pytest.mark.slow
 def test_what_has_no_density_or_a_scale_already_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The likelihood of points with a constant column; a mean and std for images in bytes."""
     x = np.random.default_rng(0).normal(size=(100, 1))
@@ -315,6 +317,7 @@ def test_what_has_no_density_or_a_scale_already_is_refused(here: Path, capsys: p
     assert "images in bytes have a scale of their own" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

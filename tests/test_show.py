@@ -164,6 +164,7 @@ def test_the_field_given_z_is_the_conditional_one() -> None:
     assert np.abs(drawn["marginal_ode"][-1] - z).max() > 0.5
 
 
+@pytest.mark.slow
 def test_trajectories_given_z_have_its_marginals() -> None:
     """Of the ODE and of the SDE with a large sigma: alpha z + beta eps, at every time, by 600 of each."""
     made = shown("what=conditional", *LINE, "path=ot", "z=[2]", "sigma=1.5", "n=600", "steps=50")

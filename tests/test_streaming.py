@@ -163,6 +163,7 @@ def test_a_streamed_step_is_the_step_on_those_rows(here: Path) -> None:
     assert np.max(np.abs(found[0][1] - found[2][1])) > 0.01
 
 
+@pytest.mark.slow
 def test_targets_of_a_stream_are_averaged_over_its_batch(here: Path) -> None:
     """A step has no points but those of its batch, in whatever way these are turned: each target is their mean, weighed by
     N(x; alpha z, beta^2 I) in numpy. In memory there are others beside them.

@@ -276,6 +276,7 @@ def test_one_member_that_diverges_does_not_stop_the_others(here: Path, capsys: p
     assert [row["status"] == "done" for row in table(here / "sweep")] == [True, False]
 
 
+@pytest.mark.slow
 def test_one_group_that_cannot_be_judged_does_not_stop_the_others(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
