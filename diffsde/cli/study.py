@@ -198,7 +198,19 @@ class Study:
         spent = self.timing.spent.values()
         seconds, cpu = (sum(each[key] for each in spent) for key in ("seconds", "cpu_seconds"))
         many = f"{done} jobs" if self.finished else f"{done} of {self.timing.jobs} jobs"
+        if self.asked.published:
+            self.hold_against_published()
         progress.say(f"study: {many} in {study_time.shown(seconds)} of wall, {study_time.shown(cpu)} of CPU")
+
+    def hold_against_published(self) -> None:
+        """Print the experiment's published figures beside those measured here, and write them to published.md."""
+        from diffsde.report import published
+
+        rows = published.table(self.asked.published, [each for stage in self.stages for each in self.records(stage)])
+        path = self.where / "published.md"
+        files.write(path, lambda partial: partial.write_text(published.markdown(self.asked.published, rows)))
+        lines = [(f"{what}, {figure}", f"{said}; measured {own}; agrees: {so}") for what, figure, said, own, so in rows]
+        progress.print_table(f"published ({self.asked.published['source']})", [*lines, ("table", progress.shown_path(path))])
 
 
 def jobs_named(names: Sequence[str]) -> str:
