@@ -210,7 +210,9 @@ class Study:
         path = self.where / "published.md"
         files.write(path, lambda partial: partial.write_text(published.markdown(self.asked.published, rows)))
         lines = [(f"{what}, {figure}", f"{said}; measured {own}; agrees: {so}") for what, figure, said, own, so in rows]
-        progress.print_table(f"published ({self.asked.published['source']})", [*lines, ("table", progress.shown_path(path))])
+        progress.print_table(
+            f"published ({self.asked.published['source']})", [*lines, ("table", progress.shown_path(path))]
+        )
 
 
 def jobs_named(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,10 @@ COLUMNS = ("", "figure", "published", "measured", "agrees")
 
 
 class Measured(NamedTuple):
-    """A figure over seeds: its values, one for each job."""
+    """A figure over seeds: its values, one for each job, and the jobs' seeds (of the trained run, of the samples)."""
 
     values: tuple[float, ...]
+    seeds: tuple[tuple[str, ...], ...] = ()
 
     @property
     def mean(self) -> float:
@@ -39,8 +41,14 @@ def measured(records: Sequence[Record], where: Mapping[str, Any], figure: str, g
     gap: its distance from the exact value instead.
     """
     found = [record for record in records if record.state == "whole" and fits(record, where)]
-    values = [value for record in found if (value := number_of(record.summary, figure, gap)) is not None]
-    return Measured(tuple(values)) if values else None
+    pairs = [(seeds_of(each), value) for each in found if (value := number_of(each.summary, figure, gap)) is not None]
+    seeds, values = zip(*sorted(pairs), strict=True) if pairs else ((), ())
+    return Measured(values, seeds) if pairs else None
+
+
+def seeds_of(record: Record) -> tuple[str, ...]:
+    """The seeds of the run that a job sampled from, and of the job."""
+    return tuple(str(seed) for key in ("run.seed", "seed") for seed in values_of(record, key, trained))
 
 
 def fits(record: Record, where: Mapping[str, Any]) -> bool:
@@ -96,8 +104,8 @@ def ordering(entry: Mapping[str, Any], records: Sequence[Record]) -> tuple[str, 
         return entry["what"], entry["figure"], said, "not measured", ""
     known = [each for each in found if each is not None]
     shown = "; ".join(f"{name} {each.shown()}" for name, each in zip(names, known, strict=True))
-    wrong = [compared(low, high) for low, high in zip(known, known[1:], strict=False)]
-    pairs = list(zip(names, names[1:], strict=False))
+    wrong = [compared(low, high) for low, high in itertools.pairwise(known)]
+    pairs = list(itertools.pairwise(names))
     not_so = [f"{low} against {high} {how}" for (low, high), how in zip(pairs, wrong, strict=True) if how]
     because = f": {entry['because']}" if not_so and entry.get("because") else ""
     return entry["what"], entry["figure"], said, shown, f"no, {', '.join(not_so)}{because}" if not_so else "yes"
@@ -106,9 +114,9 @@ def ordering(entry: Mapping[str, Any], records: Sequence[Record]) -> tuple[str, 
 def compared(low: Measured, high: Measured) -> str:
     """'' where the second is higher by more than the errors of both; else `is the other way round`, or `is not resolved`.
 
-    The same number of seeds is compared seed by seed.
+    The same seeds are compared seed by seed.
     """
-    if len(low.values) == len(high.values):
+    if low.seeds == high.seeds:
         differences = [b - a for a, b in zip(low.values, high.values, strict=True)]
         mean = statistics.fmean(differences)
         error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
