@@ -100,5 +100,6 @@ def test_every_study_of_configs_is_one(name: str) -> None:
     ]
     typed = {word.partition("=")[0] for stage in stages for word in stage.words}
     assert entries and {key.removeprefix("run.") for entry in entries for key in entry["where"]} <= typed | {
-        "net.activation", "net.name"
+        "net.activation",
+        "net.name",
     }

@@ -1,0 +1,54 @@
+"""The tables of docs/published.md: every study of configs/experiment/study, published figures beside those measured here.
+
+    python scripts/published_tables.py [--seeds 0,1,2] [--out outputs/published] [--only icfm_and_fm] [--write]
+
+A study that is done is not done again, so that the command goes on where it stopped; --write puts the tables into the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STUDIES, PAGE = ROOT / "configs" / "experiment" / "study", ROOT / "docs" / "published.md"
+
+
+def run(name: str, seeds: str, out: Path) -> str:
+    """The table of a study, run first if it is not done."""
+    content = yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
+    fewer = [f"{'train' if 'train' in content else 'sample'}=seed={seeds}"]
+    command = [sys.executable, "-m", "diffsde", "study", f"experiment={name}", "threads=1", f"out={out}", *fewer]
+    subprocess.run(command, check=True)
+    spent = json.loads((out / "study.json").read_text())["spent"].values()
+    jobs, wall, cpu = (sum(each[key] for each in spent) for key in ("jobs", "seconds", "cpu_seconds"))
+    cost = f"{jobs:.0f} jobs, {wall / 60:.0f} min of wall on two cores shared with others, {cpu / 60:.0f} min of CPU."
+    return f"{(out / 'published.md').read_text()}\n{cost}\n"
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser()
+    asked.add_argument("--seeds", default="0,1,2")
+    asked.add_argument("--out", type=Path, default=Path("outputs/published"))
+    asked.add_argument("--only")
+    asked.add_argument("--write", action="store_true")
+    chosen = asked.parse_args()
+    for name in [chosen.only] if chosen.only else sorted(path.stem for path in STUDIES.glob("*.yaml")):
+        table = run(name, chosen.seeds, chosen.out / name)
+        print(f"{name}\n\n{table}")
+        if chosen.write:
+            marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+            text = re.sub(
+                marks, lambda found, table=table: f"{found[1]}{table}{found[2]}", PAGE.read_text(), flags=re.S
+            )
+            PAGE.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
