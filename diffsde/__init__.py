@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diffsde.api.conformance import check
     from diffsde.api.fields import Run, load, oracle
+    from diffsde.api.finding import find, rerun
     from diffsde.api.findings import Findings
     from diffsde.api.registering import register
     from diffsde.api.verbs import evaluate, explain, sample, show, simulate, train
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 _PLACES = {
     **dict.fromkeys(("Run", "load", "oracle"), "diffsde.api.fields"),
     **dict.fromkeys(("train", "sample", "evaluate", "explain", "simulate", "show"), "diffsde.api.verbs"),
+    **dict.fromkeys(("find", "rerun"), "diffsde.api.finding"),
     "Findings": "diffsde.api.findings",
     "register": "diffsde.api.registering",
     "check": "diffsde.api.conformance",
@@ -31,9 +33,11 @@ __all__ = [
     "check",
     "evaluate",
     "explain",
+    "find",
     "load",
     "oracle",
     "register",
+    "rerun",
     "sample",
     "show",
     "simulate",

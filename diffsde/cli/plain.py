@@ -27,6 +27,17 @@ class Plain(NamedTuple):
 
 
 PLAIN: dict[str, Plain] = {
+    "rerun": Plain(
+        "diffsde.cli.rerun",
+        "repeat a run from its folder, and say whether the bits match",
+        "RUN",
+        {"out": "the folder of the repetition; a new one under outputs/", "plugins": "[...], where the run needs them"},
+        {},
+        [
+            ("diffsde rerun latest", "the newest finished run again: the same bits, or what differs and why it may"),
+            ("diffsde rerun outputs/train/2026-05-04/10-00-00-000001", "a run by its folder; or by its id or name"),
+        ],
+    ),
     "runs": Plain(
         "diffsde.verbs.runs",
         "what has been run, newest first",

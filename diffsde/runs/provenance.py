@@ -34,10 +34,10 @@ _given: ContextVar[Given | None] = ContextVar("given", default=None)  # of the c
 
 
 @contextmanager
-def given(command: str, words: Mapping[Path | None, Sequence[str]]) -> Iterator[None]:
-    """A context whose jobs were asked for by this command; words: of each job, by its folder; those under None are of any."""
+def given(typed: str, words: Mapping[Path | None, Sequence[str]]) -> Iterator[None]:
+    """A context whose jobs were asked for by this command, "" for that of the context around; words: of each job, by its folder; those under None are of any."""
     at = {os.path.abspath(folder) if folder else "": each for folder, each in words.items()}
-    token = _given.set(Given(command, at, now()))
+    token = _given.set(Given(typed or command(), at, now()))
     try:
         yield
     finally:
@@ -138,6 +138,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu(),
         "cores": os.cpu_count(),
         "threads": os.environ.get("NPROC"),
+        "xla_flags": os.environ.get("XLA_FLAGS"),
         "backend": jax.default_backend(),
         "devices": [f"{kind} x {count}" for kind, count in counted([device.device_kind for device in devices]).items()],
         "processes": jax.process_count(),

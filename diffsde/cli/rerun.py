@@ -1,0 +1,126 @@
+"""diffsde rerun: repeats a run from its folder, and says whether the bits match, what differs, and what may have made the difference."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffsde import plugins
+from diffsde.cli import spelling
+from diffsde.cli.job import VERBS, remove_empty
+from diffsde.errors import UserError
+from diffsde.runs import files, folder, progress, provenance, records
+from diffsde.runs.plain_words import parted
+from diffsde.runs.records import Record
+
+SHOWN = 12  # most parts that differ of which each has a line
+
+
+class Rerun(NamedTuple):
+    """A run that was repeated. run: the id of the first; folder: of the repetition. same: whether every bit of the result is.
+    parts: what was compared (repeat.Part). reasons: what was not as it was, and may change bits.
+    """
+
+    run: str
+    folder: Path
+    same: bool
+    parts: tuple[Any, ...]
+    reasons: tuple[str, ...]
+
+
+def main(words: list[str]) -> None:
+    """Repeat the run that the words choose, and print what came out."""
+    rest, named = spelling.without_plugins(words)
+    plugins.load(named)
+    own, chosen = parted(rest, ("out",))
+    say(rerun(chosen, Path(own["out"]) if "out" in own else None))
+
+
+def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
+    """Repeat the one run that the words choose. out: where; None: a new folder under outputs/. Raises UserError."""
+    record = chosen_run(words)
+    where = Path(os.path.abspath(out if out is not None else new_folder(record.verb)))
+    if records.read_record(where) is not None:
+        raise UserError(f"out: '{out}' already holds a run; nothing is overwritten, give another folder")
+    config = again(record)
+    typed = [f"{key}={value}" for key, value in record.words.items() if key not in folder.LABELS]
+    with begun_in(record), provenance.given("", {where: [*typed, f"rerun={record.id}"]}):
+        try:
+            getattr(importlib.import_module(VERBS[record.verb]), record.verb)(config, where)
+        finally:
+            if where.is_dir() and not (where / "config.json").exists():
+                remove_empty(where)
+    from diffsde.runs import repeat  # here: jax, which the verb has begun with the threads of the run
+
+    after = records.read_record(where)
+    assert after is not None, where
+    parts = repeat.compared(record.folder, where)
+    return Rerun(record.id, where, all(part.same for part in parts), tuple(parts), tuple(repeat.reasons(record, after)))
+
+
+def chosen_run(words: Sequence[str]) -> Record:
+    """The run that the words choose, its folder absolute. Raises UserError where it is not one, or cannot be repeated."""
+    if not words:
+        raise UserError("rerun: which run? Give a folder, an id, a name or latest; diffsde runs lists what there is")
+    found = records.select(words)
+    said = " ".join(words)
+    if len(found) > 1:
+        raise UserError(f"rerun repeats one run, and {said} is {len(found)}; the newest is {found[0].id}")
+    record = found[0]._replace(folder=Path(os.path.abspath(found[0].folder)))
+    if record.state != "whole":
+        goes_on = f"; diffsde train run={record.id} goes on with it" if record.verb == "train" else ""
+        raise UserError(f"rerun: {said} is {record.state}, and has no result to be compared with{goes_on}")
+    if record.verb not in VERBS or not record.config:
+        raise UserError(f"rerun: '{found[0].folder / 'config.json'}' is not the config of a run of this version")
+    if record.config.get("coordinator") is not None:
+        raise UserError(f"rerun: {said} was run by several processes, which rerun does not start")
+    plugins.check_needed(files.read_json(record.folder / "config.json").get("plugins"), "rerun", said)
+    return record
+
+
+def again(record: Record) -> dict[str, Any]:
+    """The config of a run that is to be repeated: without a name, trackers and pictures beside the result; net=auto as it was."""
+    config = record.config | dict.fromkeys(folder.LABELS)
+    if record.verb == "train":
+        net = folder.read_net(record.folder)
+        config |= {"run": None, "logger": {"name": "none"}} | ({"net": net} if net else {})
+    if (theirs := records.trained(record)) is not None:  # where it lies now
+        config["run"] = os.path.abspath(theirs.folder)
+    if "pictures" in config:
+        config["pictures"] = "none"
+    return config | ({"plots": None} if "plots" in config else {})
+
+
+def new_folder(verb: str) -> Path:
+    """The folder of a run that begins now."""
+    return records.OUTPUTS / verb / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
+
+
+def begun_in(record: Record) -> contextlib.AbstractContextManager[None]:
+    """A context in the directory where the run was begun, to which its file names are relative; where that is gone, in the folder
+    that holds its outputs/ now.
+    """
+    first = record.provenance.get("directory")
+    return contextlib.chdir(first if first and os.path.isdir(first) else records.root_of(record.folder))
+
+
+def say(done: Rerun) -> None:
+    """Print what came out: one line where all is the same, else what differs and why it may."""
+    apart = [part for part in done.parts if not part.same]
+    rows = [(part.name, part.said) for part in apart[:SHOWN]]
+    if len(apart) > SHOWN:
+        rows.append(("...", f"{len(apart) - SHOWN} others differ"))
+    if not apart:
+        rows = [(part.name, part.said) for part in done.parts[:SHOWN]]
+    rows += [("why it may" if apart else "though", reason) for reason in done.reasons]
+    if apart and not done.reasons:
+        rows.append(
+            ("why it may", "versions, machine and code are as they were: a program whose result varies from run to run")
+        )
+    verdict = f"{len(apart)} of {len(done.parts)} parts differ" if apart else "every bit matches"
+    progress.print_table(f"reran {done.run}: {verdict}", [*rows, ("folder", progress.shown_path(done.folder))])

@@ -1,0 +1,106 @@
+"""`diffsde rerun` and what a run's folder says of where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import diffsde
+from diffsde.cli.main import main
+from diffsde.cli.rerun import rerun
+from diffsde.runs.record import id_of, read_record
+
+TRAIN = ["dataset=moons", "net=mlp", "net.widths=[8]", "steps=4", "log_every=2", "posterior_points=0", "pictures=none"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run, and samples from it."""
+    where = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        assert main(["train", *TRAIN, "seed=3", "name=base", "tag=a,b", "dataset.noise=0.1"]) == 0
+        drawn = ["n=20", "steps=3", "sampler=em", "seed=7", "metrics=null"][:4]
+        assert main(["sample", "run=base", *drawn, "pictures=none", "hydra.run.dir=drawn"]) == 0
+    return where
+
+
+def test_a_folder_says_where_its_run_comes_from(place: Path) -> None:
+    (folder,) = place.glob("outputs/train/*/*")
+    about = json.loads((folder / "config.json").read_text())["provenance"]
+    assert about["id"] == id_of(folder) and about["date"][:10] == folder.parent.name
+    assert about["command"].startswith("diffsde train dataset=moons") and "tag=a,b" in about["command"]
+    assert "dataset.noise=0.1" in about["words"] and about["seeds"] == {"seed": 3}
+    assert about["versions"]["diffsde"] == diffsde.__version__ and about["versions"]["jax"]
+    assert about["machine"]["devices"] and about["machine"]["host"] and about["git"]["directory"] is None
+    assert len(about["git"]["diffsde"]["revision"]) == 40 if about["git"]["diffsde"] else True
+    record = read_record(folder)
+    assert record is not None and (record.name, record.tags) == ("base", ("a", "b"))
+    assert json.loads((place / "drawn" / "config.json").read_text())["provenance"]["used"] == {"run": record.id}
+
+
+def test_a_name_makes_no_other_run(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    drawn = ["n=20", "steps=3", "sampler=em", "seed=7", "pictures=none"]
+    assert main(["sample", "run=base", *drawn, "name=another", "hydra.run.dir=drawn"]) == 0
+    assert "already finished: drawn" in capsys.readouterr().out
+
+
+def test_a_run_is_repeated_to_the_bit(place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From another working directory too, where the run's own folder is named as the first was."""
+    monkeypatch.chdir(place)
+    found = rerun(["base"], tmp_path / "again")
+    assert found.same and {part.name for part in found.parts} >= {"parameters", "averages", "metrics.jsonl", "loss"}
+    record = read_record(tmp_path / "again")
+    assert record is not None and record.name == "" and record.words["rerun"] == found.run
+    monkeypatch.chdir(tmp_path)
+    found = diffsde.rerun(place / "drawn", folder="drawn again")
+    assert found.same and {part.name for part in found.parts} >= {"samples.x", "w2"}
+    assert found.folder == tmp_path / "drawn again" and Path.cwd() == tmp_path
+
+
+def test_what_differs_is_said_and_why_it_may(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place)
+    kept = json.loads((place / "drawn" / "config.json").read_text())
+    arrays = dict(np.load(place / "drawn" / "samples.npz"))
+    other = Path("other")
+    other.mkdir()
+    (other / "summary.json").write_bytes((place / "drawn" / "summary.json").read_bytes())
+    kept["provenance"]["versions"]["jax"] = "0.1"
+    kept["provenance"]["machine"]["cpu"] = "abacus"
+    (other / "config.json").write_text(json.dumps(kept))
+    arrays["x"][0, 0] = np.nextafter(arrays["x"][0, 0], np.float32(9))  # one bit of one number
+    np.savez(other / "samples.npz", **arrays)
+    assert main(["rerun", "other", f"out={tmp_path}/again"]) == 0
+    said = capsys.readouterr().out
+    assert "1 of " in said and "samples.x   1 of 40 numbers differ, by up to" in said
+    assert "jax: 0.1 there" in said and "machine.cpu: abacus there" in said
+    assert main(["rerun", "other", f"out={tmp_path}/again"]) == 2
+    assert "already holds a run; nothing is overwritten" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ([], "which run? Give a folder, an id, a name or latest"),
+        (["outputs", "drawn"], "rerun repeats one run, and outputs drawn is 2; the newest is "),
+        (["stopped"], "stopped is stopped, and has no result to be compared with; diffsde train run="),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], wrong: str
+) -> None:
+    monkeypatch.chdir(place)
+    (folder,) = place.glob("outputs/train/*/*")
+    Path("stopped").mkdir(exist_ok=True)
+    Path("stopped/config.json").write_bytes((folder / "config.json").read_bytes())
+    assert main(["rerun", *words]) == 2
+    error = capsys.readouterr().err
+    assert wrong in error and error.count("\n") == 1
