@@ -43,4 +43,8 @@ echo "== diffsde sample"
 "$work/venv/bin/diffsde" sample steps=5 n=500 cache_dir="$work/programs"
 "$work/venv/bin/diffsde" sample sampler=em sigma=0.5 steps=5 n=500 plots=false cache_dir="$work/programs"
 
+echo "== diffsde report"
+"$work/venv/bin/diffsde" report out=page
+test -s page/report.html
+
 echo "== the wheel works"

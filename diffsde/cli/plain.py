@@ -80,6 +80,19 @@ PLAIN: dict[str, Plain] = {
         ],
         selects=False,
     ),
+    "report": Plain(
+        "diffsde.verbs.report",
+        "one HTML page of runs: table, chart, a player of the cloud, pictures, configs",
+        "[RUN or FILTER ...]",
+        {
+            "out": "the folder that report.html is written into; else the run's, the sweep's, or a new one in outputs/report/"
+        },
+        examples=[
+            ("diffsde report", "the newest run"),
+            ("diffsde report outputs/sample/2026-01-01/10-00-00-sweep", "the jobs of a sweep"),
+            ("diffsde report path=ot,vp sampler=heun out=page", "all runs with these choices"),
+        ],
+    ),
 }
 
 RUNS_HELP = (

@@ -1,0 +1,122 @@
+"""What a page shows, as plain data: rows and figures of a comparison, every job's command and config, pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from diffsde.metrics.figures import KINDS, Reference
+from diffsde.report.rows import Comparison, Folded, Row
+from diffsde.runs.files import strict
+from diffsde.runs.records import Record
+
+SUFFIXES = {".png": "image/png", ".gif": "image/gif"}
+
+
+def numbered_jobs(comparison: Comparison) -> list[tuple[Row, Record]]:
+    """Every job of the rows, in the order of the rows; a job's place in this list is its number in the page."""
+    return [(row, record) for row in comparison.rows for record in row.records]
+
+
+def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """The rows: choices, figures, and the numbers of their jobs."""
+    found, first = [], 0
+    for row in comparison.rows:
+        jobs = list(range(first, first + len(row.records)))
+        first += len(jobs)
+        figures = {name: _figure(folded) for name, folded in row.figures.items()}
+        found.append({"keys": row.keys, "figures": figures, "jobs": jobs})
+    return found
+
+
+def _figure(folded: Folded) -> dict[str, Any]:
+    value, error, reference, _ = folded.figure
+    return {"value": value, "error": error, "sd": folded.sd, "n": folded.n, "reference": _reference(reference)}
+
+
+def _reference(reference: Reference | None) -> dict[str, Any] | None:
+    if reference is None:
+        return None
+    kind = {"floor": "true sample"}.get(reference.kind, KINDS.get(reference.kind, reference.kind))
+    return {"kind": kind, "value": reference.value, "error": reference.error}
+
+
+def job_of(row: Row, record: Record) -> dict[str, Any]:
+    """A job: what it is called, how it was begun, its config and its summary as text to copy."""
+    seed = [f"seed={value}" for key, value in record.words.items() if key == "seed"] if len(row.records) > 1 else []
+    words = [f"{key}={value}" for key, value in row.keys.items()] + seed
+    return {
+        "title": " ".join(words) or f"{record.verb} {record.name or record.id}",
+        "verb": record.verb,
+        "date": record.date,
+        "state": record.state,
+        "name": record.name,
+        "tags": list(record.tags),
+        "folder": str(record.folder),
+        "command": command_of(record),
+        "config": _text(record.config),
+        "summary": _text(record.summary) if record.summary else "",
+        "error": record.error,
+    }
+
+
+def command_of(record: Record) -> str:
+    """The command that runs this one job, quoted for a shell."""
+    words = [f"{key}={value}" for key, value in record.words.items()]
+    return shlex.join(["diffsde", record.verb, *words])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(strict(value), indent=2, ensure_ascii=False, default=str)
+
+
+def pictures_of(comparison: Comparison, where: Path, room: int) -> tuple[list[dict[str, str]], str]:
+    """(the pictures beside the page, then those in the jobs' folders, in `room` bytes together; what was left out, in words)."""
+    found: list[dict[str, str]] = []
+    left = 0
+    jobs = numbered_jobs(comparison)
+    places = [(_pictures_in(where), "")]
+    for row, record in jobs:
+        places.append((_pictures_in(record.folder / "plots"), job_of(row, record)["title"] if len(jobs) > 1 else ""))
+    seen: set[Path] = set()
+    for files, of in places:
+        for file in files:
+            if file.resolve() in seen:
+                continue
+            seen.add(file.resolve())
+            size = file.stat().st_size * 4 // 3
+            if size > room:
+                left += 1
+                continue
+            room -= size
+            source = f"data:{SUFFIXES[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
+            found.append({"title": f"{file.stem} {of}".replace("_", " ").strip(), "source": source})
+    if not left:
+        return found, ""
+    return found, f"{left} more {'is' if left == 1 else 'are'} in the jobs' folders, too large for a page of 6 MB."
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+
+
+def as_json(value: Any) -> str:
+    """A value as JSON that ends no script it stands in: the signs of markup are escaped; what is not finite is null."""
+    text = json.dumps(_strict(value), separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

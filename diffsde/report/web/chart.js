@@ -1,0 +1,98 @@
+/* The chart: a figure of the rows that the table shows, against a choice or a cost, drawn by Plotly. */
+"use strict";
+
+const Chart = (() => {
+  const { byId, make, colour } = Dom;
+  const COLOURS = ["#1f77d0", "#d9631e", "#2a9d5c", "#a34bc4", "#c23b4b", "#8a6d1c", "#1899a8", "#6b7280"];
+  const SYMBOLS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down"];
+  let data, selects;
+
+  /** Text for Plotly, which reads a little markup: shown as it is. */
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+
+  function select(label, id, choices, chosen) {
+    const list = make("select", { id, change: draw }, ...choices.map(([value, text]) => make("option", { value, selected: value === chosen }, text)));
+    byId("chart-controls").append(make("label", {}, `${label} `, list));
+    return list;
+  }
+
+  /** The value of a row's choice or cost; a number where it can be read as one. */
+  function valueOf(row, name) {
+    if (name.startsWith("key:")) {
+      const text = row.keys[name.slice(4)];
+      return text == null || text === "" ? null : Number.isNaN(Number(text)) ? text : Number(text);
+    }
+    return row.figures[name.slice(7)]?.value ?? null;
+  }
+
+  function draw() {
+    if (!data) return;
+    const y = data.columns.find((column) => column.name === selects.y.value);
+    const x = selects.x.value, by = selects.by.value;
+    const rows = Table.shown().map((i) => data.rows[i]).filter((row) => row.figures[y.name]?.value != null && valueOf(row, x) != null);
+    const groups = new Map();
+    for (const row of rows) {
+      const name = by ? row.keys[by] ?? "" : "";
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(row);
+    }
+    const numeric = rows.every((row) => typeof valueOf(row, x) === "number");
+    const traces = [...groups].map(([name, members], g) => {
+      if (numeric) members.sort((a, b) => valueOf(a, x) - valueOf(b, x));
+      const figures = members.map((row) => row.figures[y.name]);
+      return {
+        type: "scatter",
+        mode: "markers",
+        name: plain(name),
+        x: members.map((row) => (numeric ? valueOf(row, x) : plain(valueOf(row, x)))),
+        y: figures.map((figure) => figure.value),
+        error_y: { type: "data", array: figures.map((figure) => figure.error || 0), visible: true, thickness: 1.2, width: 3 },
+        text: members.map((row) => plain(data.keys.map((key) => `${key}=${row.keys[key] ?? ""}`).join("  "))),
+        hovertemplate: "%{text}<br>%{y}<extra></extra>",
+        marker: { color: COLOURS[g % COLOURS.length], symbol: SYMBOLS[g % SYMBOLS.length], size: 9 },
+      };
+    });
+    const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
+    const title = (text) => ({ text: plain(text) });
+    const references = [...new Set(rows.map((row) => row.figures[y.name].reference?.value).filter((value) => value != null))];
+    const line = references.length && references.length <= 3 ? references : [];
+    const layout = {
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: colour("--text"), family: "system-ui, sans-serif", size: 13 },
+      margin: { l: 60, r: 16, t: 12, b: 48 },
+      xaxis: { ...axis, title: title(x.replace(/^(key|figure):/, "")), type: numeric ? (selects.log.checked ? "log" : "linear") : "category" },
+      yaxis: { ...axis, title: title(y.label + (y.unit ? ` [${y.unit}]` : "")), type: selects.logY.checked ? "log" : "linear" },
+      showlegend: groups.size > 1,
+      legend: { orientation: "h", y: 1.12 },
+      shapes: line.map((value) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { dash: "dash", width: 1, color: colour("--soft") } })),
+    };
+    Plotly.react(byId("plot"), traces, layout, { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  }
+
+  function start(report) {
+    const columns = report.columns.filter((column) => report.rows.some((row) => row.figures[column.name]?.value != null));
+    const axes = [
+      ...report.keys.map((key) => [`key:${key}`, key]),
+      ...columns.filter((column) => column.cost).map((column) => [`figure:${column.name}`, column.label]),
+    ];
+    const ys = columns.filter((column) => !column.cost);
+    if (report.rows.length < 2 || !axes.length || !ys.length) return;
+    byId("chart").hidden = false;
+    data = report;
+    const usual = report.keys.find((key) => new Set(report.rows.map((row) => row.keys[key])).size > 1 && report.rows.every((row) => !Number.isNaN(Number(row.keys[key]))));
+    selects = {};
+    selects.y = select("Figure", "chart-y", ys.map((column) => [column.name, column.label]), ys[0].name);
+    selects.x = select("against", "chart-x", axes, usual ? `key:${usual}` : axes[0][0]);
+    selects.by = select("by", "chart-by", [["", "nothing"], ...report.keys.map((key) => [key, key])], report.keys.find((key) => key !== usual) || "");
+    for (const [name, label] of [["log", "log x"], ["logY", "log y"]]) {
+      selects[name] = make("input", { type: "checkbox", id: `chart-${name}`, change: draw });
+      byId("chart-controls").append(make("label", {}, selects[name], ` ${label}`));
+    }
+    Table.onChange(draw);
+    Dom.onTheme(draw);
+    draw();
+  }
+
+  return { start };
+})();

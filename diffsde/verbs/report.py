@@ -1,0 +1,40 @@
+"""diffsde report: one HTML page of one or many runs, that opens from the disk and holds all it shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffsde.errors import UserError
+from diffsde.runs import progress, records
+from diffsde.runs.plain_words import parted
+from diffsde.runs.records import Record
+
+MACHINE = {"precision": None, "devices": None, "coordinator": None, "processes": None, "rank": None}
+
+
+def main(words: list[str]) -> None:
+    """Write the page of the runs that the words choose. Raises UserError for a word that matches nothing."""
+    own, rest = parted(words, ("out",))
+    chosen = records.select(rest or ["latest"])
+    where = Path(own["out"]).expanduser() if "out" in own else folder_of(chosen)
+    if where.exists() and not where.is_dir():
+        raise UserError(f"out: '{where}' is a file; give a folder")
+    from diffsde.report.comparison import compare
+    from diffsde.report.page import write_page  # here: they import jax
+    from diffsde.runs.machine import configure_process
+
+    configure_process({**MACHINE, "cache": True, "cache_dir": None, "threads": None})
+    page = write_page(compare(chosen), where)
+    progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+
+
+def folder_of(chosen: Sequence[Record]) -> Path:
+    """Where the page of records is written: a job's own folder, a sweep's, else outputs/report/DAY/TIME."""
+    if len(chosen) == 1:
+        return chosen[0].folder
+    sweeps = {record.sweep for record in chosen}
+    if len(sweeps) == 1 and (sweep := sweeps.pop()) is not None:
+        return sweep
+    return records.OUTPUTS / "report" / time.strftime("%Y-%m-%d/%H-%M-%S")
