@@ -197,7 +197,8 @@ def test_a_multirun_makes_a_folder_for_each_job(here: Path, capsys: pytest.Captu
     error = capsys.readouterr().err
     assert error.count("seed is 'bad'") == 2 and "job 1" in error and "job 3" in error
     names = {path.name for path in (here / "sweep").iterdir()}
-    assert names == {".lock", "0", "1", "2", "3", "multirun.yaml", "sweep.json", "sweep.csv", "sweep.png"}
+    tables = {"sweep.csv", "compare.md", "compare.tex", "compare.png"}
+    assert names == {".lock", "0", "1", "2", "3", "multirun.yaml", "sweep.json", *tables}
     assert [path.name for path in (here / "sweep" / "1").iterdir()] == ["error.json"]
     kept = json.loads((here / "sweep" / "2" / "config.json").read_text())["config"]
     assert kept["path"]["name"] == "sqrt"

@@ -103,8 +103,10 @@ def test_the_path_is_a_column_and_seeds_are_folded() -> None:
     ]
     row = found.rows[0].figures["w2"]
     mine = np.array([each.summary["metrics"]["w2"]["value"] for each in records if each.words["sampler"] == "heun"][:6])
-    assert row.n == 3 and len(row.values) == 6 and row.figure.value == pytest.approx(mine.mean())
-    assert row.sd == pytest.approx(mine.reshape(3, 2).mean(axis=1).std(ddof=1))
+    assert row.n == len(row.values) == 6 and row.figure.value == pytest.approx(mine.mean())
+    assert row.sd == pytest.approx(mine.std(ddof=1))
+    runs_and_noises = [mine.reshape(3, 2).mean(axis=axis).std(ddof=1) / np.sqrt(n) for axis, n in ((1, 3), (0, 2))]
+    assert row.figure.error == pytest.approx(np.hypot(*runs_and_noises))
     assert row.values["run.seed=2, seed=1"] == mine[5]
     assert row.figure.reference == Reference("floor", 0.15, 0.01)
     column = found.column("w2")
@@ -117,7 +119,7 @@ def test_a_known_lead_is_found_and_noise_is_none() -> None:
     found = compared(records, runs)
     assert found.best == {"w2": 0}
     assert found.remarks[0].startswith("best: w2 0.1") and "path=ot sampler=heun" in found.remarks[0]
-    assert "paired by seed, 3 seeds each" in found.remarks[0]
+    assert "paired by seed, 3 x 2 seeds each" in found.remarks[0]
     records, runs = question(0.0)
     found = compared(records, runs)
     assert found.best == {} and found.remarks[0].startswith("no best: w2 ")
@@ -228,7 +230,7 @@ def test_where_and_by_choose_rows() -> None:
     assert len(compared(records, runs, where=["run.seed=0,1", "sampler=em"]).rows[0].records) == 4
     found = compared(records, runs, by=["path"])
     assert [row.keys for row in found.rows] == [{"path": "ot"}, {"path": "vp"}]
-    assert found.rows[1].figures["nfe"].figure.value == 15.0 and found.rows[1].figures["w2"].n == 3
+    assert found.rows[1].figures["nfe"].figure.value == 15.0 and found.rows[1].figures["w2"].n == 6
     without = [
         each for each in records if not (each.words["sampler"] == "em" and each.config["run"].startswith("runs/vp"))
     ]

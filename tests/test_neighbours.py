@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from diffsde.cli import sweep_table
 from diffsde.cli.main import main
+from diffsde.cli.sweep_end import end_sweep
 from diffsde.runs import folder
 
 QUICK = ["steps=2", "batch_size=32", "net.widths=[8]"]
@@ -130,7 +130,7 @@ def test_an_odd_summary_among_a_sweeps_jobs_is_passed_over(
     (here / "sweep" / "1").mkdir()
     (here / "sweep" / "1" / "summary.json").write_text('{"metrics": {"a": {"value": 2.0}, "b": {"value": null}}}')
     (here / "sweep" / "1" / ".hydra" / "overrides.yaml").mkdir(parents=True)
-    assert sweep_table.summarise(here / "sweep") == []
+    assert end_sweep(here / "sweep") == []
     said = capsys.readouterr()
     assert "swept 1 of 1 jobs" in said.out and said.err.count("cannot be read; remove it") == 2
     (here / "sweep" / "0" / "config.json").write_text("[]")

@@ -20,13 +20,13 @@ import pytest
 import yaml
 
 from diffsde import checkpoints
-from diffsde.cli import sweep_table
 from diffsde.cli.main import main
+from diffsde.cli.sweep_end import end_sweep, numbers_of
 from diffsde.errors import UserError
 from diffsde.metrics.figures import Figure, Reference
-from diffsde.plots.sweep import Point, sweep_figure
-from diffsde.runs import progress
-from diffsde.runs.results import Cell
+from diffsde.plots.comparison import Known, Series, curves_figure
+from diffsde.runs import folder, progress
+from diffsde.runs.results import Cell, judged
 from diffsde.state import STATE
 from diffsde.verbs import train
 
@@ -166,7 +166,7 @@ def test_a_half_finished_sweep_goes_on(
         for ours, theirs in zip(leaves(sweep / job), leaves(here / "whole" / job), strict=True):
             np.testing.assert_array_equal(ours, theirs)
     assert [row["loss"] for row in table(sweep)] == [row["loss"] for row in table(here / "whole")]
-    assert (sweep / "sweep.png").stat().st_size > 5000
+    assert (sweep / "compare.png").stat().st_size > 5000
     assert main(words) == 0  # a finished sweep is not gone on with
     assert len(list((here / "outputs" / "train").glob("*/*-sweep"))) == 2
 
@@ -316,21 +316,17 @@ def test_a_run_is_judged_with_what_is_known_of_its_figure(tmp_path: Path) -> Non
         ),
     ):
         (tmp_path / "summary.json").write_text(json.dumps(content))
-        row = sweep_table.row_of(tmp_path)
-        assert row is not None and (row.name, row.figure) == wanted
+        assert judged(folder.read_summary(tmp_path)) == wanted
 
 
-def test_the_table_says_what_was_swept_and_what_came_out() -> None:
-    summary = {"loss": {"value": 1.5, "floor": 1.0}, "metrics": {"w2": {"value": 0.2}}, "steps": 3}
-    assert sweep_table.numbers(summary) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
-    rows = [
-        sweep_table.Row("0", {"a": "1", "b": "2"}, "done", {}),
-        sweep_table.Row("1", {"a": "1", "b": "3"}, "done", {}),
-    ]
-    assert sweep_table.varied(rows, ["a", "b"]) == ["b"]
-    exact = Reference("exact", 5.2)
-    collapsed, good = (sweep_table.Row("", {}, "done", {}, "h", Figure(value, reference=exact)) for value in (4.9, 5.3))
-    assert min(collapsed, good, key=sweep_table.Row.distance_from_target) is good
+def test_the_table_says_what_came_out() -> None:
+    summary = {
+        "loss": {"value": 1.5, "floor": 1.0},
+        "metrics": {"w2": {"value": 0.2}},
+        "steps": 3,
+        "units": {"w2": "m"},
+    }
+    assert numbers_of(summary) == {"loss": 1.5, "loss.floor": 1.0, "w2": 0.2, "steps": 3}
 
 
 PARALLEL = {
@@ -377,96 +373,67 @@ def test_a_missing_extra_is_named(here: Path, capsys: pytest.CaptureFixture[str]
     assert "needs pip install 'diffsde[optuna]'" in capsys.readouterr().err
 
 
+def finished(where: Path, contents: list[dict[str, Any]], words: str = "lr=0.{}") -> Path:
+    """A sweep's folder with jobs of these summaries."""
+    for job, summary in enumerate(contents):
+        (where / str(job) / ".hydra").mkdir(parents=True)
+        (where / str(job) / "summary.json").write_text(json.dumps(summary))
+        config = {"format": 4, "verb": "sample", "config": {"lr": float(f"0.{job + 1}"), "dataset": {"name": "gmm"}}}
+        (where / str(job) / "config.json").write_text(json.dumps(config))
+        (where / str(job) / ".hydra" / "overrides.yaml").write_text(f"- {words.format(job + 1)}\n")
+    (where / "sweep.json").write_text(json.dumps({"verb": "sample", "words": []}))
+    return where
+
+
 @pytest.mark.slow
 def test_no_best_loss_where_losses_are_of_different_things(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Across paths the lowest loss says nothing; the metric and the evaluation that are advised do."""
-    words = ["train", "-m", "path=ot,vp", *TRAIN]
+    """Across paths the lowest loss says nothing; the evaluation that is advised does, and seeds of one path have no best."""
+    words = ["train", "-m", "path=ot,vp", "seed=0,1", *TRAIN]
     assert main([*words, "hydra.sweep.dir=my sweep"]) == 0
     shown = capsys.readouterr().out
-    assert "none: the loss means something else with each path=" in shown and ", job " not in shown
-    (advice,) = [line for line in shown.splitlines() if "compare by metric=" in line]
-    metric, command = advice.split("; compare by ")[1].split(", or by ")
-    assert metric == "metric=cross_entropy_gap"
-    assert main([*words, metric, "hydra.sweep.dir=by-metric"]) == 0
-    assert ", job " in capsys.readouterr().out
-    assert main([*shlex.split(command)[1:], "metrics=[distance]", "n=50", "steps=4", "hydra.sweep.dir=evaluated"]) == 0
-    assert ", job " in capsys.readouterr().out
-    assert [row["status"] for row in table(here / "evaluated")] == ["done", "done"]
+    assert "no best: loss: the loss means something else with each path=" in shown and "  best: " not in shown
+    (advice,) = [line for line in shown.splitlines() if "is compared by diffsde" in line]
+    command = shlex.split(advice.split("compared by ")[1])[1:]
+    assert main([*command, "metrics=[likelihood]", "n_test=50", "solver_steps=8", "hydra.sweep.dir=evaluated"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 jobs of evaluate: path compared" in shown and "best: nll " in shown
+    assert [row["status"] for row in table(here / "evaluated")] == ["done"] * 4
     assert main(["train", "-m", "seed=0,1", *TRAIN, "hydra.sweep.dir=seeds"]) == 0
-    assert ", job " in capsys.readouterr().out
-
-
-def test_what_makes_figures_unlike(tmp_path: Path) -> None:
-    """Whatever changes what the loss is a mean of, and for samples the data alone, of their runs too."""
-    base = {"dataset": {"name": "gmm"}, "path": {"name": "ot"}, "objective": {"name": "cfm", "weight": "auto"},
-            "time": {"name": "uniform"}, "precondition": True, "label_dropout": None, "seed": 0, "lr": None}  # fmt: skip
-
-    def unlike(name: str, *configs: dict[str, Any]) -> list[str]:
-        return sweep_table.unlike(
-            [sweep_table.Row("", {}, "done", {}, name, Figure(1.0), config) for config in configs]
-        )
-
-    for key, value in {
-        "path": {"name": "vp"}, "time": {"name": "log_normal"}, "objective": {"name": "cfm", "weight": "unit"},
-        "dataset": {"name": "moons"}, "precondition": False, "label_dropout": 0.2,
-    }.items():  # fmt: skip
-        assert unlike("loss", base, base | {key: value}) == [key]
-        assert unlike("w2", base, base | {key: value}) == (["dataset"] if key == "dataset" else [])
-    assert unlike("loss", base, base | {"seed": 1, "lr": 0.1}) == []
-    for name, data in (("a", "gmm"), ("b", "moons"), ("c", "gmm")):
-        (tmp_path / name).mkdir()
-        content = {"config": base | {"dataset": {"name": data, "stream": name == "c"}}}
-        (tmp_path / name / "config.json").write_text(json.dumps(content))
-    runs = [{"run": str(tmp_path / name), "dataset": None} for name in "abc"]
-    assert unlike("w2", *runs[:2]) == ["dataset"] and unlike("w2", runs[0], runs[2]) == []
-    rows = [sweep_table.Row("", {}, "done", {}, name, Figure(1.0), base) for name in ("w2", "loss")]
-    assert sweep_table.unlike(rows) == ["metric"]
-    moons, judge = base | {"dataset": {"name": "moons"}}, base | {"objective": {"name": "classifier"}}
-    for config, says in ((base, "metric=cross_entropy_gap"), (moons, "metric=w2"), (judge, "guide=")):
-        rows = [sweep_table.Row("", {}, "done", {}, "loss", Figure(1.0), config)]
-        assert says in sweep_table.remedy(rows, ["path"], tmp_path)
+    assert "no best: there is one row alone" in capsys.readouterr().out
 
 
 def test_a_figure_that_is_no_number_is_never_the_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for job, value in enumerate((None, 2.0, 1.0, None)):
-        (here / "sweep" / str(job)).mkdir(parents=True)
-        summary = {"metric": {"name": "w2", "value": value}, "loss": {"value": 1.0}}
-        (here / "sweep" / str(job) / "summary.json").write_text(json.dumps(summary))
-    sweep_table.summarise(here / "sweep")
-    assert "w2 1, job 2" in capsys.readouterr().out
+    figures = [{"value": value, "error": 0.01} for value in (None, 2.0, 1.0, None)]
+    directions = {"units": {}, "directions": {"w2": "lower"}}
+    end_sweep(finished(here / "sweep", [{"metrics": {"w2": figure}} | directions for figure in figures]))
+    said = capsys.readouterr().out
+    assert "best: w2 1.000 +- 0.010: lr=0.3 (job 2); the next is lr=0.2" in said and said.count("diverged") == 2
     assert "nan" not in (here / "sweep" / "sweep.csv").read_text()
 
 
-def test_the_value_of_the_true_law_is_beside_the_best(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With its error, where it has one, in the line and as the line of the picture; one that is no number is no summary."""
+def test_the_value_of_the_true_law_is_beside_the_figures(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With its error, where it has one; a summary whose reference is no number is passed over."""
     true = {"true": 69.87314, "true_error": 0.0104}
-    for job, value in enumerate((69.2, 70.0, 71.0)):
-        (here / "sweep" / str(job)).mkdir(parents=True)
-        figure = {"value": value, "error": 0.07} | true
-        (here / "sweep" / str(job) / "summary.json").write_text(json.dumps({"metrics": {"cross_entropy": figure}}))
-    sweep_table.summarise(here / "sweep")
-    assert "cross entropy 70 (true: 69.87 +- 0.01), job 1" in capsys.readouterr().out
-    rows = [
-        sweep_table.Row("", {"steps": n}, "done", {}, "cross_entropy", Figure.of_dict({"value": 70.0} | true))
-        for n in ("10", "20")
+    about = {"units": {"cross_entropy": "nats"}, "directions": {"cross_entropy": "target"}}
+    contents = [
+        {"metrics": {"cross_entropy": {"value": value, "error": 0.07} | true}} | about for value in (69.2, 70.0, 71.0)
     ]
-    figure = sweep_table.picture(rows, ["steps"])
-    assert figure is not None
-    (text,) = figure.axes[0].get_legend().get_texts()
-    assert text.get_text() == "true: 69.87"
-    other = sweep_table.Row("", {"steps": "30"}, "done", {}, "w2", Figure.of_dict({"value": 1.0}))
-    assert sweep_table.picture([*rows, other], ["steps"]) is None  # one axis cannot have two names
+    end_sweep(finished(here / "sweep", contents))
+    said = capsys.readouterr().out
+    assert "best: cross entropy 70.000 +- 0.070 nats  (of the true law: 69.873 +- 0.010): lr=0.2 (job 1)" in said
+    assert "held against" in said and "69.873 +- 0.010 (of the true law)" in said
     for key in true:
         wrong = {"metrics": {"cross_entropy": {"value": 70.0} | true | {key: "69"}}}
         (here / "sweep" / "0" / "summary.json").write_text(json.dumps(wrong))
-        assert sweep_table.row_of(here / "sweep" / "0") is None
+        end_sweep(here / "sweep")
+        assert "swept 2 of 2 jobs" in capsys.readouterr().out
 
 
 def test_a_known_value_of_zero_is_on_the_axis() -> None:
     """Values of one sign and of several sizes are drawn on a logarithmic axis, but not where the line to be drawn is at 0."""
-    points = [Point("1", 1e-3, ""), Point("2", 1.0, "")]
-    assert sweep_figure(points, "sigma", "mean", None).axes[0].get_yscale() == "log"
-    (axis,) = sweep_figure(points, "sigma", "mean", ("exact", 0.0)).axes
+    series = [Series("", [1.0, 2.0], [1e-3, 1.0], [0.0, 0.0])]
+    assert curves_figure(series, "sigma", "mean", None, None).axes[0].get_yscale() == "log"
+    (axis,) = curves_figure(series, "sigma", "mean", None, Known("exact", 0.0)).axes
     assert axis.get_yscale() == "linear" and axis.get_ylim()[0] <= 0
 
 
@@ -474,15 +441,7 @@ def test_a_verb_draws_its_own_picture_of_a_sweep(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is handed each finished job; where it fails, the sweep's table stands all the same."""
-    for job, value in enumerate((4.0, 3.0)):
-        (here / "sweep" / str(job) / ".hydra").mkdir(parents=True)
-        contents = {
-            "summary.json": {"metrics": {"w2": {"value": value}}, "n": 5},
-            "config.json": {"verb": "sample", "config": {"seed": job}},
-        }
-        for name, content in contents.items():
-            (here / "sweep" / str(job) / name).write_text(json.dumps(content))
-        (here / "sweep" / str(job) / ".hydra" / "overrides.yaml").write_text(f"[seed={job}]")
+    finished(here / "sweep", [{"metrics": {"w2": {"value": value}}, "n": 5} for value in (4.0, 3.0)])
     seen: list[Cell] = []
 
     def draw(cells: list[Cell], where: Path) -> list[Path]:
@@ -490,10 +449,10 @@ def test_a_verb_draws_its_own_picture_of_a_sweep(
         return [where / "grid.png"]
 
     monkeypatch.setattr("diffsde.verbs.sample.sweep_pictures", draw, raising=False)
-    sweep_table.summarise(here / "sweep")
+    end_sweep(here / "sweep")
     assert [(cell.job.name, cell.overrides, cell.config, cell.summary["n"]) for cell in seen] == [
-        ("0", {"seed": "0"}, {"seed": 0}, 5),
-        ("1", {"seed": "1"}, {"seed": 1}, 5),
+        ("0", {"lr": "0.1"}, {"lr": 0.1, "dataset": {"name": "gmm"}}, 5),
+        ("1", {"lr": "0.2"}, {"lr": 0.2, "dataset": {"name": "gmm"}}, 5),
     ]
     assert "grid.png" in capsys.readouterr().out
 
@@ -502,7 +461,7 @@ def test_a_verb_draws_its_own_picture_of_a_sweep(
 
     monkeypatch.setattr("diffsde.verbs.sample.sweep_pictures", fail, raising=False)
     (here / "sweep" / "sweep.csv").unlink()
-    sweep_table.summarise(here / "sweep")
+    end_sweep(here / "sweep")
     said = capsys.readouterr()
     assert "no picture of the sweep: no pixels" in said.err and "swept 2 of 2 jobs" in said.out
     assert (here / "sweep" / "sweep.csv").exists()
@@ -510,10 +469,7 @@ def test_a_verb_draws_its_own_picture_of_a_sweep(
 
 def test_guided_samples_are_not_ranked_by_their_entropy(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The more guided, the more collapsed: the least cross-entropy is not the best, and there is no exact value to be near."""
-    for job, value in enumerate((4.0, 3.0)):
-        (here / "sweep" / str(job)).mkdir(parents=True)
-        (here / "sweep" / str(job) / "summary.json").write_text(
-            json.dumps({"metrics": {"cross_entropy": {"value": value, "error": 0.1}}})
-        )
-    sweep_table.summarise(here / "sweep")
-    assert "none: guided samples follow another law" in capsys.readouterr().out
+    about = {"directions": {"cross_entropy": "target"}}
+    contents = [{"metrics": {"cross_entropy": {"value": value, "error": 0.1}}} | about for value in (4.0, 3.0)]
+    end_sweep(finished(here / "sweep", contents))
+    assert "no best: cross entropy: it is held against nothing here" in capsys.readouterr().out

@@ -50,6 +50,25 @@ PLAIN: dict[str, Plain] = {
             ("diffsde runs state=failed", "those that failed, and why"),
         ],
     ),
+    "compare": Plain(
+        "diffsde.verbs.compare",
+        "a table and pictures of many runs, their seeds folded",
+        "RUN or FILTER ...",
+        {
+            "by": "the choices that make the rows, by=path,sampler: over others a row is averaged; all that differ",
+            "where": "the choices that a job must have, where='path=ot steps=50,100'",
+            "x": "what figures are drawn against: a choice, nfe, seconds or another figure",
+            "y": "the figure that is drawn: the first that ranks",
+            "out": "the folder for tables and pictures: a new one under outputs/compare",
+            "tables": "csv (a row a job), md, tex (with booktabs), parquet (needs the extra); [csv,md,tex]",
+            "pictures": "whether pictures are drawn: true",
+        },
+        {},
+        [
+            ("diffsde compare outputs/sample/2026-11-26/*-sweep", "a sweep's table, what leads, and pictures"),
+            ("diffsde compare verb=evaluate dataset=moons x=nfe", "all evaluations on the moons, drawn against NFE"),
+        ],
+    ),
     "study": Plain(
         "diffsde.cli.study",
         "train a sweep, sample and judge every trained run, compare",

@@ -54,12 +54,10 @@ class Sweep:
         self.folder = where
 
     def finish(self) -> list[str]:
-        """Write sweep.csv and sweep.png of the sweep that ran; one line per job that was refused."""
-        from diffsde.cli import (
-            sweep_table,  # here: with the pictures the import takes a second, which other commands need not wait for
-        )
+        """Write the tables and pictures of the sweep that ran, and compare its jobs; one line per job that was refused."""
+        from diffsde.cli.sweep_end import end_sweep  # here: it imports scipy, which other commands need not wait for
 
-        return [] if self.folder is None else sweep_table.summarise(self.folder)
+        return [] if self.folder is None else end_sweep(self.folder)
 
     def leave(self, begun: bool) -> None:
         """Unlock the folder, and remove it if no job has begun."""

@@ -95,18 +95,19 @@ class Difference(NamedTuple):
 
 
 class Lead(NamedTuple):
-    """The row with the best mean, the row whose difference from it is the least beside its margin, and this difference;
-    second and by are None where there is one row alone.
+    """The row with the best mean; the rows that it does not lead by more than the errors; and of these, or else of all others,
+    the one whose difference from it is the least, with this difference (None where there is one row alone).
     """
 
     first: int
+    level: tuple[int, ...]
     second: int | None
     by: Difference | None
 
     @property
     def is_lead(self) -> bool:
         """Whether the first leads every other row by more than the errors."""
-        return self.by is not None and self.by.is_lead
+        return self.by is not None and not self.level
 
 
 def error_of(units: Units) -> Error:
@@ -160,7 +161,7 @@ def lead_of(
     sign = -1.0 if direction == "higher" else 1.0
     means = np.array([row.mean for row in rows])
     first = int(np.argmin(np.abs(means) if direction == "target" else sign * means))
-    found: list[tuple[float, int, Difference]] = []
+    found: dict[int, Difference] = {}
     for i, row in enumerate(rows):
         if i == first:
             continue
@@ -168,11 +169,12 @@ def lead_of(
             by = nearer(rows[first], row, target_error)
         else:
             by = behind(row, rows[first], sign, lambda i=i: points(i, first))  # type: ignore[misc]
-        found.append((by.value - by.margin, i, by))
+        found[i] = by
     if not found:
-        return Lead(first, None, None)
-    _, second, by = min(found, key=lambda each: (each[0], each[2].value))
-    return Lead(first, second, by)
+        return Lead(first, (), None, None)
+    level = tuple(i for i, by in found.items() if not by.is_lead)
+    second = min(level or found, key=lambda i: abs(found[i].value))
+    return Lead(first, level, second, found[second])
 
 
 def behind(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from diffsde.metrics.figures import Figure
+from diffsde.metrics.figures import KINDS, Figure
 from diffsde.runs.records import Record
 
 LABELS = {
@@ -23,6 +23,9 @@ OF_RUN = ("seconds", "cpu_seconds")  # costs of training, beside samples of the 
 TRAINING = ("loss", "validation_loss", "kl")  # figures that stand by themselves in the summary of a training run
 
 
+NUMBERS = ("value", "error", "points", *(f"{kind}{end}" for kind in KINDS for end in ("", "_error")))
+
+
 class Found(NamedTuple):
     """A figure of a job as its summary has it; direction: as of Column."""
 
@@ -36,12 +39,16 @@ def figures_of(record: Record) -> dict[str, Found]:
     summary, found = record.summary, {}
     units, directions = summary.get("units", {}), summary.get("directions")
     for name in TRAINING:
-        if isinstance(summary.get(name), dict):
+        if is_figure(summary.get(name)):
             found[name] = Found(Figure.of_dict(finite(summary[name])), "" if name != "kl" else "nats", "lower")
-    for name, content in summary.get("metrics", {}).items():
+    metrics = summary.get("metrics")
+    for name, content in metrics.items() if isinstance(metrics, dict) else ():
+        if not is_figure(content):
+            continue
         direction = known_direction(name) if directions is None else str(directions.get(name, ""))
         found[name] = Found(Figure.of_dict(finite(content)), str(units.get(name, "")), direction)
-    if (judged := judged_name(summary)) is None:
+    judged = judged_name(summary)
+    if judged is None or (judged not in found and not is_figure(summary["metric"])):
         return found
     if judged not in found:  # of a run that keeps its best checkpoint, the distance from the target alone is written
         found[judged] = Found(Figure(finite(summary["metric"])["value"]), "", "lower")
@@ -75,6 +82,14 @@ def costs_of(record: Record, parent: Record | None) -> dict[str, float]:
         for name, value in found.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     }
+
+
+def is_figure(content: Any) -> bool:
+    """Whether a part of a summary is a figure whose numbers are numbers."""
+    if not isinstance(content, dict) or "value" not in content:
+        return False
+    known = [content.get(key) for key in NUMBERS]
+    return all(value is None or isinstance(value, int | float) for value in known)
 
 
 def finite(content: dict[str, Any]) -> dict[str, Any]:

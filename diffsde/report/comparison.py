@@ -9,7 +9,7 @@ from diffsde.errors import UserError, suggestion
 from diffsde.knobs import as_number
 from diffsde.report import ranking
 from diffsde.report.columns import COST_UNITS, label_of
-from diffsde.report.folding import grouped, row_of
+from diffsde.report.folding import grouped, row_of, seeds_of
 from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
 from diffsde.report.keys import determined, differing, shown_value
 from diffsde.report.rows import Column, Comparison, Folded, Row
@@ -207,15 +207,14 @@ def row_seeds(row: Row) -> int:
 
 def about_errors(rows: Sequence[Row], seeds: Sequence[str], averaged: Sequence[str]) -> list[str]:
     """What the numbers after +- are."""
-    most, least = max(map(row_seeds, rows)), min(map(row_seeds, rows))
-    if most == 1:
+    found = dict.fromkeys(seeds_of(folded.values) for row in rows for folded in row.figures.values())
+    if list(found) == ["1"]:
         return ["+- is the standard error of measuring, of one seed each; another seed may differ by more"]
-    count = f"{most}" if most == least else f"{least} to {most}"
     what = "values" if set(seeds) <= set(averaged) else "seeds"
-    within = [*seeds[1:], *(averaged if what == "seeds" else ())]
-    return [
-        f"+- is the sd over {count} {what} of {seeds[0]}{f', each averaged over {chr(44).join(within)}' if within else ''}"
-    ]
+    noise = any(folded.shared for row in rows for folded in row.figures.values())
+    one = "; all are sampled with one noise, whose error of measuring is not in it" if noise else ""
+    within = f", each averaged over {' and '.join(averaged)}" if averaged and what == "seeds" else ""
+    return [f"+- is the sd over {' or '.join(found)} {what} ({' x '.join(seeds)}){within}{one}"]
 
 
 def title_of(jobs: Sequence[Job], keys: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffsde.metrics.differences import Units, axes_of
+from diffsde.metrics.differences import Units
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.report.jobs import BETWEEN, Job
 from diffsde.report.rows import Folded, Row
@@ -49,12 +49,16 @@ def folded(jobs: Sequence[Job], name: str, seeds: Sequence[str]) -> Folded:
     known = [figure.error for figure in means.values() if figure.error is not None]
     own = float(np.mean(known)) if len(known) == len(means) else None
     by_seed = units_of(values, own, name in jobs[0].figures and has_one_noise(jobs))
-    outer: dict[str, list[float]] = {}
-    for unit, value in by_seed.values.items():
-        outer.setdefault(unit[axes_of(list(by_seed.values))[0]], []).append(value)
-    middle = [float(np.mean(each)) for each in outer.values()]
-    sd = float(np.std(middle, ddof=1)) if len(middle) > 1 else None
-    return Folded(whole._replace(error=by_seed.error.error), sd, len(middle), values, own, by_seed.shared)
+    sd = float(np.std(list(values.values()), ddof=1))
+    return Folded(whole._replace(error=by_seed.error.error), sd, len(values), values, own, by_seed.shared)
+
+
+def seeds_of(values: dict[str, float]) -> str:
+    """How many seeds values are of, as text: `3`, or of two crossed seeds `3 x 2`."""
+    labels = [label.split(BETWEEN) for label in values]
+    counts = [len({label[axis] for label in labels}) for axis in range(len(labels[0]))]
+    crossed = len(labels) == math.prod(counts)
+    return " x ".join(str(count) for count in counts if count > 1) or "1" if crossed else str(len(labels))
 
 
 def has_one_noise(jobs: Sequence[Job]) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffsde.metrics.differences import Lead, lead_of
 from diffsde.metrics.figure_text import shown_figure
-from diffsde.report.folding import units_of
+from diffsde.report.folding import seeds_of, units_of
 from diffsde.report.jobs import Job
 from diffsde.report.rows import Column, Folded, Row
 
@@ -129,17 +129,17 @@ def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int],
     if by.by.error is None:
         return f"no best: {column.label} has no error to be told apart by; several seeds have one (seed=0,1,2)"
     how = f"{by.how}, {counted(first, second, column)}"
-    if by.is_lead:
+    if found.is_lead:
         return f"best: {text}: {called(first)}; the next is {called(second)}, worse by {by.value:.2g} (at least {by.margin:.2g} tells them apart; {how})"
-    more = "" if several else "; more seeds would tell more"
-    apart = f"{called(second)} is {'worse by ' if by.value >= 0 else 'nearer by '}{abs(by.value):.2g}"
-    return f"no best: {text} of {called(first)} comes first, but {apart}, and less than {by.margin:.2g} does not tell them apart ({how}){more}"
+    level = f"{len(found.level)} other rows are" if len(found.level) > 1 else "one other row is"
+    near = f"{called(second)} is {'worse' if by.value >= 0 else 'nearer'} by {abs(by.value):.2g}, and less than {by.margin:.2g} does not tell them apart ({how})"
+    return f"no best: {text} of {called(first)} comes first, but {level} level with it: {near}{'' if several else '; more seeds would tell more'}"
 
 
 def counted(first: Row, second: Row, column: Column) -> str:
     """How many seeds a difference is of."""
-    n, m = first.figures[column.name].n, second.figures[column.name].n
-    return f"{n} seed{'s' if n > 1 else ''} each" if n == m else f"{n} and {m} seeds"
+    n, m = (seeds_of(row.figures[column.name].values) for row in (first, second))
+    return f"{n} seed{'' if n == '1' else 's'} each" if n == m else f"{n} and {m} seeds"
 
 
 def called(row: Row) -> str:

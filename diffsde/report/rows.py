@@ -10,7 +10,7 @@ from diffsde.runs.records import Record
 
 class Folded(NamedTuple):
     """A figure of a row, its seeds folded. figure: the mean over seeds, its standard error (metrics/differences.py), and its
-    reference. sd: between the n values of the outer seed, None for one; values: by all seeds, `run.seed=0, seed=1`.
+    reference. sd: between the n values, None for one; values: by their seeds, `run.seed=0, seed=1`.
 
     own: the error of a single figure as it was measured, None where it is not known; shared: whether all values are of one noise.
     """

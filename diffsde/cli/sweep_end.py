@@ -1,0 +1,143 @@
+"""The end of a sweep: sweep.csv, a row a job; the comparison of its jobs as tables and pictures; and the verb's own pictures."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import importlib
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from diffsde.cli.job import VERBS
+from diffsde.errors import UserError, first_line
+from diffsde.nested import flatten
+from diffsde.report.comparison import Comparison, compare
+from diffsde.report.pictures import draw_pictures
+from diffsde.report.ranking import LOSSES
+from diffsde.report.show import say_comparison
+from diffsde.report.tables import write_tables
+from diffsde.runs import files, folder, progress
+from diffsde.runs.records import Record, read_record
+from diffsde.runs.results import Cell
+
+APART = ("columns", "data", "units", "directions", "not_ranked")  # entries of a summary that are left out of sweep.csv
+DRAW_ALONE = ("show", "explain")  # verbs whose jobs measure nothing
+
+
+def end_sweep(where: Path) -> list[str]:
+    """Write the tables and pictures of the sweep in `where`, and print its comparison; one line per job that was refused."""
+    jobs = [record for job in sorted(where.iterdir(), key=_number) if (record := ended(job))]
+    if not jobs:
+        return []
+    files.write(where / "sweep.csv", lambda path: _write_csv(path, table_of(jobs)))
+    done = [record for record in jobs if record.state == "whole"]
+    written = [("table", where / "sweep.csv")]
+    if done and not all(record.verb in DRAW_ALONE for record in done):
+        written += compared(jobs, where)
+    written += [("picture", path) for path in pictures_of_verb(done, where)]
+    lines = [(kind, progress.shown_path(path)) for kind, path in written]
+    progress.print_table(f"swept {len(done)} of {len(jobs)} jobs", lines)
+    return [
+        f"job {record.folder.name} ({words_of(record)}): {record.error}" for record in jobs if record.state == "failed"
+    ]
+
+
+def ended(job: Path) -> Record | None:
+    """The record of a job that is whole or failed; None for others, and, with a warning, where its result cannot be read."""
+    record = read_record(job)
+    if record is None or not (job / "summary.json").exists():
+        return record if record and record.state == "failed" else None
+    try:
+        folder.read_summary(job)
+    except UserError as error:
+        progress.warn_once(str(error))
+        return None
+    return record._replace(state="whole")  # of a run that was to go on, its last result
+
+
+def compared(jobs: Sequence[Record], where: Path) -> list[tuple[str, Path]]:
+    """Print the comparison of a sweep's jobs and write its tables and pictures; their paths."""
+    try:
+        found = compare(jobs)
+    except UserError as error:
+        progress.say(f"no best: {error}")
+        return []
+    say_comparison(found)
+    if more := advice(found, jobs, where):
+        progress.say(f"  {more}")
+    tables = write_tables(found, where, ("md", "tex"))
+    return [*(("table", path) for path in tables), *(("picture", path) for path in draw_pictures(found, where))]
+
+
+def advice(comparison: Comparison, jobs: Sequence[Record], where: Path) -> str:
+    """How runs are compared whose losses cannot be; '' where there is nothing to say."""
+    if not any(column.name in LOSSES and column.ranks for column in comparison.columns):
+        return ""
+    if any(_choice(record, "objective") == "classifier" for record in jobs):
+        return "classifiers are compared by the samples that they guide: diffsde sample guide="
+    runs = shlex.quote(f"run=glob({glob.escape(progress.shown_path(where))}/*)")
+    return f"what the runs learnt is compared by diffsde evaluate -m {runs}"
+
+
+def pictures_of_verb(done: Sequence[Record], where: Path) -> list[Path]:
+    """The pictures that the jobs' verb draws of a whole sweep, where its module has `sweep_pictures`; a failure is a warning."""
+    modules = {VERBS.get(record.verb, "") for record in done}
+    if len(modules) != 1 or not all(modules):
+        return []
+    draw = getattr(importlib.import_module(*modules), "sweep_pictures", None)
+    if draw is None:
+        return []
+    from diffsde.pictures import MISHAPS  # here: it imports matplotlib
+
+    try:
+        drawn: list[Path] = draw([Cell(each.folder, each.words, each.config, each.summary) for each in done], where)
+    except MISHAPS as error:
+        progress.warn(f"no picture of the sweep: {first_line(error) or type(error).__name__}")
+        return []
+    return drawn
+
+
+def table_of(jobs: Sequence[Record]) -> list[list[Any]]:
+    """sweep.csv: a row a job, with the words that were typed for it, its status, and the numbers and words of its summary."""
+    numbers = [numbers_of(record.summary) for record in jobs]
+    swept = list(dict.fromkeys(key for record in jobs for key in record.words))
+    named = list(dict.fromkeys(key for each in numbers for key in each if key not in swept))
+    rows: list[list[Any]] = [["job", *swept, "status", *named]]
+    for record, each in zip(jobs, numbers, strict=True):
+        status = "done" if record.state == "whole" else record.error
+        words = [record.words.get(key, "") for key in swept]
+        rows.append([record.folder.name, *words, status, *(_cell(each.get(key)) for key in named)])
+    return rows
+
+
+def numbers_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """The numbers and words of a summary by dotted names; a figure's `value` has the figure's own name."""
+    pairs = flatten({key: value for key, value in summary.items() if key not in APART}).items()
+    return {key.removeprefix("metrics.").removesuffix(".value"): item for key, item in pairs}
+
+
+def words_of(record: Record) -> str:
+    """The words that were typed for a job."""
+    return " ".join(f"{key}={value}" for key, value in record.words.items())
+
+
+def _choice(record: Record, group: str) -> str:
+    choice = record.config.get(group)
+    return str(choice.get("name", "")) if isinstance(choice, dict) else ""
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _write_csv(path: Path, rows: list[list[Any]]) -> None:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def _number(path: Path) -> tuple[int, str]:
+    return (int(path.name), "") if path.name.isascii() and path.name.isdigit() else (sys.maxsize, path.name)

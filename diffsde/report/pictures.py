@@ -1,0 +1,271 @@
+"""The pictures of a comparison: a figure against what was varied, over two choices, and against its cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from diffsde.errors import UserError, first_line, suggestion
+from diffsde.knobs import as_number
+from diffsde.metrics.figures import KINDS
+from diffsde.report.grid import places_of, references, spread_of, with_places
+from diffsde.report.rows import Column, Comparison, Row
+from diffsde.runs import progress
+from diffsde.runs.results import Cell
+
+PANELS = 6  # heat maps side by side, at most
+NUMBERED = 16  # points, at most, that have their choices beside them
+COSTS = ("nfe", "cpu_seconds", "seconds", "run.cpu_seconds")  # in the order in which a cost is chosen that differs
+
+
+class Axes(NamedTuple):
+    """What is drawn: the figure y, what it is drawn against (a key of the choices, a cost or another figure), and whether a
+    person chose that.
+    """
+
+    y: Column
+    x: str
+    chosen: bool = False
+
+
+def axes_of(comparison: Comparison, x: str = "", y: str = "") -> Axes | None:
+    """The axes: of the words of x= and y=, else the first figure that may be ranked, against the choice with the most numbers,
+    or else values. None where nothing can be drawn. Raises UserError for a word that is no column.
+    """
+    figures = [column for column in comparison.columns if not column.cost]
+    able = [column for column in figures if any(map(math.isfinite, values_of(comparison, column.name)))]
+    if y and comparison.column(y) is None:
+        raise UserError(f"y: '{y}' is not a figure of these jobs{suggestion(y, [each.name for each in figures])}")
+    found = comparison.column(y) if y else next((each for each in able if not each.ranks), able[0] if able else None)
+    known = [*comparison.keys, *(column.name for column in comparison.columns)]
+    if x and x not in known:
+        raise UserError(f"x: '{x}' neither differs between these jobs nor is a figure{suggestion(x, known)}")
+    if found is None:
+        return None
+    if not (x or comparison.keys):  # of one row alone its seeds
+        return Axes(found, "")
+
+    def spread(key: str) -> tuple[bool, int]:
+        words = {row.keys[key] for row in comparison.rows} - {"", "null"}
+        return len(words) > 1 and all(as_number(word) is not None for word in words), len(words)
+
+    return Axes(found, x or max(comparison.keys, key=spread), bool(x))
+
+
+def values_of(comparison: Comparison, name: str) -> list[float]:
+    """The values of a figure or a cost, a row each; NaN where a row has none."""
+    return [row.figures[name].figure.value if name in row.figures else math.nan for row in comparison.rows]
+
+
+def draw_pictures(comparison: Comparison, where: Path, x: str = "", y: str = "") -> list[Path]:
+    """Draw the pictures of a comparison into a folder; their paths."""
+    axes = axes_of(comparison, x, y)
+    if axes is None:
+        return []
+    from diffsde.pictures.table import save_figure  # here: matplotlib takes a while
+
+    makers: dict[str, Callable[[Comparison, Axes], Any]] = {
+        "compare": curves,
+        "compare_heat": heat,
+        "compare_cost": cost,
+    }
+    drawn = {name: make(comparison, axes) for name, make in makers.items()}
+    return [save_figure(where / f"{name}.png", figure) for name, figure in drawn.items() if figure is not None]
+
+
+def curves(comparison: Comparison, axes: Axes) -> Any:
+    """The figure against x, a series for each combination of the other choices; None where it has no two points."""
+    from diffsde.plots.comparison import Series, curves_figure
+
+    if not axes.x:
+        return seeds(comparison, axes.y)
+    is_key = axes.x in comparison.keys
+    rest = [key for key in comparison.keys if key != axes.x]
+    rows = [row for row in comparison.rows if usable(row, axes)]
+    words = [row.keys[axes.x] for row in rows] if is_key else []
+    numeric = not is_key or all(as_number(word) is not None for word in words)
+    if len(rows) < 2:
+        return None
+    places = list(dict.fromkeys(words))
+    series: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows:
+        at = x_of(row, axes) if numeric else float(places.index(row.keys[axes.x]))
+        series.setdefault(words_of(row, rest), []).append((at, *y_of(row, axes.y)))
+    found = [Series(name, *map(list, zip(*sorted(points), strict=True))) for name, points in series.items()]
+    return curves_figure(found, label(comparison, axes.x), axes.y.heading, None if numeric else places, known(comparison, axes.y), about(comparison))  # fmt: skip
+
+
+def seeds(comparison: Comparison, column: Column) -> Any:
+    """The values of a single row by seed; None for one."""
+    from diffsde.plots.comparison import Series, curves_figure
+
+    values = comparison.rows[0].figures[column.name].values
+    if len(values) < 2:
+        return None
+    points = Series("", list(map(float, range(len(values)))), list(values.values()), [0.0] * len(values))
+    return curves_figure([points], "", column.heading, list(values), known(comparison, column), comparison.title)
+
+
+def cost(comparison: Comparison, axes: Axes) -> Any:
+    """The figure against a cost, and the front; of a figure with a target its distance from that. None where no cost differs."""
+    from diffsde.plots.comparison import Series, cost_figure
+
+    names = [axes.x] if axes.chosen and (column := comparison.column(axes.x)) and column.cost else list(COSTS)
+    name = next((name for name in names if len({v for v in values_of(comparison, name) if v > 0}) > 1), None)
+    rows = [row for row in comparison.rows if name in row.figures and usable(row, Axes(axes.y, str(name)))]
+    if name is None or len(rows) < 3 or axes.y.ranks:
+        return None
+    along = axes.x if axes.x in comparison.keys and not axes.chosen else ""
+    rest = [key for key in comparison.keys if key != along]
+    if len({words_of(row, rest) for row in rows}) in (1, len(rows)):
+        along, rest = "", [comparison.keys[0]]
+    series: dict[str, list[tuple[float, float, float, str]]] = {}
+    for row in rows:
+        others = words_of(row, [key for key in comparison.keys if key not in rest])
+        series.setdefault(words_of(row, rest), []).append(
+            (row.figures[name].figure.value, *distance_of(row, axes.y), others)
+        )
+    found = []
+    for word, points in series.items():
+        x, y, error, labels = map(list, zip(*sorted(points), strict=True))
+        found.append(Series(word, x, y, error, labels if len(rows) <= NUMBERED else []))
+    heading = comparison.column(name)
+    assert heading is not None
+    aim = None if axes.y.direction == "target" else known(comparison, axes.y)
+    ends = [(x, y) for one in found for x, y in zip(one.x, one.y, strict=True)]
+    return cost_figure(
+        found, front(ends, axes.y.direction), heading.heading, distance_label(axes.y), aim, about(comparison)
+    )
+
+
+def front(points: Sequence[tuple[float, float]], direction: str) -> list[tuple[float, float]]:
+    """The points (cost, figure) that none is cheaper than and as good."""
+    sign, found, least = (-1.0 if direction == "higher" else 1.0), [], math.inf
+    for x, y in sorted(points, key=lambda point: (point[0], sign * point[1])):
+        if sign * y < least:
+            found.append((x, y))
+            least = sign * y
+    return found
+
+
+def heat(comparison: Comparison, axes: Axes) -> Any:
+    """The figure over two choices, a panel for each combination of the others; None for fewer choices, or too many panels."""
+    from diffsde.plots.comparison import Heat, heat_figure
+
+    counts = {key: len({row.keys[key] for row in comparison.rows}) for key in comparison.keys}
+    keys = sorted(counts, key=lambda key: (key == axes.x, counts[key]))[-2:]
+    rest = [key for key in comparison.keys if key not in keys]
+    able = [(i, row) for i, row in enumerate(comparison.rows) if usable(row, Axes(axes.y, ""))]
+    if len(keys) < 2 or min(counts[key] for key in keys) < 2 or len(able) < 4:
+        return None
+    down, right = (list(dict.fromkeys(row.keys[key] for row in comparison.rows)) for key in keys)
+    names = list(dict.fromkeys(words_of(row, rest) for _, row in able))
+    if len(names) > PANELS or max(len(down), len(right)) > 24:
+        return None
+    places = places_of([row.figures[axes.y.name] for _, row in able])
+    values = {name: np.full((len(down), len(right)), np.nan) for name in names}
+    texts = {name: [[""] * len(right) for _ in down] for name in names}
+    best: dict[str, tuple[int, int]] = {}
+    for i, row in able:
+        name, at = words_of(row, rest), (down.index(row.keys[keys[0]]), right.index(row.keys[keys[1]]))
+        values[name][at] = distance_of(row, axes.y)[0]
+        texts[name][at[0]][at[1]] = with_places(float(values[name][at]), places)
+        if comparison.best.get(axes.y.name) == i:
+            best[name] = at
+    panels = [Heat(name, values[name], texts[name], best.get(name)) for name in names]
+    return heat_figure(panels, down, right, (keys[0], keys[1]), distance_label(axes.y), comparison.title)
+
+
+def usable(row: Row, axes: Axes) -> bool:
+    """Whether a row has a finite figure y, and a value of x."""
+    if axes.y.name not in row.figures or not math.isfinite(row.figures[axes.y.name].figure.value):
+        return False
+    if axes.x in row.keys:
+        return row.keys[axes.x] not in ("", "null")
+    return not axes.x or (axes.x in row.figures and math.isfinite(row.figures[axes.x].figure.value))
+
+
+def x_of(row: Row, axes: Axes) -> float:
+    """The value of x of a row: a number among its choices, or a figure."""
+    return float(as_number(row.keys[axes.x]) or 0) if axes.x in row.keys else row.figures[axes.x].figure.value
+
+
+def distance_of(row: Row, column: Column) -> tuple[float, float]:
+    """How far the figure of a row is from its target, and its error; where there is no target, the figure itself."""
+    value, error = y_of(row, column)
+    target = row.figures[column.name].figure.target
+    return (abs(value - target.value), error) if column.direction == "target" and target else (value, error)
+
+
+def distance_label(column: Column) -> str:
+    """The name of an axis for distances from the target."""
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"distance of {column.label} from its target{unit}" if column.direction == "target" else column.heading
+
+
+def y_of(row: Row, column: Column) -> tuple[float, float]:
+    """The figure of a row, and what is drawn as its error: the sd between seeds, of a single one its own error."""
+    folded = row.figures[column.name]
+    spread = spread_of(folded)
+    return folded.figure.value, spread if spread is not None and math.isfinite(spread) else 0.0
+
+
+def words_of(row: Row, keys: Sequence[str]) -> str:
+    """The choices of a row among keys; of one key its value alone."""
+    there = [key for key in keys if row.keys[key]]
+    if len(keys) == 1:
+        return "".join(row.keys[key] for key in there)
+    return " ".join(row.keys[key] if as_number(row.keys[key]) is None else f"{key}={row.keys[key]}" for key in there)
+
+
+def label(comparison: Comparison, name: str) -> str:
+    """The name of an axis."""
+    column = None if name in comparison.keys else comparison.column(name)
+    return name if column is None else column.heading
+
+
+def known(comparison: Comparison, column: Column) -> Any:
+    """The value that a figure is held against, where all rows have the same; None elsewhere."""
+    from diffsde.plots.comparison import Known
+
+    found = references(comparison, column.name)
+    if not found:
+        return None
+    value = float(np.mean([each.value for each in found]))
+    return Known(KINDS[found[0].kind], value, found[0].error or 0.0)
+
+
+def about(comparison: Comparison) -> str:
+    """What a picture is of, in a line."""
+    errors = next((remark for remark in comparison.remarks if remark.startswith("+-")), "")
+    return (
+        f"{comparison.title}; {errors.replace('+-', 'bars:', 1).replace('bars: is', 'bars:')}"
+        if errors
+        else comparison.title
+    )
+
+
+def grid_picture(comparison: Comparison, where: Path) -> list[Path]:
+    """Draw the samples of all rows side by side, or their trajectories where these were saved; its path, or [] where there are
+    no samples of one kind.
+    """
+    cells = [
+        Cell(record.folder, row.keys, record.config, record.summary)
+        for row in comparison.rows
+        for record in row.records[:1]
+        if record.verb in ("sample", "evaluate") and (record.folder / "samples.npz").exists()
+    ]
+    if len(cells) < 2:
+        return []
+    from diffsde.pictures.sweep_grid import draw_grid  # here: it imports jax and matplotlib
+    from diffsde.pictures.table import MISHAPS
+
+    try:
+        return draw_grid(cells, where)
+    except MISHAPS as error:
+        progress.warn(f"no picture of the samples: {first_line(error)}")
+        return []

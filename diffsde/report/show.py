@@ -1,0 +1,41 @@
+"""What a comparison says on the terminal: its table, as wide as there is room, and its remarks."""
+
+from __future__ import annotations
+
+from diffsde.report.grid import Grid, grid_of
+from diffsde.report.rows import Comparison
+from diffsde.runs import grid_text, progress
+
+ROWS = 60  # rows that are printed, at most
+
+
+def say_comparison(comparison: Comparison) -> None:
+    """Print the table and the remarks of a comparison."""
+    grid = grid_of(comparison)
+    fitting = fitted(grid)
+    progress.say(comparison.title)
+    rows = [[(cell.plain(), cell.bold) for cell in row] for row in fitting.rows[:ROWS]]
+    if fitting.last:
+        rows.append([(cell.plain(), False) for cell in fitting.last])
+    grid_text.print_grid(fitting.headings, rows, len(fitting.keys), fitting.last is not None)
+    if len(grid.rows) > ROWS:
+        progress.say(f"  {len(grid.rows) - ROWS} more rows are in the files")
+    if hidden := [heading for heading in grid.headings if heading not in fitting.headings]:
+        progress.say(f"  not shown here: {', '.join(hidden)}")
+    for remark in comparison.remarks:
+        progress.say(f"  {remark}")
+
+
+def fitted(grid: Grid) -> Grid:
+    """The grid with as many of its columns as there is room for, the first at least."""
+    columns = list(grid.columns)
+    while len(columns) > 1:
+        found = grid.kept(columns)
+        rows = [
+            found.headings,
+            *([cell.plain("*") for cell in row] for row in (*found.rows, found.last or found.rows[0])),
+        ]
+        if grid_text.width_of(rows) <= grid_text.room():
+            break
+        columns.pop()
+    return grid.kept(columns)
