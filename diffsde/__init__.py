@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffsde.api.comparing import Compared, compare
     from diffsde.api.conformance import check
     from diffsde.api.fields import Run, load, oracle
     from diffsde.api.finding import find, rerun
@@ -23,14 +24,17 @@ _PLACES = {
     **dict.fromkeys(("train", "sample", "evaluate", "explain", "simulate", "show"), "diffsde.api.verbs"),
     **dict.fromkeys(("find", "rerun"), "diffsde.api.finding"),
     "Findings": "diffsde.api.findings",
+    **dict.fromkeys(("Compared", "compare"), "diffsde.api.comparing"),
     "register": "diffsde.api.registering",
     "check": "diffsde.api.conformance",
 }
 
 __all__ = [
+    "Compared",
     "Findings",
     "Run",
     "check",
+    "compare",
     "evaluate",
     "explain",
     "find",

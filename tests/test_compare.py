@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import diffsde
 from diffsde.cli.main import main
 from diffsde.report import pictures
 from diffsde.report.comparison import Comparison, compare
@@ -222,3 +223,15 @@ def test_a_thousand_jobs_take_seconds(here: Path) -> None:
     assert main(["compare", "swept", "out=compared"]) == 0
     assert time.process_time() - began < 15
     assert len((here / "compared" / "compare.csv").read_text().splitlines()) == 991
+
+
+def test_python_has_the_same_comparison(here: Path) -> None:
+    sweep(here / "swept")
+    found = diffsde.compare("swept", by=["sampler"], where="steps=5,10", folder="compared")
+    assert [row.keys["sampler"] for row in found.rows] == list(SAMPLERS) and found.best["w2"].keys == {
+        "sampler": "heun"
+    }
+    assert repr(found).startswith("18 jobs of sample: sampler compared") and "<b>0." in found._repr_html_()
+    assert len(found.table()["w2"]) == 18 and (here / "compared" / "compare.png").exists()
+    with pytest.raises(ValueError, match="where: no job has 'stps' \\(did you mean 'steps'"):
+        diffsde.compare("swept", where="stps=5")

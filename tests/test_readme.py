@@ -97,6 +97,7 @@ def known_keys() -> set[str]:
     folder = config_folder()
     files = [*(folder / f"{verb}.yaml" for verb in VERBS), *(folder / "knobs").glob("*.yaml")]
     known = {key for file in files for key in yaml.safe_load(file.read_text())}
+    known |= {key for about in PLAIN.values() for key in about.knobs}
     for group in filter(Path.is_dir, folder.iterdir()):
         known.add(group.name)
         for choice in group.glob("*.yaml"):

@@ -14,9 +14,7 @@ def say_comparison(comparison: Comparison) -> None:
     grid = grid_of(comparison)
     fitting = fitted(grid)
     progress.say(comparison.title)
-    rows = [[(cell.plain(), cell.bold) for cell in row] for row in fitting.rows[:ROWS]]
-    if fitting.last:
-        rows.append([(cell.plain(), False) for cell in fitting.last])
+    rows = rows_of(fitting)
     grid_text.print_grid(fitting.headings, rows, len(fitting.keys), fitting.last is not None)
     if len(grid.rows) > ROWS:
         progress.say(f"  {len(grid.rows) - ROWS} more rows are in the files")
@@ -24,6 +22,19 @@ def say_comparison(comparison: Comparison) -> None:
         progress.say(f"  not shown here: {', '.join(hidden)}")
     for remark in comparison.remarks:
         progress.say(f"  {remark}")
+
+
+def rows_of(grid: Grid) -> list[list[tuple[str, bool]]]:
+    """The rows that are printed, and the last: each cell's text, and whether it leads its column."""
+    rows = [[(cell.plain(), cell.bold) for cell in row] for row in grid.rows[:ROWS]]
+    return [*rows, *([[(cell.plain(), False) for cell in grid.last]] if grid.last else [])]
+
+
+def text_of(comparison: Comparison) -> str:
+    """The table and the remarks of a comparison as text."""
+    grid = grid_of(comparison)
+    lines = grid_text.plain_lines(grid.headings, rows_of(grid), len(grid.keys))
+    return "\n".join([comparison.title, *lines, *(f"  {remark}" for remark in comparison.remarks)])
 
 
 def fitted(grid: Grid) -> Grid:

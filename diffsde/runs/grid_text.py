@@ -29,14 +29,22 @@ def print_grid(headings: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]
     if progress.on_terminal():
         _draw(headings, rows, words, last)
         return
+    for line in plain_lines(headings, rows, words):
+        progress.say(line)
+
+
+def plain_lines(headings: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]], words: int) -> list[str]:
+    """The lines of a table where there is no terminal; what is bold has a star."""
     marked = any(bold for row in rows for _, bold in row)
     texts = [list(headings), *([text + ("*" if bold else " " * marked) for text, bold in row] for row in rows)]
     wide = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = []
     for row in texts:
         cells = [
             f"{text:<{w}}" if i < words else f"{text:>{w}}" for i, (text, w) in enumerate(zip(row, wide, strict=True))
         ]
-        progress.say("  " + (" " * BETWEEN).join(cells).rstrip())
+        lines.append("  " + (" " * BETWEEN).join(cells).rstrip())
+    return lines
 
 
 def _draw(headings: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]]], words: int, last: bool) -> None:
