@@ -62,6 +62,7 @@ PLAIN: dict[str, Plain] = {
             "out": "the folder for tables and pictures: a new one under outputs/compare",
             "tables": "csv (a row a job), md, tex (with booktabs), parquet (needs the extra); [csv,md,tex]",
             "pictures": "whether pictures are drawn: true",
+            "report": "whether report.html is written too, one page with all of it: false",
         },
         {},
         [

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from diffsde.errors import UserError, suggestion
-from diffsde.report.comparison import compare
+from diffsde.report.comparison import Comparison, compare
 from diffsde.report.pictures import axes_of, draw_pictures, grid_picture
 from diffsde.report.show import say_comparison
 from diffsde.report.tables import USUAL, WRITERS, check_tables, write_tables
@@ -14,7 +14,7 @@ from diffsde.runs import files, progress
 from diffsde.runs.plain_words import parted
 from diffsde.runs.records import OUTPUTS, select
 
-KNOBS = ("x", "y", "by", "where", "out", "tables", "pictures")
+KNOBS = ("x", "y", "by", "where", "out", "tables", "pictures", "report")
 
 
 def main(words: list[str]) -> None:
@@ -25,7 +25,7 @@ def main(words: list[str]) -> None:
             "compare: which runs? Give folders, sweeps, ids or filters, as in: diffsde compare outputs/sample path=ot"
         )
     tables = tables_of(own.get("tables"))
-    drawn = switch(own, "pictures", True)
+    drawn, paged = switch(own, "pictures", True), switch(own, "report", False)
     where = folder_of(own.get("out"))
     found = compare(select(rest), listed(own.get("by", "")), own.get("where", "").split())
     axes_of(found, own.get("x", ""), own.get("y", ""))  # a wrong word is refused before anything is written
@@ -35,8 +35,20 @@ def main(words: list[str]) -> None:
     if drawn:
         with progress.working("drawing"):
             written += draw_pictures(found, where, own.get("x", ""), own.get("y", "")) + grid_picture(found, where)
+    if paged:
+        written.append(page_of(found, where))
     for path in written:
         progress.say(f"  {path.suffix[1:]:<5} {progress.shown_path(path)}")
+
+
+def page_of(found: Comparison, where: Path) -> Path:
+    """Write the page of a comparison; its path."""
+    from diffsde.report.page import write_page  # here: it imports jax
+    from diffsde.verbs.report import configure
+
+    configure()
+    with progress.working("writing the page"):
+        return write_page(found, where)
 
 
 def listed(value: str) -> list[str]:

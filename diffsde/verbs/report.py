@@ -23,11 +23,17 @@ def main(words: list[str]) -> None:
         raise UserError(f"out: '{where}' is a file; give a folder")
     from diffsde.report.comparison import compare
     from diffsde.report.page import write_page  # here: they import jax
+
+    configure()
+    page = write_page(compare(chosen), where)
+    progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
+
+
+def configure() -> None:
+    """Set up the process for what a page computes: paths and densities of its players."""
     from diffsde.runs.machine import configure_process
 
     configure_process({**MACHINE, "cache": True, "cache_dir": None, "threads": None})
-    page = write_page(compare(chosen), where)
-    progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 
 
 def folder_of(chosen: Sequence[Record]) -> Path:
