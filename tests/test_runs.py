@@ -84,6 +84,7 @@ def test_words_choose_runs(there: dict[str, Path]) -> None:
     assert chosen("seed=0,1") == ["exact", "second", "first"]
     assert chosen("seed=0,1", "path=vp", "verb=sample") == ["exact"]
     assert chosen("sigma=.5") == chosen("sampler.sigma=0.5") == chosen("sampler=e?") == ["drawn"]
+    assert chosen("date=2026-05-04") == chosen("date=2026-05-*") == chosen()
     assert chosen("state=stopped") == chosen("tag=b") == ["second"]
     assert chosen("base") == chosen("glob(bas*)") == chosen("b*") == ["first"]
     assert chosen(f"outputs/sample/{DAY}/*") == chosen("outputs/sample") == ["exact", "drawn"]
@@ -243,6 +244,7 @@ def test_completion_knows_names_and_ids(there: dict[str, Path]) -> None:
     assert found == ["base "]
     own = records.newest_first(records.every())[0].id
     assert f"{own} " in completion.completions(config_folder(), VERBS, (), f"diffsde runs {own[:2]}")
+    assert completion.completions(config_folder(), VERBS, (), "diffsde sample run=ba") == ["run=base"]
 
 
 def folders_of(key: str, value: str, sweeping: bool = False, verb: str = "sample") -> list[str]:

@@ -31,6 +31,7 @@ RUNS = {
     "init": "train",
     "samples": "sample",
 }  # knobs that name a folder, and its verb
+OFFERED = 300  # runs whose names and ids are offered: reading more would be felt at each press of the key
 OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {
     local IFS=$'\\n'
@@ -104,11 +105,13 @@ def plain_completions(verb: str, typed: str) -> list[str]:
 
 
 def run_words(verb: str | None = None) -> list[str]:
-    """The names and ids of runs under outputs/, of the verb; newest first."""
-    from diffsde.runs import records
+    """The names and ids of the newest OFFERED runs under outputs/, of the verb; names with spaces are left out."""
+    from diffsde.runs import record
 
-    there = records.newest_first(record for record in records.every() if verb in (None, record.verb))
-    return list(dict.fromkeys([*(record.name for record in there if record.name), *(record.id for record in there)]))
+    places = sorted(record.folders(record.OUTPUTS / (verb or "")), key=lambda each: str(each[0]), reverse=True)
+    there = [record.record_of(*place) for place in places[:OFFERED]]
+    names = [each.name for each in there if each.name and " " not in each.name]
+    return list(dict.fromkeys([*names, *(each.id for each in there)]))
 
 
 def values(configs: Path, verb: str, key: str) -> list[str]:
@@ -121,6 +124,7 @@ def values(configs: Path, verb: str, key: str) -> list[str]:
             *Path("outputs", RUNS[key]).glob("*/*/*/config.json"),
         ]
         found = sorted(str(path.parent) for path in whole)
+        found = [*run_words(RUNS[key]), *found]
         words = [] if key == "samples" else ["latest", *(["oracle"] if key == "run" and verb != "train" else [])]
         return [*words, *found]
     group, _, name = key.rpartition(".")

@@ -60,7 +60,9 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     after = records.read_record(where)
     assert after is not None, where
     parts = repeat.compared(record.folder, where)
-    return Rerun(record.id, where, all(part.same for part in parts), tuple(parts), tuple(repeat.reasons(record, after)))
+    same = all(part.same for part in parts)
+    reasons = [*repeat.reasons(record, after), *([] if same else repeat.changed_code(record, after))]
+    return Rerun(record.id, where, same, tuple(parts), tuple(reasons))
 
 
 def chosen_run(words: Sequence[str]) -> Record:

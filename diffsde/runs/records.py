@@ -167,6 +167,8 @@ def values_of(record: Record, key: str, trained_once: Trained) -> list[Any]:
     """
     if key == "tag":
         return list(record.tags)
+    if key == "date":
+        return [record.date, record.date[:10]]
     if key in ABOUT:
         held = {"sweep": record.sweep and record.sweep.name}.get(key, getattr(record, key, None))
         return [held] if held else []

@@ -147,8 +147,6 @@ def reasons(before: Record, after: Record) -> list[str]:
             mine, theirs = (pair.get(key) for pair in pairs)
             if mine != theirs and not key.startswith(NO_MATTER):
                 found.append(f"{key.replace('versions.', '')}: {mine} there, {theirs} here")
-    if any((record.provenance.get("git") or {}).get("diffsde", {}) for record in (before, after)):
-        found += changed_code(before, after)
     if (fields := [record.summary.get("field") for record in (before, after)])[0] != fields[1]:
         found.append(f"field: {fields[0]} there, {fields[1]} here")
     if (together := before.summary.get("members", 1)) != after.summary.get("members", 1):

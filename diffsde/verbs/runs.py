@@ -114,17 +114,20 @@ def table(shown: Sequence[Record], letters: float) -> list[str]:
     wide = {name: max(len(name), *(len(row.cells[name]) for row in rows)) for name in columns}
     below: list[str] = []  # columns without room of their own
     while sum(wide[name] + 2 for name in columns) > letters + 2:
-        below.insert(0, columns.pop())
+        widest = "metric" if "metric" in columns else columns[-1]
+        columns.remove(widest)
+        below.insert(0, widest)
     left = sum(wide[name] + 2 for name in columns)
-    beside = left + NARROWEST <= letters
+    beside = left + NARROWEST <= letters and not below
     indent = left if beside else wide["id"] + 2
     common = " ".join(word for word in choices[0] if word in shared)
     lines = folded(terminal.printable(f"all: {common}"), letters) if common else []
-    lines.append("  ".join(f"{name:<{wide[name]}}" for name in columns) + "  choices" * beside)
+    lines.append(("  ".join(f"{name:<{wide[name]}}" for name in columns) + "  choices" * beside).rstrip())
     for row in rows:
         first = "  ".join(f"{row.cells[name]:<{wide[name]}}" for name in columns)
-        words = [*(f"{name}={row.cells[name]}" for name in below if row.cells[name]), *row.choices]
-        rest = folded(" ".join(words), letters - indent) + folded(row.error, letters - indent)
+        words = [*(f"{name}={row.cells[name]}" for name in below if row.cells[name] and name != "metric"), *row.choices]
+        figure = row.cells["metric"] if "metric" in below else ""
+        rest = [each for text in (figure, " ".join(words), row.error) for each in folded(text, letters - indent)]
         if beside and rest:
             first += f"  {rest.pop(0)}"
         lines += [first.rstrip(), *(" " * indent + each for each in rest)]
@@ -159,7 +162,7 @@ def choices_of(record: Record, trained_once: records.Trained) -> list[str]:
     own = {key: value for key, value in record.words.items() if is_choice(key)}
     theirs = trained_once(record)
     if theirs is not None:
-        own["run"] = theirs.name or theirs.id
+        own["run"] = theirs.id if theirs.sweep else theirs.name or theirs.id  # the jobs of a sweep share its name
         inner = {key: value for key, value in theirs.words.items() if is_choice(key) and key != "init"}
         own |= {f"run.{key}" if record.config.get(key) is not None else key: value for key, value in inner.items()}
     return [f"{key}={value}" for key, value in own.items()]
