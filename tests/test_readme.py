@@ -106,7 +106,8 @@ def known_keys() -> set[str]:
         known |= {key} | {
             known_key.replace(f"{group}.", f"{key}.") for known_key in known if known_key.startswith(f"{group}.")
         }
-    return known
+    of_plain_verbs = {key for about in PLAIN.values() for key in about.knobs}
+    return known | of_plain_verbs | {*records.ABOUT} | {f"run.{key}" for key in known}
 
 
 def test_knobs_named_in_the_text_exist() -> None:
