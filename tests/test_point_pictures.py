@@ -25,7 +25,7 @@ from diffsde.paths import PATHS, VE, GaussianPath
 from diffsde.pictures import Drawn, chosen_pictures, sweep_grid
 from diffsde.pictures.points import PIXELS, PointScene
 from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, SETS, TABLE
-from diffsde.plots import film, images, marginals
+from diffsde.plots import film, grid, images, marginals
 from diffsde.plots.style import HeatMap, window
 from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
@@ -455,3 +455,18 @@ def test_wrong_coordinates_are_refused(
 ) -> None:
     assert main(["sample", "run=oracle", "path=ot", "n=30", "steps=4", *words.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_titles_of_a_grid_lie_over_their_own_panels() -> None:
+    """Of three words that differ: no title reaches into the next one's, nor into the panel above it."""
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    title = "path = ot, steps = 10, sampler = dpmpp_2m"
+    for figure in (
+        grid.clouds_grid([grid.Panel(title, x)] * 6, 3, None, window([x])),
+        grid.lines_grid([title] * 6, [x[:, 0]] * 6, np.linspace(-3, 3, 9), None, "x"),
+    ):
+        figure.draw_without_rendering()
+        boxes = [axis.title.get_window_extent() for axis in figure.axes if axis.get_visible()]
+        panels = [axis.get_window_extent() for axis in figure.axes if axis.get_visible()]
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in [*boxes[:i], *panels])

@@ -36,7 +36,7 @@ def corner(
     a line in the place of the data's histogram.
     """
     k = len(names)
-    figure, axes = new_panels(2.0 if k > 3 else 2.4, k, k, about, 110, titled=False)
+    figure, axes = new_panels(2.0 if k > 3 else 2.4, k, k, about, 110, titles=0)
     windows = [window([each[:, [i, i]] for each in (shown.x, shown.data)])[:2] for i in range(k)]
     for i in range(k):
         for j in range(k):

@@ -9,7 +9,20 @@ from matplotlib.figure import Figure
 
 from diffsde.plots.lines import histogram
 from diffsde.plots.marginals import dots
-from diffsde.plots.style import DATA, DENSITY, GREY, INK, NOISE, PATHLINE, Extent, HeatMap, frame, heat, new_panels
+from diffsde.plots.style import (
+    DATA,
+    DENSITY,
+    GREY,
+    INK,
+    NOISE,
+    PATHLINE,
+    Extent,
+    HeatMap,
+    frame,
+    heat,
+    new_panels,
+    wrapped,
+)
 
 
 class Panel(NamedTuple):
@@ -24,8 +37,9 @@ class Panel(NamedTuple):
 def clouds_grid(panels: list[Panel], columns: int, density: HeatMap | None, extent: Extent, about: str = "") -> Figure:
     """A panel for each job: its trajectories where there are any, else its samples, over the density of the data."""
     rows = -(-len(panels) // columns)
-    figure, axes = new_panels(2.7, rows, columns, about, 100)
-    for axis, panel in zip(axes.flat, panels, strict=False):
+    titles, lines = wrapped(panel.title for panel in panels)
+    figure, axes = new_panels(2.7, rows, columns, about, 100, titles=lines)
+    for axis, panel, title in zip(axes.flat, panels, titles, strict=False):
         if density is not None:
             heat(axis, density, DENSITY)
         if panel.way is None:
@@ -34,7 +48,7 @@ def clouds_grid(panels: list[Panel], columns: int, density: HeatMap | None, exte
             axis.plot(panel.way[..., 0], panel.way[..., 1], color=PATHLINE, lw=0.55, alpha=0.55)
             axis.scatter(*panel.way[0].T, s=7, color=NOISE, edgecolor="white", linewidth=0.3, zorder=3)
             axis.scatter(*panel.way[-1].T, s=9, color=DATA, edgecolor="white", linewidth=0.3, zorder=4)
-        axis.set_title(panel.title)
+        axis.set_title(title)
         frame(axis, extent)
     _outer(axes, len(panels))
     grouped = next((i for i, panel in enumerate(panels) if panel.groups and panel.way is None), None)
@@ -64,7 +78,8 @@ def lines_grid(
     """A panel for each job: the histogram of its samples (n,), and the density of the data on pixels as a line."""
     columns = min(4, len(samples))
     rows = -(-len(samples) // columns)
-    figure, axes = new_panels(2.7, rows, columns, about, 100)
+    titles, lines = wrapped(titles)
+    figure, axes = new_panels(2.7, rows, columns, about, 100, titles=lines)
     high = 0.0
     for axis, title, x in zip(axes.flat, titles, samples, strict=False):
         histogram(axis, x, edges, "samples")

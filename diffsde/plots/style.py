@@ -17,6 +17,7 @@ GREY = "#8a90a0"
 NOISE = "#2f6fb7"
 DATA = "#c8452f"
 LETTERS = 16  # of the small line over a picture that fit an inch
+TITLE = 28  # of a panel's title that fit over it
 OUTSIDE = 1e-3  # of each set of points, at most, that may lie outside a picture's window
 HELD = (0.5, 0.95)  # shares of a density that its contours hold
 CONTOUR = "#7c1d2b"
@@ -47,6 +48,12 @@ class HeatMap(NamedTuple):
 
     values: np.ndarray
     extent: Extent
+
+
+def wrapped(titles: Iterable[str]) -> tuple[list[str], int]:
+    """Titles of panels in lines that fit over a panel, and the most lines that one has."""
+    found = [textwrap.fill(title, TITLE) for title in titles]
+    return found, max((title.count("\n") + 1 for title in found), default=1)
 
 
 def blank_figure(width: float, height: float, dpi: float) -> Figure:
@@ -80,13 +87,17 @@ def new_panels(
     dpi: float,
     right: float = 0.1,
     beside: float = 0.15,
-    titled: bool = True,
+    titles: int = 1,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of square panels, their sides in inches, and its axes (rows, columns); laid out by known margins, which takes
     no time, where a layout that measures all words takes as long as drawing them. about: as of new_figure. right, beside:
-    inches at the right of all panels and between two. titled: whether panels have titles.
+    inches at the right of all panels and between two. titles: lines of the panels' titles, 0 for none.
     """
-    left, bottom, title = 0.85, 0.55, 0.3 if titled else beside  # inches; numbers have up to seven digits
+    left, bottom, title = (
+        0.85,
+        0.55,
+        0.3 + 0.17 * (titles - 1) if titles else beside,
+    )  # inches; numbers have up to seven digits
     width = left + columns * side + (columns - 1) * beside + right
     lines = textwrap.wrap(escape_formulas(about), int(LETTERS * width))
     top = title + 0.1 + 0.16 * len(lines)
