@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,11 +42,8 @@ def main() -> None:
         table = run(name, chosen.seeds, chosen.out / name)
         print(f"{name}\n\n{table}")
         if chosen.write:
-            marks = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            text = re.sub(
-                marks, lambda found, table=table: f"{found[1]}{table}{found[2]}", PAGE.read_text(), flags=re.S
-            )
-            PAGE.write_text(text)
+            before, rest = PAGE.read_text().split(f"<!-- {name} -->\n")
+            PAGE.write_text(f"{before}<!-- {name} -->\n{table}<!-- end -->{rest.partition('<!-- end -->')[2]}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ ELSEWHERE = {  # what a command needs that no test machine has
     "devices=2": "several devices",
     "mnist_conditional": "an accelerator",
     "--": "it only prints, which test_readme runs",
+    "study experiment=": "minutes; test_published composes it",
 }
 NEEDS = {"optuna": "hydra_plugins.hydra_optuna_sweeper", "mlflow": "mlflow", "wandb": "wandb", "digits": "sklearn"}
 QUICK = {  # what each verb takes less of
@@ -81,6 +82,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def quick(command: str) -> list[str]:
     """The words of a command with less of everything, of the runs of `place`."""
     _, verb, *words = shlex.split(command)
+    if verb == "study":
+        return [verb, *(quick_stage(*word.partition("=")[::2]) for word in words)]
     run = "outputs/train/day/" + ("images" if any(word in command for word in ON_IMAGES) else "points")
     words = [
         re.sub("FOLDER|FLOW|SCORE", "outputs/sample/day/1" if word.startswith("samples=") else run, word)
@@ -99,6 +102,13 @@ def quick(command: str) -> list[str]:
     words = [word for word in words if verb != "train" or not word.startswith("steps=") or going_on]
     words = [re.sub(r"^steps=50000", "steps=50", re.sub(r"n_trials=\d+", "n_trials=2", word)) for word in words]
     return [verb, *words, *(f"{key}={value}" for key, value in less.items() if key not in keys or key == "steps")]
+
+
+def quick_stage(stage: str, text: str) -> str:
+    """A stage of a study with less of everything."""
+    less = {"train": QUICK["train"], "sample": {"n": "60"}, "evaluate": {"n_test": "20", "solver_steps": "4"}}[stage]
+    words = [word for word in shlex.split(text.replace("range(0,3)", "0")) if word.partition("=")[0] not in less]
+    return f"{stage}={shlex.join([*words, *(f'{key}={value}' for key, value in less.items())])}"
 
 
 @pytest.mark.slow
