@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pytest
 from diffsde.cli import study_words
 from diffsde.cli.main import main
 from diffsde.cli.study_plan import Stage, evaluations
-from diffsde.cli.study_time import Guess, Past, Timing, guess
+from diffsde.cli.study_time import Guess, Past, Timing, earlier_jobs, guess
 from diffsde.errors import UserError
 from diffsde.runs import records
+from diffsde.runs.record import FORMATS
 
 TRAIN = "train=path=ot seed=range(0,2) steps=3 batch_size=8 net.widths=[4] dataset=gmm posterior_points=0 pictures=none"
 SMALL = "n=64 sampler=euler steps=2,3"
@@ -161,6 +164,21 @@ def test_jobs_that_fail_are_said_and_tried_again(here: Path, capsys: pytest.Capt
 
 
 # How long it takes ------------------------------------------------------------------------------------------------------
+
+
+def test_an_earlier_job_is_timed_from_its_beginning(here: Path) -> None:
+    """config.json of sample and evaluate is written at their end: the date in it says when they began."""
+    folder = Path("outputs/evaluate/2026-05-04/10-00-00-000001")
+    folder.mkdir(parents=True)
+    for date, seconds in (("2026-05-04T10:00:00+00:00", 7.0), ("2026-05-05T10:00:00+00:00", None)):
+        kept = {"format": FORMATS[-1], "verb": "evaluate", "config": {}}
+        kept["provenance"] = {"date": date, "machine": {"host": platform.node()}}
+        (folder / "config.json").write_text(json.dumps(kept))
+        (folder / "summary.json").write_text(json.dumps({"metrics": {}, "seconds": 2.0, "steps": 4}))
+        ended = datetime.fromisoformat("2026-05-04T10:00:07+00:00").timestamp()
+        os.utime(folder / "summary.json", (ended, ended))
+        found = earlier_jobs(records.every())["evaluate"]
+        assert found == ([Past({}, seconds, 2.0, 4)] if seconds else [])
 
 
 def past(seconds: float, of_steps: float = 0.0, steps: int = 0, **config: Any) -> Past:

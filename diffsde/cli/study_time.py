@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from diffsde.cli.study_plan import Stage
@@ -17,7 +18,7 @@ MANY = 2000  # newest earlier jobs that are looked at
 
 
 class Past(NamedTuple):
-    """An earlier job: its config, seconds of wall from its config.json to its summary.json, and of its steps (of training)."""
+    """An earlier job: its config, seconds of wall from its beginning to its summary.json, and of its steps (of training)."""
 
     config: dict[str, Any]
     seconds: float
@@ -42,11 +43,12 @@ DEPENDS: dict[str, tuple[str, ...]] = {
 
 
 def earlier_jobs(found: Iterable[Record]) -> dict[str, list[Past]]:
-    """Finished jobs by verb, the newest first."""
+    """Finished jobs of this machine by verb, the newest first."""
     past: dict[str, list[Past]] = {verb: [] for verb in DEPENDS}
     for record in records.newest_first(found)[:MANY]:
-        if record.state == "whole" and record.verb in past:
-            seconds = between(record.folder)
+        machine = record.provenance.get("machine") or {}
+        if record.state == "whole" and record.verb in past and machine.get("host") == platform.node():
+            seconds = seconds_taken(record)
             of_steps = record.summary.get("seconds")
             if seconds is not None and isinstance(of_steps, int | float | None):
                 steps = int(record.summary.get("steps") or 0)
@@ -54,13 +56,14 @@ def earlier_jobs(found: Iterable[Record]) -> dict[str, list[Past]]:
     return past
 
 
-def between(folder: Path) -> float | None:
-    """Seconds of wall between a job's config.json and its summary.json; None where a file is missing or they are in disorder."""
+def seconds_taken(record: Record) -> float | None:
+    """Seconds of wall from when a job began, as its config.json says, until its summary was there; None where that is not known."""
     try:
-        begun, ended = ((folder / name).stat().st_mtime for name in ("config.json", "summary.json"))
-    except OSError:
+        begun = datetime.fromisoformat(str(record.provenance["date"])).timestamp()
+        seconds = (record.folder / "summary.json").stat().st_mtime - begun
+    except (KeyError, ValueError, OSError):
         return None
-    return ended - begun if ended >= begun else None
+    return seconds if seconds >= 0 else None
 
 
 def guess(stage: Stage, past: Sequence[Past]) -> Guess:
@@ -159,7 +162,9 @@ class Timing:
             said.append("by the jobs that are done")
         if earlier:
             kind = "of other choices, so roughly" if rough else "of the same choices"
-            said.append(f"by {earlier} earlier job{'s' * (earlier > 1)} under {records.OUTPUTS}/ {kind}")
+            said.append(
+                f"by {earlier} earlier job{'s' * (earlier > 1)} of this machine under {records.OUTPUTS}/ {kind}"
+            )
         if unknown:
             said.append(f"without {unknown} jobs of which nothing is known before the first is done")
         return ", ".join(said)
