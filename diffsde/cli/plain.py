@@ -90,13 +90,11 @@ PLAIN: dict[str, Plain] = {
         {},
         [
             (
-                "diffsde study train='path=ot,vp seed=0,1' sample='sampler=heun,em steps=5,10'",
-                "eight sets of samples, compared; stopped, it goes on",
+                "diffsde study train='path=ot,vp' sample='steps=5,10'",
+                "two runs, each sampled twice; stopped, it goes on",
             ),
-            (
-                "diffsde study train='path=ot,vp' sample='steps=5,20' evaluate='metrics=[w2,likelihood]'",
-                "judged by more, the field's own figures once a run",
-            ),
+            ("diffsde study train='path=ot,vp' evaluate='metrics=[w2,likelihood]'", "and judged"),
+            ("diffsde study experiment=icfm_and_fm", "published figures beside those measured here"),
         ],
         selects=False,
     ),
