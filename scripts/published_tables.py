@@ -23,9 +23,9 @@ def run(name: str, seeds: str, points: str, out: Path) -> str:
     """The table of a study, run first if it is not done; points: between which W2 is exact, 10,000 as published."""
     content = yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
     fewer = [f"{'train' if 'train' in content else 'sample'}=seed={seeds}"]
-    command = [sys.executable, "-m", "diffsde", "study", f"experiment={name}", "threads=1", f"out={out}", *fewer]
     if "transport_points" in str(content.get("evaluate")):
         fewer.append(f"evaluate=transport_points={points}")
+    command = [sys.executable, "-m", "diffsde", "study", f"experiment={name}", "threads=1", f"out={out}", *fewer]
     subprocess.run(command, check=True)
     spent = json.loads((out / "study.json").read_text())["spent"].values()
     jobs, wall, cpu = (sum(each[key] for each in spent) for key in ("jobs", "seconds", "cpu_seconds"))
