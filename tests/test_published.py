@@ -58,6 +58,11 @@ def test_a_figure_is_that_of_the_run_with_the_choices(some: list[records.Record]
     [
         ({"value": 1.4, "sd": 0.05}, "yes"),  # 0.2 off, and 0.11 the spread of both
         ({"value": 1.4}, "yes"),
+        (
+            {"value": 1.03, "sd": 0.1, "n": 5},
+            "within the spread of runs; the mean is higher by 0.17, 2.3 standard errors",
+        ),
+        ({"value": 1.15, "sd": 0.1, "n": 5}, "yes"),
         ({"value": 1.5, "sd": 0.05, "because": "of the net"}, "no, lower by 0.3: of the net"),
         ({"value": 0.9}, "no, higher by 0.3"),
     ],

@@ -128,6 +128,9 @@ def test_every_run_is_judged_with_every_sampler_and_nothing_twice(
     found = [(records.trained(r).folder.name, r.config["steps"]) for r in judged]  # type: ignore[union-attr]
     assert found == [("0", 2), ("0", 3), ("1", 2), ("1", 3)]
     assert {record.folder for record in records.every(Path("study"))} == {r.folder for r in judged + trained}
+    assert "4 jobs of evaluate: steps compared" in first and "sd over 2 seeds (run.seed)" in first
+    assert len(Path("study/compare/compare.csv").read_text().splitlines()) == 5
+    assert not list(Path("study").glob("evaluate/*.png"))  # compared once, at the end
     written = {path: path.stat().st_mtime_ns for path in Path("study").glob("*/*/summary.json")}
     gone = Path("study/evaluate/2/summary.json")
     value = json.loads(gone.read_text())["metrics"]

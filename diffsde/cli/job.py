@@ -34,7 +34,7 @@ class Jobs:
     begun: the folders of jobs that have begun; an error before any has begun is one of composition. refused: error messages
     for the user. process: the process of the command; a parallel launcher runs jobs in other processes. plugins: those of
     plugins=, for such processes. ended: called with a job's folder once it has ended, in the command's process.
-    command: as it was typed, for such processes too.
+    command: as it was typed, for such processes too. compares: whether a sweep of the jobs compares them at its end.
     """
 
     begun: list[str] = dataclasses.field(default_factory=list)
@@ -43,6 +43,7 @@ class Jobs:
     plugins: list[str] = dataclasses.field(default_factory=list)
     ended: Callable[[Path], None] | None = None
     command: str = dataclasses.field(default_factory=provenance.command)
+    compares: bool = True
 
 
 @terminal.guarded()  # here too, as a parallel launcher's process begins here

@@ -123,7 +123,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
                 sweep = stack.enter_context(sweeps.running(jobs))
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
             if sweeping:
-                jobs.refused.extend(sweep.finish())
+                jobs.refused.extend(sweep.finish(jobs.compares))
             if jobs.refused:
                 raise UserError("\ndiffsde: ".join(jobs.refused))
         except yaml.YAMLError as error:

@@ -157,7 +157,8 @@ class Study:
         """Run the sweep of one stage; a line for each reason why jobs failed. Raises UserError where it cannot begin."""
         from diffsde.cli.main import run_hydra
 
-        jobs = Jobs(plugins=list(self.asked.plugins), ended=partial(self.one_ended, stage, self.whole(stage)))
+        ended = partial(self.one_ended, stage, self.whole(stage))
+        jobs = Jobs(plugins=list(self.asked.plugins), ended=ended, compares=False)
         out = f"hydra.sweep.dir={quoted(self.where / stage.name)}"
         self.save()
         self.timing.begin()
@@ -198,9 +199,24 @@ class Study:
         spent = self.timing.spent.values()
         seconds, cpu = (sum(each[key] for each in spent) for key in ("seconds", "cpu_seconds"))
         many = f"{done} jobs" if self.finished else f"{done} of {self.timing.jobs} jobs"
+        self.compare()
         if self.asked.published:
             self.hold_against_published()
         progress.say(f"study: {many} in {study_time.shown(seconds)} of wall, {study_time.shown(cpu)} of CPU")
+
+    def compare(self) -> None:
+        """Compare what was judged: the jobs of the last verb, into the study's folder compare/."""
+        from diffsde.verbs import compare
+
+        last = self.stages[-1].verb
+        judged = [self.where / stage.name for stage in self.stages if stage.verb == last]
+        if not any(
+            record.state == "whole" for stage in self.stages if stage.verb == last for record in self.records(stage)
+        ):
+            progress.say("study: there is nothing to compare")
+            return
+        there = [str(place) for place in judged if place.is_dir()]
+        compare.main([*there, f"out={self.where / 'compare'}"])
 
     def hold_against_published(self) -> None:
         """Print the experiment's published figures beside those measured here, and write them to published.md."""

@@ -53,11 +53,11 @@ class Sweep:
         self.lock.enter_context(locks.held(where))
         self.folder = where
 
-    def finish(self) -> list[str]:
+    def finish(self, compares: bool = True) -> list[str]:
         """Write the tables and pictures of the sweep that ran, and compare its jobs; one line per job that was refused."""
         from diffsde.cli.sweep_end import end_sweep  # here: it imports scipy, which other commands need not wait for
 
-        return [] if self.folder is None else end_sweep(self.folder)
+        return [] if self.folder is None else end_sweep(self.folder, compares)
 
     def leave(self, begun: bool) -> None:
         """Unlock the folder, and remove it if no job has begun."""

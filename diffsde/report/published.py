@@ -84,15 +84,23 @@ def row_of(entry: Mapping[str, Any], records: Sequence[Record]) -> tuple[str, ..
 
 
 def verdict(entry: Mapping[str, Any], found: Measured) -> str:
-    """Whether a measured figure agrees: within twice the spreads of both; else by how much it differs, and why if that is known."""
-    spread = math.hypot(entry.get("sd", 0.0), 0.0 if math.isnan(found.sd) else found.sd)
-    off = found.mean - entry["value"]
+    """Whether a measured figure agrees: `yes`, or by how much it differs, and why if that is known.
+
+    It agrees where it differs by at most twice the spreads of single runs; where `n` runs were published, and the means differ
+    by more than twice their own standard errors, that is said too.
+    """
+    sd = 0.0 if math.isnan(found.sd) else found.sd
+    spread, off = math.hypot(entry.get("sd", 0.0), sd), found.mean - entry["value"]
     if not spread:
         return "one seed and no spread: not to be said"
-    if abs(off) <= RESOLVED * spread:
-        return "yes"
+    differs = f"{'higher' if off > 0 else 'lower'} by {abs(off):.3g}"
     because = f": {entry['because']}" if entry.get("because") else ""
-    return f"no, {'higher' if off > 0 else 'lower'} by {abs(off):.3g}{because}"
+    if abs(off) > RESOLVED * spread:
+        return f"no, {differs}{because}"
+    error = math.hypot(entry.get("sd", 0.0) / math.sqrt(entry.get("n", 1)), sd / math.sqrt(len(found.values)))
+    if "n" in entry and "sd" in entry and abs(off) > RESOLVED * error:
+        return f"within the spread of runs; the mean is {differs}, {abs(off) / error:.1f} standard errors{because}"
+    return "yes"
 
 
 def ordering(entry: Mapping[str, Any], records: Sequence[Record]) -> tuple[str, ...]:
