@@ -16,6 +16,7 @@ from diffsde.evaluation.references import Real, real_beside, split
 from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
 from diffsde.metrics.figures import Figure
+from diffsde.samplers import Grid, Sampler
 from diffsde.types import Array, Key
 
 
@@ -32,6 +33,19 @@ class Quantity(NamedTuple):
     scaled_unit: str | None = None
 
 
+class Drawing(NamedTuple):
+    """How samples were drawn, to be repeated with other steps: the loop's arguments, and the starting points x0 (n, *shape)."""
+
+    sampler: Sampler
+    grid: Grid
+    steps: int
+    last: str
+    coupled: bool
+    x0: Array
+    key: Key
+    condition: Any
+
+
 @dataclasses.dataclass
 class Subject:
     """Everything a metric may need of a field and its samples; None for what is absent.
@@ -40,7 +54,7 @@ class Subject:
     units; labels (n,): their labels. field_labels: the distinct labels that the field is evaluated with. guided: whether the
     field is guided, so that its law is not the data's. problem: the inverse problem that the samples are reconstructions of.
     whole: whether the prior of `problem` is the law of all the data (no label, no guidance). cache: the folder for
-    recomputable files. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
+    recomputable files. drawing: how the samples were drawn; None: not here. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
     """
 
     dataset: Dataset
@@ -53,6 +67,7 @@ class Subject:
     problem: InverseProblem | None = None
     whole: bool = True
     cache: Path | None = None
+    drawing: Drawing | None = None
     named: tuple[str, ...] = ()
     kept: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -83,6 +98,7 @@ class Subject:
 NEEDS: dict[str, Callable[[Subject], str | None]] = {
     "field": lambda subject: None if subject.field else "there is no field",
     "samples": lambda subject: None if subject.n else "there are no samples",
+    "sampler": lambda subject: None if subject.drawing else "how the samples were drawn is not known here",
     "law": lambda subject: None if subject.dataset.law() else "the exact law of the data is not known",
     "images": lambda subject: None if subject.in_bytes else "the data are no images in bytes",
     "classes": lambda subject: _without_classes(subject.classes),

@@ -7,20 +7,30 @@ from typing import Any, NamedTuple
 
 from diffsde import plugins
 from diffsde.errors import UserError, suggestion
+from diffsde.evaluation.budget import Budget
 from diffsde.evaluation.image_features import Frechet, LabelAccuracy, PrecisionRecall
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.memorisation import NearestNeighbours
 from diffsde.evaluation.metric import Metric, Quantity, Subject
 from diffsde.evaluation.mixture_fit import MixtureFit
+from diffsde.evaluation.modes import Modes
 from diffsde.evaluation.reconstruction import Reconstruction
 from diffsde.evaluation.straightness import Straightness
-from diffsde.evaluation.transport import W2
+from diffsde.evaluation.transport import W1, W2, Sinkhorn, SlicedW2
+from diffsde.evaluation.two_sample import C2ST, MMD, EnergyDistance
 from diffsde.runs import progress
 
 # In the order in which they are measured by default; the first figure of a job is its score.
 METRICS: dict[str, type[Metric]] = {
     "mixture": MixtureFit,
+    "modes": Modes,
     "w2": W2,
+    "w1": W1,
+    "sliced_w2": SlicedW2,
+    "sinkhorn": Sinkhorn,
+    "energy_distance": EnergyDistance,
+    "mmd": MMD,
+    "c2st": C2ST,
     "reconstruction": Reconstruction,
     "frechet": Frechet,
     "prdc": PrecisionRecall,
@@ -28,6 +38,7 @@ METRICS: dict[str, type[Metric]] = {
     "neighbours": NearestNeighbours,
     "likelihood": Likelihood,
     "straightness": Straightness,
+    "budget": Budget,
 }
 RENAMED = {"balls": "prdc"}  # former names of metrics; the new name is printed
 # Words that mean different metrics for different subjects.

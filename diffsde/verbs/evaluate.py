@@ -16,13 +16,14 @@ from diffsde import extras
 from diffsde.build import keys_of, read_parts
 from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.errors import UserError, first_line
+from diffsde.evaluation.field_error import FieldErrors
 from diffsde.evaluation.likelihood import Likelihood
-from diffsde.evaluation.metric import Metric, Subject
+from diffsde.evaluation.metric import Drawing, Metric, Subject
 from diffsde.evaluation.references import usual_number
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.straightness import Straightness
 from diffsde.evaluation.table import Chosen, check_words, choose_metrics, figures_kept
-from diffsde.evaluation.transport import W2
+from diffsde.evaluation.transport import W1, W2
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
@@ -161,13 +162,27 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         field_labels=given_labels(draws, field),
         guided=draws.guidance is not None,
         cache=draws.machine.cache_folder,
+        drawing=drawing_of(samples) if isinstance(samples, SampleJob) else None,
     )
     points = own.transport_points
-    made: dict[str, Metric] = {"likelihood": likelihood, "w2": W2(points), "straightness": Straightness(points)}
+    made: dict[str, Metric] = {
+        "likelihood": likelihood,
+        "w2": W2(points),
+        "w1": W1(points),
+        "straightness": Straightness(points),
+    }
     metrics = choose_metrics(own.metrics, subject, made, many=bool(config["n"]))
     if not any("samples" in each.metric.needs for each in metrics):
         samples = None
     return EvaluateJob(config, draws, out, subject, origin, metrics, own.metrics is not None, samples)
+
+
+def drawing_of(job: SampleJob) -> Drawing:
+    """How the samples of a job are drawn."""
+    chosen = job.chosen
+    return Drawing(
+        chosen.sampler, job.placed, job.steps, job.last, chosen.coupled, job.x0, job.key_noise, job.condition
+    )
 
 
 def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
@@ -198,7 +213,24 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
 
 def _measure(group: list[EvaluateJob]) -> list[Result | UserError]:
     """The result of each job; the metrics are computed when it is reported."""
-    return [Result(partial(_report, job), lap="writing") for job in group]
+    return [
+        Result(
+            partial(_report, job),
+            figures=partial(_figures, job) if any(each.name == "budget" for each in job.metrics) else None,
+            lap="writing",
+        )
+        for job in group
+    ]
+
+
+def _figures(job: EvaluateJob) -> dict[str, Any]:
+    """The picture of the field's error by t, where that was measured, by the name of its file."""
+    errors: FieldErrors | None = job.subject.kept.get("field_errors")
+    if errors is None:
+        return {}
+    from diffsde.plots.field_error import error_by_time  # here: matplotlib takes a while
+
+    return {"budget.png": error_by_time(*errors[:5], f"{job.origin}, {describe(job.config)}")}
 
 
 def _report(job: EvaluateJob) -> Report:

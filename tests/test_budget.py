@@ -1,0 +1,96 @@
+"""The error budget: by closed forms of Gaussians, where one law's exact field stands in for a network of another's."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import integrate
+
+from diffsde.datasets import DATASETS
+from diffsde.evaluation.budget import Budget, refined
+from diffsde.evaluation.field_error import END, field_errors
+from diffsde.evaluation.metric import Drawing, Subject
+from diffsde.paths import PATHS
+from diffsde.samplers import Sampler, prior, simulate_compiled, times
+from diffsde.samplers.grids import UniformGrid
+from diffsde.samplers.ode import RK4, Euler
+
+KEY = jax.random.key(0)
+
+
+def gaussian(mean: float, std: float) -> object:
+    return DATASETS["gaussian"](mean=(mean, 0.0), std=std)
+
+
+def divergence(mean: float, std: float) -> float:
+    """KL(N(0, I) | N((mean, 0), std^2 I)) in the plane."""
+    return (1 / std**2 - 1) + mean**2 / (2 * std**2) + 2 * math.log(std)
+
+
+@pytest.mark.parametrize(("path", "mean", "std"), [("ot", 0.3, 1.2), ("vp", -0.2, 0.8)])
+def test_the_bound_is_the_divergence_of_two_laws(path: str, mean: float, std: float) -> None:
+    """Both SDEs reverse the same forward one: KL of their paths is KL of the two laws, here at t = 0.999, and never below it."""
+    data, way = gaussian(0.0, 1.0), PATHS[path]()
+    found = field_errors(gaussian(mean, std).exact_field(way), data.exact_field(way), data, None, KEY).kl_bound()  # type: ignore[attr-defined]
+    alpha, beta = float(way.alpha(END)), float(way.beta(END))
+    true, other = alpha**2 + beta**2, (alpha * std) ** 2 + beta**2
+    expected = divergence(alpha * mean / math.sqrt(true), math.sqrt(other / true))
+    assert found.error is not None and abs(found.value - expected) < 4 * found.error < 0.2 * expected
+
+
+def test_the_field_error_is_an_integral() -> None:
+    """Of N(m, I) against N(0, I) on the path ot: u_m - u = dalpha m - C'/(2 C) alpha m, whatever x."""
+    data, way, m = gaussian(0.0, 1.0), PATHS["ot"](), 0.5
+    found = field_errors(gaussian(m, 1.0).exact_field(way), data.exact_field(way), data, None, KEY)  # type: ignore[attr-defined]
+
+    def square(t: float) -> float:
+        c, half = t**2 + (1 - t) ** 2, t - (1 - t)
+        return (m - half / c * t * m) ** 2 / 2  # of the two coordinates, one is off
+
+    exact = integrate.quad(square, 0, END)[0] / END
+    assert found.field_error().value == pytest.approx(exact, rel=2e-3)
+    assert found.velocity[-1] == pytest.approx(integrate.quad(square, 0.95 * END, END)[0] / (0.05 * END), rel=0.02)
+
+
+def budget_of(sampler: Sampler, steps: int, mean: float, std: float) -> dict:
+    """The figures of N(0, 4 I) and the exact field of another Gaussian in the network's place."""
+    data, way = gaussian(0.0, 2.0), PATHS["ot"]()
+    field = gaussian(mean, std).exact_field(way)  # type: ignore[attr-defined]
+    x0 = prior(way, jnp.asarray(0.0), (2,), jax.random.key(1), 4000)
+    x = simulate_compiled(sampler, field, x0, times(UniformGrid(), steps, way), KEY).x
+    drawing = Drawing(sampler, UniformGrid(), steps, "mean", False, x0, KEY, None)
+    return Budget().measure(Subject(data, field, len(x), x, drawing=drawing), KEY).figures  # type: ignore[arg-type]
+
+
+def test_the_three_gaps_are_what_they_stand_for() -> None:
+    """-log p of N(m, s^2) under N(0, 2^2) exceeds the entropy by (s^2 + m^2/2)/4 - 1: the network's gap, from the same noise."""
+    found = budget_of(RK4(), 100, 0.6, 2.2)
+    gap, steps, chance = (found[name] for name in ("network_gap", "discretisation_gap", "sampling_gap"))
+    assert abs(gap.value - ((2.2**2 + 0.6**2 / 2) / 4 - 1)) < 4 * gap.error < 0.1
+    assert abs(steps.value) < 1e-4 and found["discretisation_rms"].value < 1e-3
+    assert abs(chance.value) < 4 * chance.error and chance.error == pytest.approx(1 / math.sqrt(4000), rel=0.1)
+
+
+def test_the_steps_gap_is_that_of_the_recursion() -> None:
+    """Euler multiplies x by prod (1 + h C'/(2 C)), the exact map of N(0, 4) by 2: the std says the gap and the distance."""
+    steps = 8
+    found = budget_of(Euler(), steps, 0.0, 2.0)
+    at = np.arange(steps) / steps
+    scale = float(np.prod(1 + (4 * at - (1 - at)) / (4 * at**2 + (1 - at) ** 2) / steps))
+    gap, apart = found["discretisation_gap"], found["discretisation_rms"]
+    assert abs(gap.value - (scale**2 / 4 - 1)) < 4 * gap.error < 0.2 * abs(gap.value)
+    assert abs(apart.value - math.sqrt(2) * abs(scale - 2)) < 4 * apart.error < 0.1
+    assert apart.reference.kind == "field" and apart.reference.value == pytest.approx(apart.value, rel=1e-3)
+    assert found["network_gap"].value == pytest.approx(0, abs=1e-4)
+
+
+def test_a_refined_grid_keeps_its_times() -> None:
+    at = np.array([0.0, 0.1, 0.5, 1.0])
+    fine = np.asarray(refined(at, 4))
+    assert len(fine) == 13
+    np.testing.assert_allclose(fine[::4], at, atol=1e-7)
+    np.testing.assert_allclose(np.diff(fine)[4:8], 0.1, atol=1e-6)
