@@ -102,6 +102,16 @@ def of_field(errors: FieldErrors) -> dict[str, Figure]:
     return {"field_error": errors.field_error(), "kl_bound": errors.kl_bound()}
 
 
+def in_short(subject: Subject, key: Key) -> dict[str, Figure]:
+    """field_error and kl_bound of a network's field from 1,000 points; {} where the law is not known or the field is exact."""
+    exact = exact_of(subject)
+    if exact is None or isinstance(subject.field, OracleField) or subject.labels is not None:
+        return {}
+    assert subject.field is not None
+    found = of_field(field_errors(subject.field, exact, subject.dataset, None, key, points=50))
+    return {name: figure.against_exact(0.0) for name, figure in found.items()}
+
+
 def by_time(errors: FieldErrors) -> list[tuple[str, str]]:
     """A row that says where in t the field's error and its share of the bound lie."""
 
@@ -144,7 +154,7 @@ def solved(subject: Subject, drawing: Drawing, exact: OracleField | None) -> End
 def refined(at: np.ndarray, times_as_many: int) -> Array:
     """A grid with each of its steps cut into so many equal ones."""
     places = np.arange(times_as_many * (len(at) - 1) + 1) / times_as_many
-    return jnp.asarray(np.interp(places, np.arange(len(at)), at), at.dtype)
+    return jnp.asarray(np.interp(places, np.arange(len(at)), at).astype(at.dtype))
 
 
 def gaps(subject: Subject, ends: Ends) -> dict[str, Figure]:

@@ -17,6 +17,7 @@ from diffsde import ensembles
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.scaling import same_scaling, to_own
 from diffsde.errors import UserError
+from diffsde.evaluation.budget import in_short
 from diffsde.evaluation.metric import Measured, Subject
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.table import METRICS, name_of_fit
@@ -25,6 +26,8 @@ from diffsde.inverse import MMPS
 from diffsde.inverse.measurements import NOISE
 from diffsde.inverse.posteriors import PosteriorField
 from diffsde.inverse.problem import InverseProblem, pose
+from diffsde.metrics.figure_text import shown_figure
+from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.load_field import labels_of, load_field
@@ -177,6 +180,7 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
     """The report of a job: the figures of the samples, and how they were drawn."""
     chosen, scaled = job.chosen, job.scaling is not None
     found = measured(job, x)
+    network = network_error(job, x)
     unit_scaled = scaled and job.problem is None
     summary = {
         **how,
@@ -190,12 +194,14 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
         "units": units(found.figures, unit_scaled),
         "directions": directions(found.figures),
         **found.about,
+        **({"budget": summary_figures(network)} if network else {}),
     }
     rows = [
         ("segments" if chosen.sampler.adaptive else "steps", progress.described_steps(how)),
         *([("units", "x in the data's own; sigma in stds of each coordinate")] if scaled else []),
         *figure_rows(found.figures, job.guided, unit_scaled),
         *found.rows,
+        *network_rows(network),
     ]
     score = next((figure.distance_from_target for figure in found.figures.values()), math.nan)
     return Report(f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}", rows, summary, score)
@@ -210,6 +216,22 @@ def measured(job: SampleJob, x: Array) -> Measured:
         job.dataset, job.field, len(x), x, labels, guided=job.guided, problem=job.problem, whole=job.plain
     )
     return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
+
+
+def network_error(job: SampleJob, x: Array) -> dict[str, Figure]:
+    """The network's part of the error budget where it is cheap (evaluation.budget.in_short); {} elsewhere."""
+    if not (job.known and job.plain) or job.problem is not None:
+        return {}
+    return in_short(Subject(job.dataset, job.field, len(x), x), job.key_true)
+
+
+def network_rows(found: dict[str, Figure]) -> list[tuple[str, str]]:
+    """The row of the table for them."""
+    if not found:
+        return []
+    error, bound_on = (shown_figure(found[name].alone()) for name in ("field_error", "kl_bound"))
+    text = f"E|u_theta - u|^2 per coordinate {error}; of KL at most {bound_on} nats in an SDE (evaluate 'metrics=[budget]')"
+    return [("network's error", text)]
 
 
 def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
