@@ -106,6 +106,21 @@ def test_pictures_fill_the_page_and_no_more(tmp_path: Path) -> None:
     assert 4_000_000 < len(page.page_of(report)) < 6_000_000
 
 
+def test_of_many_jobs_texts_are_left_out_before_the_page_grows(tmp_path: Path) -> None:
+    """Those of the first job of each row last; figures, commands and samples of all stay."""
+    found = comparison(tmp_path, 4)
+    large = record(tmp_path / "large", config={"seed": 0, "note": "x" * 900_000}, words={})
+    rows = [
+        row._replace(records=(*row.records, large._replace(config=large.config | {"seed": 1}))) for row in found.rows
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "players_of", lambda records, firsts: ([], [None] * len(records), ""))
+        report = page.report_of(found._replace(rows=(*rows, *(row for row in rows))), tmp_path)
+    assert [job["config"] is None for job in report["jobs"]] == [False, True] * 8
+    assert report["jobs"][1]["title"].endswith("seed=1")
+    assert len(page.page_of(report)) < 6_000_000
+
+
 def test_states_keep_four_digits() -> None:
     """In 16 bits, each time at its own scale, whatever the others'."""
     values = np.random.default_rng(0).normal(size=(2, 3, 50, 2)) * np.array([80.0, 1.0, 1e-3])[:, None, None]

@@ -105,6 +105,9 @@ def test_markup_is_text(opened: Opened) -> None:
     assert set(opened.column(1)) == {"ot", EVIL}
     opened.page.locator("#runs details summary").first.click()
     assert EVIL in str(opened.page.text_content("#runs details .run pre >> nth=0")).replace("'\"'\"'", "'")
+    assert "<b>" in str(opened.page.text_content("#plot .ytitle")) and "<script>" in str(
+        opened.page.text_content("#plot")
+    )
     assert opened.page.locator("#runs i, #table img, #plot b").count() == 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import __version__
-from diffsde.report.page_data import as_json, job_of, numbered_jobs, pictures_of, rows_of
+from diffsde.report.page_data import as_json, jobs_of, pictures_of, rows_of, slimmed
 from diffsde.report.page_players import players_of, samples_of
 from diffsde.report.rows import Comparison
 from diffsde.runs.files import write
@@ -38,9 +38,8 @@ def write_page(comparison: Comparison, where: Path) -> Path:
 
 def report_of(comparison: Comparison, where: Path) -> dict[str, Any]:
     """All that the page shows, ready for JSON."""
-    numbered = numbered_jobs(comparison)
-    records = [record for _, record in numbered]
-    jobs = [job_of(row, record) for row, record in numbered]
+    records = [record for row in comparison.rows for record in row.records]
+    jobs = jobs_of(comparison)
     firsts = _firsts(comparison)
     players, of_job, players_note = players_of(records, firsts)
     for i, job in enumerate(jobs):
@@ -63,8 +62,10 @@ def report_of(comparison: Comparison, where: Path) -> dict[str, Any]:
         "cells_note": "The first job of each row."
         + (" Points over the density of the data; click one to see it in the player." if players else ""),
     }
-    room = LARGEST - len(as_json(report)) - sum(len(_web(name)) for name in SCRIPTS)
-    report["pictures"], report["pictures_note"] = pictures_of(comparison, where, room)
+    room = LARGEST - sum(len(_web(name)) for name in SCRIPTS)
+    slimmed(report, room)
+    places = [(job["title"], record.folder) for job, record in zip(jobs, records, strict=True)]
+    report["pictures"], report["pictures_note"] = pictures_of(places, where, room - len(as_json(report)))
     return report
 
 

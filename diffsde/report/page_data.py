@@ -12,18 +12,13 @@ from typing import Any
 from diffsde.metrics.figures import KINDS, Reference
 from diffsde.report.rows import Comparison, Folded, Row
 from diffsde.runs.files import strict
-from diffsde.runs.records import Record
+from diffsde.runs.records import Record, trained
 
 SUFFIXES = {".png": "image/png", ".gif": "image/gif"}
 
 
-def numbered_jobs(comparison: Comparison) -> list[tuple[Row, Record]]:
-    """Every job of the rows, in the order of the rows; a job's place in this list is its number in the page."""
-    return [(row, record) for row in comparison.rows for record in row.records]
-
-
 def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
-    """The rows: choices, figures, and the numbers of their jobs."""
+    """The rows: choices, figures, and the numbers of their jobs, which are counted in the order of the rows."""
     found, first = [], 0
     for row in comparison.rows:
         jobs = list(range(first, first + len(row.records)))
@@ -45,23 +40,56 @@ def _reference(reference: Reference | None) -> dict[str, Any] | None:
     return {"kind": kind, "value": reference.value, "error": reference.error}
 
 
-def job_of(row: Row, record: Record) -> dict[str, Any]:
-    """A job: what it is called, how it was begun, its config and its summary as text to copy."""
-    seed = [f"seed={value}" for key, value in record.words.items() if key == "seed"] if len(row.records) > 1 else []
-    words = [f"{key}={value}" for key, value in row.keys.items()] + seed
+def jobs_of(comparison: Comparison) -> list[dict[str, Any]]:
+    """Every job, in the order of the rows; jobs of one row are told apart by their seeds."""
+    found = []
+    for row in comparison.rows:
+        seeds = [_seeds(record) for record in row.records]
+        varied = [key for key in seeds[0] if len({each.get(key) for each in seeds}) > 1] if seeds else []
+        for record, own in zip(row.records, seeds, strict=True):
+            found.append(_job(row, record, [f"{key}={own.get(key)}" for key in varied]))
+    return found
+
+
+def _seeds(record: Record) -> dict[str, Any]:
+    """The seeds of a job: of the run that it sampled from, and its own."""
+    run = trained(record)
+    return {"run.seed": None if run is None else run.config.get("seed"), "seed": record.config.get("seed")}
+
+
+def _job(row: Row, record: Record, seeds: list[str]) -> dict[str, Any]:
+    """A job: what it is called, how it was begun, where it comes from, its config and its summary as text to copy."""
+    words = [f"{key}={value}" for key, value in row.keys.items() if value] + seeds
     return {
         "title": " ".join(words) or f"{record.verb} {record.name or record.id}",
         "verb": record.verb,
-        "date": record.date,
+        "id": record.id,
+        "date": record.date[:19].replace("T", " "),
         "state": record.state,
         "name": record.name,
         "tags": list(record.tags),
         "folder": str(record.folder),
+        "directory": str(record.provenance.get("directory") or ""),
         "command": command_of(record),
         "config": _text(record.config),
         "summary": _text(record.summary) if record.summary else "",
+        "origin": _text(record.provenance) if record.provenance else "",
         "error": record.error,
     }
+
+
+def slimmed(report: dict[str, Any], room: int) -> None:
+    """Leave texts of jobs out of a report that is larger than `room` as JSON: first of those that are not the first of their
+    row, of all in the end; a text that is left out is None.
+    """
+    firsts = {row["jobs"][0] for row in report["rows"] if row["jobs"]}
+    others = [job for i, job in enumerate(report["jobs"]) if i not in firsts]
+    for jobs in (others, report["jobs"]):
+        for name in ("origin", "summary", "config"):
+            if len(as_json(report)) <= room:
+                return
+            for job in jobs:
+                job[name] = None
 
 
 def command_of(record: Record) -> str:
@@ -74,14 +102,15 @@ def _text(value: Any) -> str:
     return json.dumps(strict(value), indent=2, ensure_ascii=False, default=str)
 
 
-def pictures_of(comparison: Comparison, where: Path, room: int) -> tuple[list[dict[str, str]], str]:
-    """(the pictures beside the page, then those in the jobs' folders, in `room` bytes together; what was left out, in words)."""
+def pictures_of(jobs: list[tuple[str, Path]], where: Path, room: int) -> tuple[list[dict[str, str]], str]:
+    """(the pictures beside the page, then those in the jobs' folders, in `room` bytes together; what was left out, in words).
+
+    jobs: the title and the folder of each.
+    """
     found: list[dict[str, str]] = []
     left = 0
-    jobs = numbered_jobs(comparison)
     places = [(_pictures_in(where), "")]
-    for row, record in jobs:
-        places.append((_pictures_in(record.folder / "plots"), job_of(row, record)["title"] if len(jobs) > 1 else ""))
+    places += [(_pictures_in(folder / "plots"), title if len(jobs) > 1 else "") for title, folder in jobs]
     seen: set[Path] = set()
     for files, of in places:
         for file in files:

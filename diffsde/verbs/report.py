@@ -22,16 +22,17 @@ def main(words: list[str]) -> None:
     if where.exists() and not where.is_dir():
         raise UserError(f"out: '{where}' is a file; give a folder")
     from diffsde.report.comparison import compare
-    from diffsde.report.page import write_page  # here: they import jax
+    from diffsde.report.page import write_page
 
+    found = compare(chosen)
     configure()
-    page = write_page(compare(chosen), where)
+    page = write_page(found, where)
     progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 
 
 def configure() -> None:
-    """Set up the process for what a page computes: paths and densities of its players."""
-    from diffsde.runs.machine import configure_process
+    """Configure this process for the simulations of a page: float32, and compiled programs kept for the next page."""
+    from diffsde.runs.machine import configure_process  # here: it imports jax
 
     configure_process({**MACHINE, "cache": True, "cache_dir": None, "threads": None})
 

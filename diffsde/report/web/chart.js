@@ -25,31 +25,42 @@ const Chart = (() => {
     return row.figures[name.slice(7)]?.value ?? null;
   }
 
+  /** The rows in series: of one, all choices but the one on the axis are the same. */
+  function series(rows, x) {
+    const found = new Map();
+    for (const row of rows) {
+      const rest = JSON.stringify(data.keys.filter((key) => `key:${key}` !== x).map((key) => row.keys[key]));
+      if (!found.has(rest)) found.set(rest, []);
+      found.get(rest).push(row);
+    }
+    return x.startsWith("key:") ? [...found.values()] : rows.map((row) => [row]); // a cost is no choice: its points stand alone
+  }
+
   function draw() {
     if (!data) return;
     const y = data.columns.find((column) => column.name === selects.y.value);
     const x = selects.x.value, by = selects.by.value;
     const rows = Table.shown().map((i) => data.rows[i]).filter((row) => row.figures[y.name]?.value != null && valueOf(row, x) != null);
-    const groups = new Map();
-    for (const row of rows) {
-      const name = by ? row.keys[by] ?? "" : "";
-      if (!groups.has(name)) groups.set(name, []);
-      groups.get(name).push(row);
-    }
     const numeric = rows.every((row) => typeof valueOf(row, x) === "number");
-    const traces = [...groups].map(([name, members], g) => {
+    const names = [...new Set(rows.map((row) => (by ? row.keys[by] ?? "" : "")))], named = new Set();
+    const traces = series(rows, x).map((members, k) => {
       if (numeric) members.sort((a, b) => valueOf(a, x) - valueOf(b, x));
-      const figures = members.map((row) => row.figures[y.name]);
+      const figures = members.map((row) => row.figures[y.name]), name = by ? members[0].keys[by] ?? "" : "", group = names.indexOf(name);
+      const first = !named.has(name);
+      named.add(name);
       return {
         type: "scatter",
-        mode: "markers",
-        name: plain(name),
+        mode: numeric && members.length > 1 ? "lines+markers" : "markers",
+        name: plain(by ? `${by}=${name}` : "all"),
+        legendgroup: String(group),
+        showlegend: first,
         x: members.map((row) => (numeric ? valueOf(row, x) : plain(valueOf(row, x)))),
         y: figures.map((figure) => figure.value),
         error_y: { type: "data", array: figures.map((figure) => figure.error || 0), visible: true, thickness: 1.2, width: 3 },
         text: members.map((row) => plain(data.keys.map((key) => `${key}=${row.keys[key] ?? ""}`).join("  "))),
         hovertemplate: "%{text}<br>%{y}<extra></extra>",
-        marker: { color: COLOURS[g % COLOURS.length], symbol: SYMBOLS[g % SYMBOLS.length], size: 9 },
+        line: { width: 1.2, color: COLOURS[group % COLOURS.length] },
+        marker: { color: COLOURS[group % COLOURS.length], symbol: SYMBOLS[k % SYMBOLS.length], size: 9 },
       };
     });
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), automargin: true };
@@ -63,7 +74,7 @@ const Chart = (() => {
       margin: { l: 60, r: 16, t: 12, b: 48 },
       xaxis: { ...axis, title: title(x.replace(/^(key|figure):/, "")), type: numeric ? (selects.log.checked ? "log" : "linear") : "category" },
       yaxis: { ...axis, title: title(y.label + (y.unit ? ` [${y.unit}]` : "")), type: selects.logY.checked ? "log" : "linear" },
-      showlegend: groups.size > 1,
+      showlegend: names.length > 1,
       legend: { orientation: "h", y: 1.12 },
       shapes: line.map((value) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { dash: "dash", width: 1, color: colour("--soft") } })),
     };

@@ -10,7 +10,10 @@ const Runs = (() => {
     if (found) found.open = true;
   }
 
+  /** A text with a button that copies it; null: it did not fit into the page. */
   function block(title, text) {
+    if (text === "") return [];
+    if (text === null) return [make("h3", {}, title), make("p", { class: "hint" }, "in the job's folder: a page of 6 MB does not hold it for so many jobs")];
     const button = make("button", { type: "button", click: (event) => copy(text, event.currentTarget) }, "Copy");
     return [make("h3", {}, title, button), make("pre", { tabindex: "0" }, text)];
   }
@@ -20,10 +23,11 @@ const Runs = (() => {
     const marks = tags.map((tag) => make("span", { class: `tag ${tag === "failed" ? "failed" : ""}` }, tag));
     const parts = () => [
       job.error ? make("p", { class: "failed" }, job.error) : null,
-      make("p", { class: "hint" }, `${job.date}  ·  ${job.folder}`),
+      make("p", { class: "hint" }, [job.id, job.date, job.folder, job.directory && `begun in ${job.directory}`].filter(Boolean).join("  ·  ")),
       ...block("Command", job.command),
       ...block("Config", job.config),
-      ...(job.summary ? block("Summary", job.summary) : []),
+      ...block("Summary", job.summary),
+      ...block("Where it comes from", job.origin),
     ];
     const inner = make("div", { class: "run" });
     const fill = () => inner.childElementCount || inner.append(...parts().filter(Boolean)); // text of many jobs is laid out when it is read

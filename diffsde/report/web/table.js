@@ -69,12 +69,13 @@ const Table = (() => {
   function cell(row, i, column) {
     const figure = row.figures[column.name];
     if (!figure) return make("td", {}, "");
-    const best = data.best[column.name] === i;
-    let text = number(figure.value, figure.error);
-    if (figure.error) text += ` ± ${number(figure.error, figure.error)}`;
+    const best = data.best[column.name] === i, { value, error, sd, n, reference } = figure;
+    if (column.cost) return make("td", { title: sd ? `sd ${number(sd, sd)} of ${n}` : null }, String(Number(value.toPrecision(3))));
+    const folded = n > 1 && sd != null, spread = folded ? sd : error; // seeds: mean ± sd (n), as everywhere; else the figure's own error
+    const text = number(value, spread || error) + (spread ? ` ± ${number(spread, spread)}` : "") + (folded ? ` (${n})` : "");
     const notes = [];
-    if (figure.n > 1 && figure.sd != null) notes.push(`sd ${number(figure.sd, figure.sd)}, n ${figure.n}`);
-    if (figure.reference) notes.push(`${figure.reference.kind} ${number(figure.reference.value, figure.error || figure.reference.error)}`);
+    if (folded && error) notes.push(`standard error ${number(error, error)}`);
+    if (reference) notes.push(`${reference.kind} ${number(reference.value, spread || error || reference.error)}`);
     return make("td", { class: best ? "best" : null }, best ? `★ ${text}` : text, notes.length ? make("small", {}, notes.join(" · ")) : null);
   }
 
