@@ -28,19 +28,19 @@ APART = ("columns", "data", "units", "directions", "not_ranked")  # entries of a
 DRAW_ALONE = ("show", "explain")  # verbs whose jobs measure nothing
 
 
-def end_sweep(where: Path, compares: bool = True) -> list[str]:
-    """Write the tables and pictures of the sweep in `where`, and print its comparison; one line per job that was refused.
-
-    compares: false for a sweep of a study, which compares at its own end.
-    """
+def end_sweep(where: Path) -> list[str]:
+    """Write the tables and pictures of the sweep in `where`, and print its comparison; one line per job that was refused."""
     jobs = [record for job in sorted(where.iterdir(), key=_number) if (record := ended(job))]
     if not jobs:
         return []
     files.write(where / "sweep.csv", lambda path: _write_csv(path, table_of(jobs)))
     done = [record for record in jobs if record.state == "whole"]
     written = [("table", where / "sweep.csv")]
-    if compares and done and not all(record.verb in DRAW_ALONE for record in done):
-        written += compared(jobs, where)
+    if verbs := {record.verb for record in done}:
+        if verbs <= set(DRAW_ALONE):
+            progress.say(f"no best: {' and '.join(sorted(verbs))} measures nothing")
+        else:
+            written += compared(jobs, where)
     written += [("picture", path) for path in pictures_of_verb(done, where)]
     lines = [(kind, progress.shown_path(path)) for kind, path in written]
     progress.print_table(f"swept {len(done)} of {len(jobs)} jobs", lines)

@@ -24,7 +24,8 @@ class Quantity(NamedTuple):
     """Unit and direction of a figure.
 
     unit: '' for none; scaled_unit: the unit for points whose coordinates are divided by their stds, if it is another.
-    direction: `lower`, lower values are better; or `target`, values nearer to the figure's reference are better. A figure
+    direction: `lower` or `higher`, lower or higher values are better; `target`, values nearer to the figure's reference are
+    better; '' for a figure that describes and by which jobs are never ranked (report/ranking.py). A figure
     of which true samples score high (e.g. precision) has their score as its target: higher is not better.
     """
 

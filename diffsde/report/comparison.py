@@ -179,7 +179,7 @@ def leads(columns: Sequence[Column], rows: Sequence[Row], several: bool) -> tupl
     for column in figures:
         if column.ranks:
             apart.setdefault(column.ranks, []).append(column.label)
-    why = [f"{', '.join(labels)}: {reason}" for reason, labels in apart.items()]
+    why = [f"{few(labels)}: {reason}" for reason, labels in apart.items()]
     if not said and len(rows) < 2:
         said.append("no best: there is one row alone")
     elif not said:
@@ -187,6 +187,12 @@ def leads(columns: Sequence[Column], rows: Sequence[Row], several: bool) -> tupl
     else:
         said += [f"not ranked: {each}" for each in why]
     return best, said
+
+
+def few(labels: Sequence[str], most: int = 4) -> str:
+    """The first of some labels, and how many more there are."""
+    more = len(labels) - most
+    return ", ".join(labels) if more < 2 else f"{', '.join(labels[:most])} and {more} more"
 
 
 def left_out(records: Sequence[Record], jobs: Sequence[Job], repeats: int) -> list[str]:

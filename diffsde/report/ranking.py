@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -80,8 +80,14 @@ def lead(column: Column, rows: Sequence[Row]) -> tuple[Lead, list[int]] | None:
     folded = [rows[i].figures[column.name] for i in able]
     units = [units_of(each.values, each.own, each.shared, target_of(each, column)) for each in folded]
 
-    def points(first: int, second: int) -> tuple[np.ndarray, float] | None:
-        return at_points(rows[able[first]], rows[able[second]]) if column.name in BY_POINT else None
+    kept: dict[int, LogDensities | None] = {}  # of the leader alone, which all others are compared with
+
+    def points(other: int, first: int) -> tuple[np.ndarray, float] | None:
+        if column.name not in BY_POINT:
+            return None
+        if first not in kept:
+            kept[first] = log_densities(rows[able[first]])
+        return at_points(log_densities(rows[able[other]]), kept[first])
 
     target = rows[able[0]].figures[column.name].figure.target
     return lead_of(units, column.direction, points, (target and target.error) or 0.0), able
@@ -93,18 +99,25 @@ def target_of(folded: Folded, column: Column) -> float:
     return target.value if column.direction == "target" and target else 0.0
 
 
-def at_points(one: Row, other: Row) -> tuple[np.ndarray, float] | None:
-    """-log p of one row minus that of another at the same test points (n,), averaged over their jobs, and the error of their
-    solvers beside it; None where the points are not the same or not kept.
+class LogDensities(NamedTuple):
+    """log p (n,) of a row's jobs, averaged, at the test points x (n, *shape) that all of them have; error: of their solver."""
+
+    log_p: np.ndarray
+    x: np.ndarray
+    error: float
+
+
+def at_points(one: LogDensities | None, other: LogDensities | None) -> tuple[np.ndarray, float] | None:
+    """-log p of one row minus that of another at the same test points (n,), and the error of their solvers beside it; None where
+    the points are not the same or not kept.
     """
-    mine, theirs = log_densities(one), log_densities(other)
-    if mine is None or theirs is None or not np.array_equal(mine[1], theirs[1]) or len(mine[0]) < 2:
+    if one is None or other is None or not np.array_equal(one.x, other.x) or len(one.x) < 2:
         return None
-    return theirs[0] - mine[0], math.hypot(mine[2], theirs[2])
+    return other.log_p - one.log_p, math.hypot(one.error, other.error)
 
 
-def log_densities(row: Row) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """(log p (n,), points, error of the solver) of a row's jobs, averaged, at the test points that all of them have; or None."""
+def log_densities(row: Row) -> LogDensities | None:
+    """The log densities of a row; None where the points of its jobs are not the same or not kept."""
     found, x = [], None
     for record in row.records:
         try:
@@ -117,7 +130,7 @@ def log_densities(row: Row) -> tuple[np.ndarray, np.ndarray, float] | None:
         x = points
         found.append(log_p)
     changes = [record.summary.get("likelihood", {}).get("change") or 0.0 for record in row.records]
-    return (np.mean(found, axis=0), x, float(np.max(np.abs(changes)))) if x is not None else None
+    return None if x is None else LogDensities(np.mean(found, axis=0), x, float(np.max(np.abs(changes))))
 
 
 def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int], several: bool) -> str:
