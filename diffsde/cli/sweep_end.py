@@ -35,13 +35,14 @@ def end_sweep(where: Path) -> list[str]:
         return []
     files.write(where / "sweep.csv", lambda path: _write_csv(path, table_of(jobs)))
     done = [record for record in jobs if record.state == "whole"]
-    written = [("table", where / "sweep.csv")]
+    written, comparison = [("table", where / "sweep.csv")], None
     if verbs := {record.verb for record in done}:
         if verbs <= set(DRAW_ALONE):
             progress.say(f"no best: {' and '.join(sorted(verbs))} measures nothing")
         else:
-            written += compared(jobs, where)
-    written += [("picture", path) for path in pictures_of_verb(done, where)]
+            comparison = compared(jobs, where)
+            written += [] if comparison is None else write_comparison(comparison, where)
+    written += [("picture", path) for path in pictures_of_verb(cells_of(done, comparison), where)]
     lines = [(kind, progress.shown_path(path)) for kind, path in written]
     progress.print_table(f"swept {len(done)} of {len(jobs)} jobs", lines)
     return [
@@ -62,16 +63,21 @@ def ended(job: Path) -> Record | None:
     return record._replace(state="whole")  # of a run that was to go on, its last result
 
 
-def compared(jobs: Sequence[Record], where: Path) -> list[tuple[str, Path]]:
-    """Print the comparison of a sweep's jobs and write its tables and pictures; their paths."""
+def compared(jobs: Sequence[Record], where: Path) -> Comparison | None:
+    """The comparison of a sweep's jobs, printed; None, with the reason, where there is nothing to compare."""
     try:
         found = compare(jobs)
     except UserError as error:
         progress.say(f"no best: {error}")
-        return []
+        return None
     say_comparison(found)
     if more := advice(found, jobs, where):
         progress.say(f"  {more}")
+    return found
+
+
+def write_comparison(found: Comparison, where: Path) -> list[tuple[str, Path]]:
+    """Write the tables and the pictures of a comparison; their paths."""
     tables = write_tables(found, where, ("md", "tex"))
     return [*(("table", path) for path in tables), *(("picture", path) for path in draw_pictures(found, where))]
 
@@ -86,9 +92,24 @@ def advice(comparison: Comparison, jobs: Sequence[Record], where: Path) -> str:
     return f"what the runs learnt is compared by diffsde evaluate -m {runs}"
 
 
-def pictures_of_verb(done: Sequence[Record], where: Path) -> list[Path]:
+def cells_of(done: Sequence[Record], comparison: Comparison | None) -> list[tuple[str, Cell]]:
+    """The jobs as (verb, cell), with the words that were typed, and the choices that tell them apart, of their runs too in the place
+    of the runs' folders.
+    """
+    rows = comparison.rows if comparison else ()
+    choices = {record.folder: row.keys for row in rows for record in row.records}
+    cells = []
+    for record in done:
+        keys, words = choices.get(record.folder), record.words
+        if keys is not None:
+            words = keys | {key: value for key, value in words.items() if key not in keys and key != "run"}
+        cells.append((record.verb, Cell(record.folder, words, record.config, record.summary)))
+    return cells
+
+
+def pictures_of_verb(cells: Sequence[tuple[str, Cell]], where: Path) -> list[Path]:
     """The pictures that the jobs' verb draws of a whole sweep, where its module has `sweep_pictures`; a failure is a warning."""
-    modules = {VERBS.get(record.verb, "") for record in done}
+    modules = {VERBS.get(verb, "") for verb, _ in cells}
     if len(modules) != 1 or not all(modules):
         return []
     draw = getattr(importlib.import_module(*modules), "sweep_pictures", None)
@@ -97,7 +118,7 @@ def pictures_of_verb(done: Sequence[Record], where: Path) -> list[Path]:
     from diffsde.pictures import MISHAPS  # here: it imports matplotlib
 
     try:
-        drawn: list[Path] = draw([Cell(each.folder, each.words, each.config, each.summary) for each in done], where)
+        drawn: list[Path] = draw([cell for _, cell in cells], where)
     except MISHAPS as error:
         progress.warn(f"no picture of the sweep: {first_line(error) or type(error).__name__}")
         return []

@@ -9,6 +9,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from diffsde.plots.style import CLASSES, DATA, GREY, INK, NOISE, escape_formulas, new_figure
 
@@ -16,6 +17,9 @@ LEGEND = 16  # series, at most, that a legend names
 BESIDE = 4  # series from which the legend stands beside the picture
 WIDE = 30.0  # ratio of the largest to the smallest value from which an axis is logarithmic
 LETTERS = 60  # of all words on an axis from which they are slanted
+NUMBERS = 8  # values of x, at most, that are all written beside their axis
+SAME_PLACE = np.array([30.0, 12.0])  # pixels: points that are nearer have their labels in one line
+NEAR = 0.06  # of the axis: numbers that are nearer are not both written
 MARKS = "os^Dv<>pXP"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#1f4e79", "#7fadd8", "#f3f3f0", "#eb9a6b", "#a8321f"])
 DARK = 0.25  # distance from the ends of the colours within which letters are white
@@ -69,14 +73,10 @@ def cost_figure(
     series: list[Series], front: list[tuple[float, float]], x: str, y: str, known: Known | None, about: str = ""
 ) -> Figure:
     """Error y against cost x, a point a row, and as a line the front: rows that none is both cheaper and better than."""
-    figure, axis = framed(len(series), about)
+    figure, axis = framed(BESIDE, about)
     for i, one in enumerate(series):
         colour, mark = look(i, len(series))
         axis.errorbar(one.x, one.y, one.error, ls="none", color=colour, marker=mark, ms=5, elinewidth=1, capsize=2, label=escape_formulas(one.name) or None)  # fmt: skip
-        for at, value, label in zip(one.x, one.y, one.labels, strict=False):
-            axis.annotate(
-                escape_formulas(label), (at, value), (4, 3), textcoords="offset points", fontsize=6.5, color=GREY
-            )
     if len(front) > 1:
         axis.plot(
             *zip(*front, strict=True), color=GREY, lw=1.2, drawstyle="steps-post", zorder=0, label="not beaten in both"
@@ -84,9 +84,26 @@ def cost_figure(
     draw_known(axis, known)
     scale_y(axis, series, known)
     scale_x(axis, series)
+    write_labels(axis, series)
     axis.set(xlabel=escape_formulas(x), ylabel=escape_formulas(y))
-    finish(axis, series, known is not None or len(front) > 1)
+    finish(axis, series, known is not None or len(front) > 1, beside=True)
     return figure
+
+
+def write_labels(axis: Axes, series: list[Series]) -> None:
+    """The labels of points beside them, those of points at one place in one line."""
+    places: list[tuple[np.ndarray, list[str]]] = []
+    for one in series:
+        for x, y, label in zip(one.x, one.y, one.labels, strict=False):
+            at = axis.transData.transform((x, y))
+            near = next((words for place, words in places if (np.abs(at - place) < SAME_PLACE).all()), None)
+            if near is None:
+                places.append((at, [label]))
+            elif label not in near:
+                near.append(label)
+    for at, words in places:
+        text, place = escape_formulas(", ".join(words)), axis.transData.inverted().transform(at)
+        axis.annotate(text, tuple(place), (5, 4), textcoords="offset points", fontsize=6.5, color=GREY)
 
 
 class Heat(NamedTuple):
@@ -164,16 +181,32 @@ def scale_x(axis: Axes, series: list[Series]) -> None:
     positive = [place for place in places if place > 0]
     if len(positive) > 2 and positive[-1] / positive[0] > WIDE / 4:
         axis.set_xscale("log") if len(positive) == len(places) else axis.set_xscale("symlog", linthresh=positive[0])
-    if len(places) <= 7 and (len(places) < 3 or min(np.diff(np.unique(axis.get_xaxis_transform().transform([(p, 0) for p in places])[:, 0]))) > 18):  # fmt: skip
-        axis.set_xticks(places, [f"{place:g}" for place in places], minor=False)
-        axis.minorticks_off()
+    shown = apart(places, axis.get_xscale() == "log")
+    if len(shown) <= NUMBERS:
+        axis.set_xticks(shown, [f"{place:g}" for place in shown])
+    elif axis.get_xscale() == "log":
+        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    if axis.get_xscale() != "linear":
+        axis.xaxis.set_minor_formatter(NullFormatter())
 
 
-def finish(axis: Axes, series: list[Series], more: bool) -> None:
+def apart(places: list[float], logarithmic: bool) -> list[float]:
+    """The places without those that are so near to one before that their numbers would run into one another."""
+    at = np.log(places) if logarithmic else np.array(places)
+    least, kept = NEAR * max(at[-1] - at[0], 1e-12), [0]
+    for i in range(1, len(places)):
+        if at[i] - at[kept[-1]] >= least:
+            kept.append(i)
+    return [places[i] for i in kept]
+
+
+def finish(axis: Axes, series: list[Series], more: bool, beside: bool = False) -> None:
     """Grid lines, and a legend where there is more than one thing; beside the picture where it is long."""
     axis.grid(color=GREY, alpha=0.2)
     names = [one.name for one in series]
     if len(series) > LEGEND or (names in ([""], []) and not more):
         return
-    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if len(series) >= BESIDE else {}
+    place: dict[str, Any] = (
+        {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if beside or len(series) >= BESIDE else {}
+    )
     axis.legend(frameon=False, fontsize=8, labelcolor=INK, **place)

@@ -96,7 +96,7 @@ def curves(comparison: Comparison, axes: Axes) -> Any:
         at = x_of(row, axes) if numeric else float(places.index(row.keys[axes.x]))
         series.setdefault(words_of(row, rest), []).append((at, *y_of(row, axes.y)))
     found = [Series(name, *map(list, zip(*sorted(points), strict=True))) for name, points in series.items()]
-    return curves_figure(found, label(comparison, axes.x), axes.y.heading, None if numeric else places, known(comparison, axes.y), about(comparison))  # fmt: skip
+    return curves_figure(found, label(comparison, axes.x), axes.y.heading, None if numeric else places, known(comparison, axes.y), about(comparison, axes.y))  # fmt: skip
 
 
 def seeds(comparison: Comparison, column: Column) -> Any:
@@ -138,7 +138,7 @@ def cost(comparison: Comparison, axes: Axes) -> Any:
     aim = None if axes.y.direction == "target" else known(comparison, axes.y)
     ends = [(x, y) for one in found for x, y in zip(one.x, one.y, strict=True)]
     return cost_figure(
-        found, front(ends, axes.y.direction), heading.heading, distance_label(axes.y), aim, about(comparison)
+        found, front(ends, axes.y.direction), heading.heading, distance_label(axes.y), aim, about(comparison, axes.y)
     )
 
 
@@ -204,7 +204,7 @@ def distance_of(row: Row, column: Column) -> tuple[float, float]:
 def distance_label(column: Column) -> str:
     """The name of an axis for distances from the target."""
     unit = f" ({column.unit})" if column.unit else ""
-    return f"distance of {column.label} from its target{unit}" if column.direction == "target" else column.heading
+    return f"|{column.label} - target|{unit}" if column.direction == "target" else column.heading
 
 
 def y_of(row: Row, column: Column) -> tuple[float, float]:
@@ -239,14 +239,11 @@ def known(comparison: Comparison, column: Column) -> Any:
     return Known(KINDS[found[0].kind], value, found[0].error or 0.0)
 
 
-def about(comparison: Comparison) -> str:
-    """What a picture is of, in a line."""
+def about(comparison: Comparison, column: Column) -> str:
+    """What a picture is of, in a line, and why a figure is not to be ranked."""
     errors = next((remark for remark in comparison.remarks if remark.startswith("+-")), "")
-    return (
-        f"{comparison.title}; {errors.replace('+-', 'bars:', 1).replace('bars: is', 'bars:')}"
-        if errors
-        else comparison.title
-    )
+    words = [comparison.title, errors.partition(";")[0].replace("+- is", "bars:", 1)]
+    return "; ".join(filter(None, [*words, column.ranks and f"not to be ranked: {column.ranks}"]))
 
 
 def grid_picture(comparison: Comparison, where: Path) -> list[Path]:
