@@ -28,21 +28,27 @@ APART = ("columns", "data", "units", "directions", "not_ranked")  # entries of a
 DRAW_ALONE = ("show", "explain")  # verbs whose jobs measure nothing
 
 
-def end_sweep(where: Path) -> list[str]:
-    """Write the tables and pictures of the sweep in `where`, and print its comparison; one line per job that was refused."""
+def end_sweep(where: Path, compares: bool = True) -> list[str]:
+    """Write the tables and pictures of the sweep in `where`, and print its comparison; one line per job that was refused.
+
+    compares: false for a sweep of a study, which compares at its own end.
+    """
     jobs = [record for job in sorted(where.iterdir(), key=_number) if (record := ended(job))]
     if not jobs:
         return []
     files.write(where / "sweep.csv", lambda path: _write_csv(path, table_of(jobs)))
     done = [record for record in jobs if record.state == "whole"]
-    written, comparison = [("table", where / "sweep.csv")], None
-    if verbs := {record.verb for record in done}:
-        if verbs <= set(DRAW_ALONE):
-            progress.say(f"no best: {' and '.join(sorted(verbs))} measures nothing")
-        else:
-            comparison = compared(jobs, where)
-            written += [] if comparison is None else write_comparison(comparison, where)
-    written += [("picture", path) for path in pictures_of_verb(cells_of(done, comparison), where)]
+    written = [("table", where / "sweep.csv")]
+    found = compared(jobs) if done else ""
+    if compares and isinstance(found, Comparison):
+        say_comparison(found)
+        if more := advice(found, jobs, where):
+            progress.say(f"  {more}")
+        written += write_comparison(found, where)
+    elif compares and found:
+        progress.say(f"no best: {found}")
+    cells = cells_of(done, found if isinstance(found, Comparison) else None)
+    written += [("picture", path) for path in pictures_of_verb(cells, where)]
     lines = [(kind, progress.shown_path(path)) for kind, path in written]
     progress.print_table(f"swept {len(done)} of {len(jobs)} jobs", lines)
     return [
@@ -63,17 +69,15 @@ def ended(job: Path) -> Record | None:
     return record._replace(state="whole")  # of a run that was to go on, its last result
 
 
-def compared(jobs: Sequence[Record], where: Path) -> Comparison | None:
-    """The comparison of a sweep's jobs, printed; None, with the reason, where there is nothing to compare."""
+def compared(jobs: Sequence[Record]) -> Comparison | str:
+    """The comparison of a sweep's jobs; or why there is none."""
+    verbs = {record.verb for record in jobs}
+    if verbs <= set(DRAW_ALONE):
+        return f"{' and '.join(sorted(verbs))} measures nothing"
     try:
-        found = compare(jobs)
+        return compare(jobs)
     except UserError as error:
-        progress.say(f"no best: {error}")
-        return None
-    say_comparison(found)
-    if more := advice(found, jobs, where):
-        progress.say(f"  {more}")
-    return found
+        return str(error)
 
 
 def write_comparison(found: Comparison, where: Path) -> list[tuple[str, Path]]:
