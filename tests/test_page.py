@@ -17,6 +17,7 @@ import pytest
 from diffsde.cli.main import main
 from diffsde.report import page, page_data, page_players
 from diffsde.report.packing import quantised
+from diffsde.report.player import source_key
 from tests.page_fixtures import EVIL, EXACT, comparison, record
 
 
@@ -146,6 +147,28 @@ def test_where_there_is_no_player_the_page_says_why(tmp_path: Path) -> None:
         assert (players, of_job) == ([], [None]) and why in note and note.startswith("No player:")
 
 
+def test_jobs_of_one_field_share_a_player(tmp_path: Path) -> None:
+    """A run and samples of it at any sigma, by a sampler with or without noise; not at another checkpoint or diffusion."""
+
+    def key(verb: str, **config: Any) -> tuple[str, ...]:
+        return source_key(verb, tmp_path, config)
+
+    grid = {"name": "auto", "start": 0.0, "end": 1.0}
+    own = key("train", grid=None)
+    em = {"name": "em", "diffusion": {"name": "constant", "sigma": 2.0}}
+    assert own == key("sample", run="x", grid=grid, sampler={"name": "heun"}, checkpoint="last", ema=None)
+    assert own == key("sample", run="x", grid=grid, sampler=em)
+    bump = {"name": "em", "diffusion": {"name": "bump", "sigma": 2.0}}
+    others = [
+        {"checkpoint": "100"},
+        {"ema": 0.9},
+        {"sampler": bump},
+        {"grid": grid | {"start": 0.1}},
+        {"run": "oracle"},
+    ]
+    assert own not in [key("sample", **{"run": "x", "grid": grid, "sampler": em} | other) for other in others]
+
+
 def test_samples_in_a_page_are_the_jobs_own(tmp_path: Path) -> None:
     """Points in the data's own units, far from 0 too; of images their pixels; none of other arrays."""
     job, far = record(tmp_path), np.random.default_rng(1).normal(size=(30, 2)) + np.array([1e6, 0.0])
@@ -177,5 +200,9 @@ def test_the_verb_writes_a_page_into_the_run(here: Path, capsys: pytest.CaptureF
     assert re.search(r'"mean_error":\{"value":0\.5,"error":0\.1', text)
     assert main(["report", str(job.relative_to(here)), "out=there"]) in (0, None)
     assert (here / "there" / "report.html").read_text(encoding="utf-8") == text
+    assert main(["compare", str(job), "report=true", "pictures=false", "out=both"]) in (0, None)
+    assert {"report.html", "compare.csv"} <= {path.name for path in (here / "both").iterdir()}
+    assert main(["report", str(job), f"out={job / 'config.json' / 'x'}"]) == 2
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
     assert main(["report", "nothing"]) == 2
     assert "'nothing' matches no run" in capsys.readouterr().err

@@ -157,6 +157,10 @@ def test_sliders_move_the_cloud(opened: Opened) -> None:
     low, high, half = (np.array(opened.page.evaluate(at, sigma)) for sigma in (1.0, 2.0, 1.5))
     np.testing.assert_allclose(half, (low + high) / 2, rtol=1e-12)
     assert (low != high).all()
+    moved = """() => { const p = Cloud.read(JSON.parse(document.getElementById('data').textContent).players[0]);
+      const all = (s) => Array.from({ length: p.n }, (_, i) => Cloud.at(p, 'sde', s, 4, i, 0) - Cloud.at(p, 'ode', 0, 4, i, 0));
+      return [all(1), all(2)]; }"""
+    assert np.corrcoef(opened.page.evaluate(moved))[0, 1] > 0.95  # one noise for all sigmas
 
 
 def test_it_plays(opened: Opened) -> None:

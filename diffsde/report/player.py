@@ -54,7 +54,7 @@ def source_key(verb: str, where: Path, config: dict[str, Any]) -> tuple[str, ...
     """What two jobs must share for one player to be of both: the field, the diffusion, and where the grid begins and ends."""
     sampler, grid = config.get("sampler") or {}, config.get("grid") or {}
     diffusion = {"name": "constant", **(sampler.get("diffusion") or {}), "sigma": None}
-    rest = *map(str, sorted(diffusion.items())), str(grid.get("start")), str(grid.get("end"))
+    rest = *map(str, sorted(diffusion.items())), str(grid.get("start", 0.0)), str(grid.get("end", 1.0))
     if verb == "train":
         return (str(where.resolve()), "last", "None", *rest)
     if config.get("run") == "oracle":

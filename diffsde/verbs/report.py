@@ -26,7 +26,10 @@ def main(words: list[str]) -> None:
 
     found = compare(chosen)
     configure()
-    page = write_page(found, where)
+    try:
+        page = write_page(found, where)
+    except OSError as error:
+        raise UserError(f"out: '{where}' cannot be written: {error.strerror}") from None
     progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")
 
 
