@@ -17,6 +17,7 @@ import pytest
 import diffsde
 from diffsde.cli.main import main
 from diffsde.report import pictures
+from diffsde.report.axes import axes_of
 from diffsde.report.comparison import Comparison, compare
 from diffsde.report.grid import grid_of
 from diffsde.report.tables import escape_latex, latex, markdown
@@ -198,7 +199,7 @@ def test_parquet_has_what_csv_has(here: Path, found: Comparison, capsys: pytest.
 
 def test_what_is_drawn_is_chosen_by_words(found: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key with most numbers is x, each combination of the others a series; x= takes costs too."""
-    axes = pictures.axes_of(found)
+    axes = axes_of(found)
     assert axes is not None and (axes.x, axes.y.name) == ("steps", "w2")
     (axis,) = pictures.curves(found, axes).axes
     lines = {line.get_label() for line in axis.get_legend_handles_labels()[0]}
@@ -206,7 +207,7 @@ def test_what_is_drawn_is_chosen_by_words(found: Comparison, monkeypatch: pytest
         "a true sample of this size: 0.15"
     ]
     assert lines and set(axis.get_legend_handles_labels()[1][1:]) == set(SAMPLERS)
-    chosen = pictures.axes_of(found, x="nfe")
+    chosen = axes_of(found, x="nfe")
     assert chosen is not None and pictures.curves(found, chosen).axes[0].get_xlabel() == "NFE"
     panel = pictures.heat(found, axes).axes[0]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("steps", "sampler") and len(panel.texts) == 9

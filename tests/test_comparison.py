@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffsde.cli.sweep_end import cells_of
 from diffsde.errors import UserError
 from diffsde.metrics.figures import Reference
 from diffsde.report.comparison import Comparison, compare
@@ -241,6 +242,21 @@ def test_where_and_by_choose_rows() -> None:
         with pytest.raises(UserError) as refused:
             compared(records, runs, **about)
         assert says in str(refused.value)
+
+
+def test_samples_of_one_training_say_so_and_panels_are_titled_by_choices() -> None:
+    records, runs = question(0.2)
+    found = compared(records, runs)
+    assert found.remarks[-1] == "+- is the sd over 3 x 2 seeds (run.seed x seed)"
+    first = [each for each in records if each.config["run"] in ("runs/ot0", "runs/vp0")]
+    assert (
+        compared(first, runs).remarks[-1].endswith("seeds (seed); of one training each, and another may differ by more")
+    )
+    one_noise = compared([each for each in records if each.words["seed"] == "0"], runs)
+    assert "all are sampled with one noise" in one_noise.remarks[-1] and one_noise.rows[0].figures["w2"].shared
+    (_, cell), *_ = cells_of(records, found)
+    assert cell.overrides == {"path": "ot", "sampler": "heun", "seed": "0"}  # and no folder of a run
+    assert cells_of(records, None)[0][1].overrides["run"] == "runs/ot0"
 
 
 def test_jobs_without_figures_are_left_out_and_counted() -> None:

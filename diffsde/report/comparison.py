@@ -9,9 +9,10 @@ from diffsde.errors import UserError, suggestion
 from diffsde.knobs import as_number
 from diffsde.report import ranking
 from diffsde.report.columns import COST_UNITS, label_of
-from diffsde.report.folding import grouped, row_of, seeds_of
+from diffsde.report.folding import grouped, row_of
 from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
 from diffsde.report.keys import determined, differing, shown_value
+from diffsde.report.remarks import about_errors, few, left_out, title_of
 from diffsde.report.rows import Column, Comparison, Folded, Row
 from diffsde.runs.records import Record, trained
 
@@ -57,8 +58,10 @@ def compare(
     rows = [row_of(group, dict(zip(keys, values, strict=True)), outer) for values, group in groups.items()]
     rows = ordered(rows, keys)
     columns = columns_of(jobs, keys, uneven(groups, averaged))
-    best, said = leads(columns, rows, bool(outer) and any(row_seeds(row) > 1 for row in rows))
-    remarks = [*said, *left_out(records, found, repeats), *about_errors(rows, outer, averaged)]
+    best, said = leads(
+        columns, rows, bool(outer) and any(folded.n > 1 for row in rows for folded in row.figures.values())
+    )
+    remarks = [*said, *left_out(records, found, repeats), *about_errors(jobs, rows, outer, averaged)]
     return Comparison(title_of(jobs, keys), tuple(keys), tuple(columns), tuple(rows), best, tuple(remarks))
 
 
@@ -187,49 +190,3 @@ def leads(columns: Sequence[Column], rows: Sequence[Row], several: bool) -> tupl
     else:
         said += [f"not ranked: {each}" for each in why]
     return best, said
-
-
-def few(labels: Sequence[str], most: int = 4) -> str:
-    """The first of some labels, and how many more there are."""
-    more = len(labels) - most
-    return ", ".join(labels) if more < 2 else f"{', '.join(labels[:most])} and {more} more"
-
-
-def left_out(records: Sequence[Record], jobs: Sequence[Job], repeats: int) -> list[str]:
-    """What is said of records that are in no row."""
-    found = Counter(record.state for record in records if record.state != "whole")
-    without = sum(record.state == "whole" for record in records) - len(jobs)
-    said = [f"{count} {state}" for state, count in found.items()] + ([f"{without} without figures"] if without else [])
-    lines = [f"left out: {', '.join(said)} of {len(records)} jobs"] if said else []
-    if repeats:
-        lines.append(f"left out: {repeats} older job{'s' if repeats > 1 else ''} of the same choices and seeds")
-    return lines
-
-
-def row_seeds(row: Row) -> int:
-    """The largest number of seeds that a figure of a row is of."""
-    return max((figure.n for figure in row.figures.values()), default=0)
-
-
-def about_errors(rows: Sequence[Row], seeds: Sequence[str], averaged: Sequence[str]) -> list[str]:
-    """What the numbers after +- are."""
-    found = dict.fromkeys(seeds_of(folded.values) for row in rows for folded in row.figures.values())
-    if list(found) == ["1"]:
-        return ["+- is the standard error of measuring, of one seed each; another seed may differ by more"]
-    what = "values" if set(seeds) <= set(averaged) else "seeds"
-    noise = any(folded.shared for row in rows for folded in row.figures.values())
-    one = "; all are sampled with one noise, whose error of measuring is not in it" if noise else ""
-    within = f", each averaged over {' and '.join(averaged)}" if averaged and what == "seeds" else ""
-    return [f"+- is the sd over {' or '.join(found)} {what} ({' x '.join(seeds)}){within}{one}"]
-
-
-def title_of(jobs: Sequence[Job], keys: Sequence[str]) -> str:
-    """What is compared, in a line: the verbs, what differs, and what all jobs share."""
-    verbs = " and ".join(dict.fromkeys(job.record.verb for job in jobs))
-    shared = []
-    for key in TITLE:
-        values = {job.choices.get(key) for job in jobs}
-        if key not in keys and len(values) == 1 and (value := values.pop()) not in (None, "null", ""):
-            shared.append(f"{key}={value}")
-    count = f"{len(jobs)} job{'s' if len(jobs) > 1 else ''} of {verbs}"
-    return f"{count}: {', '.join(keys) or 'seeds'} compared{' (' + ', '.join(shared) + ')' if shared else ''}"

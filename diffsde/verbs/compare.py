@@ -6,8 +6,9 @@ from datetime import datetime
 from pathlib import Path
 
 from diffsde.errors import UserError, suggestion
+from diffsde.report.axes import axes_of
 from diffsde.report.comparison import Comparison, compare
-from diffsde.report.pictures import axes_of, draw_pictures, grid_picture
+from diffsde.report.pictures import draw_pictures, grid_picture
 from diffsde.report.show import say_comparison
 from diffsde.report.tables import USUAL, WRITERS, check_tables, write_tables
 from diffsde.runs import files, progress
