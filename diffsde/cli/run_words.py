@@ -45,6 +45,8 @@ def named(verb: str, key: str, value: str, sweeping: bool) -> Named | None:
     goes_on = verb == "train" and key == "run"
     if goes_on and value.startswith("glob("):
         raise UserError(f"{key}= goes on with one run; it cannot be combined with {value}")
+    if goes_on and sweeping:
+        return None  # each job refuses it
     found = [Named([piece]) if is_left(piece) else found_by(verb, key, piece) for piece in pieces]
     folders = list(dict.fromkeys(folder for each in found for folder in each.folders))
     if len(folders) > 1 and not sweeping:
