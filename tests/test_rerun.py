@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,12 @@ def test_a_run_is_repeated_to_the_bit(place: Path, monkeypatch: pytest.MonkeyPat
     record = read_record(tmp_path / "again")
     assert record is not None and record.name == "" and record.words["rerun"] == found.run
     monkeypatch.chdir(tmp_path)
-    found = diffsde.rerun(place / "drawn", folder="drawn again")
+    shutil.copytree(place / "outputs", tmp_path / "outputs")  # moved, to where the directory of then has no run
+    drawn = shutil.copytree(place / "drawn", tmp_path / "outputs/sample/day/drawn")
+    (tmp_path / "empty").mkdir()
+    kept = json.loads((drawn / "config.json").read_text())
+    (drawn / "config.json").write_text(json.dumps(kept | {"directory": str(tmp_path / "empty")}))
+    found = diffsde.rerun(drawn, folder="drawn again")
     assert found.same and {part.name for part in found.parts} >= {"samples.x", "w2"}
     assert found.folder == tmp_path / "drawn again" and Path.cwd() == tmp_path
 

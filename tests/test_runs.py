@@ -199,7 +199,7 @@ def test_the_table(there: dict[str, Path], capsys: pytest.CaptureFixture[str], m
         monkeypatch.setenv("COLUMNS", str(letters))
         assert main(["runs"]) == 0
         lines = capsys.readouterr().out.splitlines()
-        assert max(map(len, lines)) <= letters
+        assert max(map(len, lines)) <= letters and "\x1b" not in "".join(lines)
         assert any("w2 0.500 +- 0.020 (floor 0.300)" in line for line in lines)
         assert any("[red]<b>\\x1b[2J" in line for line in lines)
         assert any(f"run={'[red]<b>'}" in line and "path=ot" in line for line in lines)

@@ -42,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     if line := os.environ.get("COMP_LINE"):  # the shell asks, at the press of the tab key
-        with contextlib.redirect_stderr(io.StringIO()):  # a folder that cannot be read is no matter of the line that is typed
+        with contextlib.redirect_stderr(
+            io.StringIO()
+        ):  # a folder that cannot be read is no matter of the line that is typed
             offered = completion.completions(config_folder(), VERBS, HYDRA_FLAGS, line)
         print("\n".join(offered))
         return 0
