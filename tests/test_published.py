@@ -47,6 +47,7 @@ def test_a_figure_is_that_of_the_run_with_the_choices(some: list[records.Record]
     found = published.measured(some, {"path": "ot"}, "std")
     assert found is not None and found.mean == pytest.approx(1.2) and found.sd == pytest.approx(0.1)
     assert found.shown() == "1.2 +- 0.1 (3 seeds)"
+    assert found._replace(floor=0.05).shown() == "1.2 +- 0.1 (3 seeds; two true sets 0.05)"
     for figure, gap, mean in (("nfe", False, 13.0), ("std", True, 0.3)):
         other = published.measured(some, {"run.path": "vp"}, figure, gap)
         assert other is not None and other.mean == pytest.approx(mean)

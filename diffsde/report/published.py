@@ -15,10 +15,14 @@ COLUMNS = ("", "figure", "published", "measured", "agrees")
 
 
 class Measured(NamedTuple):
-    """A figure over seeds: its values, one for each job, and the jobs' seeds (of the trained run, of the samples)."""
+    """A figure over seeds: its values, one for each job, and the jobs' seeds (of the trained run, of the samples).
+
+    floor: the mean of what two true sets have, where the figure has a floor.
+    """
 
     values: tuple[float, ...]
     seeds: tuple[tuple[str, ...], ...] = ()
+    floor: float | None = None
 
     @property
     def mean(self) -> float:
@@ -30,9 +34,10 @@ class Measured(NamedTuple):
         return statistics.stdev(self.values) if len(self.values) > 1 else math.nan
 
     def shown(self) -> str:
-        """As text: mean +- sd (n)."""
+        """As text: mean +- sd (n), and the floor."""
         spread = "" if math.isnan(self.sd) else f" +- {self.sd:.3g}"
-        return f"{self.mean:.4g}{spread} ({len(self.values)} seed{'s' * (len(self.values) > 1)})"
+        floor = "" if self.floor is None else f"; two true sets {self.floor:.3g}"
+        return f"{self.mean:.4g}{spread} ({len(self.values)} seed{'s' * (len(self.values) > 1)}{floor})"
 
 
 def measured(records: Sequence[Record], where: Mapping[str, Any], figure: str, gap: bool = False) -> Measured | None:
@@ -43,7 +48,9 @@ def measured(records: Sequence[Record], where: Mapping[str, Any], figure: str, g
     found = [record for record in records if record.state == "whole" and fits(record, where)]
     pairs = [(seeds_of(each), value) for each in found if (value := number_of(each.summary, figure, gap)) is not None]
     seeds, values = zip(*sorted(pairs), strict=True) if pairs else ((), ())
-    return Measured(values, seeds) if pairs else None
+    held = [each.summary.get("metrics", {}).get(figure) for each in found]
+    floors = [each["floor"] for each in held if isinstance(each, dict) and isinstance(each.get("floor"), int | float)]
+    return Measured(values, seeds, statistics.fmean(floors) if floors else None) if pairs else None
 
 
 def seeds_of(record: Record) -> tuple[str, ...]:
