@@ -66,6 +66,7 @@ def test_a_text_is_split_as_a_shell_would() -> None:
         (["train=seed=0", "sample=run=oracle"], "a study samples the runs that it trains; leave out run=oracle"),
         (["train=seed=0", "evaluate=n=5"], "evaluate: name what is measured in one list"),
         (["train=pth=ot"], "train: pth is not known"),
+        (["train=experiment=icfm,fm dataset.drawn_from=moons"], "train: dataset@dataset.drawn_from is not known"),
         (["train=path=otter"], "train: path: 'otter' is not a choice"),
         (["train=seed=0,-1"], "train: seed is -1; it must be in [0, 2^31)"),
         (["train=seed=0", "sample=sampler=heun steps=5,0"], "sample: steps is 0; it must be 1 or more"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diffsde import plugins
 from diffsde.cli import study_words
@@ -15,6 +15,10 @@ from diffsde.cli.job import Jobs
 from diffsde.cli.study_words import Asked
 from diffsde.errors import UserError
 from diffsde.runs import files, folder, locks, progress, records
+
+if TYPE_CHECKING:  # its module imports hydra's parser and composes; help and refusals need not wait
+    from diffsde.cli.study_plan import Stage
+    from diffsde.runs.records import Record
 
 FORMAT = 1  # version of study.json
 
@@ -70,7 +74,7 @@ def unfinished(asked: Asked) -> Path | None:
 class Study:
     """A study in its folder `where`: its stages are sweeps in folders there, its state is in study.json."""
 
-    def __init__(self, asked: Asked, stages: Sequence[Any], where: Path) -> None:
+    def __init__(self, asked: Asked, stages: Sequence[Stage], where: Path) -> None:
         from diffsde.cli.study_time import Timing
 
         self.asked, self.stages, self.where = asked, list(stages), where
@@ -82,11 +86,11 @@ class Study:
         self.runs: dict[str, list[str]] = there.get("runs", {}) if isinstance(there, dict) else {}
         self.done = {stage.name: len(self.whole(stage)) for stage in stages}
 
-    def whole(self, stage: Any) -> set[str]:
+    def whole(self, stage: Stage) -> set[str]:
         """The names of the folders of a stage's finished jobs."""
         return {record.folder.name for record in self.records(stage) if record.state == "whole"}
 
-    def records(self, stage: Any) -> list[Any]:
+    def records(self, stage: Stage) -> list[Record]:
         """The records of a stage's jobs, in their order."""
         there = self.where / stage.name
         return sorted(records.every(there), key=lambda record: int(record.folder.name)) if there.is_dir() else []
@@ -147,13 +151,13 @@ class Study:
                 failed += self.run_stage(stage, words)
         return failed
 
-    def runs_of(self, stage: Any) -> list[str]:
+    def runs_of(self, stage: Stage) -> list[str]:
         """The runs that a stage is of, as folders in the study's: those it began with first, so that its jobs keep their numbers."""
         before = self.runs.get(stage.name, [])
         self.runs[stage.name] = [*before, *(run for run in self.trained() if run not in before)]
         return self.runs[stage.name]
 
-    def run_stage(self, stage: Any, words: list[str]) -> list[str]:
+    def run_stage(self, stage: Stage, words: list[str]) -> list[str]:
         """Run the sweep of one stage; a line for each reason why jobs failed. Raises UserError where it cannot begin."""
         from diffsde.cli.main import run_hydra
 
@@ -173,7 +177,7 @@ class Study:
                 reasons.setdefault(record.error, []).append(record.folder.name)
         return [f"{stage.name}: {jobs_named(names)}: {error}" for error, names in reasons.items()]
 
-    def one_ended(self, stage: Any, before: set[str], out: Path) -> None:
+    def one_ended(self, stage: Stage, before: set[str], out: Path) -> None:
         """A job of a stage has ended; those that were whole `before` are neither counted nor timed again."""
         if out.name in before:
             self.timing.begin()

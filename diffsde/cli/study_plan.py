@@ -152,6 +152,8 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
         jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         found, seen = [], set[Any]()
         with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+            # as Hydra does before a sweep: words that only a swept experiment= gives a meaning are refused
+            hydra.compose(verb, [str(each.input_line) for each in parsed if not each.is_sweep_override()])
             for job in jobs:
                 choices = tuple(word for word in job if "@" in word or word.partition("=")[0] in groups)
                 if {choices, *job} <= seen:
