@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import __version__
-from diffsde.report.page_data import as_json, jobs_of, pictures_of, rows_of, slimmed
+from diffsde.report.page_data import as_json, command_of, jobs_of, pictures_of, rows_of, slimmed
 from diffsde.report.page_players import players_of, samples_of
 from diffsde.report.rows import Comparison
 from diffsde.runs.files import write
 
 FILE = "report.html"
+TITLE = 160  # letters of the command that the page of one run is called by
 LARGEST = 5_800_000  # bytes of a page, to which pictures fill it up
 SCRIPTS = (
     "plotly-basic.min.js",
@@ -48,14 +49,14 @@ def report_of(comparison: Comparison, where: Path) -> dict[str, Any]:
             job |= samples_of(records[i])
     verbs = sorted({record.verb for record in records})
     report: dict[str, Any] = {
-        "title": comparison.title,
+        "title": comparison.title if len(records) > 1 else command_of(records[0])[:TITLE],
         "about": f"{len(records)} {'job' if len(records) == 1 else 'jobs'} of diffsde {', '.join(verbs)}",
         "made": f"Written by diffsde {__version__}. This page is whole: it opens from the disk and asks for nothing.",
         "keys": list(comparison.keys),
         "columns": [column._asdict() for column in comparison.columns],
         "rows": rows_of(comparison),
         "best": comparison.best,
-        "remarks": list(comparison.remarks),
+        "remarks": list(comparison.remarks) if len(comparison.rows) > 1 else [],  # one row is compared with nothing
         "jobs": jobs,
         "players": players,
         "players_note": players_note,

@@ -86,7 +86,7 @@ const Table = (() => {
       ...rows.map((i) => {
         const row = data.rows[i];
         const keys = data.keys.map((name) => make("td", { class: "key", title: row.keys[name] }, row.keys[name] ?? ""));
-        const first = keys[0] || make("td", { class: "key" }, `job ${i + 1}`);
+        const first = keys[0] || make("td", { class: "key" }, data.jobs[row.jobs[0]]?.title ?? "");
         if (row.jobs.length) first.replaceChildren(make("a", { href: `#run-${row.jobs[0]}`, click: () => Runs.open(row.jobs[0]) }, first.textContent || "–"));
         const rest = keys.length ? keys : [first];
         return make("tr", { "data-row": i }, ...rest, ...data.columns.map((column) => cell(row, i, column)));
@@ -101,6 +101,7 @@ const Table = (() => {
       byId("table").querySelector("thead tr").prepend(make("th", { class: "key", scope: "col" }, "run"));
     } else byId("table").replaceChildren(head(), body(rows));
     byId("shown").textContent = rows.length === data.rows.length ? `${rows.length} rows` : `${rows.length} of ${data.rows.length} rows`;
+    byId("filter").parentElement.parentElement.hidden = data.rows.length < 2;
     listeners.forEach((tell) => tell(rows));
   }
 
