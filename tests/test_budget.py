@@ -12,7 +12,7 @@ from scipy import integrate
 
 from diffsde.datasets import DATASETS
 from diffsde.evaluation.budget import Budget, refined
-from diffsde.evaluation.field_error import END, field_errors
+from diffsde.evaluation.field_error import END, field_errors, start_divergence
 from diffsde.evaluation.metric import Drawing, Subject
 from diffsde.paths import PATHS
 from diffsde.samplers import Sampler, prior, simulate_compiled, times
@@ -40,6 +40,17 @@ def test_the_bound_is_the_divergence_of_two_laws(path: str, mean: float, std: fl
     true, other = alpha**2 + beta**2, (alpha * std) ** 2 + beta**2
     expected = divergence(alpha * mean / math.sqrt(true), math.sqrt(other / true))
     assert found.error is not None and abs(found.value - expected) < 4 * found.error < 0.2 * expected
+
+
+def test_the_start_from_noise_alone_has_a_divergence() -> None:
+    """Of N((m, 0), I) on a path whose alpha is not 0 at t = 0: KL of p_0 and N(0, beta(0)^2 I); none on the path ot."""
+    way, data = PATHS["vp"](rate_min=0.5, rate_max=8.0), gaussian(3.0, 1.0)
+    found = start_divergence(data.exact_field(way), data, jnp.zeros((20_000, 2)))  # type: ignore[attr-defined,arg-type]
+    alpha, square = float(way.alpha(0.0)), float(way.beta(0.0)) ** 2
+    ratio = (alpha**2 + square) / square
+    expected = ratio - 1 - math.log(ratio) + (3 * alpha) ** 2 / (2 * square)
+    assert found.error is not None and abs(found.value - expected) < 4 * found.error < 0.3 * expected
+    assert start_divergence(data.exact_field(PATHS["ot"]()), data, jnp.zeros((10, 2))) == (0.0, 0.0, None, None)  # type: ignore[attr-defined,arg-type]
 
 
 def test_the_field_error_is_an_integral() -> None:

@@ -38,7 +38,8 @@ def _discrepancy(x: np.ndarray, y: np.ndarray, width: float, kernel: str) -> Fig
     """The mean over i /= j of h_ij = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(y_i, x_j), and its error.
 
     Var = 4 zeta_1/n + 2 zeta_2/n^2, zeta_1 the variance of E_j h_ij over i, and zeta_2 that of h: the first is 0 where the
-    two laws are one, and the second is all there is (Hoeffding 1948). The rows' means scatter by zeta_1 + zeta_2/n.
+    two laws are one, and the second is all there is (Hoeffding 1948). The rows' means scatter by zeta_1 + zeta_2/n. As no
+    estimate of zeta_1 is taken below 0, the error is a quarter too large where the two laws are one.
     """
     n = len(x)
     both = np.stack([x, y]).reshape(2, n, -1).astype(np.float64)
