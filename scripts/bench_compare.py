@@ -1,4 +1,6 @@
-"""How long `diffsde compare` takes, and how much memory, over many jobs, which it makes: python scripts/bench_compare.py 1000."""
+"""How long `diffsde compare` takes, and how much memory, over many jobs, which it makes: python scripts/bench_compare.py 1000;
+and a question as one command, three paths x three samplers x two seeds on the moons: python scripts/bench_compare.py question.
+"""
 
 from __future__ import annotations
 
@@ -57,18 +59,32 @@ def make(count: int, points: bool) -> None:
             np.savez(folder / "likelihood.npz", log_p=log_p, x=x)
 
 
-def timed(*words: str) -> None:
-    """Print wall and CPU seconds and the memory of one command."""
+def timed(verb: str, *words: str) -> list[str]:
+    """Print wall and CPU seconds and the memory of one command; what it printed."""
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [sys.executable, "-m", "diffsde", "compare", "jobs", *words]
+    command = [sys.executable, "-m", "diffsde", verb, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     said = f"{wall:5.1f} s, CPU {spent:5.1f} s, at most {after.ru_maxrss / 1024:4.0f} MB"
-    print(f"  diffsde compare jobs {' '.join(words):<16} {said}: {done.stdout.splitlines()[0]}")
+    print(f"  diffsde {verb} {' '.join(words):<22} {said}")
+    return done.stdout.splitlines()
+
+
+def question() -> None:
+    """Train, sample and compare, by one command; the table."""
+    words = ("train=dataset=moons path=ot,vp,trig seed=0,1", "sample=sampler=heun,em,dpmpp_2m")
+    said = timed("study", *words)
+    print("\n".join(said[next(i for i, line in enumerate(said) if " compared (" in line) :]))
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["question"]:
+        with tempfile.TemporaryDirectory() as place:
+            os.chdir(place)
+            question()
+            os.chdir("/")
+        sys.exit()
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     for points in (False, True):
         with tempfile.TemporaryDirectory() as place:
@@ -77,6 +93,6 @@ if __name__ == "__main__":
             print(
                 f"{number:,} jobs, {'of one seed, with 2,000 test points each' if points else f'{SEEDS} seeds a row'}"
             )
-            timed("pictures=false")
-            timed()
+            timed("compare", "jobs", "pictures=false")
+            timed("compare", "jobs")
             os.chdir("/")

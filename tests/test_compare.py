@@ -20,7 +20,9 @@ from diffsde.report import pictures
 from diffsde.report.axes import axes_of
 from diffsde.report.comparison import Comparison, compare
 from diffsde.report.grid import grid_of
+from diffsde.report.show import say_comparison
 from diffsde.report.tables import escape_latex, latex, markdown
+from diffsde.runs import progress
 from diffsde.runs.records import select
 
 SAMPLERS = {"heun": 2, "em": 1, "dpmpp_2m": 1}
@@ -148,6 +150,21 @@ def test_rows_and_digits_of_the_tables(here: Path, found: Comparison) -> None:
     assert f"| heun | 20 | **{said.replace('+-', '±')}** | 40 | 0.2 |" in markdown(found).splitlines()
     cells = rf"$\mathbf{{{said.replace('+-', chr(92) + 'pm')}}}$ & $40$ & $0.2$ \\"
     assert rf"heun & $20$ & {cells}" in latex(found).splitlines()
+
+
+def test_a_narrow_terminal_has_what_fits(
+    found: Comparison, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys and the first figures; the others are named."""
+    monkeypatch.setattr(progress, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "74")
+    say_comparison(found)
+    said = capsys.readouterr().out
+    assert "not shown here: CPU time (s)" in said and " NFE " in said
+    assert max(len(line) for line in said.splitlines() if " heun " in line) <= 74
+    monkeypatch.setenv("COLUMNS", "200")
+    say_comparison(found)
+    assert "not shown" not in capsys.readouterr().out
 
 
 ODD = r"a_b&c%d$e#f{g}h~i^j\k<l>|m [n]*"
