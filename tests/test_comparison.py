@@ -224,6 +224,16 @@ def test_runs_of_the_same_choices_are_told_apart_by_name_or_counted_once() -> No
     assert {"w2", "nll"} < row.figures.keys() and row.figures["w2"].figure.value == 0.3
 
 
+def test_figures_of_the_field_alone_are_in_rows_of_their_own() -> None:
+    """A likelihood has no sampler, though its config has the usual one."""
+    records = [drawing(sampler, 0, 0.3, i)._replace(verb="evaluate") for i, sampler in enumerate(("heun", "em"))]
+    summary = {"metrics": {"nll": {"value": 1.0, "error": 0.1}}, "directions": {"nll": "lower"}}
+    records.append(drawing("heun", 0, 0.0, 2)._replace(verb="evaluate", summary=summary))
+    found = compared(records)
+    assert [row.keys for row in found.rows] == [{"sampler": "heun"}, {"sampler": "em"}, {"sampler": ""}]
+    assert [next(iter(row.figures)) for row in found.rows] == ["w2", "w2", "nll"]
+
+
 def test_where_and_by_choose_rows() -> None:
     records, runs = question(0.2)
     found = compared(records, runs, where=["path=ot"])

@@ -16,6 +16,7 @@ APART = (
     *("pictures", "plots", "coordinates", "metrics"),
 )
 FOLDERS = ("run", "samples")  # whose content says more than their names
+SAMPLING = ("sampler", "diffusion", "steps", "grid", "sigma", "last", "n", "coupled")  # of jobs that drew samples
 SEEDS = ("run.seed", "seed")  # the outer first: a trained run, and samples of it
 ORACLE, TRAINED = "oracle", "trained"
 # Names of groups within a group, as the command line shortens them.
@@ -42,6 +43,8 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
             found[key] = value
+    if record.verb == "evaluate" and "nfe" not in record.summary:  # figures of the field alone
+        found = {key: value for key, value in found.items() if key.partition(".")[0] not in SAMPLING}
     return found
 
 

@@ -131,13 +131,13 @@ def heat(comparison: Comparison, axes: Axes) -> Any:
     """The figure over two choices, a panel for each combination of the others; None for fewer choices, or too many panels."""
     from diffsde.plots.comparison import Heat, heat_figure
 
-    counts = {key: len({row.keys[key] for row in comparison.rows}) for key in comparison.keys}
+    able = [(i, row) for i, row in enumerate(comparison.rows) if usable(row, Axes(axes.y, ""))]
+    counts = {key: len({row.keys[key] for _, row in able}) for key in comparison.keys}
     keys = sorted(counts, key=lambda key: (key == axes.x, counts[key]))[-2:]
     rest = [key for key in comparison.keys if key not in keys]
-    able = [(i, row) for i, row in enumerate(comparison.rows) if usable(row, Axes(axes.y, ""))]
     if len(keys) < 2 or min(counts[key] for key in keys) < 2 or len(able) < 4:
         return None
-    down, right = (list(dict.fromkeys(row.keys[key] for row in comparison.rows)) for key in keys)
+    down, right = (list(dict.fromkeys(row.keys[key] for _, row in able)) for key in keys)
     names = list(dict.fromkeys(words_of(row, rest) for _, row in able))
     if len(names) > PANELS or max(len(down), len(right)) > 24:
         return None
