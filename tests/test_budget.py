@@ -31,7 +31,9 @@ def divergence(mean: float, std: float) -> float:
     return (1 / std**2 - 1) + mean**2 / (2 * std**2) + 2 * math.log(std)
 
 
-@pytest.mark.parametrize(("path", "mean", "std"), [("ot", 0.3, 1.2), ("vp", -0.2, 0.8)])
+@pytest.mark.parametrize(
+    ("path", "mean", "std"), [("ot", 0.3, 1.2), pytest.param("vp", -0.2, 0.8, marks=pytest.mark.slow)]
+)
 def test_the_bound_is_the_divergence_of_two_laws(path: str, mean: float, std: float) -> None:
     """Both SDEs reverse the same forward one: KL of their paths is KL of the two laws, here at t = 0.999, and never below it."""
     data, way = gaussian(0.0, 1.0), PATHS[path]()

@@ -53,7 +53,7 @@ def test_it_is_the_mixtures_density(name: str, dimension: int) -> None:
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("dimension", [1, 10, *(pytest.param(d, marks=pytest.mark.slow) for d in range(3, 10))])
+@pytest.mark.parametrize("dimension", [10, *(pytest.param(d, marks=pytest.mark.slow) for d in range(1, 10))])
 def test_it_is_right_to_a_hundred_thousandth(dimension: int) -> None:
     """Of every point, in double precision, by 200 steps on the grid that `evaluate` takes."""
     field, x, exact = oracle("ot", dimension)
