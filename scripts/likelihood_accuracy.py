@@ -15,6 +15,7 @@ import numpy as np
 
 from diffsde import mixtures
 from diffsde.datasets import DATASETS, Dataset
+from diffsde.datasets.mixture import Gaussian
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.metric import Subject
 from diffsde.fields import OracleField
@@ -60,11 +61,11 @@ def main() -> None:
     for dimension in DIMENSIONS:
         print(dimension, *(f"{largest_error(dimension, steps):.1e}" for steps in STEPS), sep=" | ", flush=True)
     jax.config.update("jax_enable_x64", False)
-    gmm, plain = DATASETS["gmm"](), DATASETS["gaussian"](mean=(0.0, 0.0), std=1.0)
+    gmm, plain = DATASETS["gmm"](), Gaussian(mean=(0.0, 0.0), std=1.0)
     print("exact field of gmm, KL 0:", *covered(gmm, gmm, 0.0), sep=" | ", flush=True)
     mean, std = 0.3, 1.1
     true = 1 / std**2 - 1 + mean**2 / (2 * std**2) + 2 * math.log(std)
-    other = DATASETS["gaussian"](mean=(mean, 0.0), std=std)
+    other = Gaussian(mean=(mean, 0.0), std=std)
     print(
         f"N(0, I) against N(({mean}, 0), {std}^2 I), KL {true:.5f}:",
         *covered(plain, other, true),
