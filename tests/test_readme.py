@@ -68,7 +68,7 @@ def test_commands_are_understood(command: str, here: Path) -> None:
         return
     if verb in map(str.strip, OPTIONS):
         return
-    if verb == "study":
+    if verb == "study" and words:
         planned(study_words.asked(words))
         return
     if verb in PLAIN:
