@@ -22,6 +22,7 @@ from diffsde.evaluation import features, references
 from diffsde.evaluation.likelihood import without_density
 from diffsde.evaluation.memorisation import nearby, neighbour_figures
 from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.table import METRICS
 from diffsde.fields import EmpiricalField, OracleField
 from diffsde.guidance import Autoguided
 from diffsde.metrics import classifier
@@ -264,7 +265,7 @@ REFUSED = [
     (f"{GMM} metrics=[fretchet]", "'fretchet' is not a metric (did you mean 'frechet'?)"),
     (
         f"{GMM} metrics=[fid]",
-        "'fid' is not a metric; choose one of mixture, w2, reconstruction, frechet, prdc, labels, neighbours, likelihood\n",
+        f"'fid' is not a metric; choose one of {', '.join(METRICS)}\n",
     ),
     (f"{GMM} metrics=[likelihood,likelihood]", "name each that is wanted once"),
     (f"{GMM} n_test=0", "n_test is 0; it must be 1 or more"),
