@@ -120,3 +120,25 @@ def test_single_rows_are_compared_at_equal_test_points() -> None:
     assert found.is_lead and found.by is not None and found.by.how == BY_POINT
     assert not lead_of(rows, "lower", lambda other, first: (each, 0.1)).is_lead  # the solvers' error is larger
     assert not lead_of(rows, "lower").is_lead
+
+
+def one_of_several(draw: np.random.Generator, shape: tuple[int, int]) -> list[Units]:
+    """Two rows of equal law that scatters with the noise: of crossed seeds, and of one training with one noise."""
+    noise = draw.normal(size=(1, shape[1]))
+    several = units(noise + 0.01 * draw.normal(size=shape))
+    return [several, Units({("another", "0"): draw.normal()})]
+
+
+def few_trainings(draw: np.random.Generator) -> list[Units]:
+    """Two rows of equal law: three trainings with one noise, and one training with three noises."""
+    several = units(draw.normal(size=(3, 1)), own=0.1, shared=True)
+    training = draw.normal()
+    return [several, Units({("another", str(j)): training + 0.1 * draw.normal() for j in range(3)}, own=0.1)]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda draw: one_of_several(draw, (2, 8)), lambda draw: one_of_several(draw, (1, 8)), few_trainings]
+)
+def test_a_seed_of_one_value_scatters_as_in_the_other_row(make: Make) -> None:
+    """However many values of another seed there are, which say nothing of this one."""
+    assert rate(make) <= MOST

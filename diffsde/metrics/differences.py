@@ -8,7 +8,7 @@ error of a single figure, as it was measured with it, is added. A single value h
 this one run, and nothing of training it again.
 
 Two rows of the same seeds are compared by the differences of each, which take out what these have in common; other rows by the
-errors of both. A row of one value is taken to scatter as the row that it is compared with, where that has several.
+errors of both. A seed of which a row has one value is taken to scatter as in the row that it is compared with.
 
 The leader has to lead each of the others at the two-sided level LEVEL. Of two rows of equal law one is then said to lead with
 probability LEVEL at most, and so among more: whichever leads wrongly leads an equal one, of which the probability is no more
@@ -143,12 +143,20 @@ def combined(one: Units, other: Units, sign: float) -> Difference:
     if one.values.keys() == other.values.keys():
         each = {seeds: one.values[seeds] + sign * other.values[seeds] for seeds in one.values}
         return Difference(value, error_of(Units(each, own.error, one.shared or other.shared)), PAIRED)
-    if n == 1 or m == 1:
-        several = one if n > 1 else other
-        whole, root = several.error, math.sqrt(len({seeds[0] for seeds in several.values}))
-        alone = Error(None if whole.error is None else root * whole.error, root * whole.margin)
-        return Difference(value, added([whole, alone]), UNPAIRED)
-    return Difference(value, added([one.error, other.error]), UNPAIRED)
+    return Difference(value, added([error_beside(one, other), error_beside(other, one)]), UNPAIRED)
+
+
+def error_beside(units: Units, other: Units) -> Error:
+    """The error of a row's mean, where a seed of which it has one value is taken to scatter as in the other row."""
+    alone = len(units.values) == 1
+    found = [] if alone else [units.error]
+    for axis in axes_of(list(other.values)):
+        if units.shared or len({seeds[axis] for seeds in units.values}) > 1:
+            continue
+        if (theirs := error_along(other.values, axis)) is not None and theirs.error is not None:
+            root = math.sqrt(len({seeds[axis] for seeds in other.values}))
+            found.append(Error(root * theirs.error, root * theirs.margin))
+    return added([*found, error(other.own)] if alone and other.shared else found)
 
 
 def lead_of(
