@@ -11,6 +11,7 @@ import pytest
 from scipy import integrate
 
 from diffsde.datasets import DATASETS
+from diffsde.evaluation import field_error
 from diffsde.evaluation.budget import Budget, refined
 from diffsde.evaluation.field_error import END, field_errors, start_divergence
 from diffsde.evaluation.metric import Drawing, Subject
@@ -18,6 +19,7 @@ from diffsde.paths import PATHS
 from diffsde.samplers import Sampler, prior, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import RK4, Euler
+from diffsde.types import Array
 
 KEY = jax.random.key(0)
 
@@ -107,3 +109,22 @@ def test_a_refined_grid_keeps_its_times() -> None:
     assert len(fine) == 13
     np.testing.assert_allclose(fine[::4], at, atol=1e-7)
     np.testing.assert_allclose(np.diff(fine)[4:8], 0.1, atol=1e-6)
+
+
+def test_every_label_is_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten labels, dealt in turn to 20 intervals of t, would leave each interval one label of its own."""
+    seen = []
+
+    def errors(field: object, exact: object, z: Array, eps: Array, t: Array, labels: Array) -> np.ndarray:
+        seen.append((np.floor(20 * np.asarray(t) / END), np.asarray(z)[:, 0], np.asarray(labels)))
+        return np.ones((2, len(t)))
+
+    data = gaussian(0.0, 1.0)
+    exact = data.exact_field(PATHS["ot"]())  # type: ignore[attr-defined]
+    monkeypatch.setattr(field_error, "_errors", errors)
+    monkeypatch.setattr(
+        type(data), "true_points", lambda self, labels, key, n: np.stack([np.resize(labels, n)] * 2, 1).astype(float)
+    )
+    field_errors(exact, exact, data, np.arange(10), KEY, points=50)  # type: ignore[arg-type]
+    ((places, points, labels),) = seen
+    assert np.array_equal(points, labels) and all(len(set(labels[places == i])) == 10 for i in range(20))

@@ -58,11 +58,13 @@ def field_errors(
     """The errors of a field against the exact one at x_t of true points; labels: of the fields, in turn; None: none."""
     key_data, key_noise, key_time = jax.random.split(key, 3)
     count = BINS * points
+    if labels is not None:  # one after another within each interval of t, so that every interval has every label
+        labels = labels[np.arange(count) // BINS % len(labels)]
     z = jnp.asarray(dataset.true_points(labels, key_data, count))
     eps = jax.random.normal(key_noise, z.shape, z.dtype)
     place = jnp.arange(count) % BINS
     t = END * (place + jax.random.uniform(key_time, (count,))) / BINS
-    condition = None if labels is None else jnp.asarray(np.resize(labels, count))
+    condition = None if labels is None else jnp.asarray(labels)
     found = np.asarray(_errors(field, exact, z, eps, t, condition), np.float64).reshape(2, points, BINS)
     means, errors = found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(points)
     middles = END * (np.arange(BINS) + 0.5) / BINS
