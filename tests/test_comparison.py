@@ -304,3 +304,55 @@ def test_single_runs_are_compared_at_the_test_points_they_share(tmp_path: Path) 
     assert found.best == {"nll": 0} and "paired by test point" in found.remarks[0]
     np.savez(tmp_path / "1" / "likelihood.npz", log_p=log_p, x=x + 1e-3)
     assert compared(records).best == {}
+
+
+def test_samples_of_other_steps_are_other_rows_where_they_are_judged_apart() -> None:
+    """evaluate samples= draws nothing, and so counts no evaluations; of equal choices the folders tell the samples apart."""
+
+    def judged(number: int, steps: int, w2: float) -> Record:
+        config = {
+            "run": "runs/ot0",
+            "samples": f"drawn/{number}",
+            "sampler": {"name": "heun"},
+            "steps": steps,
+            "seed": 0,
+        }
+        figure = {"value": w2, "error": 0.01, "floor": 0.15, "points": 500}
+        summary = {"n": 500, "metrics": {"w2": figure}, "directions": {"w2": "lower"}}
+        return record("evaluate", config, summary, {"samples": f"drawn/{number}"}, number=number)
+
+    runs = {"runs/ot0": training("ot", 0, 1.0)}
+    found = compared([judged(0, 5, 0.5), judged(1, 20, 0.3)], runs)
+    assert [row.keys.get("steps") for row in found.rows] == ["5", "20"]
+    found = compared([judged(0, 5, 0.5), judged(1, 5, 0.3)], runs)
+    assert [row.keys.get("samples") for row in found.rows] == ["drawn/0", "drawn/1"]
+
+
+def test_names_and_folders_tell_jobs_apart_both_at_once() -> None:
+    """Some jobs of equal choices by their names, others by the runs that they sampled from."""
+    records = [drawing("heun", 0, 0.3, 0, name="a"), drawing("heun", 0, 0.2, 1, name="b")]
+    records += [drawing("em", 0, 0.3, 2 + i, run=f"runs/ot{i}") for i in range(2)]
+    found = compared(records, {f"runs/ot{i}": training("ot", 0, 1.0) for i in range(2)})
+    assert len(found.rows) == 4 and not any("left out" in remark for remark in found.remarks)
+
+
+def test_what_averaged_targets_leave_of_a_loss_is_not_ranked_with_the_whole() -> None:
+    records = [
+        training(
+            "ot", seed, 2.0 - points / 1024 + 0.01 * seed, 3 * (points > 0) + seed, config={"posterior_points": points}
+        )
+        for points in (0, 1024)
+        for seed in range(3)
+    ]
+    found = compared(records)
+    assert (
+        found.best == {}
+        and found.remarks[0] == "no best: loss: the loss means something else with each posterior_points="
+    )
+
+
+def test_a_figure_of_two_directions_is_not_ranked() -> None:
+    """As older summaries have it, of which the table of metrics said something else."""
+    other = drawing("em", 0, 0.9, 1, summary={"directions": {"w2": "higher"}})
+    found = compared([drawing("heun", 0, 0.3), other])
+    assert found.best == {} and "no best: w2: its directions differ: higher, lower" in found.remarks[0]

@@ -11,21 +11,12 @@ from diffsde.report import ranking
 from diffsde.report.columns import COST_UNITS, label_of
 from diffsde.report.folding import grouped, row_of
 from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
-from diffsde.report.keys import determined, differing, shown_value
+from diffsde.report.keys import FOLDERS, determined, differing, shown_value
 from diffsde.report.remarks import about_errors, few, left_out, title_of
 from diffsde.report.rows import Column, Comparison, Folded, Row
 from diffsde.runs.records import Record, trained
 
 __all__ = ["Column", "Comparison", "Folded", "Row", "compare"]
-
-TITLE = (
-    "dataset",
-    "path",
-    "objective",
-    "sampler",
-    "steps",
-    "n",
-)  # choices that a title names where all jobs share them
 
 
 def compare(
@@ -51,7 +42,7 @@ def compare(
     averaged = [key for key in keys if by and key not in by]
     keys, seeds = list(by) or keys, varied_seeds(jobs)
     jobs, own = told_apart(jobs, [*keys, *averaged, *seeds])
-    keys = keys + own
+    keys = list(dict.fromkeys([*keys, *own]))
     jobs, repeats = once(jobs, [*keys, *averaged, *seeds])
     groups = grouped(jobs, keys)
     outer = replicated(list(groups.values()), averaged, seeds)
@@ -87,14 +78,21 @@ def equal(one: str, other: str) -> bool:
 
 
 def told_apart(jobs: list[Job], keys: Sequence[str]) -> tuple[list[Job], list[str]]:
-    """Where jobs of the same choices and seeds have names (name=), or sampled from other folders, that is a choice too: the
-    jobs with it, and its key; unchanged where it tells none apart.
+    """Where jobs of the same choices and seeds have names (name=), or are of other folders, that is a choice too: the jobs with
+    each of these that tells some apart, and its key.
     """
-    same = [group for group in grouped(jobs, keys).values() if len(group) > 1]
-    for key, of in (("name", lambda job: job.record.name), ("run", lambda job: str(job.record.config.get("run", "")))):
-        if any(len({of(job) for job in group}) > 1 for group in same):
-            return [job._replace(choices=job.choices | {key: shown_value(of(job))}) for job in jobs], [key]
-    return jobs, []
+    found: list[str] = []
+    for key in ("name", *FOLDERS):
+        same = [group for group in grouped(jobs, [*keys, *found]).values() if len(group) > 1]
+        if any(len({said_of(job, key) for job in group}) > 1 for group in same):
+            jobs = [job._replace(choices=job.choices | {key: shown_value(said_of(job, key))}) for job in jobs]
+            found.append(key)
+    return jobs, found
+
+
+def said_of(job: Job, key: str) -> str:
+    """A job's name, or a folder that it names."""
+    return str((job.record.name if key == "name" else job.record.config.get(key)) or "")
 
 
 def once(jobs: list[Job], keys: Sequence[str]) -> tuple[list[Job], int]:

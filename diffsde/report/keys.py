@@ -43,7 +43,7 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
             found[key] = value
-    if record.verb == "evaluate" and "nfe" not in record.summary:  # figures of the field alone
+    if record.verb == "evaluate" and "n" not in record.summary:  # figures of the field alone
         found = {key: value for key, value in found.items() if key.partition(".")[0] not in SAMPLING}
     return found
 

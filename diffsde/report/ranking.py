@@ -16,7 +16,7 @@ from diffsde.report.jobs import Job
 from diffsde.report.rows import Column, Folded, Row
 
 # What must be equal for two training losses to be comparable: the loss is the mean of something else with each.
-OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout")
+OF_LOSS = ("dataset", "path", "objective", "time", "precondition", "label_dropout", "posterior_points")
 OF_SAMPLES = ("dataset", "measurement", "labels")  # for two figures of samples to be comparable
 LOSSES = ("loss", "validation_loss")
 BY_POINT = ("nll", "kl")  # figures that are means over test points, whose log p is kept in likelihood.npz
@@ -32,6 +32,8 @@ def why_not(name: str, jobs: Sequence[Job]) -> str:
         return f"{' and '.join(verbs)} measure it in other ways"
     if {each.direction for each in found} - {"lower", "higher", "target"}:
         return "its metric says of no direction that it is better"
+    if len(directions := sorted({each.direction for each in found})) > 1:
+        return f"its directions differ: {', '.join(directions)}"
     if len(units := sorted({each.unit for each in found})) > 1:
         return f"its units differ: {', '.join(unit or 'none' for unit in units)}"
     if apart := unlike(jobs, OF_LOSS if name in LOSSES else OF_SAMPLES):
