@@ -315,3 +315,11 @@ def test_a_name_can_be_taken_for_nothing_else(
     assert main(["train", word]) == 2
     error = capsys.readouterr().err
     assert wrong in error and error.count("\n") == 1 and list(here.iterdir()) == []
+
+
+def test_a_knob_left_to_the_sampler_is_not_the_runs(there: dict[str, Path]) -> None:
+    """steps=null of samples is chosen for them, and keep=null is all, whatever training had; dataset=null is the run's."""
+    config = {"run": str(there["first"]), "steps": None, "keep": None, "path": None}
+    there["auto"] = make("14-00-00-000001", "sample", summary={"metrics": {}}, **config)
+    assert chosen("steps=20") == ["drawn", "first"] and chosen("path=ot") == ["auto", "drawn", "first"]
+    assert chosen("steps=null") == ["auto"]

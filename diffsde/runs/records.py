@@ -18,6 +18,7 @@ from diffsde.runs.record import read_record as read_record
 FILTER = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 SHORTEST = 4  # letters of an id that may stand for the whole of it
 ABOUT = ("id", "verb", "date", "state", "name", "tag", "sweep")  # keys of a filter that are no knobs
+OF_RUN = ("dataset", "path")  # knobs of samples whose null is the run's own
 INNER = ("sampler", "process", "optimizer", "sampler.diffusion")  # choices whose numbers have short names
 
 
@@ -163,7 +164,7 @@ def filtered(records: Iterable[Record], key: str, value: str, trained_once: Trai
 def values_of(record: Record, key: str, trained_once: Trained) -> list[Any]:
     """The values that a key has in a record, of which a filter may mean any; [] where it has none.
 
-    A key that the job's own config leaves out, or null, is that of the run it sampled from; run.key is always that.
+    A key that the job's own config leaves out, or a null of OF_RUN, is that of the run it sampled from; run.key is always that.
     """
     if key == "tag":
         return list(record.tags)
@@ -179,7 +180,7 @@ def values_of(record: Record, key: str, trained_once: Trained) -> list[Any]:
         theirs = trained_once(record)
         return own_values(theirs, key.removeprefix("run.")) if theirs else []
     held = own_values(record, key)
-    if (not held or held == [None]) and (theirs := trained_once(record)):
+    if (not held or (held == [None] and key in OF_RUN)) and (theirs := trained_once(record)):
         return own_values(theirs, key) or held
     return held
 
