@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ import pytest
 import diffsde
 from diffsde.cli.main import main
 from diffsde.cli.rerun import rerun
-from diffsde.runs.record import id_of, read_record
+from diffsde.runs import repeat
+from diffsde.runs.record import Record, id_of, read_record
 
 TRAIN = ["dataset=moons", "net=mlp", "net.widths=[8]", "steps=4", "log_every=2", "posterior_points=0", "pictures=none"]
 
@@ -110,3 +112,29 @@ def test_what_cannot_be_repeated_is_refused(
     assert main(["rerun", *words]) == 2
     error = capsys.readouterr().err
     assert wrong in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("changed", ["bandwidths", "note", "nan", "more"])
+def test_what_a_summary_has_beside_numbers_counts_too(tmp_path: Path, changed: str) -> None:
+    """A list, a word, a figure that was NaN, one that was not there."""
+    summary = {"bandwidths": [1.0, 0.5], "note": "one", "metrics": {"w2": {"value": 0.5}, "nan": {"value": None}}}
+    other: dict[str, Any] = json.loads(json.dumps(summary))
+    if changed == "nan":
+        other["metrics"]["nan"]["value"] = 0.1
+    else:
+        other[changed] = [1.0, 0.25] if changed == "bandwidths" else "two"
+    for name, content in (("before", summary), ("same", summary), ("after", other)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps(content))
+    assert all(part.same for part in repeat.compared(tmp_path / "before", tmp_path / "same"))
+    assert [part.name for part in repeat.compared(tmp_path / "before", tmp_path / "after") if not part.same] == [
+        changed
+    ]
+
+
+def test_another_run_that_was_used_is_a_reason() -> None:
+    before, after = (
+        Record(Path(), "", "sample", "", "whole", {}, {}, {}, "", "", (), None, {"versions": {}, "used": {"run": each}})
+        for each in ("bcdfghj", "jhgfdcb")
+    )
+    assert repeat.reasons(before, after) == ["used.run: bcdfghj there, jhgfdcb here"]

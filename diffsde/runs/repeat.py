@@ -25,9 +25,10 @@ TIMES = (
     "run",
     "samples",
     "members",
+    "device",
     "devices",
 )
-PARTS = ("versions", "machine", "git")  # of a provenance: what may change the bits
+PARTS = ("versions", "machine", "git", "used")  # of a provenance: what may change the bits
 NO_MATTER = ("machine.host", "git.directory")  # entries of these that cannot
 
 
@@ -103,14 +104,18 @@ def numbers_logged(path: Path) -> np.ndarray | None:
 
 
 def figures(before: Path, after: Path) -> Iterator[Part]:
-    """The numbers of summary.json, but for times."""
+    """The entries of summary.json in either folder, but for times."""
     mine, theirs = (flat_summary(folder / "summary.json") for folder in (before, after))
-    for name, value in mine.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        other = theirs.get(name)
+    for name in dict.fromkeys([*mine, *theirs]):
+        value, other = (shown(each[name]) if name in each else "nothing" for each in (mine, theirs))
         label = name.removeprefix("metrics.").removesuffix(".value")
-        yield Part(label, value == other, f"{value:.9g}" if value == other else f"{value:.9g} there, {other} here")
+        same = name in mine and name in theirs and mine[name] == theirs[name]
+        yield Part(label, same, value if same else f"{value} there, {other} here")
+
+
+def shown(value: Any) -> str:
+    """An entry of a summary as text."""
+    return f"{value:.9g}" if isinstance(value, float) else json.dumps(value)
 
 
 def flat_summary(path: Path) -> dict[str, Any]:
