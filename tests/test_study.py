@@ -229,3 +229,11 @@ def os_times() -> Any:
 def test_refusals_know_the_stage() -> None:
     with pytest.raises(UserError, match=r"^sample: 'x'"):
         study_words.split("sample", "x")
+
+
+def test_a_folder_with_other_jobs_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sweep of other words would be taken for the study's own."""
+    (here / "out" / "train" / "0").mkdir(parents=True)
+    (here / "out" / "train" / "0" / "config.json").write_text("{}")
+    assert main(["study", TRAIN, "out=out"]) == 2
+    assert "out: 'out' holds jobs of no study; nothing is overwritten, give another folder" in capsys.readouterr().err
