@@ -16,7 +16,7 @@ from diffsde.evaluation.budget import Budget, refined
 from diffsde.evaluation.field_error import END, field_errors, start_divergence
 from diffsde.evaluation.metric import Drawing, Subject
 from diffsde.paths import PATHS
-from diffsde.samplers import Sampler, prior, simulate_compiled, times
+from diffsde.samplers import DIFFUSIONS, SAMPLERS, Sampler, prior, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import RK4, Euler
 from diffsde.types import Array
@@ -128,3 +128,10 @@ def test_every_label_is_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     field_errors(exact, exact, data, np.arange(10), KEY, points=50)  # type: ignore[arg-type]
     ((places, points, labels),) = seen
     assert np.array_equal(points, labels) and all(len(set(labels[places == i])) == 10 for i in range(20))
+
+
+def test_the_exact_field_has_no_gap_of_a_network() -> None:
+    """By a sampler with noise neither, whose few steps, and whose finer ones, have an error of their own."""
+    figures = budget_of(SAMPLERS["em"](DIFFUSIONS["constant"](2.0)), 5, 0.0, 2.0)
+    assert figures["network_gap"].value == 0.0
+    assert abs(figures["discretisation_gap"].value) > 4 * (figures["discretisation_gap"].error or 0.0)
