@@ -8,9 +8,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from diffsde.metrics.differences import Error, added, error
 from diffsde.runs.records import Record, agrees, trained, values_of
 
-RESOLVED = 2.0  # standard errors by which a difference counts
+RESOLVED = 2.0  # standard errors by which a difference from a published figure counts
 COLUMNS = ("", "figure", "published", "measured", "agrees")
 
 
@@ -104,9 +105,9 @@ def verdict(entry: Mapping[str, Any], found: Measured) -> str:
     because = f": {entry['because']}" if entry.get("because") else ""
     if abs(off) > RESOLVED * spread:
         return f"no, {differs}{because}"
-    error = math.hypot(entry.get("sd", 0.0) / math.sqrt(entry.get("n", 1)), sd / math.sqrt(len(found.values)))
-    if "n" in entry and "sd" in entry and abs(off) > RESOLVED * error:
-        return f"within the spread of runs; the mean is {differs}, {abs(off) / error:.1f} standard errors{because}"
+    own = math.hypot(entry.get("sd", 0.0) / math.sqrt(entry.get("n", 1)), sd / math.sqrt(len(found.values)))
+    if "n" in entry and "sd" in entry and abs(off) > RESOLVED * own:
+        return f"within the spread of runs; the mean is {differs}, {abs(off) / own:.1f} standard errors{because}"
     return "yes"
 
 
@@ -134,15 +135,20 @@ def compared(low: Measured, high: Measured) -> str:
     if low.seeds == high.seeds:
         differences = [b - a for a, b in zip(low.values, high.values, strict=True)]
         mean = statistics.fmean(differences)
-        error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else math.nan
+        by = mean_error(statistics.stdev(differences) if len(differences) > 1 else math.nan, len(differences))
     else:
         mean = high.mean - low.mean
-        error = math.hypot(*(each.sd / math.sqrt(len(each.values)) for each in (low, high)))
-    if math.isnan(error):
+        by = added([mean_error(each.sd, len(each.values)) for each in (low, high)])
+    if by.error is None:
         return "is not resolved by one seed"
-    if abs(mean) <= RESOLVED * error:
+    if abs(mean) <= by.margin:
         return "is not resolved"
     return "" if mean > 0 else "is the other way round"
+
+
+def mean_error(sd: float, n: int) -> Error:
+    """The error of a mean of n values, by Student's t."""
+    return error(sd / math.sqrt(n), n - 1)
 
 
 def markdown(published: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> str:
