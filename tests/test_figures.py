@@ -235,11 +235,12 @@ def test_nothing_of_the_unguided_law_is_beside_guided_samples(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = GUIDED + (["plots=false"] if verb == "sample" else ["metrics=[distance]"])
-    for name, guidance in (("plain", "null"), ("guided", "2")):
+    for name, guidance in (("plain", "null"), ("one", "1"), ("guided", "2")):
         assert main([verb, *words, f"guidance={guidance}", f"hydra.run.dir={name}"]) == 0
-    plain, guided = (
-        json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("plain", "guided")
+    plain, one, guided = (
+        json.loads((tmp_path / name / "summary.json").read_text())["metrics"] for name in ("plain", "one", "guided")
     )
+    assert {name: found.keys() for name, found in one.items()} == {name: found.keys() for name, found in plain.items()}
     assert "exact" in plain["cross_entropy"] and "true" in plain["label_probability"]
     assert plain.keys() == guided.keys()
     assert all(figure.keys() <= {"value", "error"} for figure in guided.values())

@@ -28,7 +28,8 @@ def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
     if chosen.guide is None:
         if not field.classes:
             raise UserError("guidance needs a conditional field" + unlabelled(chosen))
-        return ClassifierFree(field, *how), dataset, f"{origin}, guided by itself without label"
+        origin += ", guided by itself without label" if chosen.guided else ", guidance=1: not guided"
+        return ClassifierFree(field, *how), dataset, origin
     from diffsde.runs.restore import restore_guide
 
     guide = restore_guide(

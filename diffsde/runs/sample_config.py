@@ -51,6 +51,11 @@ class Sampling(Stepping):
     path: GaussianPath | None = None
     machine: Machine
 
+    @property
+    def guided(self) -> bool:
+        """Whether samples follow another law than the data's; a field guided by itself with weight 1 is the field itself."""
+        return self.guidance is not None and (self.guidance != 1 or self.guide is not None)
+
     def check(self) -> None:
         super().check()
         self._check_guidance()

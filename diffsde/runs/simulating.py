@@ -151,7 +151,7 @@ class SampleJob(SteppedJob):
     @property
     def guided(self) -> bool:
         """Whether the field is guided, so that its samples follow another law than the data's."""
-        return self.chosen.guidance is not None
+        return self.chosen.guided
 
     @property
     def plain(self) -> bool:

@@ -160,7 +160,7 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         draws.n,
         labels=labels,
         field_labels=given_labels(draws, field),
-        guided=draws.guidance is not None,
+        guided=draws.guided,
         cache=draws.machine.cache_folder,
         drawing=drawing_of(samples) if isinstance(samples, SampleJob) else None,
     )

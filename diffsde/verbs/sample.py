@@ -80,7 +80,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
     stds = stds_met(field, dataset)
     placed = choose_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
-    law = "guided" if chosen.guidance is not None else None
+    law = "guided" if chosen.guided else None
     if chosen.measurement is not None:
         law = "given what is measured"
         count, moments = min(chosen.n, chosen.n_measurements or MEASUREMENTS), dataset.moments(dataset.load(), key_true)
