@@ -72,6 +72,10 @@ def test_a_text_is_split_as_a_shell_would() -> None:
         (["train=seed=0", "sample=sampler=heun steps=5,0"], "sample: steps is 0; it must be 1 or more"),
         (["train=seed=0", "sample=sampler=heun steps=5,0", "evaluate=metrics=[w2]"], "evaluate: steps is 0"),
         (
+            ["train=seed=0", "sample=steps=5", "evaluate=steps=7 metrics=[w2]"],
+            "sample says steps=5 and evaluate says steps=7",
+        ),
+        (
             ["train=seed=0", "sample=coupled=true", "evaluate=metrics=[w2]"],
             "coupled= is a word of diffsde sample, not of eval",
         ),

@@ -43,6 +43,7 @@ def planned(asked: Asked) -> list[Stage]:
     if asked.stages["evaluate"]:
         for words in asked.stages["evaluate"]:
             metrics_of(words)
+            refuse_twice(words, drawn)
         composed_jobs(
             "evaluate", [*drawn[0], *asked.stages["evaluate"][0], *asked.machine]
         )  # refused before jax is there
@@ -76,6 +77,14 @@ def refuse_runs(asked: Asked) -> None:
             if word.startswith(("run=", "samples=")):
                 what = "train begins runs of its own" if stage == "train" else "a study samples the runs that it trains"
                 raise UserError(f"{stage}: {what}; leave out {word}, or train=")
+
+
+def refuse_twice(words: Sequence[str], drawn: Sequence[Sequence[str]]) -> None:
+    """Raise UserError for a key that evaluate and sample both say: the samples are drawn by the words of sample."""
+    said = {word.partition("=")[0].lstrip("+"): word for text in drawn for word in text}
+    for word in words:
+        if (key := word.partition("=")[0].lstrip("+")) in said:
+            raise UserError(f"sample says {said[key]} and evaluate says {word}; say {key}= in sample= alone")
 
 
 def evaluations(asked: Asked) -> list[tuple[list[str], bool]]:
