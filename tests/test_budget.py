@@ -12,9 +12,10 @@ from scipy import integrate
 
 from diffsde.datasets import DATASETS
 from diffsde.evaluation import field_error
-from diffsde.evaluation.budget import Budget, refined
-from diffsde.evaluation.field_error import END, field_errors, start_divergence
+from diffsde.evaluation.budget import Budget, by_time, refined
+from diffsde.evaluation.field_error import END, FieldErrors, field_errors, start_divergence
 from diffsde.evaluation.metric import Drawing, Subject
+from diffsde.metrics.figures import Figure
 from diffsde.paths import PATHS
 from diffsde.samplers import DIFFUSIONS, SAMPLERS, Sampler, prior, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
@@ -135,3 +136,15 @@ def test_the_exact_field_has_no_gap_of_a_network() -> None:
     figures = budget_of(SAMPLERS["em"](DIFFUSIONS["constant"](2.0)), 5, 0.0, 2.0)
     assert figures["network_gap"].value == 0.0
     assert abs(figures["discretisation_gap"].value) > 4 * (figures["discretisation_gap"].error or 0.0)
+
+
+def test_where_in_time_the_error_lies() -> None:
+    """Half of it before the interval in which its sum passes half; of an exact field there is none to be somewhere."""
+    t, zero = (np.arange(4) + 0.5) / 4, np.zeros(4)
+    text = by_time(
+        FieldErrors(t, np.array([1.0, 1.0, 5.0, 1.0]), zero, np.array([0.0, 0.0, 0.0, 1.0]), zero, Figure(0.0))
+    )[0][1]
+    assert "field error before t=0.62" in text and "kl bound before t=0.88" in text
+    assert by_time(FieldErrors(t, zero, zero, zero, zero, Figure(0.0))) == [
+        ("error by t", "none: the field is the exact one")
+    ]

@@ -119,8 +119,10 @@ def by_time(errors: FieldErrors) -> list[tuple[str, str]]:
 
     def half(rates: np.ndarray) -> str:
         whole = np.cumsum(rates)
-        return f"{errors.t[int(np.searchsorted(whole, whole[-1] / 2))]:.2f}" if whole[-1] > 0 else "-"
+        return f"{errors.t[int(np.searchsorted(whole, whole[-1] / 2))]:.2f}"
 
+    if not errors.velocity.any():
+        return [("error by t", "none: the field is the exact one")]
     return [
         (
             "error by t",

@@ -140,8 +140,8 @@ def without_density(subject: Subject) -> str | None:
     if dataset.count_points(dataset.load()) is not None:
         try:
             test = dataset.held_out()
-        except UserError:
-            return f"dataset={name_of(dataset)} has no test split, and its training points would flatter"
+        except UserError as error:
+            return f"{error}; its training points would flatter"
         scaling = dataset.scaling(field.shape)
         if scaling is not None and not scaling.std.all():
             at = int(np.argmin(scaling.std.ravel()))
