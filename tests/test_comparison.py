@@ -187,6 +187,24 @@ def test_a_figure_with_a_target_is_best_where_it_is_near() -> None:
     assert found.best == {} and "held against nothing" in found.remarks[0]
 
 
+def test_guided_samples_are_not_ranked_by_what_is_held_against_nothing() -> None:
+    """As distances from the data, whose floors are left out; a figure that has its reference is ranked."""
+
+    def drawn(guidance: float | None, **held: float) -> list[Record]:
+        made = []
+        for seed in range(3):
+            figure = {"value": 0.2 * (guidance or 0.5) + 0.001 * seed, "error": 0.01, "points": 500, **held}
+            summary = {"metrics": {"w2": figure}}
+            made.append(drawing("heun", seed, 0.0, int(10 * (guidance or 0)) + seed, config={"guidance": guidance}, summary=summary))  # fmt: skip
+        return made
+
+    found = compared(drawn(1.0) + drawn(2.0))
+    assert found.best == {}
+    assert found.remarks[0].startswith("no best: w2: guided samples follow another law than the data's")
+    assert compared(drawn(None, floor=0.15) + drawn(1.0)).best == {}  # nor the ones that are not guided beside them
+    assert compared(drawn(1.0, floor=0.15) + drawn(2.0, floor=0.15)).best == {"w2": 0}
+
+
 def test_what_was_not_typed_and_follows_is_no_column() -> None:
     """A path's default grid; but a knob that an experiment sets is, though it was not typed."""
 

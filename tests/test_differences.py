@@ -81,6 +81,22 @@ def test_rows_at_both_sides_of_a_target_are_equal() -> None:
     assert rate(lambda draw: [units(0.1 * draw.normal(size=5) + at) for at in (-0.1, 2.0, -2.0)], "target", 200) > 0.95
 
 
+def test_the_difference_from_a_target_is_of_the_distances() -> None:
+    """On one side of the target and on both; and the next row is the one whose distance is least more than the leader's."""
+
+    def around(at: float) -> Units:
+        return units(at + np.array([-0.001, 0.0, 0.0015]))
+
+    for one, other, far in ((0.0089, 0.0189, 0.0289), (0.0089, -0.0189, 0.0289), (-0.0089, 0.0189, -0.0289)):
+        rows = [around(far), around(one), around(other)]
+        wanted = abs(rows[2].mean) - abs(rows[1].mean)
+        for target_error in (0.0, 0.02):  # with the latter no sum of two is known well enough
+            found = lead_of(rows, "target", target_error=target_error)
+            assert (found.first, found.second) == (1, 2) and found.by is not None
+            assert found.by.value == pytest.approx(wanted)
+            assert found.is_lead == (not target_error) == found.by.is_lead
+
+
 def test_a_known_difference_is_found() -> None:
     """Four sds of the differences, for which Student's test of five pairs has a power of 0.99: by scipy's noncentral t."""
     power = 1 - stats.nct.cdf(stats.t.ppf(1 - LEVEL / 2, 4), 4, 4 * np.sqrt(5) / np.sqrt(2))

@@ -207,11 +207,16 @@ def behind(
 
 
 def nearer(first: Units, other: Units, target_error: float) -> Difference:
-    """By how much the first is nearer to 0 than the other: the narrower of |other| - first and |other| + first, both of which
-    are positive where that holds; each has its own error, so that two rows at the two sides of 0 are not told apart by chance.
+    """By how much the first is nearer to 0 than the other, |other| - |first|. Both |other| - first and |other| + first have to
+    exceed their margins, each with its own error, so that two rows at the two sides of 0 are not told apart by chance. One of
+    the two is the difference, the other is larger by 2 |first|, which its margin is less by: the value need exceed the larger.
     """
     side = 1.0 if other.mean >= 0 else -1.0
+    value = abs(other.mean) - abs(first.mean)
     apart, both = (combined(other, first, sign) for sign in (-1.0, 1.0))
     both = both._replace(by=added([both.by, error(2 * target_error)]))  # in the sum the target is subtracted twice
-    found = [each._replace(value=side * each.value) for each in (apart, both)]
-    return min(found, key=lambda each: (each.value - each.margin, each.value))
+    found = []
+    for each in (apart, both):
+        more = max(side * each.value - value, 0.0)
+        found.append(Difference(value, each.by._replace(margin=each.margin - more), each.how))
+    return max(found, key=lambda each: each.margin)

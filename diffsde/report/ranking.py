@@ -43,6 +43,8 @@ def why_not(name: str, jobs: Sequence[Job]) -> str:
         return f"{differ} differ{'s' if len(apart) == 1 else ''}, and a figure is better only where they are the same"
     if len(counts := sorted({count for job in jobs if (count := points_of(job, name))})) > 1:
         return f"it depends on the number of points, and these are of {', '.join(map(str, counts))}"
+    if any(job.config("guidance") is not None and job.figures[name].figure.reference is None for job in jobs):
+        return "guided samples follow another law than the data's, and it is held against nothing"
     if any(each.direction == "target" and each.figure.target is None for each in found):
         return "it is held against nothing here: samples that follow another law than the data's, as guided ones do"
     return ""
@@ -147,7 +149,9 @@ def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int],
     if found.is_lead:
         return f"best: {text}: {called(first)}; the next is {called(second)}, worse by {by.value:.2g} (at least {by.margin:.2g} tells them apart; {how})"
     level = f"{len(found.level)} other rows are" if len(found.level) > 1 else "one other row is"
-    near = f"{called(second)} is {'worse' if by.value >= 0 else 'nearer'} by {abs(by.value):.2g}, and less than {by.margin:.2g} does not tell them apart ({how})"
+    near = (
+        f"{called(second)} is worse by {by.value:.2g}, and less than {by.margin:.2g} does not tell them apart ({how})"
+    )
     return f"no best: {text} of {called(first)} comes first, but {level} level with it: {near}{'' if several else '; more seeds would tell more'}"
 
 
