@@ -346,12 +346,31 @@ def test_samples_of_other_steps_are_other_rows_where_they_are_judged_apart() -> 
     assert [row.keys.get("samples") for row in found.rows] == ["drawn/0", "drawn/1"]
 
 
-def test_names_and_folders_tell_jobs_apart_both_at_once() -> None:
-    """Some jobs of equal choices by their names, others by the runs that they sampled from."""
+def test_names_of_jobs_and_of_runs_tell_jobs_apart_both_at_once() -> None:
     records = [drawing("heun", 0, 0.3, 0, name="a"), drawing("heun", 0, 0.2, 1, name="b")]
     records += [drawing("em", 0, 0.3, 2 + i, run=f"runs/ot{i}") for i in range(2)]
-    found = compared(records, {f"runs/ot{i}": training("ot", 0, 1.0) for i in range(2)})
+    found = compared(records, {f"runs/ot{i}": training("ot", 0, 1.0, name=f"mine {i}") for i in range(2)})
     assert len(found.rows) == 4 and not any("left out" in remark for remark in found.remarks)
+    assert {row.keys["run.name"] for row in found.rows} == {"", "mine 0", "mine 1"}
+
+
+def test_a_training_done_twice_is_one() -> None:
+    """Its samples are of the same choices and seeds, the newest taken, whatever its folder; not where the runs are gone."""
+    records = [drawing("heun", k % 2, 0.3 + 0.01 * k, k, run=f"runs/{k // 2}", provenance={"used": {"run": f"of{k // 2}"}})
+               for k in range(4)]  # fmt: skip
+    runs = {f"runs/{i}": training("ot", 0, 1.0, 10 + i) for i in range(2)}
+    found = compared(records, runs)
+    assert found.keys == () and [row.figures["w2"].n for row in found.rows] == [2]
+    assert found.rows[0].records == tuple(records[2:])
+    found = compared(records, runs, by=["run", "sampler"])
+    assert found.keys == ("run", "sampler") and [row.keys["run"] for row in found.rows] == ["id10", "id11"]
+    called = {folder: run._replace(name="mine") for folder, run in runs.items()}
+    assert [row.keys["run"] for row in compared(records, called, by=["run"]).rows] == ["id10", "id11"]
+    called["runs/1"] = called["runs/1"]._replace(name="other")
+    assert [row.keys["run"] for row in compared(records, called, by=["run"]).rows] == ["mine", "other"]
+    found = compared(records)
+    assert found.keys == ("run",) and [row.keys["run"] for row in found.rows] == ["of0", "of1"]
+    assert [row.keys for row in compared(list(runs.values()), by=["run"]).rows] == [{"run": "id10"}, {"run": "id11"}]
 
 
 def test_what_averaged_targets_leave_of_a_loss_is_not_ranked_with_the_whole() -> None:

@@ -11,7 +11,7 @@ from diffsde.report import ranking
 from diffsde.report.columns import COST_UNITS, label_of
 from diffsde.report.folding import grouped, row_of
 from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
-from diffsde.report.keys import FOLDERS, determined, differing, shown_value
+from diffsde.report.keys import called, determined, differing
 from diffsde.report.remarks import about_errors, few, left_out, title_of
 from diffsde.report.rows import Column, Comparison, Folded, Row
 from diffsde.runs.records import Record, trained
@@ -33,6 +33,8 @@ def compare(
     jobs = chosen(found, where)
     if len({job.record.verb for job in jobs}) > 1:
         jobs = [job._replace(choices={"verb": job.record.verb} | job.choices) for job in jobs]
+    if "run" in by:
+        jobs = by_run(jobs)
     keys = differing([job.choices for job in jobs], ["verb", *(word for job in jobs for word in job.words)])
     if "verb" in keys:  # what a verb has of its own says no more
         keys = ["verb", *(key for key in keys[1:] if not determined([job.choices for job in jobs], key, ["verb"]))]
@@ -77,22 +79,36 @@ def equal(one: str, other: str) -> bool:
     return one == other or ((number := as_number(one)) is not None and number == as_number(other))
 
 
+def by_run(jobs: list[Job]) -> list[Job]:
+    """The jobs with their runs as a choice, each by its name, and by its id where it has none or shares it."""
+    runs = [job.record if job.record.verb == "train" else job.parent for job in jobs]
+    named = {name: {run.id for run in runs if run and run.name == name} for name in {run.name for run in runs if run}}
+    found = []
+    for job, run in zip(jobs, runs, strict=True):
+        word = called(job.record, "run") if run is None else run.name if len(named[run.name]) == 1 else run.id
+        found.append(job._replace(choices=job.choices | {"run": word or (run.id if run else "")}))
+    return found
+
+
 def told_apart(jobs: list[Job], keys: Sequence[str]) -> tuple[list[Job], list[str]]:
-    """Where jobs of the same choices and seeds have names (name=), or are of other folders, that is a choice too: the jobs with
-    each of these that tells some apart, and its key.
+    """Where jobs of the same choices and seeds, or their runs, have names (name=), or are of other samples, that is a choice too:
+    the jobs with each of these that tells some apart, and its key. A training that was only done again is no other one.
     """
     found: list[str] = []
-    for key in ("name", *FOLDERS):
+    for key in ("name", "run.name", "samples"):
         same = [group for group in grouped(jobs, [*keys, *found]).values() if len(group) > 1]
         if any(len({said_of(job, key) for job in group}) > 1 for group in same):
-            jobs = [job._replace(choices=job.choices | {key: shown_value(said_of(job, key))}) for job in jobs]
+            jobs = [job._replace(choices=job.choices | {key: said_of(job, key)}) for job in jobs]
             found.append(key)
     return jobs, found
 
 
 def said_of(job: Job, key: str) -> str:
-    """A job's name, or a folder that it names."""
-    return str((job.record.name if key == "name" else job.record.config.get(key)) or "")
+    """A job's name or that of its run, or what the samples are called that it judges; '' where it has none."""
+    if key == "samples":
+        return called(job.record, key)
+    named = job.record if key == "name" else job.parent
+    return named.name if named else ""
 
 
 def once(jobs: list[Job], keys: Sequence[str]) -> tuple[list[Job], int]:

@@ -39,7 +39,7 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
         if record.verb == "train":
             found.pop(key, None)  # of run= it goes on with itself
         elif key in found:
-            found[key] = folder_word(key, found[key], parent)
+            found[key] = folder_word(record, key, found[key], parent)
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
             found[key] = value
@@ -48,11 +48,17 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     return found
 
 
-def folder_word(key: str, value: str, parent: Record | None) -> str:
-    """The value of a key that names a folder: `trained` where the choices of the run in it are known."""
+def folder_word(record: Record, key: str, value: str, parent: Record | None) -> str:
+    """The value of a key that names a folder: `trained` where the choices of the run in it are known, else its id or the folder."""
     if value in ("null", ORACLE):
         return value
-    return TRAINED if key == "samples" or parent is not None else value
+    return TRAINED if key == "samples" or parent is not None else called(record, key)
+
+
+def called(record: Record, key: str) -> str:
+    """The id of the job whose folder a record's key names; the folder where that is not known, '' for none."""
+    value, kept = record.config.get(key), record.provenance.get("used", {}).get(key)
+    return kept if isinstance(kept, str) else shown_value(str(value or ""))
 
 
 def named(config: dict[str, Any]) -> dict[str, str]:
