@@ -17,7 +17,7 @@ from diffsde.cli.main import main
 from diffsde.cli.study_plan import Stage, evaluations
 from diffsde.cli.study_time import Guess, Past, Timing, earlier_jobs, guess
 from diffsde.errors import UserError
-from diffsde.runs import records
+from diffsde.runs import locks, records
 from diffsde.runs.record import FORMATS
 
 TRAIN = "train=path=ot seed=range(0,2) steps=3 batch_size=8 net.widths=[4] dataset=gmm posterior_points=0 pictures=none"
@@ -241,3 +241,14 @@ def test_a_folder_with_other_jobs_is_refused(here: Path, capsys: pytest.CaptureF
     (here / "out" / "train" / "0" / "config.json").write_text("{}")
     assert main(["study", TRAIN, "out=out"]) == 2
     assert "out: 'out' holds jobs of no study; nothing is overwritten, give another folder" in capsys.readouterr().err
+
+
+def test_a_study_that_is_being_run_is_left_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another command of the same words is refused, and writes nothing."""
+    (here / "out").mkdir()
+    about = {"asked": study_words.asked([TRAIN, "out=out"]).kept(), "spent": {"train": {"jobs": 1}}}
+    (here / "out" / "study.json").write_text(json.dumps(about))
+    with locks.held(here / "out"):
+        assert main(["study", TRAIN, "out=out"]) == 2
+    assert "is being written by another process" in capsys.readouterr().err
+    assert json.loads((here / "out" / "study.json").read_text()) == about

@@ -32,9 +32,13 @@ def main(words: list[str]) -> None:
     stages = planned(asked)
     where = place_of(asked)
     where.mkdir(parents=True, exist_ok=True)
-    study = Study(asked, stages, where)
-    study.save()  # before the lock's file is there, by which another command would take the folder for a job's
+    if not (
+        where / "study.json"
+    ).exists():  # before the lock's file, by which another command would take it for a job's
+        Study(asked, stages, where).save()
     with locks.held(where):
+        study = Study(asked, stages, where)
+        study.save()
         study.say()
         try:
             failed = study.run()
