@@ -89,6 +89,8 @@ def test_each_job_of_a_batch_is_the_run_it_would_be_alone(how: str, here: Path) 
                  for run in (here / "sweep" / job, here / f"alone{job}")]  # fmt: skip
         assert names[0] == names[1]
         kept = [json.loads((run / "config.json").read_text()) for run in (here / "sweep" / job, here / f"alone{job}")]
+        seeds = [each.pop("provenance")["seeds"] for each in kept]  # the rest of it is of the command
+        assert seeds[0] == seeds[1]
         assert kept[0] == kept[1]
     assert len({row["loss"] for row in rows}) == 8
 
