@@ -139,6 +139,16 @@ def test_the_filter_takes_words(opened: Opened) -> None:
         opened.wait(f"{points} === {rows}")
 
 
+def test_the_legend_names_each_line(opened: Opened) -> None:
+    """Of few lines all choices but the one along the axis: no two have one name."""
+    opened.page.select_option("#chart-x", "key:steps")
+    opened.page.select_option("#chart-by", "")
+    names = "[...document.querySelectorAll('#plot .legendtext')].map((each) => each.textContent)"
+    lines = "document.querySelectorAll('#plot .scatterlayer .trace').length"
+    opened.wait(f"{lines} === 2")
+    opened.wait(f"{names}.length === {lines} && new Set({names}).size === {lines}")
+
+
 def test_sliders_move_the_cloud(opened: Opened) -> None:
     """t both panels, sigma the SDE's alone; at sigma = 0 it is the ODE, and halfway between two sigmas halfway between."""
     opened.page.select_option("#left", "conditional")

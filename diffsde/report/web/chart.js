@@ -5,6 +5,7 @@ const Chart = (() => {
   const { byId, make, colour } = Dom;
   const COLOURS = ["#1f77d0", "#d9631e", "#2a9d5c", "#a34bc4", "#c23b4b", "#8a6d1c", "#1899a8", "#6b7280"];
   const SYMBOLS = ["circle", "square", "diamond", "cross", "triangle-up", "x", "star", "triangle-down"];
+  const NAMED = 12; // lines that the legend names one by one; of more it names the colours alone
   let data, selects;
 
   /** Text for Plotly, which reads a little markup: shown as it is. */
@@ -43,7 +44,10 @@ const Chart = (() => {
     const rows = Table.shown().map((i) => data.rows[i]).filter((row) => row.figures[y.name]?.value != null && valueOf(row, x) != null);
     const numeric = rows.every((row) => typeof valueOf(row, x) === "number");
     const names = [...new Set(rows.map((row) => (by ? row.keys[by] ?? "" : "")))], named = new Set();
-    const traces = series(rows, x).map((members, k) => {
+    const lines = series(rows, x), others = data.keys.filter((key) => `key:${key}` !== x);
+    const each = x.startsWith("key:") && lines.length <= NAMED;
+    const words = (row) => others.map((key) => `${key}=${row.keys[key] ?? ""}`).join(" ");
+    const traces = lines.map((members, k) => {
       if (numeric) members.sort((a, b) => valueOf(a, x) - valueOf(b, x));
       const figures = members.map((row) => row.figures[y.name]), name = by ? members[0].keys[by] ?? "" : "", group = names.indexOf(name);
       const first = !named.has(name);
@@ -51,9 +55,9 @@ const Chart = (() => {
       return {
         type: "scatter",
         mode: numeric && members.length > 1 ? "lines+markers" : "markers",
-        name: plain(by ? `${by}=${name}` : "all"),
-        legendgroup: String(group),
-        showlegend: first,
+        name: plain(each ? words(members[0]) : by ? `${by}=${name}` : "all"),
+        legendgroup: each ? String(k) : String(group),
+        showlegend: each || first,
         x: members.map((row) => (numeric ? valueOf(row, x) : plain(valueOf(row, x)))),
         y: figures.map((figure) => figure.value),
         error_y: { type: "data", array: figures.map((figure) => figure.error || 0), visible: true, thickness: 1.2, width: 3 },
@@ -74,7 +78,7 @@ const Chart = (() => {
       margin: { l: 60, r: 16, t: 12, b: 48 },
       xaxis: { ...axis, title: title(x.replace(/^(key|figure):/, "")), type: numeric ? (selects.log.checked ? "log" : "linear") : "category" },
       yaxis: { ...axis, title: title(y.label + (y.unit ? ` [${y.unit}]` : "")), type: selects.logY.checked ? "log" : "linear" },
-      showlegend: names.length > 1,
+      showlegend: each ? lines.length > 1 : names.length > 1,
       legend: { orientation: "h", y: 1.12 },
       shapes: line.map((value) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: value, y1: value, line: { dash: "dash", width: 1, color: colour("--soft") } })),
     };
