@@ -12,6 +12,9 @@ import pytest
 from scipy import stats
 
 from diffsde import mixtures
+from diffsde.datasets.mixture import CustomMixture
+from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.modes import Modes
 from diffsde.metrics import discriminator, kernels
 from diffsde.metrics.discriminator import held_out_accuracy
 from diffsde.metrics.figures import Figure
@@ -169,3 +172,16 @@ def test_modes_have_the_errors_that_they_were_given() -> None:
         )
     lost = law._replace(weights=jnp.array([0.5, 0.5, 0.0]))
     assert without == 0 and mode_errors(law, np.asarray(mixtures.sample(lost, jax.random.key(1), 6_000)))[1] == 1
+
+
+def test_samples_that_miss_a_mode_have_no_errors_of_the_others() -> None:
+    """Which would be the better for it; with all modes the errors are of so many points, as their floor is."""
+    dataset = CustomMixture(means=((0.0, 0.0), (60.0, 0.0), (0.0, 60.0)), stds=(1.0, 1.0, 2.0))
+    law = dataset.law()
+    assert law is not None
+    x, k = map(np.asarray, mixtures.sample_labelled(law, jax.random.key(0), 2_000))
+    whole, least = (
+        Modes().measure(Subject(dataset, None, len(each), each), jax.random.key(1)) for each in (x, x[k != 1])
+    )
+    assert {figure.points for figure in whole.figures.values()} == {2_000} and len(whole.figures) == 2
+    assert least.figures == {} and "1 of 3" in least.rows[0][1]

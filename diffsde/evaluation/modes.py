@@ -24,7 +24,8 @@ class Modes(Metric):
 
     mode_mean_error: root mean square over modes and coordinates of the weighted mean of z; mode_covariance_error: root mean
     square over modes of |mean of z z^T - I|_F/sqrt(d). Samples count for a mode by its posterior probability. Their weights are the
-    metric `mixture`'s mode_weight_kl.
+    metric `mixture`'s mode_weight_kl. Neither figure where a mode has fewer than two samples: the mean over the others would
+    make samples that miss a mode look better than those that have it.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -48,6 +49,10 @@ class Modes(Metric):
         mixture, x = subject.dataset.law(subject.labels), subject.samples
         assert mixture is not None
         found, without = mode_errors(mixture, x)
+        if without:
+            why = f"{without} of {len(mixture.weights)}; errors are of all modes, and are left out"
+            return Measured({}, {"modes_without_samples": without}, (("modes without samples", why),))
+        found = {name: figure._replace(points=len(x)) for name, figure in found.items()}
         if subject.guided:
             found = {name: figure.alone() for name, figure in found.items()}
         else:
@@ -58,8 +63,7 @@ class Modes(Metric):
             for name, figure in found.items():
                 floor: Figure = mean_figure(np.array([each[name].value for each in true]))
                 found[name] = figure.against("floor", floor)
-        rows = (("modes without samples", f"{without} of {len(mixture.weights)}"),) if without else ()
-        return Measured(found, {"modes_without_samples": without}, rows)
+        return Measured(found, {"modes_without_samples": 0})
 
     def drawn(self, subject: Subject, mixture: mixtures.Mixture, key: Key) -> np.ndarray:
         """As many true points as there are samples, with their labels if they have any."""
