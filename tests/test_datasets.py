@@ -486,6 +486,8 @@ def test_samples_are_compared_with_each_test_point_once() -> None:
     np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(np.asarray(data.held_out().x), axis=0))
     two = data.true_points(None, jax.random.key(3), 600)  # beside them true points for the floor, of another split
     np.testing.assert_array_equal(np.sort(two[300:], axis=0), np.sort(np.asarray(data.split("validation").x), axis=0))
+    many = data.true_points(None, jax.random.key(3), 1000)  # then new ones: none twice, and none that was trained on
+    assert len(np.unique(np.concatenate([many, np.asarray(data.load().x)]), axis=0)) == 1300
 
 
 def test_fixed_points_have_equal_counts_where_asked() -> None:

@@ -43,15 +43,18 @@ class FixedPoints(FiniteDataset):
 
     def split(self, name: str) -> Examples:
         """The points of a split, and their labels where the dataset they are drawn from has some."""
-        key = jax.random.fold_in(jax.random.key(self.split_seed), SPLITS.index(name))
+        return self.drawn(jax.random.fold_in(jax.random.key(self.split_seed), SPLITS.index(name)), self.size)
+
+    def drawn(self, key: Key, count: int) -> Examples:
+        """Points of the dataset `drawn_from`, and their labels where it has some."""
         whole = self.drawn_from.load()
         classes = self.drawn_from.classes(whole)
         if self.equal_counts:
-            y = np.arange(self.size, dtype=np.int32) % classes
-            return Examples(on_device(self.drawn_from.draw_given(whole, y, key, self.size)), on_device(y))
+            y = np.arange(count, dtype=np.int32) % classes
+            return Examples(on_device(self.drawn_from.draw_given(whole, y, key, count)), on_device(y))
         if classes:
-            return Examples(*_draw_labelled(self.drawn_from, whole, key, self.size))
-        return Examples(draw_many(self.drawn_from, whole, key, self.size))
+            return Examples(*_draw_labelled(self.drawn_from, whole, key, count))
+        return Examples(draw_many(self.drawn_from, whole, key, count))
 
     @property
     def conditional(self) -> bool:  # type: ignore[override]  # a field of some datasets, here of the one drawn from
@@ -73,15 +76,15 @@ class FixedPoints(FiniteDataset):
         return FixedPoints(self.drawn_from, self.size, self.split_seed, self.equal_counts, "validation")
 
     def true_points(self, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
-        """Points of the split `judged_by`, none of them twice, then of the other splits, and only then some of them again."""
+        """Points of the split `judged_by`, none of them twice, then of the other one that is not trained on, then new ones."""
         if labels is not None:
             return self.draw_given(self.held_out(), labels, key, count)
-        order = [self.judged_by, *(name for name in reversed(SPLITS) if name != self.judged_by)]
+        order = [self.judged_by, *(name for name in SPLITS[1:] if name != self.judged_by)]
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-        found: list[np.ndarray] = []
-        for name in order[: -(-count // self.size)]:
-            found.append(random.permutation(np.asarray(self.split(name).x)))
-        return np.resize(np.concatenate(found), (count, *found[0].shape[1:]))
+        found = [random.permutation(np.asarray(self.split(name).x)) for name in order[: -(-count // self.size)]]
+        if (more := count - len(found) * self.size) > 0:
+            found.append(np.asarray(self.drawn(key, more).x))
+        return np.concatenate(found)[:count]
 
     def least_variance(self) -> float:
         return self.drawn_from.least_variance()
