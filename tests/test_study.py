@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -141,6 +142,7 @@ def test_every_run_is_judged_with_every_sampler_and_nothing_twice(
     value = json.loads(gone.read_text())["metrics"]
     gone.unlink()
     Path("study/evaluate/sweep.csv").unlink()
+    shutil.copytree("study/evaluate/0", "study/evaluate/a copy of mine")  # is no job of the study's
     assert main(["study", *words]) == 0
     again = capsys.readouterr().out
     assert "5 done" in again and "compiling" not in again.partition("job 0")[0] and "by the jobs that are done" in again

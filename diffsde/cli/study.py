@@ -99,7 +99,8 @@ class Study:
     def records(self, stage: Stage) -> list[Record]:
         """The records of a stage's jobs, in their order."""
         there = self.where / stage.name
-        return sorted(records.every(there), key=lambda record: int(record.folder.name)) if there.is_dir() else []
+        jobs = [record for record in records.every(there) if record.folder.name.isdecimal()] if there.is_dir() else []
+        return sorted(jobs, key=lambda record: int(record.folder.name))
 
     def save(self) -> None:
         """Write study.json."""
