@@ -114,6 +114,32 @@ def test_what_cannot_be_repeated_is_refused(
     assert wrong in error and error.count("\n") == 1
 
 
+def test_what_a_job_used_is_found_where_it_was_moved(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its id, for samples= of `evaluate` and for rerun; where it is nowhere, a line names it."""
+    shutil.copytree(place / "outputs", tmp_path / "outputs")
+    shutil.copytree(place / "drawn", tmp_path / "outputs" / "drawn")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "outputs/drawn/config.json",):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"directory": str(tmp_path / "empty")}))
+    monkeypatch.chdir(tmp_path)
+    (run,) = Path("outputs").glob("train/*/*")
+    run.rename("outputs/kept")
+    quick = ["metrics=[w2]", "hydra.run.dir=outputs/judged"]
+    assert main(["evaluate", "samples=outputs/drawn", *quick]) == 0
+    record = read_record(Path("outputs/judged"))
+    assert record is not None and record.config["run"] == "outputs/kept"
+    Path("outputs/drawn").rename("outputs/points")
+    for which in ("judged", "points"):
+        assert rerun([f"outputs/{which}"], tmp_path / f"{which} again").same
+    shutil.rmtree("outputs/kept")
+    capsys.readouterr()
+    assert main(["rerun", "outputs/points", "out=third"]) == 2
+    error = capsys.readouterr().err
+    assert f"run= was '{run}' (id {id_of(place / run)})" in error and error.count("\n") == 1
+
+
 @pytest.mark.parametrize("changed", ["bandwidths", "note", "nan", "more"])
 def test_what_a_summary_has_beside_numbers_counts_too(tmp_path: Path, changed: str) -> None:
     """A list, a word, a figure that was NaN, one that was not there."""

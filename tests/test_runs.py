@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from diffsde.cli.main import main
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import UserError
 from diffsde.runs import locks, records
+from diffsde.runs.folder import latest
 from diffsde.runs.record import FORMATS, id_of
 from diffsde.runs.records import read_record, select, trained
 
@@ -94,6 +96,22 @@ def test_words_choose_runs(there: dict[str, Path]) -> None:
     assert chosen("latest") == ["exact"]
     assert chosen("latest", verb="train") == ["first"]  # the newest that is finished
     assert chosen("base", "latest", own) == ["exact", "second", "first"]  # together, each once
+
+
+def test_latest_is_of_any_folder_under_outputs(there: dict[str, Path]) -> None:
+    """A study's training, a sweep's, one of a folder of its own; the time of its end counts, and only fields do."""
+    assert latest() == there["first"]
+    for age, where in enumerate(
+        (f"study/{DAY}/10-00-00-000001/train/0", "mine", f"train/{DAY}/10-00-00-000009-sweep/3")
+    ):
+        place = Path("outputs", where)
+        shutil.copytree(there["first"], place)
+        os.utime(place / "summary.json", (4e9 + age, 4e9 + age))
+        assert latest() == place
+    for name, content in (("config.json", '{"format": 4, "verb": "sample", "config": {}}'), ("summary.json", "")):
+        (place / name).write_text(content)
+        os.utime(place / "summary.json", (5e9, 5e9))
+        assert latest() == Path("outputs/mine")
 
 
 @pytest.mark.parametrize(
@@ -188,6 +206,32 @@ def test_the_run_that_was_sampled_from_is_found_where_both_were_moved(there: dic
     assert theirs is not None and theirs.name == "base"
     shutil.rmtree(theirs.folder)
     assert trained(drawn) is None
+
+
+def test_a_run_that_was_moved_is_found_by_its_id(
+    there: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under outputs/ whatever folder, from one look for all jobs; of what is nowhere a line says so, once."""
+    for name in ("first", "drawn"):
+        kept = json.loads((there[name] / "config.json").read_text())
+        about = {"id": id_of(there["first"])} if name == "first" else {"used": {"run": id_of(there["first"])}}
+        (there[name] / "config.json").write_text(json.dumps(kept | {"provenance": about}))
+    second = Path(shutil.copytree(there["drawn"], "outputs/sample/again"))
+    looked: list[Path] = []
+    walk = records.folders
+    monkeypatch.setattr(records, "folders", lambda where: looked.append(where) or walk(where))
+    moved = there["first"].rename(Path("outputs", "kept"))
+    found = select(["path=ot"])
+    assert {each.folder for each in found} == {moved, there["drawn"], second}
+    assert len(looked) == 2  # all records, and once the ids
+    moved.rename(moved.with_name("another"))
+    assert main(["runs"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("run=base path=ot") == 2 and said.err == ""
+    shutil.rmtree("outputs/another")
+    assert main(["runs"]) == 0
+    said = capsys.readouterr()
+    assert said.err.count("is gone") == 1 and str(there["first"]) in said.err and said.err.count("\n") == 1
 
 
 def test_the_table(there: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,15 @@ def again(record: Record) -> dict[str, Any]:
     if record.verb == "train":
         net = folder.read_net(record.folder)
         config |= {"run": None, "logger": {"name": "none"}} | ({"net": net} if net else {})
-    if (theirs := records.trained(record)) is not None:  # where it lies now
-        config["run"] = os.path.abspath(theirs.folder)
+    for knob in provenance.USED:
+        if not isinstance(named := config.get(knob), str) or named in ("oracle", ""):
+            continue
+        if (theirs := records.job_used(record, knob)) is not None:  # where it lies now
+            config[knob] = os.path.abspath(theirs.folder)
+        elif (known := records.id_used(record, knob)) and not os.path.isdir(named):
+            raise UserError(
+                f"rerun: {knob}= was '{named}' (id {known}), which is gone, and no folder under '{records.OUTPUTS}' has its id"
+            )
     if "pictures" in config:
         config["pictures"] = "none"
     return config | ({"plots": None} if "plots" in config else {})

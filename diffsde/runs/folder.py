@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from diffsde.runs import processes, provenance
 from diffsde.runs.files import read_json, write_json
 from diffsde.runs.locks import is_held
 from diffsde.runs.old_words import in_words_of_now
-from diffsde.runs.record import OUTPUTS
+from diffsde.runs.record import OUTPUTS, folders
 
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
@@ -90,11 +90,14 @@ def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
         content = _read(folder, neighbour=True)
         return content.get("verb") == verb and same(verb, content.get("config"), config) and not is_held(folder)
 
-    return newest(path for path in (OUTPUTS / verb).glob("*/*/config.json") if fits(path.parent))
+    return newest((OUTPUTS / verb).glob("*/*/config.json"), fits)
 
 
-def newest(files: Iterable[Path]) -> Path | None:
-    """The folder of the file that was modified last; paths that are no regular files are skipped. None where there is none."""
+def newest(files: Iterable[Path], fits: Callable[[Path], bool] = lambda folder: True) -> Path | None:
+    """The folder of the file that was modified last, of those that fit, which are asked newest first; None where there is none.
+
+    Paths that are no regular files are skipped.
+    """
 
     def written(path: Path) -> int:
         try:
@@ -103,8 +106,8 @@ def newest(files: Iterable[Path]) -> Path | None:
             return -1
         return about.st_mtime_ns if stat.S_ISREG(about.st_mode) else -1
 
-    last = max(((written(path), path) for path in files), key=lambda pair: pair[0], default=(-1, None))
-    return last[1].parent if last[1] is not None and last[0] >= 0 else None
+    dated = sorted(((written(path), path) for path in files), reverse=True)
+    return next((path.parent for date, path in dated if fits(path.parent) and date >= 0), None)
 
 
 def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
@@ -218,18 +221,18 @@ def _numbers(value: Any) -> Any:
 
 def latest_begun() -> Path:
     """The folder of the training run under outputs/train that was begun last. Raises UserError where there is none."""
-    if found := newest(path for path in OUTPUTS.glob("train/*/*/config.json") if _read(path.parent, neighbour=True)):
+    if found := newest(OUTPUTS.glob("train/*/*/config.json"), lambda place: bool(_read(place, neighbour=True))):
         return found
     raise UserError(f"run=latest: no run under '{OUTPUTS / 'train'}'; give run=<folder>")
 
 
 def latest() -> Path:
-    """The folder of the field under outputs/train whose training finished last. Raises UserError where there is none."""
-    if found := newest(path for path in OUTPUTS.glob("train/**/summary.json") if is_field(path.parent, neighbour=True)):
+    """The folder of the field under outputs/ whose training finished last, of a sweep or a study too. Raises UserError."""
+    done = (place / "summary.json" for place, there in folders(OUTPUTS) if there >= {"summary.json", "checkpoints"})
+    if found := newest(done, lambda place: is_field(place, neighbour=True)):
         return found
     raise UserError(
-        f"run=latest: no trained run under '{OUTPUTS / 'train'}'; run `diffsde train` first,"
-        " or give run=<folder> or run=oracle"
+        f"run=latest: no trained run under '{OUTPUTS}'; run `diffsde train` first, or give run=<folder> or run=oracle"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde.errors import UserError, suggestion
+from diffsde.runs import progress
 from diffsde.runs.record import OUTPUTS, folders, record_of, unquoted
 from diffsde.runs.record import Record as Record
 from diffsde.runs.record import read_record as read_record
@@ -225,34 +226,82 @@ def text_of(value: Any) -> str:
 
 
 def remembered(function: Trained) -> Trained:
-    """The function `trained`, which reads each run once."""
+    """The function `trained`, which reads each run once, and finds by its id one that was moved; of the first that is gone it warns."""
     known: dict[tuple[Any, ...], Record | None] = {}
+    find, told = by_id(), False
 
     def once(record: Record) -> Record | None:
-        run = record.config.get("run")
-        key = (str(run), str(record.provenance.get("directory")), root_of(record.folder))
+        nonlocal told
+        run, wanted = record.config.get("run"), id_used(record, "run")
+        key = (str(run), str(record.provenance.get("directory")), root_of(record.folder), wanted)
         if key not in known:
-            known[key] = function(record)
+            theirs = function(record) or (find(wanted, record) if record.verb != "train" else None)
+            known[key] = theirs
+            if theirs is None and not told and is_of_run(record):
+                told = True
+                progress.warn_once(
+                    f"the run '{run}', from which '{shown(record.folder)}' was drawn, is gone; of such jobs the choices that"
+                    " were the run's are not known"
+                )
         return known[key]
 
     return once
+
+
+def is_of_run(record: Record) -> bool:
+    """Whether a job sampled from a training run."""
+    run = record.config.get("run")
+    return record.verb != "train" and isinstance(run, str) and run not in ("oracle", "latest", "")
 
 
 def trained(record: Record) -> Record | None:
     """The record of the run that a job sampled from; None for the exact field, for training, and where the run is gone.
 
     A run's folder is searched where it was, from the folder in which the command was given, and beside the job's own outputs/
-    where both were moved together.
+    where both were moved together; `remembered` also finds one that was moved elsewhere.
     """
-    run = record.config.get("run")
-    if record.verb == "train" or not isinstance(run, str) or run in ("oracle", ""):
-        return None
-    wanted = record.provenance.get("used", {}).get("run")
+    found = where_it_was(record, "run") if is_of_run(record) else None
+    return found if found is not None and found.verb == "train" else None
+
+
+def where_it_was(record: Record, knob: str) -> Record | None:
+    """The record in the folder that a knob of a job named, where that is still the same job's; else None."""
+    wanted = id_used(record, knob)
     for start in (Path(), Path(str(record.provenance.get("directory") or ".")), root_of(record.folder)):
-        found = read_record(start / run)
-        if found is not None and found.verb == "train" and wanted in (None, found.id):
+        found = read_record(start / str(record.config.get(knob)))
+        if found is not None and wanted in (None, found.id):
             return found
     return None
+
+
+def job_used(record: Record, knob: str) -> Record | None:
+    """The record of the one job that a knob named, found by its id where it was moved; None where it is gone."""
+    return where_it_was(record, knob) or by_id()(id_used(record, knob), record)
+
+
+def id_used(record: Record, knob: str) -> str | None:
+    """The id of the job whose folder a knob named; None where it is not kept."""
+    used = record.provenance.get("used")
+    wanted = used.get(knob) if isinstance(used, dict) else None
+    return wanted if isinstance(wanted, str) else None
+
+
+def by_id() -> Callable[[str | None, Record], Record | None]:
+    """A function that finds an id under outputs/, else under the outputs/ in which a job lies; each is looked through once, when
+    first needed.
+    """
+    places: dict[str, dict[str, Path]] = {}
+
+    def find(wanted: str | None, job: Record) -> Record | None:
+        for root in (Path(), root_of(job.folder)) if wanted is not None else ():
+            where = os.path.abspath(root / OUTPUTS)
+            if where not in places:
+                places[where] = {record.id: record.folder for record in every(root / OUTPUTS)}
+            if wanted in places[where]:
+                return read_record(places[where][wanted])
+        return None
+
+    return find
 
 
 def root_of(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import zipfile
 from contextlib import ExitStack
 from functools import partial
@@ -27,7 +28,7 @@ from diffsde.evaluation.transport import W1, W2
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, folder, jobs, progress, sample_config
+from diffsde.runs import clock, folder, jobs, progress, records, sample_config
 from diffsde.runs.load_field import load_field
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
@@ -106,7 +107,17 @@ def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         if theirs.get("measurement") is not None:
             raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
+        config = config | {"run": run_of(Path(str(config["samples"])), config["run"])}
     return sample_config.resolve_latest(config)
+
+
+def run_of(samples: Path, named: Any) -> Any:
+    """The folder of the run that samples were drawn from, found by its id where it was moved; as named where it is there, or gone."""
+    record = records.read_record(samples)
+    if record is None or not records.is_of_run(record) or os.path.isdir(named):
+        return named
+    found = records.job_used(record, "run")
+    return records.shown(found.folder) if found is not None else named
 
 
 def drawing_knobs() -> list[str]:
