@@ -165,6 +165,13 @@ def test_a_narrow_terminal_has_what_fits(
     monkeypatch.setenv("COLUMNS", "200")
     say_comparison(found)
     assert "not shown" not in capsys.readouterr().out
+    halves = [row._replace(keys={"verb": verb} | row.keys) for verb in ("sample", "train") for row in found.rows]
+    both = found._replace(keys=("verb", *found.keys), rows=tuple(halves))
+    say_comparison(both)
+    assert "compare one verb" not in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    say_comparison(both)
+    assert "for fewer columns compare one verb (verb=sample or verb=train), or by=KEYS" in capsys.readouterr().out
 
 
 ODD = r"a_b&c%d$e#f{g}h~i^j\k<l>|m [n]*"
@@ -228,6 +235,9 @@ def test_what_is_drawn_is_chosen_by_words(found: Comparison, monkeypatch: pytest
     assert chosen is not None and pictures.curves(found, chosen).axes[0].get_xlabel() == "NFE"
     panel = pictures.heat(found, axes).axes[0]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("steps", "sampler") and len(panel.texts) == 9
+    field = [found.rows[0]._replace(keys={"sampler": sampler, "steps": "null"}) for sampler in SAMPLERS]
+    panel = pictures.heat(found._replace(rows=(*field, *found.rows)), axes).axes[0]
+    assert [tick.get_text() for tick in panel.get_xticklabels()] == ["5", "10", "20"]
     points = [(1.0, 3.0), (2.0, 1.0), (2.0, 2.0), (3.0, 2.5), (4.0, 0.5)]
     assert pictures.front(points, "lower") == [(1.0, 3.0), (2.0, 1.0), (4.0, 0.5)]
     assert pictures.front(points, "higher") == [(1.0, 3.0)]

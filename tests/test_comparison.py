@@ -12,6 +12,7 @@ from diffsde.cli.sweep_end import cells_of
 from diffsde.errors import UserError
 from diffsde.metrics.figures import Reference
 from diffsde.report.comparison import Comparison, compare
+from diffsde.report.grid import grid_of
 from diffsde.runs.records import Record
 
 MOONS = {"dataset": {"name": "moons", "std": 0.05}, "lr": 0.001, "seed": 0, "precondition": True}
@@ -250,6 +251,7 @@ def test_figures_of_the_field_alone_are_in_rows_of_their_own() -> None:
     found = compared(records)
     assert [row.keys for row in found.rows] == [{"sampler": "heun"}, {"sampler": "em"}, {"sampler": ""}]
     assert [next(iter(row.figures)) for row in found.rows] == ["w2", "w2", "nll"]
+    assert [row[0].text for row in grid_of(found).rows] == ["heun", "em", "(field)"]
 
 
 def test_where_and_by_choose_rows() -> None:
@@ -371,6 +373,22 @@ def test_a_training_done_twice_is_one() -> None:
     found = compared(records)
     assert found.keys == ("run",) and [row.keys["run"] for row in found.rows] == ["of0", "of1"]
     assert [row.keys for row in compared(list(runs.values()), by=["run"]).rows] == [{"run": "id10"}, {"run": "id11"}]
+
+
+def test_jobs_of_several_sweeps_are_called_by_their_ids() -> None:
+    """Numbers tell jobs of one sweep apart alone."""
+    records = [drawing(sampler, 0, w2, i) for i, (sampler, w2) in enumerate((("heun", 0.3), ("em", 0.9)))]
+    assert "sampler=heun (job 0); the next is sampler=em (job 1)" in compared(records).remarks[0]
+    records[1] = records[1]._replace(sweep=Path("other"))
+    assert "sampler=heun (job id0); the next is sampler=em (job id1)" in compared(records).remarks[0]
+
+
+def test_errors_are_explained_where_there_are_some() -> None:
+    records = [drawing(sampler, 0, 0.3, i) for i, sampler in enumerate(("heun", "em"))]
+    assert compared(records).remarks[-1].startswith("+- is the standard error of measuring")
+    bare = {"metrics": {"w2": {"value": 0.3}}}
+    records = [drawing(sampler, 0, 0.3, i, summary=bare) for i, sampler in enumerate(("heun", "em"))]
+    assert not any("+-" in remark for remark in compared(records).remarks)
 
 
 def test_what_averaged_targets_leave_of_a_loss_is_not_ranked_with_the_whole() -> None:

@@ -424,7 +424,11 @@ def test_the_cells_of_a_sweep_s_grid_are_its_jobs_samples(here: Path) -> None:
         np.testing.assert_allclose(axis.collections[0].get_offsets(), np.load(cell.job / "samples.npz")["x"])
     title = figure.get_suptitle().replace("\n", " ")
     assert title.startswith(
-        "sigma varied, each from the same starting noise, em, 40 steps, 40 NFE, path ot, exact field of gmm"
+        "sigma varied, each from the same starting noise, em, 40 steps, 40 NFE, path ot, exact field of gmm, seed=0"
+    )
+    others = [*cells[:2], cells[2]._replace(config=cells[2].config | {"seed": 4})]
+    assert (
+        sweep_grid.seeds_of(others, ["sigma"]) == ["seed=0,0,4 in turn"] and sweep_grid.seeds_of(others, ["seed"]) == []
     )
 
 

@@ -71,6 +71,7 @@ def draw_grid(cells: list[Cell], where: Path, without_label: np.ndarray | None =
         theirs = [f"{key} = {cells[0].overrides.get(key, '')}" for key in keys if key not in ("guidance", "labels")]
         samples.insert(0, Samples((", ".join([WITHOUT, *theirs]),), without_label, None))
     about = title_of([cell for cell, _ in found], keys)
+    about = ", ".join([about, *seeds_of([cell for cell, _ in found], keys)])
     if len(first) > CELLS:
         about += f", the first {CELLS} of {len(first)}"
     dataset = dataset_of(found[0][0])
@@ -127,17 +128,30 @@ def title_of(cells: list[Cell], keys: list[str]) -> str:
     return ", ".join(words)
 
 
+def seeds_of(cells: list[Cell], keys: list[str]) -> list[str]:
+    """Of which seeds the panels are: run.seed of a training and seed of its samples, those that are not among the keys."""
+    found = {
+        "run.seed": [None if cell.config["run"] == "oracle" else choice_of(cell, "seed") for cell in cells],
+        "seed": [cell.config.get("seed") for cell in cells],
+    }
+    words = []
+    for key, seeds in found.items():
+        if key not in keys and None not in seeds:
+            each = seeds if len(set(map(str, seeds))) > 1 else seeds[:1]
+            words.append(f"{key}={','.join(map(str, each))}{' in turn' if len(each) > 1 else ''}")
+    return words
+
+
 def same(cells: list[Cell], *keys: str) -> bool:
     """Whether all jobs have the same value of each key of their configs."""
     return all(cell.config.get(key) == cells[0].config.get(key) for cell in cells for key in keys)
 
 
-def choice_of(cell: Cell, group: str) -> dict[str, Any]:
-    """A job's dataset or path: its own, or that of its run."""
+def choice_of(cell: Cell, group: str) -> Any:
+    """A job's dataset, path or seed of training: its own, or that of its run."""
     run = cell.config["run"]
     config = cell.config if run == "oracle" else folder.read_config(Path(run))
-    chosen: dict[str, Any] = config[group]
-    return chosen
+    return config[group]
 
 
 def dataset_of(cell: Cell) -> Dataset:

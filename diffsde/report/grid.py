@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from diffsde.metrics.figure_text import decimals, with_places
 from diffsde.metrics.figures import KINDS, Reference
-from diffsde.report.rows import Column, Comparison, Folded
+from diffsde.report.keys import SAMPLING
+from diffsde.report.rows import Column, Comparison, Folded, Row
 
 SHOWN_COSTS = ("steps", "nfe", "cpu_seconds", "seconds")  # of which the first of two times alone
 TIMES = ("cpu_seconds", "seconds")
+FIELD = "(field)"
 MOST = 6  # decimals of a number
 
 
@@ -55,12 +57,21 @@ def grid_of(comparison: Comparison) -> Grid:
     counted = len({folded.n for row in comparison.rows for folded in row.figures.values() if folded.values}) > 1
     cells = [column_of(comparison, column, counted) for column in columns]
     rows = [
-        (*(Cell(row.keys[key]) for key in comparison.keys), *(column[i] for column in cells))
+        (*(Cell(word) for word in key_words(row, comparison.keys)), *(column[i] for column in cells))
         for i, row in enumerate(comparison.rows)
     ]
     headings = (*comparison.keys, *(column.heading for column in columns))
     names = tuple(column.name for column in columns)
     return Grid(comparison.keys, names, headings, tuple(rows), last_row(comparison, columns))
+
+
+def key_words(row: Row, keys: Sequence[str]) -> list[str]:
+    """The choices of a row as its cells have them: of figures of the field alone `(field)` in place of the first that draws samples."""
+    words = [row.keys[key] for key in keys]
+    drawing = [i for i, key in enumerate(keys) if key.partition(".")[0] in SAMPLING]
+    if drawing and not any(words[i] for i in drawing) and all(record.verb == "evaluate" for record in row.records):
+        words[drawing[0]] = FIELD
+    return words
 
 
 def shown_columns(comparison: Comparison) -> list[Column]:

@@ -132,8 +132,10 @@ def heat(comparison: Comparison, axes: Axes) -> Any:
     from diffsde.plots.comparison import Heat, heat_figure
 
     able = [(i, row) for i, row in enumerate(comparison.rows) if usable(row, Axes(axes.y, ""))]
-    counts = {key: len({row.keys[key] for _, row in able}) for key in comparison.keys}
+    words = {key: {row.keys[key] for _, row in able} for key in comparison.keys}
+    counts = {key: sum(placed(word, found) for word in found) for key, found in words.items()}
     keys = sorted(counts, key=lambda key: (key == axes.x, counts[key]))[-2:]
+    able = [(i, row) for i, row in able if all(placed(row.keys[key], words[key]) for key in keys)]
     rest = [key for key in comparison.keys if key not in keys]
     if len(keys) < 2 or min(counts[key] for key in keys) < 2 or len(able) < 4:
         return None
@@ -153,6 +155,12 @@ def heat(comparison: Comparison, axes: Axes) -> Any:
             best[name] = at
     panels = [Heat(name, values[name], texts[name], best.get(name)) for name in names]
     return heat_figure(panels, down, right, (keys[0], keys[1]), distance_label(axes.y), comparison.title)
+
+
+def placed(word: str, words: set[str]) -> bool:
+    """Whether a heat map has a place for a value of a key: not where a row has none, nor for `null` among numbers."""
+    others = words - {"", "null"}
+    return word != "" and (word != "null" or any(as_number(other) is None for other in others))
 
 
 def grid_picture(comparison: Comparison, where: Path) -> list[Path]:

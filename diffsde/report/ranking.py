@@ -147,12 +147,10 @@ def said_lead(column: Column, rows: Sequence[Row], found: Lead, able: list[int],
         return f"no best: {column.label} has no error to be told apart by; several seeds have one (seed=0,1,2)"
     how = f"{by.how}, {counted(first, second, column)}"
     if found.is_lead:
-        return f"best: {text}: {called(first)}; the next is {called(second)}, worse by {by.value:.2g} (at least {by.margin:.2g} tells them apart; {how})"
+        return f"best: {text}: {called(first, rows)}; the next is {called(second, rows)}, worse by {by.value:.2g} (at least {by.margin:.2g} tells them apart; {how})"
     level = f"{len(found.level)} other rows are" if len(found.level) > 1 else "one other row is"
-    near = (
-        f"{called(second)} is worse by {by.value:.2g}, and less than {by.margin:.2g} does not tell them apart ({how})"
-    )
-    return f"no best: {text} of {called(first)} comes first, but {level} level with it: {near}{'' if several else '; more seeds would tell more'}"
+    near = f"{called(second, rows)} is worse by {by.value:.2g}, and less than {by.margin:.2g} does not tell them apart ({how})"
+    return f"no best: {text} of {called(first, rows)} comes first, but {level} level with it: {near}{'' if several else '; more seeds would tell more'}"
 
 
 def counted(first: Row, second: Row, column: Column) -> str:
@@ -161,10 +159,14 @@ def counted(first: Row, second: Row, column: Column) -> str:
     return f"{n} seed{'' if n == '1' else 's'} each" if n == m else f"{n} and {m} seeds"
 
 
-def called(row: Row) -> str:
-    """A row by its choices, and its job where it is one alone, or jobs of a sweep."""
-    jobs = [record.folder.name for record in row.records if record.sweep is not None]
+def called(row: Row, rows: Sequence[Row]) -> str:
+    """A row by its choices, and its jobs, where they are few and of sweeps: by their numbers where all rows' are of one sweep, else by
+    their ids.
+    """
+    swept = [record for record in row.records if record.sweep is not None]
     place = ""
-    if jobs and len(jobs) == len(row.records) <= 4:
+    if swept and len(swept) == len(row.records) <= 4:
+        one = len({record.sweep for each in rows for record in each.records}) == 1
+        jobs = [record.folder.name if one else record.id for record in swept]
         place = f"job{'s' if len(jobs) > 1 else ''} {', '.join(jobs)}"
     return " ".join(filter(None, [row.words(), f"({place})" if place and row.words() else place])) or row.records[0].id

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from diffsde.report.folding import seeds_of
+from diffsde.report.grid import spread_of
 from diffsde.report.jobs import Job
 from diffsde.report.rows import Row
 from diffsde.runs.records import Record
@@ -38,7 +39,10 @@ def left_out(records: Sequence[Record], jobs: Sequence[Job], repeats: int) -> li
 
 
 def about_errors(jobs: Sequence[Job], rows: Sequence[Row], seeds: Sequence[str], averaged: Sequence[str]) -> list[str]:
-    """What the numbers after +- are."""
+    """What the numbers after +- are; [] where there are none."""
+    figures = {name for job in jobs for name in job.figures}
+    if not any(spread_of(folded) for row in rows for name, folded in row.figures.items() if name in figures):
+        return []
     found = dict.fromkeys(seeds_of(folded.values) for row in rows for folded in row.figures.values())
     if list(found) == ["1"]:
         return ["+- is the standard error of measuring, of one seed each; another seed may differ by more"]

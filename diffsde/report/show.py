@@ -6,6 +6,7 @@ from diffsde.report.grid import Grid, grid_of
 from diffsde.report.rows import Comparison
 from diffsde.runs import grid_text, progress
 
+FAR = 1.3  # times the terminal's width, from which rows are said to be too wide for it
 ROWS = 60  # rows that are printed, at most
 
 
@@ -20,6 +21,10 @@ def say_comparison(comparison: Comparison) -> None:
         progress.say(f"  {len(grid.rows) - ROWS} more rows are in the files")
     if hidden := [heading for heading in grid.headings if heading not in fitting.headings]:
         progress.say(f"  not shown here: {', '.join(hidden)}")
+    verbs = dict.fromkeys(row.keys.get("verb", "") for row in comparison.rows)
+    if len(verbs) > 1 and width(grid) > FAR * grid_text.room():
+        each = " or ".join(f"verb={verb}" for verb in verbs)
+        progress.say(f"  for fewer columns compare one verb ({each}), or by=KEYS: rows of these choices alone")
     for remark in comparison.remarks:
         progress.say(f"  {remark}")
 
@@ -37,16 +42,18 @@ def text_of(comparison: Comparison) -> str:
     return "\n".join([comparison.title, *lines, *(f"  {remark}" for remark in comparison.remarks)])
 
 
+def width(grid: Grid) -> int:
+    """Letters that a row takes."""
+    rows = [[cell.plain("*") for cell in row] for row in (*grid.rows, grid.last or grid.rows[0])]
+    return grid_text.width_of([grid.headings, *rows])
+
+
 def fitted(grid: Grid) -> Grid:
     """The grid with as many of its columns as there is room for, the first at least."""
     columns = list(grid.columns)
     while len(columns) > 1:
         found = grid.kept(columns)
-        rows = [
-            found.headings,
-            *([cell.plain("*") for cell in row] for row in (*found.rows, found.last or found.rows[0])),
-        ]
-        if grid_text.width_of(rows) <= grid_text.room():
+        if width(found) <= grid_text.room():
             break
         columns.pop()
     return grid.kept(columns)
