@@ -122,7 +122,7 @@ def test_commands_run(
     for word, module in NEEDS.items():
         if word in command and not importlib.util.find_spec(module.partition(".")[0]):
             pytest.skip(f"{module} is not installed")
-    if (verb := command.split()[1]) in PLAIN:
+    if command.split()[1] in PLAIN:
         if main(shlex.split(command)[1:]) != 0:  # of runs that are not here
             said = capsys.readouterr().err
             assert " matches no run" in said or "where: no job has path=vp" in said, said
