@@ -44,7 +44,7 @@ def why_not(name: str, jobs: Sequence[Job]) -> str:
     if len(counts := sorted({count for job in jobs if (count := points_of(job, name))})) > 1:
         return f"it depends on the number of points, and these are of {', '.join(map(str, counts))}"
     if any(job.config("guidance") is not None and job.figures[name].figure.reference is None for job in jobs):
-        return "guided samples follow another law than the data's, and it is held against nothing"
+        return "guided samples follow another law than the data's, which they are not held against"
     if any(each.direction == "target" and each.figure.target is None for each in found):
         return "it is held against nothing here: samples that follow another law than the data's, as guided ones do"
     return ""
