@@ -36,6 +36,8 @@ REFUSED = [
     ("sample optimizer.lr=1", "optimizer.lr= is a word of diffsde train, not of sample"),
     ("train sampler=em", "sampler= is a word of diffsde evaluate, explain, sample, show and simulate, not of train"),
     ("sample sampler=xyz", "sampler: 'xyz' is not a choice; choose one of ab2, ab3, adaptive"),
+    ("sample guidance=1,2", "guidance=1,2 is a list of values: sweep them with -m; guidance=[1,2] is one value"),
+    ("sample run=oracle diffusion=a,b", "diffsde: diffusion=a,b is a list of values: sweep them with -m"),
     ("train path ot", "'path' is not key=value; write e.g. path=..."),
     ("sample sampler=heun sampler.diffusion.sigma=1", "this sampler has no diffusion; take sampler=em"),
     ("sample sampler=em sampler.diffusion.sigma_t=t", "no sigma_t; it belongs to diffusion=expression"),

@@ -13,7 +13,7 @@ import pytest
 import diffsde
 from diffsde.cli.main import main
 from diffsde.cli.rerun import rerun
-from diffsde.runs import repeat
+from diffsde.runs import locks, repeat
 from diffsde.runs.record import Record, id_of, read_record
 
 TRAIN = ["dataset=moons", "net=mlp", "net.widths=[8]", "steps=4", "log_every=2", "posterior_points=0", "pictures=none"]
@@ -99,7 +99,11 @@ def test_what_differs_is_said_and_why_it_may(
     [
         ([], "which run? Give a folder, an id, a name or latest"),
         (["outputs", "drawn"], "rerun repeats one run, and outputs drawn is 2; the newest is "),
-        (["stopped"], "stopped is stopped, and has no result to be compared with; diffsde train run="),
+        (
+            ["stopped"],
+            "has no result to be compared with; diffsde train run=stopped goes on with it",
+        ),  # not under outputs/
+        (["running"], "running is running, and has no result to be compared with; another process writes it"),
     ],
 )
 def test_what_cannot_be_repeated_is_refused(
@@ -107,9 +111,11 @@ def test_what_cannot_be_repeated_is_refused(
 ) -> None:
     monkeypatch.chdir(place)
     (folder,) = place.glob("outputs/train/*/*")
-    Path("stopped").mkdir(exist_ok=True)
-    Path("stopped/config.json").write_bytes((folder / "config.json").read_bytes())
-    assert main(["rerun", *words]) == 2
+    for name in ("stopped", "running"):
+        Path(name).mkdir(exist_ok=True)
+        Path(name, "config.json").write_bytes((folder / "config.json").read_bytes())
+    with locks.held(Path("running")):
+        assert main(["rerun", *words]) == 2
     error = capsys.readouterr().err
     assert wrong in error and error.count("\n") == 1
 

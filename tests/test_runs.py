@@ -95,6 +95,8 @@ def test_words_choose_runs(there: dict[str, Path]) -> None:
     assert chosen("run=base") == chosen(f"run={id_of(there['first'])}") == ["drawn"]
     assert chosen("latest") == ["exact"]
     assert chosen("latest", verb="train") == ["first"]  # the newest that is finished
+    assert chosen("latest", "verb=train") == ["first"] and chosen("latest", "verb=t*,sample") == ["exact"]
+    assert chosen("seed=[0,1]") == chosen("seed=0,1") and chosen("tag=[b,c]") == ["second"]
     assert chosen("base", "latest", own) == ["exact", "second", "first"]  # together, each once
 
 
@@ -121,6 +123,8 @@ def test_latest_is_of_any_folder_under_outputs(there: dict[str, Path]) -> None:
         (["bse"], r"did you mean 'base'"),
         (["pth=ot"], r"pth=ot matches no run: none has pth \(did you mean 'path'\?\)"),
         (["path=sqrt"], "path=sqrt matches no run; there path is ot, vp"),
+        (["sweep=x"], r"none has sweep$"),
+        (["date=2025-01-01"], f"there date is {DAY}$"),
         (["no*thing"], "no folder or name matches it"),
         (["empty"], "'empty' holds no run"),
     ],
@@ -159,13 +163,14 @@ def test_states(there: dict[str, Path]) -> None:
     assert state("first") == "stopped"
 
 
-def test_folders_of_any_condition(here: Path) -> None:
-    """Half-written, of another version, no JSON, a sweep's refused job: each has a record, none stops the others."""
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_folders_of_any_condition(here: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Half-written, of another version, a sweep's refused job: each has a record; what is no JSON of ours is left out, with a line."""
     half = Path("outputs/sample", DAY, "09-00-00-000001")
     half.mkdir(parents=True)
     (half / ".lock").touch()
     broken = make("10-00-00-000001", summary={})
-    (broken / "config.json").write_text("{")
+    (broken / "config.json").write_text(text)
     old = make("11-00-00-000001", path={"name": "ot"})
     (old / "config.json").write_text('{"format": 1, "verb": "train", "config": {"path": 7}}')
     sweep = Path("outputs/train", DAY, "12-00-00-000001-sweep")
@@ -176,7 +181,6 @@ def test_folders_of_any_condition(here: Path) -> None:
     found = {record.folder.name: record for record in select([])}
     assert {name: (each.verb, each.state) for name, each in found.items()} == {
         half.name: ("sample", "stopped"),
-        broken.name: ("train", "stopped"),
         old.name: ("train", "whole"),
         "0": ("train", "failed"),
     }
@@ -184,7 +188,10 @@ def test_folders_of_any_condition(here: Path) -> None:
         found["0"].sweep == sweep and found["0"].words == {"lr": "-1"} and found["0"].date == f"{DAY}T12:00:00.000001"
     )
     assert read_record(sweep) is None and [each.folder.name for each in select([str(sweep)])] == ["0"]
+    capsys.readouterr()
     assert main(["runs"]) == 0
+    said = capsys.readouterr()
+    assert id_of(broken) not in said.out and said.err.count("is left out: it is no JSON of ours") == 1
 
 
 def test_a_folder_is_a_folder_whatever_it_is_called(there: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,8 +19,10 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffsde import checkpoints
+from diffsde.cli import composing
 from diffsde.cli.main import main
 from diffsde.cli.sweep_end import end_sweep, numbers_of
 from diffsde.errors import UserError
@@ -253,6 +256,19 @@ def test_run_is_not_of_a_sweep(launcher: list[str], here: Path, capsys: pytest.C
     assert main(["train", "-m", "run=x", "seed=0,1", *TRAIN, *launcher, "hydra.sweep.dir=sweep"]) == 2
     assert "run= goes on with one run" in capsys.readouterr().err
     assert [row["status"] == "done" for row in table(here / "sweep")] == [False, False]
+
+
+def test_more_jobs_than_anyone_waits_for_are_refused_at_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted, not listed: of choices, ranges up and down, the last word for a key; a constant is one."""
+    words = ["sample", "-m", "run=oracle", "steps=range(0,100000)", "seed=1,2", "seed=range(1000,0,-1)", "path=ot,vp"]
+    before = time.process_time()
+    assert main(words) == 2
+    assert time.process_time() - before < 2
+    error = capsys.readouterr().err
+    assert "200,000,000 jobs" in error and "steps 100,000, seed 1,000, path 2" in error and error.count("\n") == 1
+    assert "10,000" in error and list(here.iterdir()) == []
+    parsed = OverridesParser.create().parse_overrides(["lr=range(0,1,0.3)", "seed=shuffle(range(3))", "n=sort(2,1)"])
+    assert [composing.count_of(each) for each in parsed] == [len([*each.sweep_string_iterator()]) for each in parsed]
 
 
 def test_a_sample_folder_is_of_one_trajectory_and_one_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def run_words(verb: str | None = None) -> list[str]:
     from diffsde.runs import record
 
     places = sorted(record.folders(record.OUTPUTS / (verb or "")), key=lambda each: str(each[0]), reverse=True)
-    there = [record.record_of(*place) for place in places[:OFFERED]]
+    there = [found for place in places[:OFFERED] if (found := record.record_of(*place)) is not None]
     names = [each.name for each in there if each.name and " " not in each.name]
     return list(dict.fromkeys([*names, *(each.id for each in there)]))
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.core_plugins import basic_sweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffsde.errors import UserError
+
 BASES = 64  # most compositions in the cache
+MOST = 10_000  # jobs of a sweep: more take days, and their list alone gigabytes
 
 
 class Composer:
@@ -71,6 +75,29 @@ def is_own(override: Override) -> bool:
     return not override.is_hydra_override()
 
 
+def refuse_too_many(words: Sequence[str]) -> None:
+    """Raise UserError for words whose combinations are more than MOST jobs; they are counted, not listed."""
+    parsed = OverridesParser.create().parse_overrides(list(words))
+    counts = {override.key_or_group: count_of(override) for override in parsed}  # the last word for a key counts
+    jobs = math.prod(counts.values())
+    if jobs > MOST:
+        said = ", ".join(f"{key} {count:,}" for key, count in counts.items() if count > 1)
+        raise UserError(
+            f"-m would be {jobs:,} jobs, by the values of each key: {said}; a sweep has at most {MOST:,}, so give fewer values"
+            " or take several sweeps"
+        )
+
+
+def count_of(override: Override) -> int:
+    """How many values an override has in a sweep."""
+    if not override.is_sweep_override() or not override.is_discrete_sweep():
+        return 1
+    value = override.value()
+    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
+        return max(0, math.ceil((float(value.stop) - float(value.start)) / float(value.step)))
+    return sum(1 for _ in override.sweep_string_iterator())
+
+
 class GridSweeper(Sweeper):
     """hydra/sweeper=grid: Hydra's basic sweeper (every combination), with configs composed by Composer before the first job."""
 
@@ -85,6 +112,7 @@ class GridSweeper(Sweeper):
         self.basic.setup(hydra_context=context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
+        refuse_too_many([*(f"{key}={value}" for key, value in self.basic.params.items()), *arguments])
         return self.basic.sweep(arguments)
 
     def validate(self, batch: Sequence[Sequence[str]]) -> None:

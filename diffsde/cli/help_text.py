@@ -253,6 +253,10 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         inner = [each for each in known if each.endswith(f".{key}")]  # a choice's own number, its group left out
         named = f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else suggestion(key, known)
         return f"{key} is not known{named}; see diffsde {verb} --help"
+    if several := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
+        key, _, values = several[1].partition("=")
+        key = key.partition("@")[0]
+        return f"{key}={values} is a list of values: sweep them with -m; {key}=[{values}] is one value that is a list"
     if missing := re.search(r"Error parsing override '(.*?)' missing EQUAL", text):
         word = missing[1]
         return f"'{word}' is not key=value; write e.g. {word}=..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -75,8 +76,14 @@ def chosen_run(words: Sequence[str]) -> Record:
         raise UserError(f"rerun repeats one run, and {said} is {len(found)}; the newest is {found[0].id}")
     record = found[0]._replace(folder=Path(os.path.abspath(found[0].folder)))
     if record.state != "whole":
-        goes_on = f"; diffsde train run={record.id} goes on with it" if record.verb == "train" else ""
-        raise UserError(f"rerun: {said} is {record.state}, and has no result to be compared with{goes_on}")
+        inside = record.folder.is_relative_to(os.path.abspath(records.OUTPUTS))  # where ids are looked for
+        named = record.id if inside else shlex.quote(records.shown(record.folder))
+        next_step = f"diffsde train run={named} goes on with it"
+        if record.state == "running":
+            next_step = "another process writes it; it can be repeated when it has ended"
+        elif record.verb != "train":
+            next_step = "give a finished one"
+        raise UserError(f"rerun: {said} is {record.state}, and has no result to be compared with; {next_step}")
     if record.verb not in VERBS or not record.config:
         raise UserError(f"rerun: '{found[0].folder / 'config.json'}' is not the config of a run of this version")
     if record.config.get("coordinator") is not None:

@@ -148,6 +148,8 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from diffsde.cli import composing
+
     add_resolver()
     choice_texts.offer(config_folder())
     groups = help_text.groups(config_folder(), verb)
@@ -157,6 +159,7 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
         spelled = [
             qualified(verb, word) for word in spelling.hydra_words(config_folder(), verb, list(words), sweeping=True)
         ]
+        composing.refuse_too_many(spelled)
         parsed = OverridesParser.create().parse_overrides(spelled)
         jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
         found, seen = [], set[Any]()

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde.runs import files, locks
+from diffsde.runs import files, locks, progress
 from diffsde.runs.old_words import in_words_of_now
 
 FORMATS = (4,)  # of config.json (folder.FORMAT) whose config can be read
@@ -95,12 +95,14 @@ def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]
                 yield from folders(Path(entry.path), depth - 1)
 
 
-def record_of(folder: Path, there: set[str]) -> Record:
-    """The record of a job's folder with these entries."""
+def record_of(folder: Path, there: set[str]) -> Record | None:
+    """The record of a job's folder with these entries; None where its config.json is none of ours, which a warning says."""
     place = os.fspath(folder)
     kept, summary, error = (
         _read(f"{place}/{name}") if name in there else {} for name in ("config.json", "summary.json", "error.json")
     )
+    if not kept and "config.json" in there:
+        return None
     known = kept.get("format") in FORMATS and isinstance(kept.get("config"), dict)
     config = in_words_of_now(kept["config"]) if known else {}
     about = kept["provenance"] if isinstance(kept.get("provenance"), dict) else {}
@@ -132,6 +134,10 @@ def _tags(kept: Any) -> tuple[str, ...]:
 
 def _read(path: Path | str) -> dict[str, Any]:
     content = files.read_json(path, neighbour=True)
+    if content is not None and not isinstance(content, dict):
+        progress.warn_once(
+            f"'{path}' is left out: it is no JSON of ours: {type(content).__name__} in place of an object"
+        )
     return content if isinstance(content, dict) else {}
 
 

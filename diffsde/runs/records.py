@@ -26,7 +26,8 @@ INNER = ("sampler", "process", "optimizer", "sampler.diffusion")  # choices whos
 def every(where: Path = OUTPUTS) -> Iterator[Record]:
     """The record of every job in a folder or below it, one at a time."""
     for folder, there in folders(where):
-        yield record_of(folder, there)
+        if (record := record_of(folder, there)) is not None:
+            yield record
 
 
 def newest_first(records: Iterable[Record]) -> list[Record]:
@@ -49,7 +50,8 @@ def select(words: Sequence[str], verb: str | None = None) -> list[Record]:
     """
     filters = [parts.groups() for word in words if not is_folder(word) and (parts := FILTER.fullmatch(word))]
     named = [word for word in words if is_folder(word) or not FILTER.fullmatch(word)]
-    found: Iterable[Record] = chosen(named, verb) if named else every()
+    of_verb = verb or next((value for key, value in filters if key == "verb"), None)
+    found: Iterable[Record] = chosen(named, of_verb) if named else every()
     if verb is not None:
         kept = [record for record in found if record.verb == verb]
         if named and not kept:
@@ -67,7 +69,7 @@ def is_folder(word: str) -> bool:
 
 
 def chosen(words: Sequence[str], verb: str | None) -> list[Record]:
-    """The records of folders, ids, names and globs, each once; verb: of which `latest` is the newest.
+    """The records of folders, ids, names and globs, each once; verb: of which `latest` is the newest, as a filter has it.
 
     Raises UserError for a word that matches nothing.
     """
@@ -77,7 +79,9 @@ def chosen(words: Sequence[str], verb: str | None) -> list[Record]:
         matches = in_folders(word)
         if not matches:
             there = list(every()) if there is None else there
-            matches = called(word, [each for each in there if word != "latest" or verb in (None, each.verb)])
+            matches = called(
+                word, [each for each in there if word != "latest" or verb is None or agrees(verb, each.verb)]
+            )
         if not matches:
             raise UserError(nothing(word, there or []))
         found |= {os.path.abspath(record.folder): record for record in matches}
@@ -89,7 +93,7 @@ def in_folders(word: str) -> list[Record]:
     if is_folder(word):
         inside = list(every(Path(os.path.expanduser(word))))
         if not inside:
-            raise UserError(f"'{word}' holds no run: neither it nor a folder in it has a config.json")
+            raise UserError(f"'{word}' holds no run: neither it nor a folder in it has a config.json that can be read")
         return inside
     places = glob.glob(pattern_of(word), recursive=True) if is_glob(word) else []
     return [record for place in sorted(places) if os.path.isdir(place) for record in every(Path(place))]
@@ -152,14 +156,15 @@ def filtered(records: Iterable[Record], key: str, value: str, trained_once: Trai
         if any(agrees(value, each) for each in held):
             kept.append(record)
         elif not kept:
-            seen |= {text_of(each) for each in held}
+            seen |= {text_of(each) for each in (held[-1:] if key == "date" else held)}  # days, not times
             known |= record.config.keys()
     if kept:
         return kept
     if seen:
         some = ", ".join(sorted(seen)[:8]) + (", ..." if len(seen) > 8 else "")
         raise UserError(f"{key}={value} matches no run; there {key} is {some}")
-    raise UserError(f"{key}={value} matches no run: none has {key}{suggestion(key, [*sorted(known), *ABOUT], most=0)}")
+    close = "" if key in (*ABOUT, *known) else suggestion(key, [*sorted(known), *ABOUT], most=0)
+    raise UserError(f"{key}={value} matches no run: none has {key}{close}")
 
 
 def values_of(record: Record, key: str, trained_once: Trained) -> list[Any]:
@@ -198,9 +203,13 @@ def own_values(record: Record, key: str) -> list[Any]:
 
 
 def agrees(asked: str, held: Any) -> bool:
-    """Whether a value is one of those asked for, a comma between them: as a number, a word, or a glob."""
+    """Whether a value is one of those asked for, a comma between them: as a number, a word, or a glob.
+
+    A list in brackets is one value where the value held is a list, else the list of those asked for.
+    """
     text = text_of(held)
-    for each in (asked, *split(asked)):
+    several = not isinstance(held, list | tuple) and asked[:1] == "[" and asked[-1:] == "]"
+    for each in (asked, *split(asked[1:-1] if several else asked)):
         if each == text or (any(sign in each for sign in "*?") and fnmatchcase(text, each)):
             return True
         try:
