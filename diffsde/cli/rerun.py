@@ -46,7 +46,7 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     """Repeat the one run that the words choose. out: where; None: a new folder under outputs/. Raises UserError."""
     record = chosen_run(words)
     where = Path(os.path.abspath(out if out is not None else new_folder(record.verb)))
-    if records.read_record(where) is not None:
+    if next(records.folders(where, 0), None) is not None:
         raise UserError(f"out: '{out}' already holds a run; nothing is overwritten, give another folder")
     config = again(record)
     typed = [f"{key}={value}" for key, value in record.words.items() if key not in folder.LABELS]

@@ -56,7 +56,7 @@ def place_of(asked: Asked) -> Path:
         there = files.read_json(asked.out / "study.json")
         if isinstance(there, dict) and (there.get("asked") != asked.kept() or not asked.resume):
             raise UserError(f"out: '{asked.out}' holds another study; nothing is overwritten, give another folder")
-        if not isinstance(there, dict) and next(records.every(asked.out), None) is not None:
+        if not isinstance(there, dict) and next(records.folders(asked.out), None) is not None:
             raise UserError(f"out: '{asked.out}' holds jobs of no study; nothing is overwritten, give another folder")
         return asked.out
     found = unfinished(asked) if asked.resume else None

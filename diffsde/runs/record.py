@@ -98,11 +98,10 @@ def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]
 def record_of(folder: Path, there: set[str]) -> Record | None:
     """The record of a job's folder with these entries; None where its config.json is none of ours, which a warning says."""
     place = os.fspath(folder)
-    kept, summary, error = (
-        _read(f"{place}/{name}") if name in there else {} for name in ("config.json", "summary.json", "error.json")
-    )
-    if not kept and "config.json" in there:
+    kept = _content(f"{place}/config.json") if "config.json" in there else {}
+    if kept is None:
         return None
+    summary, error = (_read(f"{place}/{name}") if name in there else {} for name in ("summary.json", "error.json"))
     known = kept.get("format") in FORMATS and isinstance(kept.get("config"), dict)
     config = in_words_of_now(kept["config"]) if known else {}
     about = kept["provenance"] if isinstance(kept.get("provenance"), dict) else {}
@@ -133,12 +132,15 @@ def _tags(kept: Any) -> tuple[str, ...]:
 
 
 def _read(path: Path | str) -> dict[str, Any]:
+    return _content(path) or {}
+
+
+def _content(path: Path | str) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none, of which a warning says why."""
     content = files.read_json(path, neighbour=True)
     if content is not None and not isinstance(content, dict):
-        progress.warn_once(
-            f"'{path}' is left out: it is no JSON of ours: {type(content).__name__} in place of an object"
-        )
-    return content if isinstance(content, dict) else {}
+        progress.warn_once(f"'{path}' is left out: it is no JSON of ours, but a {type(content).__name__}")
+    return content if isinstance(content, dict) else None
 
 
 def _state(folder: Path, there: set[str], config: dict[str, Any], summary: dict[str, Any]) -> str:
