@@ -72,6 +72,22 @@ def test_a_run_is_repeated_to_the_bit(place: Path, monkeypatch: pytest.MonkeyPat
     assert found.folder == tmp_path / "drawn again" and Path.cwd() == tmp_path
 
 
+def test_a_process_that_has_begun_repeats_with_its_own_threads(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """XLA reads their number once: what the run had is said beside what it is repeated with."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(place / "outputs", "outputs")
+    (path,) = Path("outputs").glob("train/*/*/config.json")
+    kept = json.loads(path.read_text())
+    (own,) = {kept["config"]["threads"]}
+    path.write_text(json.dumps(kept | {"config": kept["config"] | {"threads": 7}}))
+    found = diffsde.rerun("base", folder="again")
+    assert found.same and f"threads: 7 there, {own} here, with which this process had begun" in found.reasons[0]
+    record = read_record(Path("again"))
+    assert record is not None and record.config["threads"] == own
+
+
 def test_what_differs_is_said_and_why_it_may(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +19,10 @@ from diffsde.errors import UserError
 from diffsde.runs import files, folder, progress, provenance, records
 from diffsde.runs.plain_words import parted
 from diffsde.runs.records import Record
+from diffsde.state import STATE
 
 SHOWN = 12  # most parts that differ of which each has a line
+AT_START = ("threads", "devices")  # knobs that XLA reads once, when a process begins
 
 
 class Rerun(NamedTuple):
@@ -48,7 +51,8 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     where = Path(os.path.abspath(out if out is not None else new_folder(record.verb)))
     if next(records.folders(where, 0), None) is not None:
         raise UserError(f"out: '{out}' already holds a run; nothing is overwritten, give another folder")
-    config = again(record)
+    first = again(record)
+    config = first | as_begun(first)
     typed = [f"{key}={value}" for key, value in record.words.items() if key not in folder.LABELS]
     with begun_in(record), provenance.given("", {where: [*typed, f"rerun={record.id}"]}):
         try:
@@ -62,7 +66,13 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     assert after is not None, where
     parts = repeat.compared(record.folder, where)
     same = all(part.same for part in parts)
-    reasons = [*repeat.reasons(record, after), *([] if same else repeat.changed_code(record, after))]
+    late = [
+        f"{knob}: {first[knob]} there, {config[knob]} here, with which this process had begun; in a shell, diffsde rerun"
+        f" {record.id} begins with {first[knob]}"
+        for knob in AT_START
+        if knob in first and first[knob] != config[knob]
+    ]
+    reasons = [*late, *repeat.reasons(record, after), *([] if same else repeat.changed_code(record, after))]
     return Rerun(record.id, where, same, tuple(parts), tuple(reasons))
 
 
@@ -110,6 +120,18 @@ def again(record: Record) -> dict[str, Any]:
     if "pictures" in config:
         config["pictures"] = "none"
     return config | ({"plots": None} if "plots" in config else {})
+
+
+def as_begun(config: dict[str, Any]) -> dict[str, Any]:
+    """The knobs AT_START of a process that has computed already, as a call in Python may find it; {} where it has not."""
+    if STATE.machine is not None:
+        return {knob: getattr(STATE.machine, knob) for knob in AT_START if knob in config}
+    if "jax" in sys.modules:
+        from diffsde.runs.machine import has_begun  # here: it imports jax, which a command has not begun yet
+
+        if has_begun():
+            return {knob: None for knob in AT_START if knob in config}
+    return {}
 
 
 def new_folder(verb: str) -> Path:
