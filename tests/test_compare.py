@@ -263,3 +263,25 @@ def test_python_has_the_same_comparison(here: Path) -> None:
     assert len(found.table()["w2"]) == 18 and (here / "compared" / "compare.png").exists()
     with pytest.raises(ValueError, match="where: no job has 'stps' \\(did you mean 'steps'"):
         diffsde.compare("swept", where="stps=5")
+
+
+def test_choices_of_a_run_that_was_moved_stay_columns(here: Path) -> None:
+    """Samples say the id of the run that they were drawn from, by which it is found in another folder under outputs/."""
+    jobs = []
+    for path, name in (("ot", "bcdfghj"), ("vp", "kmnpqrs")):
+        run, drawn = Path("outputs/train/day") / path, Path("outputs/sample/day") / path
+        metrics = {"w2": {"value": 0.2, "error": 0.02, "points": 500}}
+        write_job(
+            run,
+            "train",
+            {"path": {"name": path}, "dataset": {"name": "moons"}, "steps": 5},
+            {"steps": 5, "metrics": {}},
+            {},
+        )
+        write_job(drawn, "sample", {"run": str(run), "n": 500, "seed": 0}, {"n": 500, "metrics": metrics}, {"run": run})
+        for folder, about in ((run, {"id": name}), (drawn, {"used": {"run": name}})):
+            kept = json.loads((folder / "config.json").read_text())
+            (folder / "config.json").write_text(json.dumps(kept | {"provenance": about}))
+        jobs.append(str(drawn))
+    Path("outputs/train").rename("outputs/of old")
+    assert [row.keys["path"] for row in compare(select(jobs)).rows] in (["ot", "vp"], ["vp", "ot"])

@@ -14,20 +14,20 @@ from diffsde.report.jobs import Job, Parent, jobs_of, varied_seeds
 from diffsde.report.keys import called, determined, differing
 from diffsde.report.remarks import about_errors, few, left_out, title_of
 from diffsde.report.rows import Column, Comparison, Folded, Row
-from diffsde.runs.records import Record, trained
+from diffsde.runs.records import Record, remembered, trained
 
 __all__ = ["Column", "Comparison", "Folded", "Row", "compare"]
 
 
 def compare(
-    records: Sequence[Record], by: Sequence[str] = (), where: Sequence[str] = (), parent: Parent = trained
+    records: Sequence[Record], by: Sequence[str] = (), where: Sequence[str] = (), parent: Parent | None = None
 ) -> Comparison:
     """Compare the jobs of records. by: the keys whose values make the rows, () for all that differ; over others a row is averaged.
 
     where: words key=value or key=value,value that a job's choices must have. parent: the run that a job sampled from.
     Raises UserError where no job is left, and for keys that no job has.
     """
-    found = jobs_of(records, parent)
+    found = jobs_of(records, parent or remembered(trained))
     if not found:
         raise UserError(f"there is nothing to compare: of {len(records)} jobs none is finished and has figures")
     jobs = chosen(found, where)

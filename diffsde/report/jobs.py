@@ -39,18 +39,13 @@ class Job(NamedTuple):
 
 
 def jobs_of(records: Sequence[Record], trained: Parent) -> list[Job]:
-    """The jobs of records that are whole and have figures, the oldest first; `trained` is asked once for each run."""
-    asked: dict[str, Record | None] = {}
+    """The jobs of records that are whole and have figures, the oldest first; trained: the run that a job sampled from."""
     found = []
     for record in sorted(records, key=_age):
         figures = figures_of(record) if record.state == "whole" else {}
         if not figures:
             continue
-        run, parent = str(record.config.get("run")), None
-        if record.verb != "train":
-            if run not in asked:
-                asked[run] = trained(record)
-            parent = asked[run]
+        parent = None if record.verb == "train" else trained(record)
         found.append(Job(record, parent, choices_of(record, parent), figures, costs_of(record, parent)))
     return found
 

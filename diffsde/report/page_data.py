@@ -12,7 +12,7 @@ from typing import Any
 from diffsde.metrics.figures import KINDS, Reference
 from diffsde.report.rows import Comparison, Folded, Row
 from diffsde.runs.files import strict
-from diffsde.runs.records import Record, trained
+from diffsde.runs.records import Record, Trained, remembered, trained
 
 SUFFIXES = {".png": "image/png", ".gif": "image/gif"}
 
@@ -42,18 +42,18 @@ def _reference(reference: Reference | None) -> dict[str, Any] | None:
 
 def jobs_of(comparison: Comparison) -> list[dict[str, Any]]:
     """Every job, in the order of the rows; jobs of one row are told apart by their seeds."""
-    found = []
+    found, run_of = [], remembered(trained)
     for row in comparison.rows:
-        seeds = [_seeds(record) for record in row.records]
+        seeds = [_seeds(record, run_of) for record in row.records]
         varied = [key for key in seeds[0] if len({each.get(key) for each in seeds}) > 1] if seeds else []
         for record, own in zip(row.records, seeds, strict=True):
             found.append(_job(row, record, [f"{key}={own.get(key)}" for key in varied]))
     return found
 
 
-def _seeds(record: Record) -> dict[str, Any]:
+def _seeds(record: Record, run_of: Trained) -> dict[str, Any]:
     """The seeds of a job: of the run that it sampled from, and its own."""
-    run = trained(record)
+    run = run_of(record)
     return {"run.seed": None if run is None else run.config.get("seed"), "seed": record.config.get("seed")}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from diffsde.errors import UserError
 from diffsde.report.packing import packed, quantised
 from diffsde.runs import progress
-from diffsde.runs.records import Record, trained
+from diffsde.runs.records import Record, Trained, remembered, trained
 
 MOST = 8  # players in a page: each has some 0.4 MB
 SAMPLES = 256  # of a job, beside those of other jobs
@@ -29,10 +29,10 @@ def players_of(records: Sequence[Record], firsts: Sequence[int]) -> tuple[list[d
     known: dict[tuple[str, ...], int | None] = {}
     of_job: list[int | None] = [None] * len(records)
     why: dict[str, None] = {}
-    left = 0
+    left, run_of = 0, remembered(trained)
     for i in [*firsts, *(i for i in range(len(records)) if i not in set(firsts))]:
         record = records[i]
-        where = _field_folder(record)
+        where = _field_folder(record, run_of)
         if where is None:
             why.setdefault(_no_field(record))
             continue
@@ -55,7 +55,7 @@ def players_of(records: Sequence[Record], firsts: Sequence[int]) -> tuple[list[d
     return players, of_job, " ".join(notes)
 
 
-def _field_folder(record: Record) -> Path | None:
+def _field_folder(record: Record, run_of: Trained) -> Path | None:
     """The folder of the trained run that a job's field is of, any folder for the exact field; None where there is none."""
     if record.verb == "train":
         return record.folder if (record.folder / "checkpoints").is_dir() else None
@@ -63,7 +63,7 @@ def _field_folder(record: Record) -> Path | None:
         return None
     if record.config["run"] == "oracle":
         return record.folder
-    run = trained(record)
+    run = run_of(record)
     return run.folder if run is not None else None
 
 
