@@ -109,6 +109,9 @@ INSIDE = Number(low=0, high=1, closed=(False, False))
 MEMORY = Number(low=0, high=1, closed=(True, False))
 SWITCH = Switch()
 
+# Knobs that name the folder of a job, and the verb of that job.
+RUNS = {"run": "train", "guide": "train", "init": "train", "samples": "sample"}
+
 # What a run may be judged by: its loss, and of the figures in evaluation/table.py these.
 RUN_METRICS = (
     *("loss", "cross_entropy_gap", "cross_entropy", "within_mode_std", "mode_weight_kl", "w2"),

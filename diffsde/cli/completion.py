@@ -25,12 +25,6 @@ FILES = (
     "cache_dir",
     "plugins",
 )  # knobs that name a file or a folder
-RUNS = {
-    "run": "train",
-    "guide": "train",
-    "init": "train",
-    "samples": "sample",
-}  # knobs that name a folder, and its verb
 OFFERED = 300  # runs whose names and ids are offered: reading more would be felt at each press of the key
 OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {
@@ -118,13 +112,13 @@ def values(configs: Path, verb: str, key: str) -> list[str]:
     """The words that a key may be set to, where they are known; else []."""
     if key in help_text.groups(configs, verb):
         return help_text.choices(configs, f"experiment/{verb}" if key == "experiment" else key)
-    if key in RUNS:
+    if key in knobs.RUNS:
         whole = [
-            *Path("outputs", RUNS[key]).glob("*/*/config.json"),
-            *Path("outputs", RUNS[key]).glob("*/*/*/config.json"),
+            *Path("outputs", knobs.RUNS[key]).glob("*/*/config.json"),
+            *Path("outputs", knobs.RUNS[key]).glob("*/*/*/config.json"),
         ]
         found = sorted(str(path.parent) for path in whole)
-        found = [*run_words(RUNS[key]), *found]
+        found = [*run_words(knobs.RUNS[key]), *found]
         words = [] if key == "samples" else ["latest", *(["oracle"] if key == "run" and verb != "train" else [])]
         return [*words, *found]
     group, _, name = key.rpartition(".")

@@ -110,7 +110,7 @@ def listed(key: str, value: Any) -> Any:
 
 def as_folders(verb: str, key: str, value: Any) -> Any:
     """The folder that run="name", an id or a filter names, and for a list those of each; other values unchanged."""
-    if key not in run_words.FOLDERS or not isinstance(value, str | list):
+    if key not in knobs.RUNS or not isinstance(value, str | list):
         return value
     if isinstance(value, list):
         return [as_folders(verb, key, each) for each in value]

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from diffsde.cli.job import VERBS, remove_empty
 from diffsde.errors import UserError
 from diffsde.runs import files, folder, progress, provenance, records
 from diffsde.runs.plain_words import parted
-from diffsde.runs.records import Record
+from diffsde.runs.record import Record, new_folder
 from diffsde.state import STATE
 
 SHOWN = 12  # most parts that differ of which each has a line
@@ -132,11 +131,6 @@ def as_begun(config: dict[str, Any]) -> dict[str, Any]:
         if has_begun():
             return {knob: None for knob in AT_START if knob in config}
     return {}
-
-
-def new_folder(verb: str) -> Path:
-    """The folder of a run that begins now."""
-    return records.OUTPUTS / verb / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
 
 
 def begun_in(record: Record) -> contextlib.AbstractContextManager[None]:

@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsde.errors import UserError
+from diffsde.knobs import RUNS
 from diffsde.runs import records
 from diffsde.runs.record import unquoted
 
-FOLDERS = {
-    "run": "train",
-    "guide": "train",
-    "init": "train",
-    "samples": "sample",
-}  # knobs that name a folder, and its verb
 APART = ("latest", "oracle", "null", "")  # words that name no folder
 
 
@@ -91,9 +86,9 @@ def found_by(verb: str, key: str, value: str) -> Named:
         chosen = records.select(words)
     except UserError as error:
         raise UserError(refusal(verb, key, value, str(error))) from None
-    fitting = [str(record.folder) for record in chosen if record.verb == FOLDERS[key]]
+    fitting = [str(record.folder) for record in chosen if record.verb == RUNS[key]]
     if not fitting:
-        raise UserError(f"{key}={value} is a job of {chosen[0].verb}; {key}= takes one of {FOLDERS[key]}")
+        raise UserError(f"{key}={value} is a job of {chosen[0].verb}; {key}= takes one of {RUNS[key]}")
     if (
         len(fitting) == 1 and not filters(value) and not records.is_glob(value)
     ):  # named as a folder would be, finished or not
@@ -120,7 +115,7 @@ def refusal(verb: str, key: str, value: str, why: str) -> str:
         return f"{key}: {why}"
     close = re.search(r" \(did you mean '[^']*'\?\)", why)
     others = ", latest or oracle" if key == "run" and verb != "train" else ""
-    kind = f"a {'run' if FOLDERS[key] == 'train' else FOLDERS[key]} folder, an id, a name{others}"
+    kind = f"a {'run' if RUNS[key] == 'train' else RUNS[key]} folder, an id, a name{others}"
     if not close and " is " in why:  # several ids that begin so
         return f"{key}: {why}"
     return f"{key}: there is no folder '{value}', and no id or name{close[0] if close else ''}; give {kind}"
@@ -138,7 +133,7 @@ def taken(verb: str, key: str, value: str, there: Iterable[str]) -> Named:
 
 def what(key: str) -> str:
     """What a knob takes, as a plural."""
-    return "runs" if FOLDERS[key] == "train" else "sample folders"
+    return "runs" if RUNS[key] == "train" else "sample folders"
 
 
 def said(word: str, found: Named) -> str:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffsde import knobs
 from diffsde.cli import choice_texts, help_text, run_words
 from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError
@@ -170,7 +171,7 @@ def listed(word: str, sweeping: bool) -> str:
 def expanded(verb: str, word: str, sweeping: bool) -> str:
     """run=, guide=, init= or samples= with the folders that its value names (run_words.py), one value per folder."""
     key, equals, value = word.partition("=")
-    if not equals or key not in run_words.FOLDERS:
+    if not equals or key not in knobs.RUNS:
         return word
     if key == "run" and verb == "show" and value.startswith("["):
         inside = [

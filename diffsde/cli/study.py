@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from diffsde.cli.job import Jobs
 from diffsde.cli.study_words import Asked
 from diffsde.errors import UserError
 from diffsde.runs import files, folder, locks, progress, records
+from diffsde.runs.record import new_folder
 
 if TYPE_CHECKING:  # its module imports hydra's parser and composes; help and refusals need not wait
     from diffsde.cli.study_plan import Stage
@@ -63,7 +63,7 @@ def place_of(asked: Asked) -> Path:
     if found is not None:
         progress.say(f"resuming the study in {progress.shown_path(found)} (resume=false begins afresh)")
         return found
-    return folder.OUTPUTS / "study" / datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    return new_folder("study")
 
 
 def unfinished(asked: Asked) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from diffsde.report.columns import Found, costs_of, figures_of
 from diffsde.report.keys import SEEDS, choices_of
-from diffsde.runs.records import Record
+from diffsde.runs.records import Record, age
 
 BETWEEN = ", "  # two seeds of a job
 ONE = "the only one"
@@ -41,18 +41,13 @@ class Job(NamedTuple):
 def jobs_of(records: Sequence[Record], trained: Parent) -> list[Job]:
     """The jobs of records that are whole and have figures, the oldest first; trained: the run that a job sampled from."""
     found = []
-    for record in sorted(records, key=_age):
+    for record in sorted(records, key=age):
         figures = figures_of(record) if record.state == "whole" else {}
         if not figures:
             continue
         parent = None if record.verb == "train" else trained(record)
         found.append(Job(record, parent, choices_of(record, parent), figures, costs_of(record, parent)))
     return found
-
-
-def _age(record: Record) -> tuple[str, int, str]:
-    name = record.folder.name
-    return record.date, int(name) if record.sweep is not None and name.isdecimal() else 0, str(record.folder)
 
 
 def varied_seeds(jobs: Sequence[Job]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde.nested import flatten
+from diffsde.runs import progress
 from diffsde.runs.folder import MACHINE
 from diffsde.runs.records import Record
 
@@ -131,9 +132,4 @@ def repeated(choices: Sequence[dict[str, str]], key: str, found: Sequence[str]) 
 def shown_value(text: str) -> str:
     """A name, or a folder relative to the working directory, where it lies inside."""
     path = Path(text)
-    if not path.is_absolute():
-        return text
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return text
+    return progress.shown_path(path) if path.is_absolute() else text

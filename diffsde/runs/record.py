@@ -55,6 +55,11 @@ class Record(NamedTuple):
     provenance: dict[str, Any] = {}
 
 
+def new_folder(verb: str) -> Path:
+    """The folder of what a verb begins to write now, outputs/VERB/DAY/TIME."""
+    return OUTPUTS / verb / f"{datetime.now():%Y-%m-%d/%H-%M-%S-%f}"
+
+
 def id_of(folder: Path) -> str:
     """The id of a job that begins in the folder."""
     rest = int.from_bytes(hashlib.sha256(os.fsencode(os.path.abspath(folder))).digest()[:8], "big")

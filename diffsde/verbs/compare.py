@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 from diffsde.errors import UserError, suggestion
@@ -13,7 +12,8 @@ from diffsde.report.show import say_comparison
 from diffsde.report.tables import USUAL, WRITERS, check_tables, write_tables
 from diffsde.runs import files, progress
 from diffsde.runs.plain_words import parted
-from diffsde.runs.records import OUTPUTS, select
+from diffsde.runs.record import new_folder
+from diffsde.runs.records import select
 
 KNOBS = ("x", "y", "by", "where", "out", "tables", "pictures", "report")
 
@@ -78,8 +78,7 @@ def switch(own: dict[str, str], key: str, usual: bool) -> bool:
 def folder_of(out: str | None) -> Path:
     """The folder for the files: out=, or a new one under outputs/compare. Raises UserError for the folder of a run."""
     if out is None:
-        now = datetime.now()
-        return OUTPUTS / "compare" / now.strftime("%Y-%m-%d") / now.strftime("%H-%M-%S-%f")
+        return new_folder("compare")
     if (Path(out) / "config.json").exists():
         raise UserError(f"out: '{out}' is the folder of a run; give another")
     return Path(out)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from diffsde.errors import UserError
 from diffsde.runs import progress, records
 from diffsde.runs.plain_words import parted
-from diffsde.runs.records import Record
+from diffsde.runs.record import Record, new_folder
 
 MACHINE = {"precision": None, "devices": None, "coordinator": None, "processes": None, "rank": None}
 
@@ -47,4 +46,4 @@ def folder_of(chosen: Sequence[Record]) -> Path:
     sweeps = {record.sweep for record in chosen}
     if len(sweeps) == 1 and (sweep := sweeps.pop()) is not None:
         return sweep
-    return records.OUTPUTS / "report" / time.strftime("%Y-%m-%d/%H-%M-%S")
+    return new_folder("report")
