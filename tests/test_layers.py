@@ -25,7 +25,7 @@ FLOORS = [
     ["datasets"],
     ["fields"],
     ["nets", "optimizers", "loggers"],
-    ["time_distributions", "mixtures", "empirical", "predictions", "posterior_targets"],
+    ["time_distributions", "mixtures", "empirical", "predictions", "posterior_targets", "schroedinger"],
     ["paths"],
     ["expressions", "types", "ensembles", "sharding", "overlap"],
     ["knobs"],
