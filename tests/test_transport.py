@@ -75,6 +75,11 @@ def test_the_energy_of_a_gaussian_is_in_closed_form(
         figure = found.figures[name]
         assert figure.error is not None and abs(figure.value - true) < 4 * figure.error + 2e-3 * energy, (name, true)
         assert figure.error < 0.1 * energy
+    end = {"ot": np.sqrt(d) * std, "trig": np.sqrt(d) * abs(std - 1)}[
+        path
+    ]  # u_0(x) = dalpha m + dbeta x: one step ends at m, at x
+    once = found.figures["one_step_error"]
+    assert once.error is not None and abs(once.value - end) < 4 * once.error < 0.1 * end
     squared = found.about["straightness"]["w2_squared"]
     assert abs(squared["value"] - least) < 2 * squared["error"] < 0.2 * least
 

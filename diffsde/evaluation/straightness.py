@@ -1,4 +1,4 @@
-"""The metric `straightness`: how straight a field's trajectories are, and how near their energy is to the least."""
+"""The metric `straightness`: how straight a field's trajectories are, how near one step comes to their ends, and their energy to the least."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from diffsde.errors import UserError
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.fields import Field, OracleField, bound
 from diffsde.metrics.distances import MOST, transport
-from diffsde.metrics.figures import Figure, mean_figure
+from diffsde.metrics.figures import Figure, mean_figure, root_mean_figure
 from diffsde.runs.starting import choose_grid, stds_of
 from diffsde.samplers import Grid, LoopSettings, prior, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
-from diffsde.samplers.ode import Heun
+from diffsde.samplers.ode import Euler, Heun
 from diffsde.types import Array, Key, Prediction, Scalar, register
 
 SOLVER, STEPS = Heun(), 100
@@ -51,17 +51,19 @@ class EnergyFlow(Field):
 
 
 class Energies(NamedTuple):
-    """Of each trajectory (n,): its energy int |u|^2 dt, and |X_1 - X_0|^2."""
+    """Of each trajectory (n,): its energy int |u|^2 dt, |X_1 - X_0|^2, and how far one Euler step ends from X_1, squared."""
 
     path: np.ndarray
     straight: np.ndarray
+    one_step: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
 class Straightness(Metric):
     """path_energy = E int |u_t(X_t)|^2 dt over the ODE's trajectories from the noise X_0 (Benamou and Brenier 2000: at least
     W2^2 between noise and data); straightness = path_energy - E |X_1 - X_0|^2 = E int |X_1 - X_0 - u_t(X_t)|^2 dt, 0 where
-    every trajectory is straight (2209.03003); npe = |path_energy - W2^2|/W2^2, the normalised path energy (2302.00482).
+    every trajectory is straight (2209.03003); npe = |path_energy - W2^2|/W2^2, the normalised path energy (2302.00482);
+    one_step_error = sqrt(E |X_0 + u_0(X_0) - X_1|^2), of one Euler step against the trajectory from the same X_0.
 
     `points`: of each set whose W2^2 is found exactly; None: 8 pairs of sets of 512, without the excess of such
     small sets. Where the law is known the
@@ -72,6 +74,7 @@ class Straightness(Metric):
         "path_energy": Quantity("", "lower"),
         "straightness": Quantity("", "lower"),
         "npe": Quantity("", "lower"),
+        "one_step_error": Quantity("", "lower"),
     }
     needs: ClassVar[tuple[str, ...]] = ("field",)
 
@@ -123,18 +126,19 @@ def solving(subject: Subject) -> Grid:
 
 
 def figures_of(field: Field, grid: Grid, x0: Array, labels: Array | None) -> dict[str, Figure]:
-    """path_energy and straightness of the trajectories from x0; the error has what half the steps change."""
+    """path_energy, straightness and one_step_error of the trajectories from x0; the error has what half the steps change."""
     fine = energies(field, grid, x0, labels, STEPS)
     rough = energies(field, grid, x0[:PART], None if labels is None else labels[:PART], STEPS // 2)
 
-    def figure(values: np.ndarray, others: np.ndarray) -> Figure:
-        found = mean_figure(values)
-        change = float(np.mean(others - values[:PART]))
+    def figure(values: np.ndarray, others: np.ndarray, root: bool = False) -> Figure:
+        found = root_mean_figure(values) if root else mean_figure(values)
+        change = float(np.mean(others - values[:PART])) / (max(2 * found.value, 1e-12) if root else 1)
         return found._replace(error=math.hypot(found.error or 0.0, change))
 
     return {
         "path_energy": figure(fine.path, rough.path),
         "straightness": figure(fine.path - fine.straight, rough.path - rough.straight),
+        "one_step_error": figure(fine.one_step, rough.one_step, root=True),
     }
 
 
@@ -145,11 +149,11 @@ def energies(field: Field, grid: Grid, x0: Array, labels: Array | None, steps: i
     flow, at = EnergyFlow(field, start.shape[1:]), times(grid, STEPS, field.path)
     if steps < STEPS:
         at = jnp.pad(times(grid, steps, field.path), (0, STEPS - steps), mode="edge")
-    end = simulate_compiled(
-        SOLVER, flow, start, at, jax.random.key(0), labels, np.int32(steps), LoopSettings("step", chunk=PART)
-    ).x
-    ends = np.asarray(end, np.float64)
-    return Energies(ends[:, -1], np.sum((ends[:, :-1] - np.asarray(start[:, :-1])) ** 2, axis=1))
+    key, settings = jax.random.key(0), LoopSettings("step", chunk=PART)
+    ends = np.asarray(simulate_compiled(SOLVER, flow, start, at, key, labels, np.int32(steps), settings).x, np.float64)
+    once = np.asarray(simulate_compiled(Euler(), flow, start, at[jnp.array([0, -1])], key, labels, None, settings).x)
+    moved, missed = ends[:, :-1] - np.asarray(start[:, :-1]), ends[:, :-1] - once[:, :-1]
+    return Energies(ends[:, -1], np.sum(moved**2, axis=1), np.sum(missed**2, axis=1))
 
 
 def least_energy(subject: Subject, points: int | None, key: Key) -> Figure:
