@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Examples
-from diffsde.errors import UserError, first_line
+from diffsde.errors import UserError
 from diffsde.metrics import classifier
 from diffsde.metrics.classifier import Params, Recipe
-from diffsde.runs import files, progress
+from diffsde.runs import progress
+from diffsde.runs.sealed_arrays import Damaged, read_sealed, write_sealed
 
 LOG_EVERY = 250  # steps per dispatch and line of progress
 
@@ -77,10 +77,8 @@ def train(recipe: Recipe, fit: classifier.Fit, examples: Examples, flip: bool) -
 
 def keep(file: Path, params: Params) -> None:
     """Write the parameters and their hash to the cache; warns where the cache cannot be written."""
-    values: dict[str, Any] = {name: np.asarray(value) for name, value in params.items()}
-    values["hash"] = np.asarray(hashed(values))
     try:
-        files.write(file, lambda path: np.savez(path, **values))
+        write_sealed(file, {name: np.asarray(value) for name, value in params.items()})
     except OSError as error:
         progress.warn(
             f"the classifier cannot be kept in '{file.parent}': {error.strerror}; it is trained again next time"
@@ -89,25 +87,15 @@ def keep(file: Path, params: Params) -> None:
 
 def read_classifier(file: Path, like: Params) -> Params | None:
     """The parameters in a cache file; None where the file is absent or, with a warning, damaged."""
-    if not file.exists():
-        return None
     try:
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            values = {name: archive[name] for name in archive.files}
-        kept_hash = str(values.pop("hash"))
+        values = read_sealed(file)
         whole = {name: (value.shape, value.dtype) for name, value in values.items()}
-        if whole == {name: (value.shape, value.dtype) for name, value in like.items()} and kept_hash == hashed(values):
+        if whole == {name: (value.shape, value.dtype) for name, value in like.items()}:
             return {name: jnp.asarray(value) for name, value in values.items()}
-        reason = "it is not what was written"
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = first_line(error)
+        reason = "it is of another network"
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        reason = str(error)
     progress.warn(f"the classifier in '{file}' cannot be read ({reason}); it is trained again")
     return None
-
-
-def hashed(values: dict[str, np.ndarray]) -> str:
-    """A hash of named arrays, in hexadecimal."""
-    digest = hashlib.sha256()
-    for name in sorted(values):
-        digest.update(name.encode() + np.ascontiguousarray(values[name]).tobytes())
-    return digest.hexdigest()
