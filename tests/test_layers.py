@@ -20,7 +20,7 @@ FLOORS = [
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
     ["training", "stability", "solver_error", "solver_remedies", "step_choice", "likelihood"],
-    ["samplers", "objectives", "guidance", "inverse"],
+    ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
     ["datasets"],
     ["fields"],
