@@ -36,13 +36,40 @@ def evaluate_expression(text: str, variables: Mapping[str, Scalar]) -> Scalar:
     Grammar: numbers, variables, pi, e, + - * / **, parentheses and the functions in FUNCTIONS.
     Raises UserError naming what it does not know.
     """
+    return _evaluated(text, variables, lambda body: body)
+
+
+def evaluate_square(text: str, variables: Mapping[str, Scalar]) -> Scalar:
+    """The square of evaluate_expression's value, by (sqrt(a) b)^2 = a b^2: differentiable where sqrt(a) is not, at a = 0."""
+    return _evaluated(text, variables, _squared)
+
+
+def _squared(node: ast.expr) -> ast.expr:
+    """The square of an expression, its roots taken away where they are factors."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Div):
+        return ast.BinOp(_squared(node.left), node.op, _squared(node.right))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) and ast.unparse(node.right) == "0.5":
+        return node.left
+    if isinstance(node, ast.UnaryOp):
+        return _squared(node.operand)
+    if (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "sqrt"
+        and len(node.args) == 1
+    ):
+        return node.args[0]
+    return ast.BinOp(node, ast.Pow(), ast.Constant(2))
+
+
+def _evaluated(text: str, variables: Mapping[str, Scalar], change: Callable[[ast.expr], ast.expr]) -> Scalar:
     text = " ".join(text.split())  # so that one over several lines is read, and quoted in one
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise UserError(f"'{text[:60]}' is not an expression; write e.g. 'sin(pi*t/2)' or 't**2'") from None
     try:
-        value = _value(tree.body, variables, text)
+        value = _value(change(tree.body), variables, text)
     except (ArithmeticError, RecursionError) as error:
         raise UserError(f"'{text[:60]}' cannot be computed: {error}") from None
     if isinstance(value, complex):

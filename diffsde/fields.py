@@ -30,6 +30,21 @@ class Field(abc.ABC):
         """Number of classes: the labels that `bind` takes are 0, ..., classes - 1. 0 for an unconditional field."""
         return 0
 
+    @property
+    def gaussian(self) -> bool:
+        """Whether the path is Gaussian and leads from N(0, I): alpha and beta are then all that there is to p_t given z."""
+        return True
+
+    @property
+    def knows_score(self) -> bool:
+        """Whether the score is known; between two laws the velocity alone need not give it."""
+        return True
+
+    @property
+    def knows_data(self) -> bool:
+        """Whether E[z|x] is known: where noise is added on the way, the velocity without the score does not give it."""
+        return self.knows_score or not self.path.has_gamma
+
     def bind(self, condition: Any) -> Field:
         """The field given a label (), where `classes` and None mean no label. Raises TypeError for an unconditional field."""
         raise TypeError("an unconditional field has nothing to be given")
@@ -43,8 +58,11 @@ class Field(abc.ABC):
         return self.output(x, t).velocity
 
     def score(self, x: Array, t: Scalar) -> Array:
-        """grad log p_t(x) = -E[eps|x]/beta."""
-        return self.output(x, t).score
+        """grad log p_t(x), which is -E[eps|x]/beta on a Gaussian path. Raises TypeError where the field does not know it."""
+        found = self.output(x, t).score
+        if found is None:
+            raise TypeError("this field does not know its score")
+        return found
 
     def data(self, x: Array, t: Scalar) -> Array:
         """E[z | x_t = x]."""
@@ -53,6 +71,11 @@ class Field(abc.ABC):
     def noise(self, x: Array, t: Scalar) -> Array:
         """E[eps | x_t = x]."""
         return self.output(x, t).noise
+
+
+def shaped(prediction: Prediction, shape: tuple[int, ...]) -> Prediction:
+    """A prediction for vectors (d,) as one for points (*shape,)."""
+    return Prediction(*(None if value is None else value.reshape(shape) for value in prediction))  # type: ignore[arg-type]
 
 
 class Bindable(Protocol):
@@ -88,8 +111,7 @@ class OracleField(Field):
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         law = mixtures.conditioned(self.mixture, self.label)
-        exact = mixtures.predict(law, x.reshape(-1), coefficients(self.path, t))
-        return Prediction(*(value.reshape(self.shape) for value in exact))
+        return shaped(mixtures.predict(law, x.reshape(-1), coefficients(self.path, t)), self.shape)
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats, ()."""
@@ -113,8 +135,7 @@ class EmpiricalField(Field):
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         c = coefficients(self.path, t)
-        exact = empirical.predict(self.chunks, self.count, x.reshape(-1), c, self.log_weights)
-        return Prediction(*(value.reshape(self.shape) for value in exact))
+        return shaped(empirical.predict(self.chunks, self.count, x.reshape(-1), c, self.log_weights), self.shape)
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats, ()."""

@@ -103,6 +103,94 @@ def predict(mixture: Mixture, x: Array, c: Coefficients) -> Prediction:
     return Prediction(data, -c.beta * score, velocity, score)
 
 
+def pairs(source: Mixture, data: Mixture) -> tuple[Mixture, Mixture]:
+    """Source and data with a component for each pair (j, k) of theirs, data's the slower index; both have the pair's weight."""
+    j, k = source.weights.size, data.weights.size
+    weights = (data.weights[:, None] * source.weights).reshape(-1)
+
+    def every(mixture: Mixture, indices: Array) -> Mixture:
+        rotations = None if mixture.rotations is None else mixture.rotations[indices]
+        return Mixture(mixture.means[indices], mixture.variances[indices], weights, rotations)
+
+    return every(source, jnp.tile(jnp.arange(j), k)), every(data, jnp.repeat(jnp.arange(k), j))
+
+
+def between(source: Mixture, data: Mixture, c: Coefficients) -> Mixture:
+    """The law p_t of x_t = alpha z + beta y + gamma eps, z of `data`, y of `source`, eps standard normal, independent: a mixture
+    of a component for each pair, N(alpha mu_k + beta nu_j, alpha^2 S_k + beta^2 R_j + gamma^2 I).
+    """
+    source, data = pairs(source, data)
+    means = c.alpha * data.means + c.beta * source.means
+    if source.rotations is None and data.rotations is None:
+        variances = c.alpha**2 * data.variances + c.beta**2 * source.variances + c.gamma**2
+        return Mixture(means, variances, data.weights)
+    return with_covariances(means, _covariances_between(source, data, c), data.weights)
+
+
+def _covariances_between(source: Mixture, data: Mixture, c: Coefficients) -> Array:
+    """C = alpha^2 S + beta^2 R + gamma^2 I of every pair, (P, d, d)."""
+    identity = jnp.eye(data.means.shape[-1])
+    return c.alpha**2 * covariances(data) + c.beta**2 * covariances(source) + c.gamma**2 * identity
+
+
+def covariances(mixture: Mixture) -> Array:
+    """S_k (K, d, d)."""
+    spread = jnp.broadcast_to(mixture.variances, mixture.means.shape)
+    if mixture.rotations is None:
+        return jax.vmap(jnp.diag)(spread)
+    return jnp.einsum("kij,kj,klj->kil", mixture.rotations, spread, mixture.rotations)
+
+
+def log_prob_between(source: Mixture, data: Mixture, x: Array, c: Coefficients) -> Scalar:
+    """log p_t(x) in nats of the law `between`, for one point x (d,); differentiable, whatever the covariances."""
+    return jax.scipy.special.logsumexp(_seen_between(*pairs(source, data), x, c)[0])
+
+
+def _seen_between(source: Mixture, data: Mixture, x: Array, c: Coefficients) -> tuple[Array, Array]:
+    """log w + log N(x; m, C) (P,) and g = C^-1 (x - m) (P, d) of every pair; by Cholesky where axes differ, since eigenvectors of
+    equal variances have no derivative.
+    """
+    centred = x - c.alpha * data.means - c.beta * source.means
+    if source.rotations is None and data.rotations is None:
+        variances = c.alpha**2 * data.variances + c.beta**2 * source.variances + c.gamma**2
+        variances = jnp.broadcast_to(variances, centred.shape)
+        g, log_volume = centred / variances, jnp.sum(jnp.log(variances), axis=-1)
+    else:
+        factors = jnp.linalg.cholesky(_covariances_between(source, data, c))
+        g = jax.vmap(lambda factor, y: jax.scipy.linalg.cho_solve((factor, True), y))(factors, centred)
+        log_volume = 2 * jnp.sum(jnp.log(jnp.diagonal(factors, axis1=-2, axis2=-1)), axis=-1)
+    squares = jnp.sum(centred * g, axis=-1) + log_volume + x.size * jnp.log(2 * jnp.pi)
+    return jnp.log(data.weights) - squares / 2, g
+
+
+def predict_between(source: Mixture, data: Mixture, x: Array, c: Coefficients) -> Prediction:
+    """The exact E[z|x], E[eps|x], u_t(x), grad log p_t(x) and E[y|x] of the law `between`, for one point x (d,).
+
+    With g = C^-1 (x - m) of each pair and r their responsibilities, S of the data's component and R of the source's:
+        E[z|x] = sum r (mu + alpha S g),  E[y|x] = sum r (nu + beta R g),  score = -sum r g,  E[eps|x] = -gamma score,
+        u = sum r (dalpha mu + dbeta nu + (alpha dalpha S + beta dbeta R + gamma dgamma I) g).
+    Regular wherever C is and dbeta is finite, also where dgamma diverges, since only gamma dgamma enters.
+    """
+    source, data = pairs(source, data)
+    log_probs, g = _seen_between(source, data, x, c)
+    r = jax.nn.softmax(log_probs)
+
+    def spread(mixture: Mixture) -> Array:
+        return _out_of_axes(mixture, mixture.variances * _into_axes(mixture, g))
+
+    of_data, of_source = spread(data), spread(source)
+    score = -(r @ g)
+    means = c.dalpha * data.means + c.dbeta * source.means
+    velocity = r @ (means + c.alpha * c.dalpha * of_data + c.beta_dbeta * of_source + c.gamma_dgamma * g)
+    return Prediction(
+        r @ (data.means + c.alpha * of_data),
+        -c.gamma * score,
+        velocity,
+        score,
+        r @ (source.means + c.beta * of_source),
+    )
+
+
 def posterior_variance(mixture: Mixture, x: Array, c: Coefficients) -> Scalar:
     """tr Var(z | x_t = x) / beta^2, finite as beta -> 0 wherever S_k > 0.
 

@@ -1,7 +1,7 @@
 """What a network may predict, and the one linear solve that turns any prediction into any other.
 
 Every prediction is a row (a, b): y = a z + b eps. Together with x = alpha z + beta eps it is a 2x2 linear system for
-(z, eps), and (z, eps) give every other prediction.
+(z, eps), and (z, eps) give every other prediction. Between two laws there are three unknowns and two predictions: `between`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,37 @@ def convert(value: Array, x: Array, c: Coefficients, source: PredictionType, tar
 
 def expand(value: Array, x: Array, c: Coefficients, source: PredictionType) -> Prediction:
     """All four predictions, each (*shape,), from the `source` prediction (*shape,)."""
-    return Prediction(*(convert(value, x, c, source, target) for target in Prediction._fields))  # type: ignore[arg-type]
+    kinds: tuple[PredictionType, ...] = ("data", "noise", "velocity", "score")
+    return Prediction(*(convert(value, x, c, source, target) for target in kinds))
+
+
+def between(drift: Array, score: Array | None, x: Array, c: Coefficients) -> Prediction:
+    """All that is known between two laws, each (*shape,), from drift = E[dalpha z + dbeta y | x] and the score.
+
+    The rows are of (z, y, eps): x (alpha, beta, gamma), drift (dalpha, dbeta, 0), score (0, 0, -1/gamma),
+    velocity (dalpha, dbeta, dgamma). eps = -gamma score, so that (z, y) solve the system of x + gamma^2 score and drift;
+    velocity = drift - gamma dgamma score. score None: not known; for gamma = 0 alone, where it enters nowhere.
+    """
+    if score is None:
+        noise, velocity, seen = jnp.zeros_like(x), drift, x
+    else:
+        noise, velocity, seen = -c.gamma * score, drift - c.gamma_dgamma * score, x + c.gamma**2 * score
+    solvable = c.alpha * c.dbeta - c.beta * c.dalpha
+    data = (c.dbeta * seen - c.beta * drift) / solvable
+    source = (c.alpha * drift - c.dalpha * seen) / solvable
+    return Prediction(data, noise, velocity, score, source)
+
+
+def velocity_alone(velocity: Array) -> Prediction:
+    """The prediction (*shape,) where velocity is all that is known: between two laws with gamma, it gives nothing else."""
+    unknown = jnp.full_like(velocity, jnp.nan)
+    return Prediction(unknown, unknown, velocity, None, unknown)
+
+
+def effective(c: Coefficients) -> Coefficients:
+    """The coefficients of the Gaussian path with the same p_t, where the source is N(0, I) and independent: beta^2 + gamma^2."""
+    beta, slope = jnp.sqrt(c.beta**2 + c.gamma**2), c.beta_dbeta + c.gamma_dgamma
+    return Coefficients(c.alpha, beta, c.dalpha, slope / beta, slope)
 
 
 def with_likelihood_score(prediction: Prediction, likelihood_score: Array, c: Coefficients) -> Prediction:
@@ -63,6 +93,7 @@ def with_likelihood_score(prediction: Prediction, likelihood_score: Array, c: Co
     score + alpha g, E[eps|x] - alpha beta g, E[z|x] + beta^2 g, u + (dalpha beta^2 - alpha beta dbeta) g; g (*shape,).
     grad log L_t is O(alpha) for a likelihood of z, so that g has a limit at t = 0 and all four are regular there.
     """
+    assert prediction.score is not None
     return Prediction(
         prediction.data + c.beta**2 * likelihood_score,
         prediction.noise - c.alpha * c.beta * likelihood_score,

@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 class Coefficients(NamedTuple):
-    """A path at one time t: x_t = alpha z + beta eps; `d` marks the derivative in t.
+    """A path at one time t: x_t = alpha z + beta y + gamma eps; `d` marks the derivative in t.
 
-    `beta_dbeta` = (beta^2)'/2 has a derivation of its own, because on several paths (sqrt, vp, cosine)
-    it stays finite at t = 1 where dbeta diverges.
+    On a Gaussian path gamma = 0 and y, the source, is the noise. `beta_dbeta` = (beta^2)'/2 and `gamma_dgamma` = (gamma^2)'/2
+    have derivations of their own, because on several paths (sqrt, vp, cosine; bridge) they stay finite at an end where dbeta
+    or dgamma diverges.
     """
 
     alpha: Scalar
@@ -30,19 +31,24 @@ class Coefficients(NamedTuple):
     dalpha: Scalar
     dbeta: Scalar
     beta_dbeta: Scalar
+    gamma: Scalar = 0.0
+    dgamma: Scalar = 0.0
+    gamma_dgamma: Scalar = 0.0
 
 
 class Prediction(NamedTuple):
-    """All that is known of (z, eps) at (x, t), each of shape (*shape,): E[z|x], E[eps|x], u_t(x), grad log p_t(x).
+    """All that is known at (x, t), each of shape (*shape,): E[z|x], E[eps|x], u_t(x), grad log p_t(x), E[y|x].
 
-    The four are affine images of one another; a field gives each by its own regular route, and a compiled
-    program computes only those that are read.
+    On a Gaussian path, x_t = alpha z + beta eps, the first four are affine images of one another and `source` is None. Between
+    two laws, x_t = alpha z + beta y + gamma eps, `source` is E[y|x]; `score` is None where the field does not know it. A
+    field gives each by its own regular route, and a compiled program computes only those that are read.
     """
 
     data: Array
     noise: Array
     velocity: Array
-    score: Array
+    score: Array | None
+    source: Array | None = None
 
 
 class Moments(NamedTuple):

@@ -23,7 +23,7 @@ from diffsde import mixtures  # noqa: E402
 from diffsde.datasets.mixture import Ring  # noqa: E402
 from diffsde.errors import UserError  # noqa: E402
 from diffsde.fields import Field, OracleField  # noqa: E402
-from diffsde.paths import PATHS, GaussianPath  # noqa: E402
+from diffsde.paths import GAUSSIAN, PATHS, GaussianPath  # noqa: E402
 from diffsde.samplers import SAMPLERS, Sampler, simulate_compiled, times  # noqa: E402
 from diffsde.samplers.grids import CosineGrid, Grid, LogSNRGrid, QuadraticGrid, RhoGrid, ShiftedGrid, UniformGrid  # noqa: E402
 from diffsde.samplers.ode import RK4  # noqa: E402
@@ -130,7 +130,7 @@ def sde_rows(path_name: str, wanted: list[int]) -> dict[str, dict[int, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--paths", nargs="+", default=[name for name in PATHS if name != "expression"])
+    parser.add_argument("--paths", nargs="+", default=[name for name in GAUSSIAN if name != "expression"])
     parser.add_argument("--nfe", nargs="+", type=int, default=[5, 10, 20, 50])
     parser.add_argument("--points", type=int, default=2000)
     chosen = parser.parse_args()

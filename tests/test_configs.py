@@ -261,7 +261,7 @@ def test_every_knob_stands_in_one_part_and_is_explained(verb: str) -> None:
         ("machine", Machine, set()),
         ("outputs", Outputs, set()),
         ("steps", Stepping, {"sampler", "grid"}),
-        ("sampling", Sampling, {"dataset", "path"} | {field.name for field in dataclasses.fields(Stepping)}),
+        ("sampling", Sampling, {"dataset", "path", "source"} | {field.name for field in dataclasses.fields(Stepping)}),
     ],
 )
 def test_a_set_of_knobs_is_a_dataclass(name: str, cls: type, groups: set[str]) -> None:

@@ -20,13 +20,13 @@ from diffsde.metrics.mixture import mixture_figures
 from diffsde.nets import Auto, choose_net, initialise, structure
 from diffsde.objectives import OBJECTIVES, Problem, Regression, regression, resolve_weight
 from diffsde.optimizers import Adam
-from diffsde.paths import PATHS
+from diffsde.paths import GAUSSIAN, PATHS
 from diffsde.samplers import LoopSettings, prior, simulate_compiled
 from diffsde.time_distributions import Uniform
 from diffsde.training import Run, start, train_steps
 
 STEPS, CHUNK, BATCH, SAMPLES = 2000, 100, 1000, 10_000
-NAMED = [name for name in PATHS if name != "expression"]
+NAMED = [name for name in GAUSSIAN if name != "expression"]
 REGRESSIONS = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Regression)]
 ENTROPY = 5.222092  # nats, of the mixture of 11, known to all these digits
 WITHIN = 0.03  # nats that a cross-entropy may lie above the exact one, besides two of its standard errors

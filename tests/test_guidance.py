@@ -23,7 +23,7 @@ from diffsde.nets import MLP, Mixer, initialise, structure
 from diffsde.nets import ClassifierNet as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
 from diffsde.optimizers import Adam, hidden
-from diffsde.paths import OT, PATHS, coefficients
+from diffsde.paths import GAUSSIAN, OT, PATHS, coefficients
 from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled
 from diffsde.samplers.ode import Heun
 from diffsde.time_distributions import Uniform
@@ -32,7 +32,7 @@ from diffsde.types import Array, Moments, Prediction
 
 LAW = CustomMixture(means=((-2.0, 0.0), (1.0, 1.5), (0.5, -2.0)), stds=(0.4, 0.7, 0.5), weights=(0.5, 0.2, 0.3))
 MIXTURE = LAW.mixture()
-NAMED = [name for name in PATHS if name != "expression"]
+NAMED = [name for name in GAUSSIAN if name != "expression"]
 POINT = jnp.array([0.4, -0.3])
 MOMENTS = Moments(jnp.array([0.3, -0.2]), jnp.asarray(1.9))
 
@@ -48,7 +48,7 @@ def oracle(path: str = "ot") -> OracleField:
 
 
 def close(one: Prediction, other: Prediction, **how: float) -> None:
-    for name, a, b in zip(Prediction._fields, one, other, strict=True):
+    for name, a, b in zip(Prediction._fields[:4], one[:4], other[:4], strict=True):
         np.testing.assert_allclose(a, b, err_msg=name, **how)  # type: ignore[arg-type]
 
 

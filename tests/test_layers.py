@@ -23,7 +23,7 @@ FLOORS = [
     ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
     ["datasets"],
-    ["fields"],
+    ["fields", "interpolants"],
     ["nets", "optimizers", "loggers"],
     ["time_distributions", "mixtures", "empirical", "predictions", "posterior_targets", "schroedinger"],
     ["paths"],

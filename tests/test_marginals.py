@@ -12,7 +12,7 @@ from diffsde import mixtures
 from diffsde.datasets.mixture import Ring
 from diffsde.fields import OracleField
 from diffsde.metrics.mixture import mixture_figures
-from diffsde.paths import PATHS
+from diffsde.paths import GAUSSIAN, PATHS
 from diffsde.samplers import DIFFUSIONS, SAMPLERS, simulate_compiled, times
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.grids import LogSNRGrid, UniformGrid
@@ -22,7 +22,7 @@ from diffsde.samplers.sampler import Sampler
 LAW = Ring().mixture()
 ENTROPY = mixtures.entropy(LAW).value
 N = 4000
-EVERY_PATH = [name for name in PATHS if name != "expression"]
+EVERY_PATH = [name for name in GAUSSIAN if name != "expression"]
 
 
 def keeps_the_marginals(sampler: Sampler, path_name: str, steps: int, start: float) -> None:

@@ -246,7 +246,7 @@ def test_rotation_equivariance(x64: None, kind: str) -> None:
     mixture = MAKERS[kind]()
     turned = mixtures.with_covariances(MEANS @ turn.T, turn @ covariances @ turn.T, mixture.weights)
     c, x = everywhere()
-    for before, after in zip(predict(mixture, x, c), predict(turned, x @ turn.T, c), strict=True):
+    for before, after in zip(predict(mixture, x, c)[:4], predict(turned, x @ turn.T, c)[:4], strict=True):
         np.testing.assert_allclose(after, before @ turn.T, rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(posterior_variance(turned, x @ turn.T, c), posterior_variance(mixture, x, c), rtol=1e-9)
     assert mixtures.entropy(turned).value == pytest.approx(mixtures.entropy(mixture).value, abs=1e-6)
@@ -269,7 +269,7 @@ def test_isotropic_covariances_are_isotropic_components(x64: None) -> None:
     """with_covariances of s^2 I is the isotropic mixture."""
     same = mixtures.with_covariances(jnp.asarray(MEANS), SPREADS[:, :1, None] * jnp.eye(2), jnp.asarray(WEIGHTS))
     c, x = everywhere()
-    for ours, theirs in zip(predict(same, x, c), predict(isotropic(), x, c), strict=True):
+    for ours, theirs in zip(predict(same, x, c)[:4], predict(isotropic(), x, c)[:4], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-11)
     assert mixtures.entropy(same).value == pytest.approx(mixtures.entropy(isotropic()).value, abs=1e-7)
 
@@ -403,7 +403,7 @@ def test_float32_predictions_hold_their_digits_at_both_ends() -> None:
     single = answers(np.float32)
     with double_precision():
         double = answers(np.float64)
-    for which, ours, theirs in zip(("data", "noise", "velocity", "score"), single[1], double[1], strict=True):
+    for which, ours, theirs in zip(("data", "noise", "velocity", "score"), single[1][:4], double[1][:4], strict=True):
         assert ours.dtype == jnp.float32 and theirs.dtype == jnp.float64
         size = np.max(np.abs(theirs), axis=1, keepdims=True) + 0.01
         assert np.max(np.abs(np.asarray(ours) - np.asarray(theirs)) / size) < 1e-4, which

@@ -32,13 +32,13 @@ from diffsde.objectives import (
 )
 from diffsde.objectives import losses as example_losses
 from diffsde.optimizers import Adam
-from diffsde.paths import PATHS, Coefficients, coefficients
+from diffsde.paths import GAUSSIAN, PATHS, Coefficients, coefficients
 from diffsde.time_distributions import LogitNormal, Uniform
 from diffsde.training import Run, examples, loss_floor
 from diffsde.types import Array, Moments
 
 REGRESSIONS = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Regression)]
-NAMED = [name for name in PATHS if name != "expression"]
+NAMED = [name for name in GAUSSIAN if name != "expression"]
 TO_ZERO = ["ot", "sqrt", "trig", "cosine", "vp", "subvp"]
 MOMENTS = Moments(np.array([0.3, -0.2], np.float32), np.float32(1.9))  # type: ignore[arg-type]
 

@@ -16,6 +16,7 @@ from diffsde.errors import UserError
 from diffsde.expressions import evaluate_expression
 from diffsde.paths import (
     EDM,
+    GAUSSIAN,
     OT,
     PATHS,
     VE,
@@ -30,7 +31,7 @@ from diffsde.paths import (
     written,
 )
 
-NAMED = [name for name in PATHS if name != "expression"]
+NAMED = [name for name in GAUSSIAN if name != "expression"]
 TO_ZERO = [name for name in NAMED if float(PATHS[name]().beta(1.0)) < 1e-3]  # beta(1) = 0; of ve and edm 0.01 and 0.002
 REFERENCED = sorted({case["path"] for case in json.loads(REFERENCE.read_text())["cases"]})
 INSIDE = np.linspace(0.01, 0.99, 99)

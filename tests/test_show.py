@@ -24,7 +24,7 @@ from diffsde.datasets import draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.knobs import WHAT
-from diffsde.paths import PATHS, coefficients
+from diffsde.paths import GAUSSIAN, PATHS, coefficients
 from diffsde.pictures.places import densities, places, reached, vectors
 from diffsde.pictures.shown import SHOWN
 from diffsde.pictures.shown_conditional import given
@@ -190,7 +190,7 @@ def test_trajectories_given_z_begin_where_its_law_does() -> None:
 
 def test_the_curves_of_paths() -> None:
     """SNR rises along every path; eta of ot is (1 - t)/t; memoryless is sigma_t^2 = 2 eta; what is infinite is left out."""
-    every = [name for name in PATHS if name != "expression"]
+    every = [name for name in GAUSSIAN if name != "expression"]
     found = shown("what=path", f"paths=[{','.join(every)}]", "diffusion=memoryless").arrays
     t = found["times"]
     for name in every:

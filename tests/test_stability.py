@@ -20,7 +20,7 @@ from diffsde.expressions import evaluate_expression
 from diffsde.fields import NetworkField, OracleField
 from diffsde.metrics.mixture import MixtureFigures, mixture_figures
 from diffsde.mixtures import Mixture
-from diffsde.paths import PATHS, Expression, GaussianPath, coefficients, written
+from diffsde.paths import GAUSSIAN, PATHS, Expression, GaussianPath, coefficients, written
 from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled, times
 from diffsde.samplers.diffusions import Constant, Memoryless, Vanishing
 from diffsde.samplers.exponential import DDIM, Exponential
@@ -35,7 +35,7 @@ from diffsde.types import Moments, PredictionType, register
 MOMENTS = Moments(jnp.zeros(2), jnp.asarray(1.0))
 
 
-@pytest.mark.parametrize("name", [name for name in PATHS if name != "expression"])
+@pytest.mark.parametrize("name", [name for name in GAUSSIAN if name != "expression"])
 def test_what_is_written_is_what_is_computed(name: str, x64: None) -> None:
     """A path's formula, read back by the grammar of expressions with its numbers put in, is its alpha and beta."""
     path = PATHS[name]()

@@ -7,6 +7,8 @@ from pathlib import Path
 from diffsde import plugins
 from diffsde.plugins import GROUP_OF
 
+NORMAL = "normal"  # the choice of source= that has no file, since it has no numbers: N(0, I)
+
 
 def names(configs: Path, group: str) -> list[str]:
     """The names of a group's choices; group: also a key that holds a choice of another group."""
@@ -30,12 +32,13 @@ def texts(configs: Path, group: str) -> dict[str, str]:
 
 
 def offer(configs: Path) -> None:
-    """Offer the user's own choices to Hydra, which finds them beside the files of configs/.
+    """Offer the user's own choices to Hydra, which finds them beside the files of configs/; and source=normal, an empty config.
 
     A metric is named in a list and is no group of Hydra's: offered as one, it would hide the knob metric= of train.
     """
     from hydra.core.config_store import ConfigStore
 
+    ConfigStore.instance().store(NORMAL, {}, group="dataset")
     for group, word in plugins.words():
         if group != "metric":
             ConfigStore.instance().store(word, plain(text(configs, group, word)), group=group)

@@ -111,7 +111,7 @@ def run_words(verb: str | None = None) -> list[str]:
 def values(configs: Path, verb: str, key: str) -> list[str]:
     """The words that a key may be set to, where they are known; else []."""
     if key in help_text.groups(configs, verb):
-        return help_text.choices(configs, f"experiment/{verb}" if key == "experiment" else key)
+        return help_text.choices(configs, f"experiment/{verb}" if key == "experiment" else key, verb)
     if key in knobs.RUNS:
         whole = [
             *Path("outputs", knobs.RUNS[key]).glob("*/*/config.json"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from diffsde.cli import choice_texts
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import suggestion
+from diffsde.plugins import GROUP_OF
 
 EXAMPLES = {
     "train": [
@@ -94,14 +95,15 @@ def verb_help(configs: Path, verb: str, words: Iterable[str] = ()) -> str:
     lines = [f"diffsde {verb}: {purpose(configs, verb)}", ""]
     for word in words:
         group, _, choice = word.partition("=")
-        if group in groups(configs, verb) and choice in choices(configs, group):
+        if group in groups(configs, verb) and choice in choice_texts.names(configs, group):
             lines += [*choice_help(configs, group, choice), ""]
     lines += [
         "groups (group=choice; a choice's own numbers: group.key=value):",
     ]
     for group, default in groups(configs, verb).items():
         folder = f"experiment/{verb}" if group == "experiment" else group
-        names = ["[" + name + "]" if name == default else name for name in choices(configs, folder)]
+        default = choice_texts.NORMAL if group == "source" and default == "null" else default
+        names = ["[" + name + "]" if name == default else name for name in choices(configs, folder, verb)]
         lines.append(f"  {group + '=':<12} {' '.join(names)}")
     lines += ["", "knobs:"]
     for name, value, about in knobs(configs, verb):
@@ -135,7 +137,7 @@ def choice_comment(configs: Path, group: str, choice: str) -> str:
 def choice_numbers(configs: Path, group: str, choice: str, prefix: str = "") -> list[tuple[str, str, str]]:
     """(name, default, meaning) of each number of a choice, and of the choices inside it (a sampler's diffusion)."""
     text, prefix = choice_texts.text(configs, group, choice), prefix or group
-    about, rows = numbers_about(configs, group), []
+    about, rows = numbers_about(configs, GROUP_OF.get(group, group)), []
     for name, value, meaning in re.findall(r"^(\w+): ?(.*?)(?: +# (.*))?$", text, flags=re.M):
         if name not in ("name", "defaults"):
             value = re.sub(r"\$\{default:\$\{\w+\},(.*)\}", r"\1", value)
@@ -165,9 +167,10 @@ def groups(configs: Path, verb: str) -> dict[str, str]:
     return found
 
 
-def choices(configs: Path, group: str) -> list[str]:
-    """The names of a group's choices: its YAML files, and the user's own."""
-    return choice_texts.names(configs, group)
+def choices(configs: Path, group: str, verb: str = "") -> list[str]:
+    """The names of a group's choices: its YAML files, and the user's own; of source= of verbs with a path also normal."""
+    own = [choice_texts.NORMAL] if group == "source" and verb not in ("", "simulate") else []
+    return [*own, *choice_texts.names(configs, group)]
 
 
 AFTER = ("outputs", "machine")  # sets of knobs that --help lists after a verb's own

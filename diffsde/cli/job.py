@@ -120,11 +120,13 @@ def draws_nothing_unasked(verb: str, words: Sequence[str]) -> bool:
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A composed config without Hydra's own part, as a plain dict."""
+    """A composed config without Hydra's own part, as a plain dict; of source=normal, which is empty, nothing is left."""
     from omegaconf import OmegaConf
 
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    return {str(key): _given(value) for key, value in OmegaConf.to_container(own, resolve=True).items()}  # type: ignore[union-attr]
+    found = OmegaConf.to_container(own, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): _given(value) for key, value in found.items() if (key, value) != ("source", {})}
 
 
 def _given(value: Any) -> Any:

@@ -97,7 +97,7 @@ def check_word(verb: str, word: str) -> None:
     if word.startswith("--") and key not in HYDRA_FLAGS:
         raise UserError(f"'{word}' is not an option{suggestion(word, HYDRA_FLAGS)}; see diffsde {verb} --help")
     if value == "null" and key in help_text.groups(config_folder(), verb):
-        names = ", ".join(help_text.choices(config_folder(), key))
+        names = ", ".join(help_text.choices(config_folder(), key, verb))
         raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
@@ -175,16 +175,18 @@ def composed(verb: str, words: list[str]) -> dict[str, Any]:
 
 def qualified(verb: str, word: str) -> str:
     """A word with short group names spelled out: diffusion= lies inside the sampler (but for show), experiment= has choices per verb, and in
-    `simulate` dataset= lies inside the process and source= is a dataset too.
+    `simulate` dataset= lies inside the process. source= is a dataset too.
     """
     if word.startswith("experiment="):
         return word.replace("experiment", f"experiment/{verb}@_global_", 1)
+    if word.startswith("source.drawn_from="):
+        return word.replace("source", "dataset@source", 1)
     if word.startswith("dataset.drawn_from="):
         return word.replace("dataset", "dataset@dataset", 1) if verb != "simulate" else f"dataset@process.{word}"
     if verb == "simulate" and word.startswith("dataset="):
         return f"dataset@process.{word}"
     if verb == "simulate" and word.startswith("dataset."):
         return f"process.{word}"
-    if verb == "simulate" and word.startswith("source="):
+    if word.startswith("source="):
         return f"dataset@{word}"
     return f"diffusion@sampler.{word}" if verb not in ("train", "show") and word.startswith("diffusion=") else word

@@ -151,6 +151,7 @@ def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> s
     if not equals or not {key, group} & {*groups} or group == "experiment" or re.search(r"[(\[{$'\"]", value):
         return word
     known, names = help_text.choices(configs, group), value.split(",") if sweeping else [value]
+    known += [choice_texts.NORMAL] * (key == "source" and "process" not in groups)
     ours = [name if name in known else our_name(group, name, known) or name for name in names]
     for name, each in zip(names, ours, strict=True):
         if name != each:

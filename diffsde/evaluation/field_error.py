@@ -78,6 +78,7 @@ def _errors(field: Field, exact: Field, z: Array, eps: Array, t: Array, labels: 
         eta = c.beta**2 * c.dalpha / c.alpha - c.beta_dbeta
         x = c.alpha * z + c.beta * eps
         mine, true = bound(field, label).output(x, t), bound(exact, label).output(x, t)
+        assert mine.score is not None and true.score is not None
         velocity, score = mine.velocity - true.velocity, mine.score - true.score
         return jnp.stack([jnp.mean(velocity**2), jnp.sum((velocity + eta * score) ** 2) / (4 * eta)])
 

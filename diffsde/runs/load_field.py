@@ -9,10 +9,13 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.datasets import Dataset
+from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, LearnedField
 from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
+from diffsde.interpolants import OracleInterpolant
+from diffsde.paths import GaussianPath
 from diffsde.runs import folder, progress
 from diffsde.runs.sample_config import Sampling
 from diffsde.types import Array
@@ -62,6 +65,12 @@ def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
     """The field without guidance, the dataset to compare with, and the field's origin as text. Raises UserError."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
+        if chosen.source is not None or chosen.path.has_gamma:
+            return (
+                interpolant_of(chosen.source, chosen.dataset, chosen.path),
+                chosen.dataset,
+                "the exact field between two laws",
+            )
         exact = chosen.dataset.exact_field(chosen.path)
         assert exact is not None  # SampleConfig.check
         of = f" of {exact.count:,} points" if isinstance(exact, EmpiricalField) else ""
@@ -80,6 +89,21 @@ def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
         )
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     return field, trained.dataset, f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
+
+
+def interpolant_of(source: Dataset | None, dataset: Dataset, path: GaussianPath) -> OracleInterpolant:
+    """The exact field from one mixture, or from N(0, I), to another. Raises UserError where their dimensions differ."""
+    law = dataset.law()
+    assert law is not None  # Sampling.check
+    shape = law.means.shape[1:]
+    from_law = (source or StandardNormal(shape)).law()
+    assert from_law is not None
+    if from_law.means.shape[1:] != shape:
+        raise UserError(
+            f"source: its points have {from_law.means.shape[1]} coordinates, those of the dataset {shape[0]}; take laws of"
+            " one dimension"
+        )
+    return OracleInterpolant(path, from_law, law, shape)
 
 
 def labels_of(chosen: Sampling, field: Field) -> Array | None:

@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from diffsde.build import read_parts, table
+from diffsde.build import name_of, read_parts, table
 from diffsde.datasets import Dataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
-from diffsde.paths import GaussianPath
+from diffsde.paths import GaussianPath, check_ends
 from diffsde.runs import folder
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
@@ -49,6 +49,7 @@ class Sampling(Stepping):
     guide_checkpoint: str
     dataset: Dataset | None = None
     path: GaussianPath | None = None
+    source: Dataset | None = None
     machine: Machine
 
     @property
@@ -69,8 +70,22 @@ class Sampling(Stepping):
                     "run=oracle knows the exact field of mixtures (dataset=gmm, gaussian, 8gaussians, mixture) and of finite data"
                     " (dataset=array, image_folder, digits, mnist, fashion_mnist)"
                 )
-        elif self.path is not None or self.dataset is not None:
-            raise ValueError("dataset= and path= belong to the trained run; give them with run=oracle only")
+            self._check_two_laws()
+        elif self.path is not None or self.dataset is not None or self.source is not None:
+            raise ValueError("dataset=, source= and path= belong to the trained run; give them with run=oracle only")
+
+    def _check_two_laws(self) -> None:
+        assert self.path is not None and self.dataset is not None
+        if self.source is None and not self.path.has_gamma:
+            return
+        check_ends(self.path)
+        for name, law in (("source", self.source), ("dataset", self.dataset)):
+            if law is not None and law.law() is None:
+                raise ValueError(
+                    f"{name}={name_of(law)}: the exact field between two laws is known of mixtures only (gmm, gaussian,"
+                    " 8gaussians, mixture); train on others"
+                )
+        raise ValueError("source= and paths with noise on the way (bridge, icfm, interpolant) cannot be sampled yet")
 
     def _check_guidance(self) -> None:
         if isinstance(self.labels, str) and self.labels != "all":

@@ -17,7 +17,7 @@ from diffsde.runs.outputs import Outputs
 from diffsde.runs.sample_config import with_precision
 from diffsde.samplers import Diffusion, Sampler
 
-FIELD = "run dataset path label checkpoint ema"  # the knobs that say of which field or law
+FIELD = "run dataset source path label checkpoint ema"  # the knobs that say of which field or law
 GRID = "coordinates window resolution"
 TAKES = {
     "density": f"{FIELD} {GRID} times of style scale steps",
@@ -25,7 +25,7 @@ TAKES = {
     "conditional": f"{FIELD} {GRID} times quantity z n seed steps sigma diffusion",
     "path": "run path paths diffusion sigma",
     "data": "run dataset n seed coordinates window",
-    "noising": "run dataset path times z n seed coordinates window",
+    "noising": "run dataset source path times z n seed coordinates window",
     "marginals": f"{FIELD} times coordinates window n seed sampler diffusion sigma steps samples",
 }
 MOST_TIMES = 8  # panels of a row
@@ -39,6 +39,7 @@ class ShowConfig:
     run: str | tuple[str, ...] | None
     dataset: Dataset | None = None
     path: GaussianPath | None = None
+    source: Dataset | None = None
     paths: tuple[GaussianPath, ...] | None
     diffusion: Diffusion | None = None
     sampler: Sampler | None = None
@@ -103,7 +104,7 @@ class ShowConfig:
                 raise ValueError(f"{name} is empty; leave it out")
 
     def _check_source(self) -> None:
-        given = " and ".join(f"{name}=" for name in ("dataset", "path") if getattr(self, name) is not None)
+        given = " and ".join(f"{name}=" for name in ("dataset", "source", "path") if getattr(self, name) is not None)
         if self.runs and given:
             raise ValueError(f"{given} cannot be combined with run=, which has its own")
         if self.runs and "oracle" in self.runs:
@@ -119,6 +120,8 @@ class ShowConfig:
             self._check_exact()
 
     def _check_exact(self) -> None:
+        if self.source is not None or (self.path is not None and self.path.has_gamma):
+            raise ValueError("source= and paths with noise on the way (bridge, icfm, interpolant) cannot be drawn yet")
         if self.dataset is None:
             raise ValueError(f"what={self.what} needs a dataset=, e.g. dataset=gmm, or run=<a run folder or latest>")
         if self.path is None and self.what not in ("density", "data"):

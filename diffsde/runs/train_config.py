@@ -56,6 +56,7 @@ class TrainConfig:
     machine: Machine
     logger: Logger = dataclasses.field(default_factory=NoLogger)
     pictures: str | tuple[str, ...] = "default"
+    source: Dataset | None = None
     posterior_points: int | None = 0  # the meaning of an older config.json without this knob
 
     @property
@@ -80,6 +81,10 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         as_words(self.pictures)
+        if self.source is not None or self.path.has_gamma:
+            raise ValueError(
+                "source= and paths with noise on the way (bridge, icfm, interpolant) cannot be trained yet"
+            )
         self._check_labels()
 
     def _check_labels(self) -> None:

@@ -119,5 +119,6 @@ class Langevin(Sampler):
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         at = jnp.minimum(t, self.freeze)
         sigma, known = self.diffusion.sigma_at(at, coefficients(field.path, at)), field.output(x, at)
+        assert known.score is not None
         flow = jnp.where(t < self.freeze, known.velocity, 0.0)
         return langevin(known.score, x, sigma**2 * h / 2, key) + h * flow

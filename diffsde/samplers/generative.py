@@ -22,6 +22,7 @@ class GenerativeProcess(Process):
 
     def at(self, x: Array, t: Scalar) -> tuple[Array, Scalar]:
         sigma, known = self.diffusion_at(x, t), self.field.output(x, t)
+        assert known.score is not None  # samplers/sampler.py: `needs`
         return known.velocity + sigma**2 / 2 * known.score, sigma
 
     def drift_at(self, x: Array, t: Scalar) -> Array:

@@ -50,6 +50,14 @@ class ExplainConfig(Stepping):
     objective: Objective
     time: TimeDistribution
     precondition: bool
+    source: Dataset | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.source is not None or self.path.has_gamma:
+            raise ValueError(
+                "source= and paths with noise on the way (bridge, icfm, interpolant) cannot be explained yet"
+            )
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
