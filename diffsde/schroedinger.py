@@ -1,14 +1,23 @@
-"""The Schroedinger bridge between two Gaussians, in closed form (2202.05722): what a learned bridge is held against.
+"""The Schroedinger bridge between two Gaussians, in closed form (2202.05722), and its field: what a learned bridge is held against.
 
 Of all processes from N(m0, S0) at t = 0 to N(m1, S1) at t = 1 it is the nearest, in KL divergence, to the Brownian motion sigma W.
-On the host, in float64.
+The closed form is found on the host, in float64.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from diffsde.fields import shaped
+from diffsde.interpolants import InterpolantField
+from diffsde.paths import Bridge, GaussianPath, coefficients
+from diffsde.types import Array, Prediction, Scalar, register
 
 
 class Gaussian(NamedTuple):
@@ -64,3 +73,38 @@ def power(matrix: np.ndarray, exponent: float) -> np.ndarray:
     """A power of a symmetric positive matrix."""
     values, axes = np.linalg.eigh(matrix)
     return (axes * values**exponent) @ axes.T
+
+
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class CoupledGaussians(InterpolantField):
+    """The exact field of x_t = alpha z + beta y + gamma eps, (y, z) jointly Gaussian: means (d,), covariances (d, d), cross = Cov(y, z).
+
+    On path=bridge with the cross-covariance of `bridge` it is the Schroedinger bridge's.
+    """
+
+    path: GaussianPath
+    source_mean: Array
+    source_covariance: Array
+    mean: Array
+    covariance: Array
+    cross: Array
+    shape: tuple[int, ...]
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        """By linear regression on x: E[v|x] = E v + Cov(v, x) g, g = C^-1 (x - m), of v = z, y and eps."""
+        c = coefficients(self.path, t)
+        of_data = c.alpha * self.covariance + c.beta * self.cross.T
+        of_source = c.beta * self.source_covariance + c.alpha * self.cross
+        spread = c.alpha * of_data + c.beta * of_source + c.gamma**2 * jnp.eye(x.size)
+        centred = x.reshape(-1) - c.alpha * self.mean - c.beta * self.source_mean
+        g = jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(spread), True), centred)
+        data, source = self.mean + of_data @ g, self.source_mean + of_source @ g
+        velocity = c.dalpha * data + c.dbeta * source + c.gamma_dgamma * g
+        return shaped(Prediction(data, c.gamma * g, velocity, -g, source), self.shape)
+
+
+def exact_field(known: GaussianBridge) -> CoupledGaussians:
+    """The field of a bridge; its path is that of the reference sigma."""
+    parts = (jnp.asarray(part, float) for part in (*known.start, *known.end, known.cross))
+    return CoupledGaussians(Bridge(known.sigma), *parts, known.start.mean.shape)
