@@ -106,5 +106,5 @@ class CoupledGaussians(InterpolantField):
 
 def exact_field(known: GaussianBridge) -> CoupledGaussians:
     """The field of a bridge; its path is that of the reference sigma."""
-    parts = (jnp.asarray(part, float) for part in (*known.start, *known.end, known.cross))
-    return CoupledGaussians(Bridge(known.sigma), *parts, known.start.mean.shape)
+    (mean0, covariance0), (mean1, covariance1), sigma, cross = jax.tree.map(lambda part: jnp.asarray(part, float), known)
+    return CoupledGaussians(Bridge(sigma), mean0, covariance0, mean1, covariance1, cross, known.start.mean.shape)
