@@ -106,5 +106,7 @@ class CoupledGaussians(InterpolantField):
 
 def exact_field(known: GaussianBridge) -> CoupledGaussians:
     """The field of a bridge; its path is that of the reference sigma."""
-    (mean0, covariance0), (mean1, covariance1), sigma, cross = jax.tree.map(lambda part: jnp.asarray(part, float), known)
+    (mean0, covariance0), (mean1, covariance1), sigma, cross = jax.tree.map(
+        lambda part: jnp.asarray(part, float), known
+    )
     return CoupledGaussians(Bridge(sigma), mean0, covariance0, mean1, covariance1, cross, known.start.mean.shape)
