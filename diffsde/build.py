@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from diffsde import knobs, plugins
 from diffsde.datasets import DATASETS, Dataset
+from diffsde.datasets.common_scaling import ScaledDataset
 from diffsde.errors import UserError, suggestion
 from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
 from diffsde.loggers import LOGGERS, Logger
@@ -257,5 +258,6 @@ def _number(hint: type, value: Any, where: str) -> float | int:
 
 
 def name_of(choice: object) -> str:
-    """The name that a choice has in its group's table."""
-    return next(name for kind in GROUPS for name, each in table(kind).items() if each is type(choice))
+    """The name that a choice has in its group's table; of a dataset in other units that of the dataset itself."""
+    of = type(choice.inner if isinstance(choice, ScaledDataset) else choice)
+    return next(name for kind in GROUPS for name, each in table(kind).items() if each is of)

@@ -37,6 +37,14 @@ class Guided(Field):
     def classes(self) -> int:
         return self.field.classes
 
+    @property
+    def gaussian(self) -> bool:
+        return self.field.gaussian
+
+    @property
+    def knows_score(self) -> bool:
+        return self.field.knows_score
+
     @final
     def output(self, x: Array, t: Scalar) -> Prediction:
         inside = (self.start <= t) & (t <= self.end)

@@ -11,9 +11,20 @@ import jax.numpy as jnp
 import optax
 
 from diffsde import mixtures
+from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
-from diffsde.objectives import Draw, Problem, irreducible, loss, training_loss
+from diffsde.objectives import (
+    Draw,
+    Problem,
+    exact_between,
+    irreducible,
+    irreducible_between,
+    loss,
+    regret_between,
+    time_at,
+    training_loss,
+)
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
 from diffsde.posterior_targets import Points, posterior_groups, posterior_means
@@ -21,6 +32,7 @@ from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms
 from diffsde.types import Array, Key, Scalar, register
 
+FEW = 8192  # examples at a time of the exact field between two laws, which has J K components
 CACHED = 1024  # most examples for which the activations of a network of common size fit a core's cache
 
 
@@ -34,6 +46,8 @@ class Run:
     label_dropout: probability that an example's label is replaced by `classes`, which means no label. micro_batches: number
     of micro-batches of a batch, whose gradients are accumulated; None: by `micro_batches_on_cpu`. points: least number of
     data points over which a target is the posterior mean (posterior_targets.py); 0: targets from the example's own z.
+    source, source_arrays: the law at t = 0 of a run between two laws, and its arrays; None: noise, by a Gaussian path.
+    coupling: how the points of a batch's two ends are paired; None: independently of each other.
     """
 
     problem: Problem
@@ -49,6 +63,17 @@ class Run:
     micro_batches: int | None = None
     sharding: Sharding | None = None
     points: int = 0
+    source: Dataset | None = None
+    source_arrays: Any = None
+    coupling: Coupling | None = None
+
+
+class Pairs(NamedTuple):
+    """The two ends of B examples: source y (B, *shape), data z (B, *shape), the data's labels (B,) or None."""
+
+    y: Array
+    z: Array
+    label: Array | None
 
 
 class TrainState(NamedTuple):
@@ -75,19 +100,37 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
     """
     key_data, key_noise, key_time, key_label = jax.random.split(key, 4)
     u = draw_uniforms(key_time, count, run.problem.time.stratified)
-    drawn = Points(*run.dataset.draw_labelled(run.arrays, key_data, max(count, points)))
-    z, label = drawn.z[:count], None if drawn.label is None else drawn.label[:count]
+    if run.source is None:
+        drawn = Points(*run.dataset.draw_labelled(run.arrays, key_data, max(count, points)))
+        y, z, label = None, drawn.z[:count], None if drawn.label is None else drawn.label[:count]
+    else:
+        y, z, label = draw_pairs(run, key, count)
     problem = run.problem
     if not run.classes:
         label = None
     elif label is not None:
         label = jnp.where(jax.random.bernoulli(key_label, run.label_dropout, (count,)), run.classes, label)
-    t = jax.vmap(lambda u: problem.time.quantile(u, problem.path, problem.moments))(u)
-    eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
-    batch = Draw(z, eps.reshape(z.shape), t, label)
+    t = jax.vmap(partial(time_at, problem))(u)
+    if y is None or problem.path.has_gamma:
+        eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
+    else:
+        eps = jnp.zeros_like(z)
+    batch = Draw(z, eps.reshape(z.shape), t, label, y=y)
     if points:
         batch = batch._replace(mean=target_means(run, batch, drawn, points))
     return constrain_batch(run.sharding, batch)
+
+
+def draw_pairs(run: Run, key: Key, count: int) -> Pairs:
+    """The two ends of `count` examples of a run between two laws, paired by its coupling."""
+    assert run.source is not None
+    key_data, key_source, key_plan = jax.random.split(key, 4)[0], *jax.random.split(jax.random.fold_in(key, 4))
+    z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
+    y = run.source.draw(run.source_arrays, key_source, count)
+    if run.coupling is None:
+        return Pairs(y, z, label)
+    i, j = run.coupling.plan(y, z, key_plan, label)
+    return Pairs(y[i], z[j], None if label is None else label[j])
 
 
 def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
@@ -206,13 +249,18 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
 
 
 @partial(jax.jit, static_argnames="count")
-def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int) -> Scalar:
+def regret(
+    run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int, source: mixtures.Mixture | None = None
+) -> Scalar:
     """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, >= 0.
 
-    The examples depend on the key alone, so that the values at two training steps differ by the parameters only.
+    mixture, source: the laws of the data, and between two laws of the source. The examples depend on the key alone, so that
+    the values at two training steps differ by the parameters only.
     """
 
     def of_one(sample: Draw) -> Scalar:
+        if source is not None:
+            return regret_between(run.problem, params, sample, exact_between(run.problem, source, mixture, sample))
         c = coefficients(run.problem.path, sample.t)
         x = (c.alpha * sample.z + c.beta * sample.eps).reshape(-1)
         exact = mixtures.predict(
@@ -225,8 +273,21 @@ def regret(run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: in
 
 
 @partial(jax.jit, static_argnames="count")
-def loss_floor(run: Run, mixture: mixtures.Mixture, key: Key, count: int) -> tuple[Scalar, Scalar]:
-    """The irreducible loss for mixture data and its standard error: the mean of `irreducible` over `count` examples."""
+def loss_floor(
+    run: Run, mixture: mixtures.Mixture, key: Key, count: int, source: mixtures.Mixture | None = None
+) -> tuple[Scalar, Scalar]:
+    """The irreducible loss for mixture data and its standard error: the mean of `irreducible` over `count` examples.
+
+    source: the source's law, of a run between two laws; the values are then the exact field's losses.
+    """
+
+    def between(sample: Draw) -> Scalar:
+        assert source is not None
+        return irreducible_between(run.problem, sample, exact_between(run.problem, source, mixture, sample))
+
     batch = examples(run, key, count)
-    values = jax.vmap(partial(irreducible, run.problem, mixture))(batch)
+    if source is not None:
+        values = jax.lax.map(between, batch, batch_size=FEW)
+    else:
+        values = jax.vmap(partial(irreducible, run.problem, mixture))(batch)
     return jnp.mean(values), jnp.std(values) / jnp.sqrt(count)

@@ -13,6 +13,7 @@ import numpy as np
 from diffsde import ensembles
 from diffsde.datasets import Batch
 from diffsde.errors import UserError
+from diffsde.mixtures import Mixture
 from diffsde.objectives import Regression
 from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
@@ -26,19 +27,26 @@ Check = Callable[[TrainState], dict[str, Any]]  # entries of a line of the log, 
 
 def check_of(chosen: TrainConfig, run: Run) -> Check | None:
     """The run's validation: the regret where the law is known, else the validation loss; None where neither is available."""
-    if chosen.dataset.law() is not None:
-        return regret_of(run)
-    return validation_of(chosen, run)
+    law = chosen.dataset.law()
+    if run.source is None:
+        return validation_of(chosen, run) if law is None else regret_of(run, run.arrays)
+    source = run.source.law() if run.coupling is None else None
+    if law is None or source is None:
+        return validation_of(chosen, run)
+    return regret_of(run, law, source)
 
 
-def regret_of(run: Run) -> Check | None:
-    """A check that gives the regret of the first parameter average; None for a classifier and for several processes."""
+def regret_of(run: Run, law: Mixture, source: Mixture | None = None) -> Check | None:
+    """A check that gives the regret of the first parameter average; None for a classifier and for several processes.
+
+    law, source: of the data, and between two laws of the source.
+    """
     if not isinstance(run.problem.objective, Regression) or processes.is_distributed():
         return None
     alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)
 
     def check(state: TrainState) -> dict[str, Any]:
-        return {"regret": regret(alone, run.arrays, ensembles.member(state.ema, 0), key, REGRET_EXAMPLES)}
+        return {"regret": regret(alone, law, ensembles.member(state.ema, 0), key, REGRET_EXAMPLES, source)}
 
     return check
 

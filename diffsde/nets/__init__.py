@@ -18,7 +18,7 @@ from diffsde.types import Array, Key, Scalar
 if TYPE_CHECKING:
     from flax import nnx
 
-    from diffsde.nets.table import MLP, NETS, Auto, ClassifierNet, DiT, Mixer, UNet, choose_net
+    from diffsde.nets.table import MLP, NETS, Auto, ClassifierNet, DiT, Mixer, PairNet, UNet, choose_net
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
@@ -32,6 +32,7 @@ __all__ = [
     "Graph",
     "Mixer",
     "Net",
+    "PairNet",
     "Params",
     "UNet",
     "apply",

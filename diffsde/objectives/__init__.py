@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss
 from diffsde.objectives.objective import (
     OBJECTIVES,
@@ -13,8 +14,10 @@ from diffsde.objectives.objective import (
     Problem,
     Regression,
     ScoreMatching,
+    VelocityAndScore,
     VelocityMatching,
     regression,
+    time_at,
 )
 from diffsde.objectives.weights import (
     choose_weight,
@@ -36,17 +39,23 @@ __all__ = [
     "Problem",
     "Regression",
     "ScoreMatching",
+    "VelocityAndScore",
     "VelocityMatching",
     "choose_weight",
+    "exact_between",
     "has_finite_loss",
     "irreducible",
+    "irreducible_between",
     "linear_loss",
+    "linear_loss_between",
     "loss",
     "objection",
     "regression",
+    "regret_between",
     "resolve_weight",
     "root_weight",
     "scale_spread",
+    "time_at",
     "training_loss",
     "weighted",
 ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from diffsde import mixtures, predictions
 from diffsde.nets import apply
+from diffsde.objectives.between import between_loss
 from diffsde.objectives.objective import Classification, Draw, Problem, regression
 from diffsde.paths import coefficients
 from diffsde.types import Array, Coefficients, Scalar
@@ -39,7 +40,10 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
 
     Both have the same expected gradient; without `mean` they are equal.
     """
-    z, eps, t, label, mean = sample
+    if problem.source_moments is not None:
+        value = between_loss(problem, params, sample)
+        return value, value
+    z, eps, t, label, mean, _ = sample
     c = coefficients(problem.path, t)
     x = c.alpha * z + c.beta * eps
     if isinstance(problem.objective, Classification):
@@ -72,7 +76,7 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     Given x, y = (a - b alpha/beta) z + const, so that Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; with a label,
     the variance is that within the label's component.
     """
-    z, eps, t, label, _ = sample
+    z, eps, t, label, *_ = sample
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)
     scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)

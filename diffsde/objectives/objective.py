@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 from diffsde.nets import Graph
 from diffsde.paths import GaussianPath
+from diffsde.preconditioning import Ends
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, Moments, PredictionType, Scalar, choice, register
 
@@ -45,6 +46,18 @@ class VelocityMatching(Regression):
 
     kind: ClassVar[PredictionType] = "velocity"
     weight: str = "auto"
+
+
+@choice
+class VelocityAndScore(Regression):
+    """cfm+score: two networks, of the drift E[dalpha z + dbeta y | x] and of the score, between two laws ([SF]2M, 2307.03672).
+
+    E[weight(t) |drift - (dalpha z + dbeta y)|^2 + |gamma score + eps|^2]/d, for paths with gamma > 0; u = drift - gamma dgamma
+    score.
+    """
+
+    kind: ClassVar[PredictionType] = "velocity"
+    weight: str = "balanced"
 
 
 @choice
@@ -86,6 +99,7 @@ class Classification(Objective):
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "cfm": VelocityMatching,
+    "cfm+score": VelocityAndScore,
     "score": ScoreMatching,
     "noise": NoisePrediction,
     "data": DataPrediction,
@@ -94,10 +108,14 @@ OBJECTIVES: dict[str, type[Objective]] = {
 }
 
 
-@partial(register, static=["graph", "precondition"])
+@partial(register, static=["graph", "precondition", "gaussian_source"])
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """What defines a loss, apart from parameters and data: path, objective, distribution of t, the data's moments, network."""
+    """What defines a loss, apart from parameters and data: path, objective, distribution of t, the data's moments, network.
+
+    source_moments: the source's, of a problem between two laws; None: a Gaussian path, from noise. gaussian_source: whether
+    that source is N(0, I), independent of the data.
+    """
 
     path: GaussianPath
     objective: Objective
@@ -105,12 +123,21 @@ class Problem:
     moments: Moments
     graph: Graph
     precondition: bool
+    source_moments: Moments | None = None
+    gaussian_source: bool = False
+
+    @property
+    def ends(self) -> Ends:
+        """The moments of both laws. Raises TypeError on a Gaussian path."""
+        if self.source_moments is None:
+            raise TypeError("a Gaussian path has no source")
+        return Ends(self.moments, self.source_moments)
 
 
 class Draw(NamedTuple):
     """One training example: data z and noise eps (*shape,), time t (), and the label () of z; None: no label.
 
-    mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
+    y (*shape,): the source's point, between two laws, where eps is the noise between them (zeros where gamma is 0). mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
     None: the target is made from z itself.
     """
 
@@ -119,6 +146,15 @@ class Draw(NamedTuple):
     t: Scalar
     label: Scalar | None = None
     mean: Array | None = None
+    y: Array | None = None
+
+
+def time_at(problem: Problem, u: Scalar) -> Scalar:
+    """The time t () at a uniform u () by the distribution of t; between two laws `log_normal` is of beta s_y/(alpha s_z)."""
+    moments = problem.moments
+    if problem.source_moments is not None:
+        moments = moments._replace(std=moments.std / problem.source_moments.std)
+    return problem.time.quantile(u, problem.path, moments)
 
 
 def regression(problem: Problem) -> Regression:

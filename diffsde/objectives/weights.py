@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import predictions
+from diffsde.objectives.between import between_root_weight, raw_target_spread, target_spread
 from diffsde.objectives.losses import root_weight
-from diffsde.objectives.objective import Classification, Problem, Regression, regression
+from diffsde.objectives.objective import Classification, Problem, Regression, regression, time_at
 from diffsde.paths import coefficients
 from diffsde.types import Array, Scalar, on_device
 
@@ -59,7 +60,11 @@ def _scales(problem: Problem) -> np.ndarray:
 @jax.jit
 @partial(jax.vmap, in_axes=(None, 0))
 def _integrand(problem: Problem, u: Scalar) -> Scalar:
-    c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
+    c = coefficients(problem.path, time_at(problem, u))
+    if problem.source_moments is not None:
+        root = between_root_weight(problem, c)
+        spread = target_spread(problem, c) if problem.precondition else raw_target_spread(problem, c)
+        return (root * spread) ** 2
     root, kind = root_weight(problem, c), regression(problem).kind
     if problem.precondition:
         return (root * predictions.output_scale(kind, c, problem.moments)) ** 2
@@ -80,7 +85,7 @@ def linear_loss(problem: Problem, variances: Array | np.ndarray) -> float:
 @jax.jit
 @partial(jax.vmap, in_axes=(None, 0, None))
 def _linear(problem: Problem, u: Scalar, variances: Array) -> Scalar:
-    c = coefficients(problem.path, problem.time.quantile(u, problem.path, problem.moments))
+    c = coefficients(problem.path, time_at(problem, u))
     scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)
     return jnp.mean(scale**2 * variances / (c.alpha**2 * variances + c.beta**2))
 

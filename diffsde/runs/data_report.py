@@ -13,12 +13,12 @@ from diffsde.runs import progress
 SHOWN = 12  # names of columns or classes in a line
 
 
-def say_data(dataset: Dataset) -> dict[str, Any]:
-    """Print a description of the data, and return it for summary.json."""
+def say_data(dataset: Dataset, end: str = "data") -> dict[str, Any]:
+    """Print a description of the data, or of the source (`end`), and return it for summary.json."""
     found = {"dataset": name_of(dataset)} | dataset.about(dataset.load())
-    progress.say(f"data: {described(found)}")
+    progress.say(f"{end}: {described(found)}")
     if notes := found.get("notes"):
-        progress.say(f"data: {'; '.join(notes)}")
+        progress.say(f"{end}: {'; '.join(notes)}")
     return found
 
 

@@ -12,8 +12,8 @@ from diffsde.datasets import Dataset
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, LearnedField
-from diffsde.guidance import Autoguided, ClassifierFree, ClassifierGuided
+from diffsde.fields import EmpiricalField, Field
+from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
 from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import GaussianPath
 from diffsde.runs import folder, progress
@@ -43,22 +43,41 @@ def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
         raise UserError(f"guide: '{chosen.guide}' is of points of shape {shape}, the field of {field.shape}")
     if not ensembles.equal(guide.path, field.path):
         raise UserError(f"guide: '{chosen.guide}' was trained on another path than the field; train it on the same")
+    if not isinstance(guide, Classifier):
+        check_same_source(chosen)
     theirs = folder.read_scaling(Path(chosen.guide))
     if not same_scaling(theirs, dataset.scaling(field.shape)):
         raise UserError(f"guide: '{chosen.guide}' was trained on data of another mean and std than the field's")
     shown = progress.shown_path(Path(chosen.guide))
     if chosen.guide_checkpoint != "last":
         shown += f" at checkpoint {chosen.guide_checkpoint}"
-    if isinstance(guide, LearnedField):
+    if not isinstance(guide, Classifier):
         if guide.classes not in (0, field.classes):
             raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
         return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
+    if not field.gaussian:
+        raise UserError(
+            "guide: a classifier guides fields of Gaussian paths; between two laws guide by a worse field, or give labels="
+        )
     if chosen.labels is None:
         raise UserError("guide: a classifier leans towards labels; say which, e.g. labels=[0,1,2] or labels=all")
     known = field.classes or dataset.classes(dataset.load())
     if known not in (0, guide.classes):
         raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
     return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
+
+
+def check_same_source(chosen: Sampling) -> None:
+    """Raise UserError where the field that guides was trained from another source than the field it guides."""
+    from diffsde.runs.restore import read_train_config
+
+    assert chosen.guide is not None
+    theirs = read_train_config(Path(chosen.guide), "guide")
+    ours = chosen.source if chosen.run == "oracle" else read_train_config(Path(chosen.run)).source
+    if not ensembles.equal(theirs.source, ours):
+        raise UserError(
+            f"guide: '{chosen.guide}' was trained from another source than the field; train it from the same"
+        )
 
 
 def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:

@@ -13,20 +13,25 @@ import numpy as np
 
 from diffsde import checkpoints, nets
 from diffsde.build import choose
+from diffsde.datasets.common_scaling import with_scaling
 from diffsde.datasets.dataset import stamp
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
+from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.nets import Graph, Net, structure
-from diffsde.objectives import Classification
+from diffsde.objectives import Classification, VelocityAndScore
 from diffsde.runs import folder, progress
 from diffsde.runs.run_writer import best_step, read_log
-from diffsde.runs.train_config import TrainConfig, field_of, train_choices
+from diffsde.runs.train_config import Learned, TrainConfig, field_of, train_choices
 from diffsde.types import Moments, on_device
 
 
 class Trained(NamedTuple):
-    """A trained run: its config, and parameters, moments, graph and number of classes of the network at step `step`."""
+    """A trained run: its config, and parameters, moments, graph and number of classes of the network at step `step`.
+
+    source_moments: the source's, of a run between two laws.
+    """
 
     config: TrainConfig
     params: Any
@@ -34,6 +39,13 @@ class Trained(NamedTuple):
     graph: Graph
     classes: int
     step: int
+    source_moments: Moments | None = None
+
+    @property
+    def field(self) -> LearnedField | LearnedInterpolant:
+        """The network's field."""
+        learned = Learned(self.moments, self.graph, self.classes, self.source_moments)
+        return field_of(self.config, learned, self.params)
 
     @property
     def classifies(self) -> bool:
@@ -43,7 +55,7 @@ class Trained(NamedTuple):
 
 def restore(
     run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
-) -> tuple[TrainConfig, LearnedField, int]:
+) -> tuple[TrainConfig, LearnedField | LearnedInterpolant, int]:
     """The config, the field and its step from a run folder; needs no dataset. Raises UserError for a classifier's folder.
 
     ema: the decay of the parameter average to take; 0: the parameters themselves; None: the first average. which: the
@@ -54,12 +66,16 @@ def restore(
         raise UserError(
             f"run: '{run_folder}' is a classifier, which has no samples; give it as guide=, and a field as run="
         )
-    return found.config, field_of(found.config, found.moments, found.graph, found.params, found.classes), found.step
+    if found.config.between_laws:
+        raise UserError(
+            f"run: '{run_folder}' was trained between two laws, whose samples and pictures cannot be drawn yet"
+        )
+    return found.config, found.field, found.step
 
 
 def restore_guide(
     run_folder: Path, which: str = "last", precision: str | None = None, labelled: bool = True
-) -> LearnedField | Classifier:
+) -> LearnedField | LearnedInterpolant | Classifier:
     """The guide in a run folder: a worse field (autoguidance), or a classifier. labelled: whether the samples have labels."""
     found = restore_network(run_folder, None, which, precision, "guide")
     if not labelled and found.classes and found.config.label_dropout == 0 and not found.classifies:
@@ -69,7 +85,7 @@ def restore_guide(
         )
     if found.classifies:
         return Classifier(found.config.path, found.params, found.moments, found.graph, found.classes)
-    return field_of(found.config, found.moments, found.graph, found.params, found.classes)
+    return found.field
 
 
 def restore_network(
@@ -96,24 +112,36 @@ def _restored(
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, progress.warn, step=which_step(run_folder, which, knob))
     moments, classes = Moments(**tree["moments"]), int(tree["classes"])
+    source_moments = Moments(**tree["source_moments"]) if "source_moments" in tree else None
     shape = moments.mean.shape
     net = recorded_net(run_folder)
     if isinstance(config.objective, Classification):
         net = nets.ClassifierNet(net)
+    elif isinstance(config.objective, VelocityAndScore):
+        net = nets.PairNet(net)
     graph, shapes = structure(net, shape, precision or config.precision, classes)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
     if not checkpoints.finite(params):
         raise UserError(diverged(config, where, step, ema, knob))
-    return Trained(config, params, moments, graph, classes, step)
+    return Trained(config, params, moments, graph, classes, step, source_moments)
 
 
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
-    """The choices of a run; its dataset has the scaling that the run was trained with."""
-    config = train_choices(folder.read_config(run_folder, knob))
-    dataset = config.dataset.found_from(folder.read_directory(run_folder))
-    return dataclasses.replace(config, dataset=dataset.scaled_by(folder.read_scaling(run_folder)))
+    """The choices of a run; its dataset and its source have the scaling that the run was trained with."""
+    config = found_from(train_choices(folder.read_config(run_folder, knob)), folder.read_directory(run_folder))
+    scaling = folder.read_scaling(run_folder)
+    if config.source is None:
+        return dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling))
+    source, dataset = with_scaling(config.source, config.dataset, scaling)
+    return dataclasses.replace(config, source=source, dataset=dataset)
+
+
+def found_from(config: TrainConfig, directory: Path) -> TrainConfig:
+    """The config with the files of its data taken from the directory that the run was begun in, where they are there."""
+    source = config.source and config.source.found_from(directory)
+    return dataclasses.replace(config, dataset=config.dataset.found_from(directory), source=source)
 
 
 def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, knob: str) -> str:

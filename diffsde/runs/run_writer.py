@@ -51,8 +51,11 @@ class RunWriter:
         classes: int,
         rate: Callable[[int], Any] | None = None,
         diverged_ratio: float = DIVERGED,
+        source_moments: Moments | None = None,
     ) -> None:
         self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": on_device(classes)}
+        if source_moments is not None:
+            self.about["source_moments"] = source_moments._asdict()
         self.log, self.rate, self.diverged_ratio = out / "metrics.jsonl", rate, diverged_ratio
         self.lines: list[dict[str, float]] = []
         self.window: list[float] = []

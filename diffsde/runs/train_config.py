@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,18 @@ from diffsde.build import name_of, read_parts
 from diffsde.datasets import Dataset
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
+from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.loggers import Logger, NoLogger
 from diffsde.nets import Graph, Net
 from diffsde.objectives import (
     Classification,
     Objective,
     Regression,
+    VelocityAndScore,
+    VelocityMatching,
 )
 from diffsde.optimizers import Optimizer
-from diffsde.paths import GaussianPath
+from diffsde.paths import GaussianPath, check_ends
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.time_distributions import TimeDistribution
@@ -81,11 +84,50 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         as_words(self.pictures)
-        if self.source is not None or self.path.has_gamma:
-            raise ValueError(
-                "source= and paths with noise on the way (bridge, icfm, interpolant) cannot be trained yet"
-            )
         self._check_labels()
+        if self.between_laws:
+            self._check_two_laws()
+        elif isinstance(self.objective, VelocityAndScore):
+            raise ValueError(
+                "objective=cfm+score is for paths with noise between two laws (bridge, icfm, interpolant); on a Gaussian path the"
+                " velocity gives the score: objective=cfm"
+            )
+
+    @property
+    def between_laws(self) -> bool:
+        """Whether the run is between two laws; else from noise, by a Gaussian path."""
+        return self.source is not None or self.path.has_gamma
+
+    @property
+    def source_is_noise(self) -> bool:
+        """Whether the source is N(0, I), independent of the data: the velocity then gives the score."""
+        return self.source is None
+
+    def _check_two_laws(self) -> None:
+        check_ends(self.path)
+        name = name_of(self.objective)
+        if not isinstance(self.objective, VelocityMatching | VelocityAndScore):
+            raise ValueError(
+                f"objective={name} is for Gaussian paths; between two laws take objective=cfm or cfm+score"
+            )
+        if isinstance(self.objective, VelocityAndScore) and not float(self.path.gamma(0.5)) > 0:
+            raise ValueError(
+                f"objective=cfm+score learns the score from noise between the two laws, and path={name_of(self.path)} has none"
+                " (gamma = 0); take path=bridge, icfm or interpolant"
+            )
+        if self.objective.weight == "beta2":
+            raise ValueError(
+                "objective.weight=beta2 is for Gaussian paths; between two laws take auto, unit or balanced"
+            )
+        if self.posterior_points:
+            raise ValueError(
+                f"posterior_points is {self.posterior_points}; targets are averaged on Gaussian paths only, leave it out"
+            )
+        for end, law in (("dataset", self.dataset), ("source", self.source)):
+            if law is not None and law.stream:
+                raise ValueError(f"{end}.stream=true: between two laws both are read whole; say {end}.stream=false")
+        if self.source is not None and self.source.conditional:
+            raise ValueError("source.conditional=true: a label is of the data at t = 1; say dataset.conditional=true")
 
     def _check_labels(self) -> None:
         if isinstance(self.objective, Classification):
@@ -124,12 +166,30 @@ def in_precision(precision: str, tree: Any) -> Any:
     )
 
 
-def field_of(config: TrainConfig, moments: Moments, graph: Graph, params: Any, classes: int) -> LearnedField:
+class Learned(NamedTuple):
+    """What a field is made of beside its config and parameters: moments of the data, graph and number of classes of the network,
+    and between two laws the source's moments.
+    """
+
+    moments: Moments
+    graph: Graph
+    classes: int
+    source_moments: Moments | None = None
+
+
+def field_of(config: TrainConfig, learned: Learned, params: Any) -> LearnedField | LearnedInterpolant:
     """The field of a network with these parameters."""
     assert isinstance(config.objective, Regression)
+    moments, graph, classes, source_moments = learned
+    if source_moments is not None:
+        both = isinstance(config.objective, VelocityAndScore)
+        kind = both, config.source_is_noise, config.precondition
+        return LearnedInterpolant(config.path, params, moments, source_moments, graph, *kind, classes)
     return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
 
 
 def named(config: TrainConfig) -> str:
     """A config's main choices as text, e.g. dataset=gmm path=ot objective=cfm."""
-    return f"dataset={name_of(config.dataset)} path={name_of(config.path)} objective={name_of(config.objective)}"
+    source = "" if config.source is None else f"source={name_of(config.source)} "
+    data = f"{source}dataset={name_of(config.dataset)}"
+    return f"{data} path={name_of(config.path)} objective={name_of(config.objective)}"

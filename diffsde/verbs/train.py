@@ -15,6 +15,7 @@ import numpy as np
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config
 from diffsde.datasets import Examples, streaming
+from diffsde.datasets.common_scaling import common
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
@@ -27,7 +28,7 @@ from diffsde.objectives import Regression, has_finite_loss
 from diffsde.runs import clock, files, folder, jobs, machine, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.lengthen import initial_params, lengthen
-from diffsde.runs.restore import recorded_net
+from diffsde.runs.restore import found_from, recorded_net
 from diffsde.runs.results import Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
@@ -36,7 +37,7 @@ from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
 from diffsde.training import TrainState, start, train_members, train_steps
-from diffsde.verbs.train_report import TrainJob, draw_run, end_log, pictured, report_of, score_of
+from diffsde.verbs.train_report import TrainJob, draw_run, end_log, learned, pictured, report_of, score_of
 from diffsde.verbs.train_setup import known_floor, prepare_with
 
 
@@ -69,7 +70,10 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     """The job, ready for its first or its next step: the state is the newest checkpoint's, if there is one. Raises UserError."""
     begun = (out / "config.json").exists()
     if begun:
-        chosen = dataclasses.replace(chosen, dataset=chosen.dataset.found_from(folder.read_directory(out)))
+        chosen = found_from(chosen, folder.read_directory(out))
+    if chosen.source is not None:
+        source, dataset = common(chosen.source, chosen.dataset)
+        chosen = dataclasses.replace(chosen, source=source, dataset=dataset)
     check_metric(chosen.metric, chosen.dataset)
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
@@ -85,20 +89,23 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
 
         chosen_pictures(as_words(chosen.pictures), pictured(run))
     data = say_data(chosen.dataset)
+    if chosen.source is not None:
+        data |= {"source": say_data(chosen.source, "source")}
     progress.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)
     sharding = sharding_of(chosen)
     run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
     fresh = shard_parameters(sharding, start(run, params))
     if chosen.metric != "loss":  # a field that cannot be sampled for the metric is refused before it is trained
-        sampling_times(field_of(chosen, run.problem.moments, run.problem.graph, params, run.classes), chosen.dataset)
-    if isinstance(objective := run.problem.objective, Regression):
+        sampling_times(field_of(chosen, learned(run), params), chosen.dataset)
+    if isinstance(objective := run.problem.objective, Regression) and run.source is None:
         field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)
         if wrong := default_solver_error(field, chosen.dataset):
             progress.warn(f"diffsde sample, by default: {wrong}")
     rate = partial(chosen.optimizer.rate, chosen.steps)
     diverged_ratio = DIVERGED if has_finite_loss(run.problem) else DIVERGED_RARE
-    member = RunWriter(out, plan_of(chosen), run.problem.moments, run.classes, rate, diverged_ratio)
+    moments, source_moments = run.problem.moments, run.problem.source_moments
+    member = RunWriter(out, plan_of(chosen), moments, run.classes, rate, diverged_ratio, source_moments)
     member.check = check_of(chosen, run)
     state = member.resume(fresh, sharding)
     if chosen.run is not None:

@@ -18,13 +18,14 @@ from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.validation import said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
+from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
-from diffsde.objectives import Classification, Regression
+from diffsde.objectives import Classification, Regression, VelocityAndScore
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
-from diffsde.runs.train_config import TrainConfig, field_of, named
+from diffsde.runs.train_config import Learned, TrainConfig, field_of, named
 from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
 from diffsde.verbs.train_setup import linear_baseline, unlearnt
@@ -83,16 +84,22 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None
+    if job.run.source is not None:
+        return None
     field = processes.all_gather(averaged(job, state))
     return (
         kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.is_main_process() else None
     )
 
 
-def averaged(job: TrainJob, state: TrainState) -> LearnedField:
+def averaged(job: TrainJob, state: TrainState) -> LearnedField | LearnedInterpolant:
     """The field of the first parameter average, sharded like the run."""
-    problem, params = job.run.problem, shard_parameters(job.run.sharding, ensembles.member(state.ema, 0))
-    return field_of(job.chosen, problem.moments, problem.graph, params, job.run.classes)
+    return field_of(job.chosen, learned(job.run), shard_parameters(job.run.sharding, ensembles.member(state.ema, 0)))
+
+
+def learned(run: Run) -> Learned:
+    """What the run's field is made of beside its parameters."""
+    return Learned(run.problem.moments, run.problem.graph, run.classes, run.problem.source_moments)
 
 
 def loss_error(losses: list[float]) -> float | None:
@@ -208,7 +215,7 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
 
     kind = pictured(job.run)
     wanted = pictures.chosen_pictures(words, kind)
-    field = processes.all_gather(averaged(job, state)) if "samples" in wanted else None
+    field: Any = processes.all_gather(averaged(job, state)) if "samples" in wanted else None
     if not processes.is_main_process():
         return []
     if short:
@@ -227,7 +234,8 @@ def pictured(run: Run) -> str:
     """The kind of a run's pictures, a key of PICTURES."""
     from diffsde import pictures
 
-    images = are_images(run.problem.moments.mean.shape) and isinstance(run.problem.objective, Regression)
+    drawn = isinstance(run.problem.objective, Regression) and run.source is None
+    images = are_images(run.problem.moments.mean.shape) and drawn
     return pictures.RUN_ON_IMAGES if images else pictures.RUN
 
 
@@ -237,4 +245,7 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
         return f"diffsde sample labels=all guidance=2 {progress.word('guide', run)} run=<a field on the same path>"
     labels = (" labels=all guidance=2" if images else " labels=all") if chosen.dataset.conditional else ""
     how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
+    if chosen.between_laws:
+        knows_score = isinstance(chosen.objective, VelocityAndScore) or chosen.source_is_noise
+        how = "sampler=em" if knows_score else "sampler=heun"
     return f"diffsde sample {how}{labels} {progress.word('run', run)}"

@@ -10,15 +10,20 @@ import numpy as np
 from diffsde.build import name_of
 from diffsde.datasets import Dataset, draw_many, point_shape
 from diffsde.datasets.finite import as_points
+from diffsde.datasets.normal import StandardNormal
 from diffsde.errors import UserError
-from diffsde.nets import MLP, ClassifierNet, Net, choose_net, initialise, structure
+from diffsde.mixtures import Mixture
+from diffsde.nets import MLP, ClassifierNet, Net, PairNet, choose_net, initialise, structure
 from diffsde.objectives import (
     Classification,
+    Objective,
     Problem,
     Regression,
+    VelocityAndScore,
     choose_weight,
     has_finite_loss,
     linear_loss,
+    linear_loss_between,
     objection,
     weighted,
 )
@@ -27,10 +32,11 @@ from diffsde.runs import progress
 from diffsde.runs.train_config import TrainConfig, in_precision
 from diffsde.solver_error import mixture_covariance
 from diffsde.training import Run, loss_floor
-from diffsde.types import on_device
+from diffsde.types import Key, Moments, on_device
 
 FLOOR_EXAMPLES = 262_144
 LINEAR_NUMBERS = 2**24  # most numbers in the points (at most 65,536) whose covariance gives the linear predictor's loss
+LINEAR_BETWEEN = 64  # the same between two laws, where each of 256 times has a matrix of its own
 LINEAR_DIMENSION = 1024  # most coordinates for which the full covariance is used
 UNLEARNT = 0.02  # share of the learnable part of the loss that may remain at the end without a remark
 NOISE = 0.003  # relative accuracy of a loss's mean over the last tenth of the steps
@@ -56,19 +62,22 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     if chosen.dataset.stream:
         progress.streamed(chosen.dataset, arrays)
-    classifies = isinstance(chosen.objective, Classification)
     classes = n_classes(chosen, arrays)
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
     moments = chosen.dataset.moments(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
+    source, source_arrays, source_moments = source_of(chosen, shape, jax.random.fold_in(key_measure, 1))
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
-    made = ClassifierNet(body) if classifies else body
+    made = network_of(chosen.objective, body)
     graph, _ = structure(made, shape, chosen.precision, classes)
-    problem = with_weight(Problem(chosen.path, chosen.objective, chosen.time, moments, graph, chosen.precondition))
+    ends = source_moments, source is not None and chosen.source_is_noise
+    law = chosen.path, chosen.objective, chosen.time
+    problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends))
+    classifies = isinstance(chosen.objective, Classification)
     hidden = 0.0 if classifies else chosen.label_dropout
-    averaged = 0 if classifies else points_of(chosen, moments.mean.size)
+    averaged = 0 if classifies or source is not None else points_of(chosen, moments.mean.size)
     if averaged:
         progress.say(
             f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
@@ -87,8 +96,29 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         on_device(LABEL_DROPOUT if hidden is None else hidden),
         chosen.accumulate,
         points=averaged,
+        source=source,
+        source_arrays=source_arrays,
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+
+
+def source_of(chosen: TrainConfig, shape: tuple[int, ...], key: Key) -> tuple[Dataset | None, Any, Moments | None]:
+    """The source of a run between two laws, its arrays and its moments; (None, None, None) on a Gaussian path."""
+    if not chosen.between_laws:
+        return None, None, None
+    source = StandardNormal(shape) if chosen.source is None else chosen.source
+    arrays = in_precision(chosen.precision, source.load())
+    moments = source.moments(arrays, key)
+    if not moments.std > 0:
+        raise UserError("source: all points are equal; a network between two laws needs a source of some width")
+    return source, arrays, in_precision(chosen.precision, Moments(moments.mean, on_device(moments.std, float)))
+
+
+def network_of(objective: Objective, net: Net) -> Net:
+    """The net as it is trained: with a layer for classes, or two of it, where the objective asks for that."""
+    if isinstance(objective, Classification):
+        return ClassifierNet(net)
+    return PairNet(net) if isinstance(objective, VelocityAndScore) else net
 
 
 def points_of(chosen: TrainConfig, size: int) -> int:
@@ -148,8 +178,18 @@ def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
         return None
     if not has_finite_loss(run.problem):
         return None
-    value, error = loss_floor(run, run.arrays, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES)
+    mixture, source = run.arrays, None
+    if run.source is not None:
+        mixture, source = dataset.law(), independent_source(run)
+        if source is None:
+            return None
+    value, error = loss_floor(run, mixture, jax.random.fold_in(run.key, 2**31 - 1), FLOOR_EXAMPLES, source)
     return float(value), float(error)
+
+
+def independent_source(run: Run) -> Mixture | None:
+    """The source's law, where it is a mixture and independent of the data: the exact field is then known; else None."""
+    return None if run.source is None or run.coupling is not None else run.source.law()
 
 
 def linear_baseline(run: Run) -> float | None:
@@ -161,17 +201,39 @@ def linear_baseline(run: Run) -> float | None:
         return None
     moments = run.problem.moments
     size = moments.mean.size
+    if run.source is not None:
+        return None if run.coupling is not None else linear_baseline_between(run)
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
     if (law := run.dataset.law()) is not None:
         return linear_loss(run.problem, np.linalg.eigvalsh(mixture_covariance(law)))
+    covariance = measured_covariance(run.dataset, run.arrays, size, jax.random.fold_in(run.key, 2**31 - 4))
+    return linear_loss(run.problem, np.linalg.eigvalsh(covariance).clip(0))
+
+
+def measured_covariance(dataset: Dataset, arrays: Any, size: int, key: Key) -> np.ndarray:
+    """The covariance (size, size) of at most 65,536 of the points, or of as many draws."""
     most = min(65_536, LINEAR_NUMBERS // size)
-    if run.dataset.count_points(run.arrays) is not None:
-        points = as_points(np.asarray(run.arrays.x[:: -(-len(run.arrays.x) // most)]))
+    if dataset.count_points(arrays) is not None:
+        points = as_points(np.asarray(arrays.x[:: -(-len(arrays.x) // most)]))
     else:
-        points = draw_many(run.dataset, run.arrays, jax.random.fold_in(run.key, 2**31 - 4), most)
+        points = draw_many(dataset, arrays, key, most)
     rows = np.asarray(points, np.float64).reshape(len(points), size)
-    return linear_loss(run.problem, np.linalg.eigvalsh(np.cov(rows.T).reshape(size, size)).clip(0))
+    return np.cov(rows.T).reshape(size, size)
+
+
+def linear_baseline_between(run: Run) -> float:
+    """The same between two laws that are independent; of more than 64 coordinates from the mean variances alone."""
+    size = run.problem.moments.mean.size
+    if size > LINEAR_BETWEEN or jax.process_count() > 1:
+        stds = run.problem.ends.data.std, run.problem.ends.source.std
+        data, source = (np.full((1, 1), float(std) ** 2) for std in stds)
+    else:
+        assert run.source is not None
+        key = jax.random.fold_in(run.key, 2**31 - 4)
+        data = measured_covariance(run.dataset, run.arrays, size, key)
+        source = measured_covariance(run.source, run.source_arrays, size, jax.random.fold_in(key, 1))
+    return linear_loss_between(run.problem, data, source)
 
 
 def unlearnt(loss: float, floor: float | None, linear: float | None, net: Net) -> str | None:
