@@ -6,12 +6,15 @@ from diffsde.datasets.array_files import are_images
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import Dataset, Examples, draw_many, point_shape
 from diffsde.datasets.digits import Digits
+from diffsde.datasets.drifting import Drifting
 from diffsde.datasets.finite import Batch, Buffer, FiniteDataset
 from diffsde.datasets.fixed import FixedPoints
 from diffsde.datasets.folder import ImageFolder
 from diffsde.datasets.mixture import CustomMixture, EightGaussians, Gaussian, Ring
 from diffsde.datasets.mixture_law import MixtureDataset
 from diffsde.datasets.mnist import MNIST, FashionMNIST
+from diffsde.datasets.snapshot_files import SnapshotFiles
+from diffsde.datasets.snapshots import Snapshots
 from diffsde.datasets.toys import Checkerboard, Circles, Moons, Pinwheel, SCurve, Spirals, SwissRoll
 
 DATASETS: dict[str, type[Dataset]] = {
@@ -32,6 +35,8 @@ DATASETS: dict[str, type[Dataset]] = {
     "fashion_mnist": FashionMNIST,
     "image_folder": ImageFolder,
     "array": ArrayFile,
+    "snapshots": SnapshotFiles,
+    "drifting": Drifting,
 }
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "FiniteDataset",
     "FixedPoints",
     "MixtureDataset",
+    "Snapshots",
     "are_images",
     "draw_many",
     "point_shape",

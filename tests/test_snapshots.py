@@ -1,0 +1,146 @@
+"""Snapshots: read from files or refused, made data against their SDE, and the path through them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde.datasets.drifting import Drifting
+from diffsde.datasets.snapshot_files import SnapshotFiles
+from diffsde.errors import UserError
+from diffsde.paths import OT, Trig, coefficients
+from diffsde.piecewise import Piecewise
+
+
+def three(folder: Path) -> dict[str, np.ndarray]:
+    """Points of two coordinates at the times 3, 7 and 15, of 4, 5 and 6 rows in no order, in folder/cells.npz."""
+    random = np.random.default_rng(0)
+    time = random.permutation(np.repeat([3.0, 7.0, 15.0], [4, 5, 6]))
+    x = random.normal(size=(15, 2)) * [1.0, 50.0] + time[:, None]
+    np.savez(folder / "cells.npz", x=x, time=time)
+    return {"x": x, "time": time}
+
+
+def test_one_file_is_cut_by_its_times(tmp_path: Path) -> None:
+    """Each row is in the snapshot of its time; knots are in proportion to the times; one scale, of all rows trained on."""
+    there = three(tmp_path)
+    dataset = SnapshotFiles(file=str(tmp_path / "cells.npz"))
+    times, x = dataset.series()
+    assert times.tolist() == [3, 7, 15] and np.allclose(dataset.knots, [0, 1 / 3, 1])
+    for time, rows in zip(times, x, strict=True):
+        assert np.array_equal(rows, there["x"][there["time"] == time])
+    own = np.concatenate(dataset.trained()) * there["x"].std(axis=0) + there["x"].mean(axis=0)
+    assert np.allclose(own, np.concatenate(x), rtol=1e-5)
+    assert np.array_equal(dataset.load().x, dataset.trained()[-1])
+
+
+def test_a_table_and_files_say_the_same(tmp_path: Path) -> None:
+    """A table with the time among its columns, by name or number, and a file for each time, are the same snapshots."""
+    there = three(tmp_path)
+    rows = np.column_stack([there["x"][:, 0], there["time"], there["x"][:, 1]])
+    np.savetxt(tmp_path / "cells.csv", rows, delimiter=",", header="a,day,b", comments="", fmt="%.17g")
+    np.savetxt(tmp_path / "bare.tsv", rows, delimiter="\t", fmt="%.17g")
+    for time in (3, 7, 15):
+        np.save(tmp_path / f"{time}.npy", there["x"][there["time"] == time])
+    wanted = SnapshotFiles(file=str(tmp_path / "cells.npz")).series()
+    files = tuple(str(tmp_path / f"{time}.npy") for time in (3, 7, 15))
+    named = SnapshotFiles(file=str(tmp_path / "cells.csv"), time="day")
+    for dataset in (
+        named,
+        SnapshotFiles(file=str(tmp_path / "cells.csv"), time="1", columns=("a", "b")),
+        SnapshotFiles(file=str(tmp_path / "cells.csv"), time="1"),
+        SnapshotFiles(file=str(tmp_path / "bare.tsv"), time="1"),
+        SnapshotFiles(files=files, times=(3.0, 7.0, 15.0)),
+    ):
+        found = dataset.series()
+        assert np.array_equal(found.times, wanted.times)
+        for one, other in zip(found.x, wanted.x, strict=True):
+            assert np.array_equal(one, other)
+    assert named.column_names() == ("a", "b")
+
+
+def test_what_is_left_out_is_not_seen(tmp_path: Path) -> None:
+    """Neither the path nor the scale knows the snapshot at leave_out; `at` still gives it, in the scale of the others."""
+    there = three(tmp_path)
+    dataset = SnapshotFiles(file=str(tmp_path / "cells.npz"), leave_out=7.0)
+    kept = there["x"][there["time"] != 7]
+    assert np.allclose(dataset.knots, [0, 1]) and [len(x) for x in dataset.trained()] == [4, 6]
+    scaling = dataset.scaling((2,))
+    assert scaling is not None and np.allclose(scaling.mean, kept.mean(axis=0))
+    left = dataset.at(1)
+    assert left.t == pytest.approx(1 / 3)
+    own = np.asarray(left.load().x) * scaling.std + scaling.mean
+    assert np.allclose(own, there["x"][there["time"] == 7], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fields", "words"),
+    [
+        ({"x": np.zeros((4, 2))}, {}, "no array 'time'"),
+        ({"x": np.zeros((4, 2)), "time": np.zeros(4)}, {}, "one time alone"),
+        ({"x": np.zeros((4, 2)), "time": np.zeros(3)}, {}, "4 numbers"),
+        ({"x": np.zeros((4, 2)), "time": np.array([0, 1, np.nan, 1])}, {}, "row 2"),
+        ({"x": np.zeros((4, 2)), "time": np.arange(4.0)}, {}, "round the times"),
+        ({"x": np.zeros((4, 2, 2)), "time": np.array([0, 0, 1, 1])}, {}, "points (n, d)"),
+        ({"x": np.zeros((6, 2)), "time": np.repeat([0, 1, 2], 2)}, {"leave_out": 0.0}, "choose one of 1"),
+        ({"x": np.zeros((6, 2)), "time": np.repeat([0, 1, 2], 2)}, {"leave_out": 1.5}, "choose one of 1"),
+        ({"x": np.zeros((4, 2)), "time": np.repeat([0, 1], 2)}, {"leave_out": 1.0}, "neither of which"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    tmp_path: Path, arrays: dict[str, np.ndarray], fields: dict[str, float], words: str
+) -> None:
+    np.savez(tmp_path / "cells.npz", **arrays)
+    with pytest.raises(UserError, match="^dataset") as refusal:
+        SnapshotFiles(file=str(tmp_path / "cells.npz"), **fields).trained()
+    assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_fields_that_contradict_one_another_are_refused() -> None:
+    for fields, words in (
+        ({}, "give one file"),
+        ({"file": "a.npz", "files": ("b.npy", "c.npy")}, "give one file"),
+        ({"file": "a.npy"}, ".npz"),
+        ({"files": ("a.npy",)}, "two times"),
+        ({"files": ("a.npy", "b.npy"), "times": (1.0,)}, "one for each"),
+        ({"files": ("a.npy", "b.npy"), "times": (1.0, 0.0)}, "increase"),
+    ):
+        with pytest.raises(ValueError, match=words.replace(".", r"\.")):
+            SnapshotFiles(**fields).check()  # type: ignore[arg-type]
+
+
+def test_drifting_points_follow_their_sde() -> None:
+    """The law at time 3 is that of dX = A X ds + sigma dW from the points at time 0, by Euler's method in 3000 steps."""
+    dataset = Drifting(components=1, std=0.5, sigma=0.6, turn=0.07, growth=0.1)
+    random, h = np.random.default_rng(0), 1e-3
+    a = np.array([[0.1, -2 * np.pi * 0.07], [2 * np.pi * 0.07, 0.1]])
+    x = np.array([2.0, 0.0]) + 0.5 * random.normal(size=(4000, 2))
+    for _ in range(3000):
+        x = x + h * x @ a.T + 0.6 * np.sqrt(h) * random.normal(size=x.shape)
+    means, std, _ = dataset.own_law_at(3.0)
+    error = std / np.sqrt(len(x))
+    assert np.abs(x.mean(axis=0) - means[0]).max() < 4 * error
+    assert np.abs(x.std(axis=0) - std).max() < 4 * error
+    drawn = Drifting(components=1).series().x[3]
+    assert np.abs(drawn.mean(axis=0) - Drifting(components=1).own_law_at(3.0)[0][0]).max() < 0.1
+
+
+def test_piecewise_path_is_each_path_in_its_interval() -> None:
+    """alpha and beta are the path's at the local time, their derivatives its own over the interval's length."""
+    path, knots = Trig(), jnp.array([0.0, 0.2, 0.5, 1.0])
+    whole = Piecewise(path, knots)
+    for k in range(3):
+        begin, end = float(knots[k]), float(knots[k + 1])
+        for s in (0.0, 0.3, 0.9):
+            found = coefficients(whole, begin + s * (end - begin))
+            own = coefficients(path, s)
+            for name in ("alpha", "beta"):
+                assert float(getattr(found, name)) == pytest.approx(float(getattr(own, name)), abs=2e-6)
+                slope = float(getattr(own, f"d{name}")) / (end - begin)
+                assert float(getattr(found, f"d{name}")) == pytest.approx(slope, rel=1e-5, abs=1e-5)
+    one, same = coefficients(Piecewise(OT(), jnp.array([0.0, 1.0])), 0.3), coefficients(OT(), 0.3)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.isclose(a, b)), one, same))
