@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import jax
@@ -21,6 +21,7 @@ from diffsde.evaluation.in_training import GAPS, figure_words, measured_figure
 from diffsde.evaluation.metric import NEEDS, Drawing, Subject
 from diffsde.evaluation.references import proportioned, take
 from diffsde.evaluation.table import METRICS, check_words, choose_metrics, meant
+from diffsde.fields import Field
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
 from diffsde.knobs import RUN_METRICS
@@ -31,6 +32,7 @@ from diffsde.paths import OT
 from diffsde.samplers import prior, simulate_compiled, times
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import RK4
+from diffsde.types import Prediction, Scalar, register
 from diffsde.verbs.train_report import rows_of_metric, summary_of_metric
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -83,9 +85,36 @@ def of_posteriors() -> Subject:
     return Subject(data, n=len(x), x=x, problem=problem)
 
 
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class Blurring(Field):
+    """The field of N(mean, v_t) with v_t linear in t: u = v_t'/(2 v_t) (x - mean)."""
+
+    mean: jax.Array
+    variances: jax.Array
+    shape: tuple[int, ...] = (2,)
+
+    def velocity(self, x: jax.Array, t: Scalar) -> jax.Array:
+        first, last = self.variances
+        return (last - first) / 2 / ((1 - t) * first + t * last) * (x - self.mean)
+
+    def output(self, x: jax.Array, t: Scalar) -> Prediction:
+        raise NotImplementedError
+
+
+@cache
+def of_snapshots() -> Subject:
+    """The first and the last snapshot of a Gaussian that noise blurs, its middle left out, and the field between them."""
+    data = DATASETS["drifting"](components=1, snapshots=3, turn=0.0, growth=0.0, sigma=0.6, leave_out=1.0)
+    first, last = data.law_at(0.0), data.law_at(2.0)
+    return Subject(data, Blurring(first.means[0], jnp.stack([first.variances[0], last.variances[0]])))
+
+
 def true_samples(name: str) -> Subject:
     """True samples of data that have what a metric needs."""
     needs = set(METRICS[name].needs)
+    if "snapshots" in needs:
+        return of_snapshots()
     if "measurement" in needs:
         return of_posteriors()
     if needs & {"images", "classes", "labels"}:
@@ -162,7 +191,9 @@ def test_true_samples_are_what_they_are_held_against(name: str) -> None:
 def wrong(name: str) -> Subject:
     """Samples that are not of the data's law."""
     subject = true_samples(name)
-    if name == "neighbours":
+    if name == "snapshots":
+        x = None
+    elif name == "neighbours":
         x = np.asarray(as_points(subject.real.train.x[: subject.n]))
     elif name == "labels":
         return Subject(subject.dataset, n=subject.n, x=subject.x, labels=np.roll(subject.labels, 1))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from diffsde.datasets import Dataset
+from diffsde.datasets import Dataset, Snapshots
 from diffsde.evaluation.references import Real, real_beside, split
 from diffsde.fields import Field
 from diffsde.inverse.problem import InverseProblem
@@ -101,6 +101,9 @@ NEEDS: dict[str, Callable[[Subject], str | None]] = {
     "samples": lambda subject: None if subject.n else "there are no samples",
     "sampler": lambda subject: None if subject.drawing else "how the samples were drawn is not known here",
     "law": lambda subject: None if subject.dataset.law() else "the exact law of the data is not known",
+    "snapshots": lambda subject: (
+        None if isinstance(subject.dataset, Snapshots) else "the data are not of several times, as dataset=snapshots"
+    ),
     "images": lambda subject: None if subject.in_bytes else "the data are no images in bytes",
     "classes": lambda subject: _without_classes(subject.classes),
     "labels": lambda subject: (

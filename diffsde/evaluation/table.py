@@ -15,6 +15,7 @@ from diffsde.evaluation.metric import Metric, Quantity, Subject
 from diffsde.evaluation.mixture_fit import MixtureFit
 from diffsde.evaluation.modes import Modes
 from diffsde.evaluation.reconstruction import Reconstruction
+from diffsde.evaluation.snapshot_fit import SnapshotFit
 from diffsde.evaluation.straightness import Straightness
 from diffsde.evaluation.transport import W1, W2, Sinkhorn, SlicedW2
 from diffsde.evaluation.two_sample import C2ST, MMD, EnergyDistance
@@ -24,6 +25,7 @@ from diffsde.runs import progress
 METRICS: dict[str, type[Metric]] = {
     "mixture": MixtureFit,
     "modes": Modes,
+    "snapshots": SnapshotFit,
     "w2": W2,
     "w1": W1,
     "sliced_w2": SlicedW2,
