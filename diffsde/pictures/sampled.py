@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def draw_samples(job: SampleJob, x: Array, nfe: float) -> list[Path]:
     """Draw the pictures of `pictures=` for samples x, which took nfe evaluations each, print where they are and which others there are; their paths."""
     chosen, shape = job.chosen, job.field.shape
-    kind = kind_of(shape, job.problem is not None)
+    kind = kind_of(shape, job.problem is not None, job.dataset)
     wanted = chosen_pictures(chosen.drawn, kind)
     if not PICTURES[kind]:
         progress.say(f"no pictures: there are none of {kind}")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde.datasets import are_images
+from diffsde.datasets import Dataset, Snapshots, are_images
 from diffsde.errors import UserError, suggestion
-from diffsde.pictures import images, points, posterior, processes, training
+from diffsde.pictures import images, points, posterior, processes, snapshots, training
 from diffsde.pictures.coordinates import check_count, numbers_of
 from diffsde.pictures.drawn import Drawn
 from diffsde.runs import files, progress
@@ -28,6 +28,7 @@ class Picture(NamedTuple):
 
 SETS = ("default", "all", "none")  # words for sets of pictures
 LINE, PLANE, TABLE, IMAGES = "points on a line", "points in the plane", "points of many coordinates", "images"
+SNAPSHOTS = "points at several times"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
@@ -58,6 +59,14 @@ PICTURES: dict[str, dict[str, Picture]] = {
             "marginals.png", "two coordinates: the truth over samples, at four times", points.point_marginals
         ),
     },
+    SNAPSHOTS: {
+        "trajectories": Picture(
+            "trajectories.png", "the snapshots, and ways through all of them", snapshots.snapshot_trajectories, True
+        ),
+        "marginals": Picture(
+            "marginals.png", "each snapshot above the samples at its time", snapshots.snapshot_marginals, True
+        ),
+    },
     IMAGES: {
         "samples": Picture("samples.png", "samples beside data, a row for each label", images.image_samples, True),
         "denoising": Picture("denoising.png", "x_t and E[z|x_t] of a few samples", images.image_denoising, True),
@@ -85,8 +94,10 @@ PICTURES: dict[str, dict[str, Picture]] = {
 }
 
 
-def kind_of(shape: tuple[int, ...], measured: bool = False) -> str:
-    """The kind of pictures, a key of PICTURES, for samples of a shape; measured: for samples of posteriors."""
+def kind_of(shape: tuple[int, ...], measured: bool = False, dataset: Dataset | None = None) -> str:
+    """The kind of pictures, a key of PICTURES, for samples of a shape, of a dataset; measured: for samples of posteriors."""
+    if isinstance(dataset, Snapshots):
+        return SNAPSHOTS
     if are_images(shape):
         return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
     if measured:
@@ -108,16 +119,17 @@ def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
 
 
 def check_coordinates(
-    chosen: str | tuple[str, ...], shape: tuple[int, ...], names: tuple[str, ...], measured: bool
+    chosen: str | tuple[str, ...], shape: tuple[int, ...], dataset: Dataset, measured: bool
 ) -> None:
     """Raise UserError where points of the shape have no coordinates to choose from, or not the chosen ones."""
-    if measured or kind_of(shape) != TABLE:
-        what = "an inverse problem" if measured else kind_of(shape)
+    kind = kind_of(shape, measured, dataset)
+    if measured or kind not in (TABLE, SNAPSHOTS) or shape[0] <= 2:
+        what = "an inverse problem" if measured else kind
         raise UserError(
             f"coordinates chooses among more than two coordinates; pictures of {what} show all, leave it out"
         )
     if not isinstance(chosen, str):
-        numbers_of(chosen, names, shape[0])
+        numbers_of(chosen, dataset.column_names(), shape[0])
         check_count(chosen)
 
 
@@ -127,8 +139,12 @@ def more_pictures(chosen: dict[str, Picture], kind: str) -> str:
     return f"more pictures: pictures=all, or some of [{','.join(more)}]" if more else ""
 
 
-def scene_of(drawn: Drawn, chosen: dict[str, Picture]) -> images.ImageScene | points.PointScene:
-    """The scene of the chosen pictures of samples: of images or of points."""
+def scene_of(
+    drawn: Drawn, chosen: dict[str, Picture]
+) -> images.ImageScene | points.PointScene | snapshots.SnapshotScene:
+    """The scene of the chosen pictures of samples: of images, of points, or of points through snapshots."""
+    if isinstance(drawn.dataset, Snapshots):
+        return snapshots.SnapshotScene(drawn)
     return images.ImageScene(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.PointScene(drawn)
 
 

@@ -70,11 +70,11 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     if {*chosen.drawn} - {"default", "all"}:  # a wrong name is refused before anything is computed
         from diffsde.pictures import chosen_pictures, kind_of
 
-        chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None))
+        chosen_pictures(chosen.drawn, kind_of(field.shape, chosen.measurement is not None, dataset))
     if chosen.coordinates is not None:
         from diffsde.pictures import check_coordinates
 
-        check_coordinates(chosen.coordinates, field.shape, dataset.column_names(), chosen.measurement is not None)
+        check_coordinates(chosen.coordinates, field.shape, dataset, chosen.measurement is not None)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
