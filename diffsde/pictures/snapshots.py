@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from diffsde.datasets import Snapshots
 from diffsde.pictures.coordinates import View, chosen_view
 from diffsde.pictures.drawn import Drawn, ode_and_sde, simulated
+from diffsde.plots.clouds import histograms_in_time
 from diffsde.plots.snapshots import Moment, beside_snapshots, through_snapshots
 from diffsde.plots.style import Extent, escape_formulas, window
 from diffsde.samplers.diffusions import Constant
@@ -106,8 +107,13 @@ class SnapshotScene:
     @property
     def about(self) -> str:
         """The title: of what samples, and which of their coordinates."""
-        which = f"{self.view.names[0]} and {self.view.names[1]}" if self.series.first.load().x.shape[1] > 2 else ""
+        which = " and ".join(map(plain, self.view.names)) if self.drawn.field.shape[0] > 2 else ""
         return ", ".join(filter(None, (self.drawn.about, which)))
+
+
+def plain(name: str) -> str:
+    """The name of a coordinate without formulas, for the line over a picture."""
+    return name.replace("$", "").replace("\\", "").replace("_", "")
 
 
 def snapshot_trajectories(scene: SnapshotScene) -> Figure:
@@ -119,5 +125,11 @@ def snapshot_trajectories(scene: SnapshotScene) -> Figure:
 
 
 def snapshot_marginals(scene: SnapshotScene) -> Figure:
-    """The points of every snapshot above the samples at its time."""
+    """The points of every snapshot above the samples at its time; of points on a line their histograms."""
+    if len(scene.view.names) == 1:
+        rows = {title: [getattr(each, name)[:, 1] for each in scene.moments] for title, name in (("data", "true"), ("samples", "samples"))}
+        times = {name: np.array([each.t for each in scene.moments]) for name in rows}
+        left, right = scene.extent[2:4]
+        extent = Extent(left, right, 0.0, 1.0, (scene.names[1], ""))
+        return histograms_in_time(rows, times, None, extent, scene.about)
     return beside_snapshots(scene.moments, scene.extent, scene.about)

@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from diffsde.plots.style import INK, PATHLINE, TIMES, Extent, frame, new_panels
 
 FEW = 1500  # points of a snapshot that are drawn
 FAINT, SIZE = 0.45, 5.0  # of a point in a cloud
+JITTER = 0.012  # of the width, by which points of one time are moved apart
 LETTERED = 9  # panels of a row, at most, that have room for a title
 
 
@@ -43,12 +43,12 @@ def through_snapshots(
     figure, axes = new_panels(4.8, 1, 1 + len(ways), about, 100, 1.5)
     shade = colours(moments)
     for moment, colour in zip(moments, shade, strict=True):
-        cloud(axes[0, 0], moment.true[:FEW], colour, FAINT)
+        cloud(axes[0, 0], apart(moment.true[:FEW], extent), colour, FAINT)
         axes[0, 0].plot([], [], "o", color=colour, ms=6, label=moment.title)
     axes[0, 0].set_title("data")
     for axis, (title, way) in zip(axes[0, 1:], ways.items(), strict=True):
         for moment in moments:
-            cloud(axis, moment.true[:FEW], "#d8dbe2", 0.5)
+            cloud(axis, apart(moment.true[:FEW], extent), "#d8dbe2", 0.5)
         for k in range(way.shape[1]):
             axis.plot(way[:, k, 0], way[:, k, 1], color=PATHLINE, lw=0.55, alpha=0.55, zorder=2)
         for moment, colour in zip(moments, shade, strict=True):
@@ -80,12 +80,19 @@ def beside_snapshots(moments: Sequence[Moment], extent: Extent, about: str = "")
     return figure
 
 
+def apart(x: np.ndarray, extent: Extent) -> np.ndarray:
+    """Points (n, 2) that all stand at one time, against which they are drawn, a little to its left and right; others as they are."""
+    if np.ptp(x[:, 0]) > 0:
+        return x
+    room = JITTER * (extent.right - extent.left)
+    return x + np.stack([np.random.default_rng(0).uniform(-room, room, len(x)), np.zeros(len(x))], axis=1)
+
+
 def cloud(axis: Axes, x: np.ndarray, colour: object, alpha: float) -> None:
     """Points (n, 2) of one colour."""
     axis.scatter(*x.T, s=SIZE, color=colour, alpha=alpha, linewidth=0, rasterized=True, zorder=1)  # type: ignore[arg-type]
 
 
 def colours(moments: Sequence[Moment]) -> list[object]:
-    """A colour for each time, from the first to the last."""
-    norm = Normalize(moments[0].time, moments[-1].time)
-    return [TIMES(norm(moment.time)) for moment in moments]
+    """A colour for each time, evenly from the first to the last, whatever lies between two."""
+    return [TIMES(i / (len(moments) - 1)) for i in range(len(moments))]
