@@ -52,13 +52,17 @@ class SnapshotFiles(Snapshots):
                 " files=[day0.npy,day1.npy]"
             )
         if self.file and self.times:
-            raise ValueError("times is of files=; the points of one file have theirs in it, under the name that time= gives")
+            raise ValueError(
+                "times is of files=; the points of one file have theirs in it, under the name that time= gives"
+            )
         if self.files and len(self.files) < 2:
             raise ValueError(f"files is [{self.files[0]}]; snapshots are of two times at least, a file each")
         if self.times and len(self.times) != len(self.files):
             raise ValueError(f"times has {len(self.times)} numbers for {len(self.files)} files; give one for each")
         if any(b <= a for a, b in pairwise(self.times)):
-            raise ValueError(f"times is {list(self.times)}; the files must be in the order of their times, which increase")
+            raise ValueError(
+                f"times is {list(self.times)}; the files must be in the order of their times, which increase"
+            )
         for name in (self.file, *self.files):
             if name and Path(name).suffix.lower() not in (".npz", *([".npy"] if self.files else []), *ENDINGS):
                 rest = "of one file with times; an .npy has none" if name == self.file else "of points"
@@ -130,7 +134,9 @@ def _of_one(dataset: SnapshotFiles) -> Points:
     x, times, names, notes = _table(dataset) if is_table(dataset.file) else _archive(dataset)
     where = f"dataset.time: '{dataset.time}' of '{dataset.file}'"
     if times.dtype.kind not in "fiu" or times.shape != x.shape[:1]:
-        raise UserError(f"{where} has {times.dtype} of shape {times.shape}; it must be {len(x)} numbers, one for each point")
+        raise UserError(
+            f"{where} has {times.dtype} of shape {times.shape}; it must be {len(x)} numbers, one for each point"
+        )
     if not np.isfinite(times).all():
         raise UserError(f"{where} has NaN or infinity, first in row {int((~np.isfinite(times)).argmax())}")
     own, which = np.unique(times.astype(np.float64), return_inverse=True)
@@ -196,7 +202,9 @@ def _numbers(values: np.ndarray, file: str) -> np.ndarray:
     """(n, d) in float64, finite."""
     check_shape(values, file)
     if values.ndim != 2:
-        raise UserError(f"dataset.file: '{file}' has points of shape {values.shape[1:]}; snapshots are of points (n, d)")
+        raise UserError(
+            f"dataset.file: '{file}' has points of shape {values.shape[1:]}; snapshots are of points (n, d)"
+        )
     return validated(values, file, None)
 
 

@@ -127,7 +127,10 @@ def snapshot_trajectories(scene: SnapshotScene) -> Figure:
 def snapshot_marginals(scene: SnapshotScene) -> Figure:
     """The points of every snapshot above the samples at its time; of points on a line their histograms."""
     if len(scene.view.names) == 1:
-        rows = {title: [getattr(each, name)[:, 1] for each in scene.moments] for title, name in (("data", "true"), ("samples", "samples"))}
+        rows = {
+            title: [getattr(each, name)[:, 1] for each in scene.moments]
+            for title, name in (("data", "true"), ("samples", "samples"))
+        }
         times = {name: np.array([each.t for each in scene.moments]) for name in rows}
         left, right = scene.extent[2:4]
         extent = Extent(left, right, 0.0, 1.0, (scene.names[1], ""))

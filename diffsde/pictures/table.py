@@ -118,9 +118,7 @@ def chosen_pictures(words: tuple[str, ...], kind: str) -> dict[str, Picture]:
     return {name: each for name, each in able.items() if whole or name in words or (usual and each.unasked)}
 
 
-def check_coordinates(
-    chosen: str | tuple[str, ...], shape: tuple[int, ...], dataset: Dataset, measured: bool
-) -> None:
+def check_coordinates(chosen: str | tuple[str, ...], shape: tuple[int, ...], dataset: Dataset, measured: bool) -> None:
     """Raise UserError where points of the shape have no coordinates to choose from, or not the chosen ones."""
     kind = kind_of(shape, measured, dataset)
     if measured or kind not in (TABLE, SNAPSHOTS) or shape[0] <= 2:
