@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
     tmp_path: Path, arrays: dict[str, np.ndarray], fields: dict[str, float], words: str
 ) -> None:
     np.savez(tmp_path / "cells.npz", **arrays)
-    with pytest.raises(UserError, match="^dataset") as refusal:
+    with pytest.raises(UserError, match=r"^dataset") as refusal:
         SnapshotFiles(file=str(tmp_path / "cells.npz"), **fields).trained()
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
 

@@ -56,7 +56,7 @@ class SnapshotFit(Metric):
             before = int(np.flatnonzero(trained[:i])[-1])
             pair = series.at(before), series.at(i)
             found.append(carried(field, sampler, pair, bool(trained[i]), jax.random.fold_in(key, i)))
-        figures = {}
+        figures: dict[str, Figure] = {}
         if left := [each for each in found if not each.trained]:
             figures |= {f"left_out_w{power}": left[0].figure(power) for power in (1, 2)}
         seen = [each for each in found if each.trained]

@@ -93,8 +93,9 @@ class SnapshotScene:
             snapshot = self.series.at(i)
             true = snapshot.true_points(None, jax.random.fold_in(self.drawn.key, i), len(snapshot.load().x))
             at = int(np.abs(self.grid - snapshot.t).argmin())
-            clouds = (self.placed(each[None], np.array([time]))[0] for each in (self.own(true), way[at]))
-            found.append(Moment(float(time), snapshot.t, *clouds, left_out=not np.isclose(trained, time).any()))
+            there, here = (self.placed(each[None], np.array([time]))[0] for each in (self.own(true), way[at]))
+            left_out = not np.isclose(trained, time).any()
+            found.append(Moment(float(time), snapshot.t, there, here, left_out))
         return found
 
     @cached_property

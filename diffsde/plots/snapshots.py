@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,11 +88,11 @@ def apart(x: np.ndarray, extent: Extent) -> np.ndarray:
     return x + np.stack([np.random.default_rng(0).uniform(-room, room, len(x)), np.zeros(len(x))], axis=1)
 
 
-def cloud(axis: Axes, x: np.ndarray, colour: object, alpha: float) -> None:
+def cloud(axis: Axes, x: np.ndarray, colour: Any, alpha: float) -> None:
     """Points (n, 2) of one colour."""
-    axis.scatter(*x.T, s=SIZE, color=colour, alpha=alpha, linewidth=0, rasterized=True, zorder=1)  # type: ignore[arg-type]
+    axis.scatter(x[:, 0], x[:, 1], s=SIZE, color=colour, alpha=alpha, linewidth=0, rasterized=True, zorder=1)
 
 
-def colours(moments: Sequence[Moment]) -> list[object]:
+def colours(moments: Sequence[Moment]) -> list[Any]:
     """A colour for each time, evenly from the first to the last, whatever lies between two."""
     return [TIMES(i / (len(moments) - 1)) for i in range(len(moments))]
