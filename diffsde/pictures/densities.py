@@ -1,4 +1,4 @@
-"""The density p_t of x_t = alpha z + beta eps on pixels: exact where the data are a mixture or a finite set, else counted."""
+"""The density p_t of x_t on pixels: exact where its ends are mixtures or a finite set and noise, else counted."""
 
 from __future__ import annotations
 
@@ -28,23 +28,26 @@ class Atoms(NamedTuple):
     stds: np.ndarray
 
 
-def mixture_density(mixture: Mixture, path: GaussianPath, times: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+def mixture_density(
+    mixture: Mixture, path: GaussianPath, times: np.ndarray, edges: list[np.ndarray], source: Mixture | None = None
+) -> np.ndarray:
     """p_t (m, rows, columns) at the middles of pixels for mixture data, at times (m,); in one dimension (m, columns).
 
-    edges: those of the pixels along each of the one or two coordinates.
+    edges: those of the pixels along each of the one or two coordinates. source: the law at t = 0, independent; None: noise.
     """
     middles = [(each[1:] + each[:-1]) / 2 for each in edges]
     grid = np.stack(np.meshgrid(*middles), axis=-1).astype(mixture.means.dtype)
-    found = _density(mixture, path, grid.reshape(-1, len(edges)), times.astype(mixture.means.dtype))
+    found = _density(mixture, path, grid.reshape(-1, len(edges)), times.astype(mixture.means.dtype), source)
     return np.asarray(found, np.float64).reshape(len(times), *grid.shape[:-1])
 
 
 @jax.jit
-def _density(mixture: Mixture, path: GaussianPath, grid: Array, times: Array) -> Array:
+def _density(mixture: Mixture, path: GaussianPath, grid: Array, times: Array, source: Mixture | None) -> Array:
     """p_t (m, k) for mixture data, at times (m,) and places (k, d)."""
 
     def at(t: Array) -> Array:
-        law = mixtures.marginal(mixture, coefficients(path, t))
+        c = coefficients(path, t)
+        law = mixtures.marginal(mixture, c) if source is None else mixtures.between(source, mixture, c)
         return jnp.exp(jax.vmap(lambda x: mixtures.log_prob(law, x))(grid))
 
     return jax.lax.map(at, times)

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from diffsde.build import name_of
-from diffsde.datasets import Dataset
+from diffsde.couplings.coupling import Coupling
+from diffsde.datasets import Dataset, Snapshots
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import Field
-from diffsde.paths import GaussianPath, coefficients
+from diffsde.pictures.between import Between
 from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
 from diffsde.samplers.loop import Simulated
@@ -28,7 +29,8 @@ class Drawn(NamedTuple):
     """Samples x (n, *shape) from starting points x0 (n, *shape), and the arguments of `simulate` that they were drawn with.
 
     about: a one-line description for the pictures' titles. known: whether the data can be read. coordinates: those that
-    pictures show of points of more than two, the words of coordinates=.
+    pictures show of points of more than two, the words of coordinates=. source: the law at t = 0, None for N(0, I); coupling: how
+    its points go with the data's, `paired` of them at a time, None for independently.
     """
 
     sampler: Sampler
@@ -45,6 +47,15 @@ class Drawn(NamedTuple):
     about: str = ""
     known: bool = True
     coordinates: tuple[int | str, ...] | str | None = None
+    source: Dataset | None = None
+    coupling: Coupling | None = None
+    paired: int = 256
+
+    @property
+    def between(self) -> Between:
+        """How x_t of the data comes about."""
+        series = self.dataset if isinstance(self.dataset, Snapshots) else None
+        return Between(self.field.path, self.source, self.coupling, self.paired, series)
 
     def own(self, x: Any) -> np.ndarray:
         """Points (..., *shape) in the data's own units."""
@@ -129,15 +140,3 @@ def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
     if isinstance(sampler, EulerMaruyama):  # with sigma = 0 it is Euler, by the program already compiled
         ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, sigma=0.0))  # type: ignore[type-var]
     return {f"ODE: {name_of(Euler())}": ode, f"SDE: {described_sampler(sampler)}": sampler}
-
-
-@jax.jit
-def interpolated(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
-    """alpha z + beta eps (m, n, *shape), for points z (n, *shape) and the same eps at all times (m,)."""
-    eps = jax.random.normal(key, z.shape, z.dtype)
-
-    def at(t: Array) -> Array:
-        c = coefficients(path, t)
-        return c.alpha * z + c.beta * eps
-
-    return jax.vmap(at)(times)

@@ -62,14 +62,21 @@ class ImageScene:
     @cached_property
     def beside(self) -> ComparisonSimulations:
         """The simulations for all pictures in `names`."""
-        shape, n = self.drawn.field.shape, len(self.x)
-        followed = min(n, plots.fitting_columns(shape, FILMED, 2) ** 2) if {"denoising", "film"} & {*self.names} else 0
-        compared = min(n, plots.fitting_columns(shape, COMPARED, 2) ** 2) if "comparison" in self.names else 0
-        return comparison_simulations(self.drawn, followed, compared, "interpolations" in self.names)
+        field, n = self.drawn.field, len(self.x)
+        followed = plots.fitting_columns(field.shape, FILMED, 2) ** 2 if {"denoising", "film"} & {*self.names} else 0
+        compared = plots.fitting_columns(field.shape, COMPARED, 2) ** 2 if "comparison" in self.names else 0
+        return comparison_simulations(
+            self.drawn,
+            min(n, followed) if field.knows_data else 0,
+            min(n, compared) if field.knows_score else 0,
+            "interpolations" in self.names and not self.drawn.between.two_laws,
+        )
 
     @cached_property
     def way(self) -> DenoisedTrajectory:
-        """The trajectories of the first samples, with E[z|x_t]."""
+        """The trajectories of the first samples, with E[z|x_t]. Raises UserError where the field does not know it."""
+        if not self.drawn.field.knows_data:
+            raise UserError("the field does not know E[z|x_t]; train with objective=cfm+score")
         assert self.beside.way is not None
         return self.beside.way
 
@@ -119,13 +126,17 @@ def image_film(images: ImageScene) -> Film:
 
 
 def image_comparison(images: ImageScene) -> Figure:
-    """The ODE's samples and the SDE's from the same noise, side by side."""
+    """The ODE's samples and the SDE's from the same start, side by side. Raises UserError where the field knows no score."""
+    if not images.drawn.field.knows_score:
+        raise UserError("an SDE needs the score, which the field does not know; train with objective=cfm+score")
     panels = {title: images.shown(each) for title, each in images.beside.panels.items()}
     return plots.grids(panels, square(next(iter(panels.values()))), images.drawn.about)
 
 
 def image_interpolations(images: ImageScene) -> Figure:
     """Spherical interpolations between pairs of samples. Raises UserError where no two samples have the same condition."""
+    if images.drawn.between.two_laws:
+        raise UserError("what lies between two points of a source is no point of it; they are of noise")
     found, labels = images.beside.slerp, images.labels
     assert found is not None
     if not len(found.ends):

@@ -7,16 +7,18 @@ from functools import cached_property
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde import mixtures
 from diffsde.datasets import Examples, FiniteDataset
+from diffsde.datasets.normal import StandardNormal
 from diffsde.guidance import Guided
 from diffsde.mixtures import Mixture
 from diffsde.pictures.coordinates import View, chosen_view
 from diffsde.pictures.densities import ATOMS, Atoms, atoms_density, counted, mixture_density
-from diffsde.pictures.drawn import Drawn, interpolated, labels_given, names_of, ode_and_sde, simulated
+from diffsde.pictures.drawn import Drawn, labels_given, names_of, ode_and_sde, simulated
 from diffsde.plots import lines as on_a_line
 from diffsde.plots import marginals as clouds
 from diffsde.plots import trajectories as lines
@@ -76,6 +78,19 @@ class PointScene:
         return dataset.law(labels)
 
     @cached_property
+    def origin(self) -> Mixture | None:
+        """The law at t = 0, between two laws that are independent mixtures; None elsewhere."""
+        between = self.drawn.between
+        if not between.two_laws or between.coupling is not None:
+            return None
+        return (between.source or StandardNormal(self.drawn.field.shape)).law()
+
+    @property
+    def knows_density(self) -> bool:
+        """Whether p_t is that of a mixture."""
+        return self.law is not None and (self.origin is not None or not self.drawn.between.two_laws)
+
+    @cached_property
     def truth(self) -> np.ndarray:
         """Points of the data (TRUE, d), in the model's units, with the samples' labels if there are any."""
         dataset, key = self.drawn.dataset, jax.random.fold_in(self.drawn.key, 1)
@@ -89,7 +104,7 @@ class PointScene:
         any; None for other data, and for more than ATOMS points.
         """
         dataset, labels = self.drawn.dataset, labels_given(self.drawn)
-        if not isinstance(dataset, FiniteDataset) or dataset.stream:
+        if not isinstance(dataset, FiniteDataset) or dataset.stream or self.drawn.between.two_laws:
             return None
         z, y = (None if each is None else np.asarray(each) for each in dataset.load())
         assert z is not None
@@ -108,7 +123,10 @@ class PointScene:
         stable = widest < 4 * drawn.dataset.least_variance() / constant.sigma**2  # Euler-Maruyama near the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
-        for title, sampler in ode_and_sde(drawn.sampler, constant if stable else Vanishing(constant.sigma)).items():
+        both = ode_and_sde(drawn.sampler, constant if stable else Vanishing(constant.sigma))
+        if not drawn.field.knows_score:  # then there is no SDE
+            both = {title: sampler for title, sampler in both.items() if not sampler.stochastic}
+        for title, sampler in both.items():
             more = 1  # an ODE solver takes few steps, with which Euler-Maruyama would show its own error
             if sampler.stochastic and not drawn.sampler.stochastic:
                 more = max(1, round(SDE_STEPS / (len(times) - 1)))
@@ -122,7 +140,7 @@ class PointScene:
     @cached_property
     def samples(self) -> States:
         """The trajectories of the samples themselves: one of the two `runs`."""
-        return list(self.runs.values())[1 if self.drawn.sampler.stochastic else 0]
+        return list(self.runs.values())[-1 if self.drawn.sampler.stochastic else 0]
 
     @cached_property
     def shown(self) -> list[int]:
@@ -132,9 +150,9 @@ class PointScene:
         return sorted({int(np.abs(times - t).argmin()) for t in wanted})
 
     def true_at(self, times: np.ndarray, n: int) -> np.ndarray:
-        """x_t = alpha z + beta eps (m, n, k) for n points z of the data, at times (m,), as they are shown."""
-        key, path = jax.random.fold_in(self.drawn.key, 2), self.drawn.field.path
-        return self.own(interpolated(path, self.truth[:n], key, times))
+        """x_t (m, n, k) for n points z of the data, at times (m,), as they are shown."""
+        key = jax.random.fold_in(self.drawn.key, 2)
+        return self.own(self.drawn.between.draws(jnp.asarray(self.truth[:n]), key, jnp.asarray(times)))
 
     @cached_property
     def true(self) -> list[np.ndarray]:
@@ -165,7 +183,7 @@ class PointScene:
 
     def how_known(self, t: float) -> str:
         """How the density at t is known, in words: exact, or from how many draws."""
-        if self.law is not None:
+        if self.knows_density:
             return "exact $p_t$"
         if self.atoms is not None:
             n = len(self.atoms[0])
@@ -175,8 +193,10 @@ class PointScene:
     def densities(self, times: np.ndarray) -> np.ndarray:
         """p_t of the data on the pixels at times (m,): exact, or counted of x_t where no density is known."""
         path = self.drawn.field.path
-        if self.law is not None:
-            return mixture_density(self.view.law(self.law), path, times, self.edges)
+        if self.knows_density:
+            assert self.law is not None
+            origin = None if self.origin is None else self.view.law(self.origin)
+            return mixture_density(self.view.law(self.law), path, times, self.edges, origin)
         if self.atoms is None:
             return np.stack([counted(x, self.edges) for x in self.true_at(times.astype(self.truth.dtype), TRUE)])
         return np.stack([self._density_of(*self.atoms, float(t)) for t in times])
@@ -200,7 +220,7 @@ class PointScene:
     @property
     def exact(self) -> bool:
         """Whether densities are exact where there is noise."""
-        return self.law is not None or self.atoms is not None
+        return self.knows_density or self.atoms is not None
 
 
 def point_trajectories(points: PointScene) -> Figure:
@@ -225,7 +245,7 @@ def point_marginals(points: PointScene) -> Figure:
             times, points.line, densities, titles, cloud.x, points.view.names[0], points.about
         )
     beta = points.drawn.field.path.beta
-    contours = [points.law is not None or (points.exact and float(beta(t)) > 0) for t in times]
+    contours = [points.knows_density or (points.exact and float(beta(t)) > 0) for t in times]
     truth = clouds.Truth(points.maps[:-1], titles, contours)
     lines = ["contours hold " + " and ".join(f"{share:.0%}" for share in HELD)] if any(contours) else []
     return clouds.marginals(times, truth, cloud, points.extent, ", ".join([points.about, *lines]))

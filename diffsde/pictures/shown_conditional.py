@@ -1,6 +1,7 @@
 """`diffsde show what=conditional`: p_t(x|z) of single data points z, its field and its trajectories, over the marginal ones.
 
-The path given z is the path of a data set of one point, whose exact field is EmpiricalField's.
+The path given z is the path of a data set of one point, whose exact field is EmpiricalField's; from a mixture at t = 0 that of
+a mixture without width.
 """
 
 from __future__ import annotations
@@ -14,20 +15,34 @@ import numpy as np
 
 from diffsde import empirical
 from diffsde.build import name_of
+from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import to_model
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field
+from diffsde.interpolants import OracleInterpolant
+from diffsde.mixtures import Mixture
 from diffsde.pictures.places import Places, densities, places, plane_of, reached, reached_on_a_line, vectors
 from diffsde.pictures.subjects import Shown, ShownSubject, clouds_at, noised, subject
 from diffsde.plots import conditional as plots
 from diffsde.plots.arrows import ArrowScale
 from diffsde.plots.style import escape_formulas
 from diffsde.runs.show_config import ShowConfig
-from diffsde.samplers import DDIM, Diffusion, Exponential, LoopSettings, Sampler, Saving, simulate_compiled
+from diffsde.samplers import (
+    DDIM,
+    Diffusion,
+    Euler,
+    EulerMaruyama,
+    Exponential,
+    LoopSettings,
+    Sampler,
+    Saving,
+    simulate_compiled,
+)
 from diffsde.samplers import times as grid_times
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior
+from diffsde.types import Array
 
 USUAL = (0.0, 0.3, 0.6, 0.9)  # times
 DRAWN = 2  # points z that are drawn where z= names none
@@ -56,10 +71,11 @@ def conditional(chosen: ShowConfig) -> Shown:
             f" {found.shape}: what=noising shows x_t given z of any data"
         )
     plane_of(found, chosen)
+    _check_given(found)
     key_window, key_z, key_paths = jax.random.split(jax.random.key(chosen.seed or 0), 3)
     times, quantity = np.asarray(chosen.times or USUAL), chosen.quantity or "velocity"
     z = points_of(chosen, found, DRAWN, MOST, key_z)
-    samplers = _samplers(chosen)
+    samplers = _samplers(chosen, found)
     ends = np.array([0.0, 1.0])
     clouds = clouds_at(found, np.append(times, ends), key_window)
     around = [_given_clouds(found, each, np.append(times, ends), key_window) for each in z]
@@ -100,6 +116,23 @@ def conditional(chosen: ShowConfig) -> Shown:
     return Shown(arrays, lambda: plots.in_the_plane(rows, sides, times, scale, about), about)
 
 
+def _check_given(found: ShownSubject) -> None:
+    """Raise UserError where the path given z is not one, or nothing is known of its field, nor is a trained one there."""
+    between = found.between
+    if between.series is not None or between.coupling is not None:
+        why = (
+            "goes through several snapshots"
+            if between.series is not None
+            else "depends on the batch that z is paired in"
+        )
+        raise UserError(f"what=conditional: the path given z {why}; take what=field, marginals or noising")
+    if between.source is not None and between.source.law() is None and not found.runs:
+        raise UserError(
+            f"what=conditional: from source={name_of(between.source)} the field given z is not known, whose law is no mixture;"
+            " what=noising with z= draws x_t given z"
+        )
+
+
 class DrawnLaw(NamedTuple):
     """A row's law of x_t: its title and its word in show.npz, its field, None where it is not known, the z that is given, and
     draws of x_t (m, n, d) at the times drawn and at both ends, in the data's own units.
@@ -129,7 +162,7 @@ def _laws(found: ShownSubject, z: np.ndarray, around: list[np.ndarray], clouds: 
 def _given_clouds(found: ShownSubject, z: np.ndarray, times: np.ndarray, key: Any) -> np.ndarray:
     """Draws of x_t given z (m, n, d) at times (m,), in the data's own units."""
     many = jnp.broadcast_to(jnp.asarray(z), (GIVEN, *z.shape))
-    return found.own(noised(found.path, many, key, jnp.asarray(times, float)))
+    return found.own(noised(found, many, key, times))
 
 
 def points_of(chosen: ShowConfig, found: ShownSubject, usual: int, most: int, key: Any) -> np.ndarray:
@@ -159,21 +192,29 @@ def _written(z: np.ndarray) -> str:
     return escape_formulas(numbers if len(z) == 1 else f"({numbers})")
 
 
-def given(found: ShownSubject, z: np.ndarray) -> EmpiricalField:
-    """The exact field of the path given z: that of a data set of one point."""
+def given(found: ShownSubject, z: np.ndarray) -> Field | None:
+    """The exact field of the path given z: that of a data set of one point; None where the law at t = 0 is no mixture."""
     assert found.path is not None
+    if found.between.two_laws:
+        source = (found.source or StandardNormal(found.shape)).law()
+        point = Mixture(jnp.asarray(z[None], float), jnp.zeros((1, 1)), jnp.ones(1))
+        return None if source is None else OracleInterpolant(found.path, source, point, found.shape)
     return EmpiricalField(found.path, empirical.arrange(jnp.asarray(z[None])), 1, found.shape)
 
 
-def _samplers(chosen: ShowConfig) -> dict[str, Sampler]:
-    """The ODE, and with sigma= or diffusion= the SDE. Their exponential steps are exact given z, where E[z|x] is constant."""
+def _samplers(chosen: ShowConfig, found: ShownSubject) -> dict[str, Sampler]:
+    """The ODE, and with sigma= or diffusion= the SDE. Their exponential steps are exact given z, where E[z|x] is constant; between
+    two laws, whose fields are not theirs, Euler's, which do not ask for the velocity at t = 1 either.
+    """
     diffusion: Diffusion | None = chosen.diffusion
     if diffusion is None and chosen.sigma is not None:
         diffusion = Constant(chosen.sigma)
     if diffusion is None:
-        return {"ODE": DDIM()}
+        return {"ODE": Euler() if found.between.two_laws else DDIM()}
     none = dataclasses.replace(diffusion, sigma=0.0)  # type: ignore[type-var]  # DDIM's step, by the SDE's program
     title = f"SDE, $\\sigma$ = {float(diffusion.sigma):g}"
+    if found.between.two_laws:
+        return {"ODE": Euler(), title: EulerMaruyama(diffusion)}
     return {"ODE": Exponential(none), title: Exponential(diffusion)}
 
 
@@ -198,11 +239,12 @@ def _ways(
     steps, n, field = chosen.steps or STEPS, chosen.n or PATHS, law.field
     assert field is not None
     times = grid_times(UniformGrid(), steps, field.path)
-    z = None if law.z is None else jnp.asarray(np.tile(to_model(found.scaling, law.z), (n, 1)), float)
-    x0 = prior(field.path, times[0], found.shape, keys[0], n, z)
+    x0 = _starts(found, law, times[0], keys[0], n)
     every = max(1, steps // STEPS)
     kept = []
     for title, sampler in samplers.items():
+        if sampler.stochastic and not field.knows_score:
+            continue
         settings = LoopSettings("mean", saving=Saving(every))
         way = simulate_compiled(sampler, field, x0, times, keys[1], settings=settings).trajectory
         assert way is not None
@@ -210,6 +252,16 @@ def _ways(
             raise UserError(f"{title}: its trajectories meet something infinite on this path; take another diffusion=")
         kept.append(Way(title, np.asarray(way.times), found.own(way.x)))
     return tuple(kept)
+
+
+def _starts(found: ShownSubject, law: DrawnLaw, start: Any, key: Any, n: int) -> Array:
+    """n points x_0 (n, d) of a row's law."""
+    assert law.field is not None
+    z = None if law.z is None else jnp.asarray(np.tile(to_model(found.scaling, law.z), (n, 1)), float)
+    if not found.between.two_laws:
+        return prior(law.field.path, start, found.shape, key, n, z)
+    z = jnp.asarray(found.data(n, jax.random.fold_in(key, 1))) if z is None else z
+    return found.between.draws(z, key, start[None])[0]
 
 
 def _arrays(row: plots.Row, name: str, quantity: str) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.datasets import Dataset, are_images
+from diffsde.datasets import Dataset, Snapshots, are_images
 from diffsde.datasets.finite import FiniteDataset, as_points
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
@@ -35,6 +35,8 @@ def data(chosen: ShowConfig) -> Shown:
     """A dataset's points, or images, by class, with its test split where it has one."""
     found = subject(chosen)
     dataset, key = found.dataset, jax.random.key(chosen.seed or 0)
+    if isinstance(dataset, Snapshots):
+        return _snapshots(found, chosen)
     sets = {"training data" if dataset.has_test else "data": some_of(dataset, dataset.load(), chosen.n or DRAWN, key)}
     if dataset.has_test:
         sets["test split"] = some_of(dataset, dataset.held_out(), chosen.n or DRAWN, jax.random.fold_in(key, 1))
@@ -47,6 +49,26 @@ def data(chosen: ShowConfig) -> Shown:
     arrays |= {_word(i, "y"): y for i, (_, y) in enumerate(sets.values()) if y is not None}
     names = [f"class {name}" if name.isdigit() else name for name in names]
     picked = Picked(found, chosen, sets, names, about, rows)
+    return _points(picked, arrays) if found.d <= 2 else _pairs(picked, arrays)
+
+
+def _snapshots(found: ShownSubject, chosen: ShowConfig) -> Shown:
+    """All snapshots, those that are left out too, in the colours of their times."""
+    series = found.dataset
+    assert isinstance(series, Snapshots)
+    times = series.series().times
+    key = jax.random.key(chosen.seed or 0)
+    each = [
+        some_of(series.at(i), series.at(i).load(), (chosen.n or DRAWN) // len(times) or 1, jax.random.fold_in(key, i)).x
+        for i in range(len(times))
+    ]
+    y = np.repeat(np.arange(len(times)), [len(x) for x in each])
+    sets = {"data": plots.Cloud(np.concatenate(each), y)}
+    left = np.setdiff1d(times, series.trained_times)
+    names = [f"time {time:.6g}" + (", left out" if time in left else "") for time in times]
+    rows = [(name, f"{len(x):,} drawn") for name, x in zip(names, each, strict=True)]
+    picked = Picked(found, chosen, sets, names, f"data: {dataset_words(found)}", rows)
+    arrays = {"x": found.own(sets["data"].x), "time": times[y]}
     return _points(picked, arrays) if found.d <= 2 else _pairs(picked, arrays)
 
 
@@ -161,7 +183,7 @@ def noising(chosen: ShowConfig) -> Shown:
     found, times = subject(chosen), np.asarray(chosen.times or TIMES)
     key, key_eps = jax.random.split(jax.random.key(chosen.seed or 0))
     at = jnp.asarray(times, float)
-    about = f"x_t = alpha z + beta eps: {found.of.split(';')[0]}"
+    about = f"x_t = {found.between.formula}: {found.of.split(';')[0]}"
     if len(found.shape) != 1:
         return _noised_images(found, chosen, at, key, key_eps, about)
     plane = plane_of(found, chosen)
@@ -173,7 +195,7 @@ def noising(chosen: ShowConfig) -> Shown:
         z, names = few[y], [f"z = {_short(each)}" for each in found.own(few)]
     else:
         z = found.data(n, key)
-    x = found.own(noised(found.path, jnp.asarray(z), key_eps, at))
+    x = found.own(noised(found, z, key_eps, at))
     arrays = {"times": times, "z": found.own(z), "x": x}
     title = "$x_t$"
     if found.d == 1:
@@ -219,7 +241,7 @@ def _noised_images(found: ShownSubject, chosen: ShowConfig, at: Any, key: Key, k
     n = min(chosen.n or IMAGES, 20)
     labels = np.arange(n) % count if count else None
     z = dataset.draw_given(arrays, labels, key, n)
-    x = np.asarray(noised(found.path, jnp.asarray(z), key_eps, at))
+    x = np.asarray(noised(found, z, key_eps, at))
     shown, times = screen_of_images(dataset, found.scaling), np.asarray(at)
     written: Sequence[str] = [""] * n
     if labels is not None:

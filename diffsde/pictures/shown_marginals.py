@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import are_images
@@ -41,7 +40,7 @@ def marginals(chosen: ShowConfig, found: ShownSubject, states: ShownStates, key:
     z = found.data(n, key)
     if states.labels is not None:
         z = np.asarray(found.dataset.draw_given(found.dataset.load(), states.labels, key, n))
-    truth = found.own(noised(found.path, jnp.asarray(z), jax.random.fold_in(key, 1), jnp.asarray(times, float)))
+    truth = found.own(noised(found, z, jax.random.fold_in(key, 1), times, states.labels))
     arrays = {"times": times, "truth": truth, "samples": states.x}
     about = f"marginals of {found.of}: data x_t above, samples below by {states.how}"
     if are_images(found.shape):

@@ -1,4 +1,4 @@
-"""`diffsde show what=path`: alpha, beta, their derivatives, the signal-to-noise ratio, eta and sigma_t of several paths."""
+"""`diffsde show what=path`: alpha, beta, gamma, their derivatives, the signal-to-noise ratio, eta and sigma_t of several paths."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ TITLES = {  # and the label of the axis
     "dbeta": ("derivative of beta", r"$d\beta/dt$"),
     "eta": (r"$\eta = \beta^2 \dot\alpha/\alpha - \beta\dot\beta$", r"$\eta$"),
 }
+WORDS = ("alpha", "beta", "gamma")
+OF_GAMMA = {
+    "gamma": ("noise on the way", r"$\gamma$"),
+    "dgamma": ("derivative of gamma", r"$d\gamma/dt$"),
+}
 
 
 def path(chosen: ShowConfig) -> Shown:
@@ -34,6 +39,8 @@ def path(chosen: ShowConfig) -> Shown:
     paths = _paths(chosen)
     diffusion = _diffusion(chosen)
     titles = dict(TITLES)
+    if any(each.has_gamma for each in paths.values()):  # of which eta, of noise at t = 0, says nothing
+        titles = {name: each for name, each in titles.items() if name != "eta"} | OF_GAMMA
     if diffusion is not None:
         words = f"diffusion {name_of(diffusion)}, sigma = {float(diffusion.sigma):g}"
         titles["sigma_t"] = words, r"$\sigma_t$"
@@ -49,7 +56,12 @@ def path(chosen: ShowConfig) -> Shown:
         for name, values in each.items()
     }
     about = "paths x_t = alpha z + beta eps: " + ", ".join(paths)
-    rows = [(name, "alpha = {}, beta = {}".format(*written(each))) for name, each in paths.items()]
+    if "gamma" in titles:
+        about = "paths x_t = alpha z + beta y + gamma eps: " + ", ".join(paths)
+    rows = [
+        (name, ", ".join(f"{word} = {text}" for word, text in zip(WORDS, written(each), strict=False)))
+        for name, each in paths.items()
+    ]
     return Shown(arrays, lambda: path_curves(times, curves, titles, about), f"paths {', '.join(paths)}", rows)
 
 
@@ -82,6 +94,7 @@ def _along(path: GaussianPath, diffusion: Any, times: Array) -> dict[str, Array]
         c = coefficients(path, t)
         eta = Memoryless(1.0).sigma_at(t, c) ** 2 / 2  # sigma_t^2 = 2 eta
         found = {"alpha": c.alpha, "beta": c.beta, "dalpha": c.dalpha, "dbeta": c.dbeta, "eta": eta}
+        found |= {"gamma": c.gamma, "dgamma": c.dgamma}
         found["log10 SNR"] = 2 / jnp.log(10.0) * log_snr(path, t)
         if diffusion is not None:
             found["sigma_t"] = diffusion.sigma_at(t, c)

@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde import ensembles
 from diffsde.build import name_of
-from diffsde.datasets import Dataset, are_images, point_shape
+from diffsde.couplings.coupling import Coupling
+from diffsde.datasets import Dataset, Snapshots, are_images, point_shape
+from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound
+from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import GaussianPath
-from diffsde.pictures.drawn import interpolated
+from diffsde.pictures.between import Between
 from diffsde.plots.style import escape_formulas
 from diffsde.runs import progress
+from diffsde.runs.load_field import interpolant_of
 from diffsde.runs.show_config import ShowConfig
 from diffsde.types import Array, Key
 
@@ -37,17 +42,29 @@ class ShownSubject(NamedTuple):
     """What a picture is of.
 
     exact: the exact field on `path`, where it is known; path: None for the law of a dataset alone. runs: the trained fields.
-    scaling: between the model's units and the data's own. of: all of this as text, for titles.
+    scaling: between the model's units and the data's own. of: all of this as text, for titles. source: the law at t = 0, None
+    for N(0, I); coupling: how its points go with the data's, `paired` of them at a time, None for independently.
     """
 
     dataset: Dataset
     path: GaussianPath | None
     shape: tuple[int, ...]
     scaling: Scaling | None
-    exact: OracleField | EmpiricalField | None
+    exact: OracleField | EmpiricalField | OracleInterpolant | None
     runs: tuple[ShownField, ...]
     label: int | None
     of: str
+    source: Dataset | None = None
+    coupling: Coupling | None = None
+    paired: int = 256
+
+    @property
+    def between(self) -> Between:
+        """How x_t comes about. Raises UserError without a path."""
+        if self.path is None:
+            raise UserError("path: say along which path, e.g. path=ot")
+        series = self.dataset if isinstance(self.dataset, Snapshots) else None
+        return Between(self.path, self.source, self.coupling, self.paired, series)
 
     @property
     def d(self) -> int:
@@ -76,15 +93,20 @@ def subject(chosen: ShowConfig) -> ShownSubject:
     dataset, path = chosen.dataset, chosen.path
     assert dataset is not None
     shape = point_shape(dataset, dataset.load())
-    exact = _exact(dataset, path, shape, chosen.label)
-    of = dataset_name(dataset) + ("" if path is None else f", path {name_of(path)}")
-    return ShownSubject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of + _labelled(chosen))
+    exact = _exact(chosen.source, dataset, path, shape, chosen.label)
+    of = ends_name(chosen.source, dataset) + ("" if path is None else f", path {name_of(path)}") + _labelled(chosen)
+    return ShownSubject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of, chosen.source)
 
 
 def dataset_name(dataset: Dataset) -> str:
     """The dataset's word, with the name of its file where it has one."""
     files = [str(getattr(dataset, name)) for name in dataset.FILES if getattr(dataset, name)]
     return name_of(dataset) + (f" {Path(files[0]).name}" if files else "")
+
+
+def ends_name(source: Dataset | None, dataset: Dataset) -> str:
+    """The words of the laws at both ends; of the dataset alone where the other is noise."""
+    return dataset_name(dataset) if source is None else f"{dataset_name(source)} to {dataset_name(dataset)}"
 
 
 def _labelled(chosen: ShowConfig) -> str:
@@ -108,7 +130,7 @@ def _of_runs(chosen: ShowConfig) -> ShownSubject:
         titles = [f"run {i + 1} ({objective})" for i, objective in enumerate(objectives)]
     runs = tuple(one.runs[0]._replace(title=title) for one, title in zip(each, titles, strict=True))
     where = "; ".join(f"{title}: {one.of}" for title, one in zip(titles, each, strict=True))
-    what = f"{dataset_name(first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
+    what = f"{ends_name(first.source, first.dataset)}, path {name_of(first.path)}{_labelled(chosen)}"
     return first._replace(runs=runs, of=f"{what}; {where}")
 
 
@@ -121,8 +143,13 @@ def _of_run(chosen: ShowConfig, run: str) -> ShownSubject:
         raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
     dataset, shape, label = config.dataset, field.shape, chosen.label
     trained = ShownField(_bound(field, label), name_of(config.objective))
-    exact, of = _exact(dataset, config.path, shape, label), f"{progress.shown_path(Path(run))} at step {step}"
-    return ShownSubject(dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of)
+    exact, of = (
+        _exact(config.source, dataset, config.path, shape, label),
+        f"{progress.shown_path(Path(run))} at step {step}",
+    )
+    return ShownSubject(
+        dataset, config.path, shape, dataset.scaling(shape), exact, (trained,), label, of, config.source
+    )
 
 
 def _bound(field: Any, label: int | None) -> Any:
@@ -135,12 +162,17 @@ def _bound(field: Any, label: int | None) -> Any:
     return bound(field, np.asarray(label, np.int32))
 
 
-def _exact(dataset: Dataset, path: GaussianPath | None, shape: tuple[int, ...], label: int | None) -> Any:
+def _exact(
+    source: Dataset | None, dataset: Dataset, path: GaussianPath | None, shape: tuple[int, ...], label: int | None
+) -> Any:
     """The exact field of points in a few dimensions; None where it is not known, or where the data cannot be read."""
     if path is None or are_images(shape):
         return None
+    two_laws = source is not None or path.has_gamma
+    if two_laws and None in ((source or StandardNormal(shape)).law(), dataset.law()):
+        return None
     try:
-        field = dataset.exact_field(path)
+        field = interpolant_of(source, dataset, path) if two_laws else dataset.exact_field(path)
     except UserError:
         return None
     if field is None or (label is not None and not field.classes):
@@ -148,10 +180,15 @@ def _exact(dataset: Dataset, path: GaussianPath | None, shape: tuple[int, ...], 
     return _bound(field, label)
 
 
-def need_exact(found: ShownSubject, what: str) -> OracleField | EmpiricalField:
+def need_exact(found: ShownSubject, what: str) -> OracleField | EmpiricalField | OracleInterpolant:
     """The exact field. Raises UserError where it is not known."""
     if found.exact is not None:
         return found.exact
+    if found.path is not None and found.between.two_laws:
+        raise UserError(
+            f"what={what}: the exact field from one law to another is known between mixtures (gmm, gaussian, 8gaussians,"
+            " mixture) that are independent; name a trained run with run=, or draw what=noising or conditional"
+        )
     raise UserError(
         f"what={what}: the exact field of dataset={name_of(found.dataset)} is not known; it is of mixtures and of finite data"
         " in a few dimensions. Name a trained run with run=, or draw what=data, noising or conditional"
@@ -159,15 +196,15 @@ def need_exact(found: ShownSubject, what: str) -> OracleField | EmpiricalField:
 
 
 def clouds_at(found: ShownSubject, times: np.ndarray, key: Key, n: int = DRAWN) -> np.ndarray:
-    """x_t = alpha z + beta eps (m, n, *shape) at times (m,), one eps for all times, in the data's own units. Raises UserError."""
+    """x_t (m, n, *shape) at times (m,), one eps for all times, in the data's own units. Raises UserError."""
     key_z, key_eps = jax.random.split(key)  # a dataset splits its key: eps by a part of the same could be z's own noise
-    return found.own(noised(found.path, found.data(n, key_z), key_eps, times))
+    return found.own(noised(found, found.data(n, key_z), key_eps, times))
 
 
-@jax.jit
-def noised(path: GaussianPath, z: Array, key: Key, times: Array) -> Array:
-    """alpha z + beta eps (m, n, *shape), eps drawn from a part of the key."""
-    return interpolated(path, z, jax.random.fold_in(key, 1), times)
+def noised(found: ShownSubject, z: Any, key: Key, times: Any, labels: np.ndarray | None = None) -> Array:
+    """x_t (m, n, *shape) for points z (n, *shape) of the data with labels (n,), drawn from a part of the key."""
+    label = None if labels is None else jnp.asarray(labels)
+    return found.between.draws(jnp.asarray(z), jax.random.fold_in(key, 1), jnp.asarray(times, float), label)
 
 
 class Shown(NamedTuple):

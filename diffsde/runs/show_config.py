@@ -10,7 +10,7 @@ from diffsde.build import choose, read_parts
 from diffsde.datasets import Dataset
 from diffsde.errors import UserError, suggestion
 from diffsde.knobs import WHAT
-from diffsde.paths import PATHS, GaussianPath
+from diffsde.paths import PATHS, GaussianPath, check_ends
 from diffsde.runs import folder
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
@@ -120,12 +120,14 @@ class ShowConfig:
             self._check_exact()
 
     def _check_exact(self) -> None:
-        if self.source is not None or (self.path is not None and self.path.has_gamma):
-            raise ValueError("source= and paths with noise on the way (bridge, icfm, interpolant) cannot be drawn yet")
         if self.dataset is None:
             raise ValueError(f"what={self.what} needs a dataset=, e.g. dataset=gmm, or run=<a run folder or latest>")
         if self.path is None and self.what not in ("density", "data"):
             raise ValueError(f"what={self.what} needs a path= along which the data are reached, e.g. path=ot")
+        if self.path is not None and (self.source is not None or self.path.has_gamma):
+            check_ends(self.path)
+        if self.source is not None and self.path is None:
+            raise ValueError("source: say along which path, e.g. path=ot")
         if self.path is None and self.times is not None:
             raise ValueError("times: the law of a dataset alone has none; say along which path=, e.g. path=ot")
         if self.of not in (None, "exact"):

@@ -157,6 +157,7 @@ def _sampling(chosen: ShowConfig, usual: int) -> SampleConfig:
         guide_checkpoint="last",
         dataset=chosen.dataset,
         path=chosen.path,
+        source=chosen.source,
         machine=chosen.machine,
     )
 
