@@ -52,7 +52,7 @@ def composed_once(words: tuple[str, ...]) -> dict[str, Any]:
 
 def choices(*words: str) -> tuple[dict[str, Any], ShowConfig]:
     """The config and the choices that words stand for; groups are composed once for all tests, knobs are read as YAML."""
-    groups = tuple(word for word in words if word.startswith(("dataset", "path=", "diffusion", "sampler")))
+    groups = tuple(word for word in words if word.startswith(("dataset", "source", "path", "diffusion", "sampler")))
     knobs = dict(word.split("=", 1) for word in words if word not in groups)
     read = {key: yaml.safe_load(value.replace(",", ", ")) for key, value in knobs.items()}
     config, _ = resolve_run(composed_once(groups) | read)
@@ -264,6 +264,69 @@ def test_data_are_the_datas_own(here: Path) -> None:
     np.testing.assert_allclose(np.sort(both, axis=0), np.sort(points, axis=0), rtol=1e-5, atol=1e-5)
     some = shown("what=data", "dataset=array", "dataset.file=points.npy", "n=45").arrays["x"]
     assert some.shape == (45, 3) and len(np.unique(some[:, 0])) == 45
+
+
+# Between two laws
+
+FROM = ["source=mixture", "source.means=[[-2.0,0.0],[0.0,2.0]]", "source.stds=[0.4,0.6]"]
+
+
+def test_between_two_laws_the_drawn_velocity_moves_the_drawn_density(x64: None) -> None:
+    """dp/dt = -div(p u) along a bridge, from one mixture to another; its score is the gradient of log p."""
+    h, t = 1e-3, 0.4
+    words = [*FROM, *TWO, "path=bridge", "path.sigma=0.7", "resolution=121", "window=[-5,4,-4,5]"]
+    density = shown("what=density", *words, f"times=[{t - h},{t},{t + h}]").arrays
+    field = shown("what=field", *words, f"times=[{t}]").arrays
+    x, y, p = field["x"], field["y"], np.exp(density["log_prob"])
+    change, flux = (p[2] - p[0]) / (2 * h), p[1][..., None] * field["velocity"][0]
+    divergence = np.gradient(flux[..., 0], x, axis=1) + np.gradient(flux[..., 1], y, axis=0)
+    assert np.abs(change + divergence)[2:-2, 2:-2].max() < 0.02 * np.abs(change).max()
+    assert p[1].sum() * (x[1] - x[0]) * (y[1] - y[0]) == pytest.approx(1, abs=0.01)
+
+
+def test_x_t_goes_from_the_source_to_the_data() -> None:
+    """The unit circle at t = 0, the board at t = 1, and between them the mean of both with noise gamma."""
+    words = ["source=circles", "source.noise=0.0", "source.factor=0.999", "dataset=checkerboard", "n=4000"]
+    found = shown("what=noising", *words, "path=interpolant", "path.gamma_t=0.8*t*(1-t)", "times=[0,0.5,1]").arrays["x"]
+    np.testing.assert_allclose(np.hypot(*found[0].T), 1, atol=2e-3)
+    column, row = np.floor(found[2].T / 2)
+    assert np.abs(found[2]).max() <= 4 and ((column + row) % 2 == 0).all()
+    middle = found[1] - (found[0] + found[2]) / 2
+    assert middle.std() == pytest.approx(0.2, rel=0.05)
+
+
+def test_the_path_given_z_from_a_source_ends_in_z() -> None:
+    """From N(nu, R): u_t(x|z) = dm + (C'/2C) (x - m), m = t z + (1 - t) nu, C = (1 - t)^2 R + sigma^2 t (1 - t); from y it goes to z."""
+    z, nu, r = np.array([2.0, -1.0]), np.array([-1.0, 1.0]), 0.25
+    words = ["source=mixture", "source.means=[[-1.0,1.0]]", "source.stds=[0.5]", *TWO, "path=bridge", "path.sigma=0.6"]
+    made = shown("what=conditional", *words, "z=[2,-1]", "steps=50", "sigma=0.6")
+    check_named(made.draw())
+    drawn = made.arrays
+    x = np.stack(np.meshgrid(drawn["x"], drawn["y"]), axis=-1)
+    for t, values in zip(drawn["times"], drawn["given_0_velocity"], strict=True):
+        variance = (1 - t) ** 2 * r + 0.36 * t * (1 - t)
+        slope = -(1 - t) * r + 0.18 * (1 - 2 * t)
+        exact = z - nu + slope / variance * (x - t * z - (1 - t) * nu)
+        np.testing.assert_allclose(values, exact, rtol=2e-3, atol=2e-3)
+    for way in ("ode", "sde"):
+        start, end = drawn[f"given_0_{way}"][[0, -1]]
+        assert np.abs(start.mean(axis=0) - nu).max() < 0.4 and np.abs(end - z).max() < 0.25
+
+
+def test_what_is_not_known_between_two_laws_is_said() -> None:
+    with pytest.raises(UserError, match="noising with z="):
+        shown("what=conditional", "source=circles", "dataset=checkerboard", "path=ot")
+    with pytest.raises(UserError, match="known between mixtures"):
+        shown("what=field", "source=circles", *TWO, "path=ot")
+    with pytest.raises(UserError, match="beta\\(0\\)=50"):
+        shown("what=field", *FROM, *TWO, "path=ve")
+
+
+def test_snapshots_are_drawn_in_their_times() -> None:
+    made = shown("what=data", "dataset=drifting", "dataset.size=50", "dataset.leave_out=2")
+    check_named(made.draw())
+    assert np.bincount(made.arrays["time"].astype(int)).tolist() == [50] * 5
+    assert made.rows[2] == ("time 2", "50 drawn, left out of training")
 
 
 # Trained runs

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.couplings.coupling import Coupling
-from diffsde.datasets import Dataset, Snapshots, draw_many
+from diffsde.datasets import Dataset, FiniteDataset, Snapshots
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.piecewise import Piecewise
 from diffsde.types import Array, Key
+
+DRAWN = 4000  # points of a source, at least, that are drawn at once: one program for all smaller numbers
 
 
 class Between(NamedTuple):
@@ -51,7 +53,8 @@ class Between(NamedTuple):
         """Points y (n, *shape) of the law at t = 0."""
         if self.source is None:
             return jax.random.normal(key, (n, *shape))
-        return draw_many(self.source, self.source.load(), key, n)
+        drawn = n if isinstance(self.source, FiniteDataset) else max(n, DRAWN)
+        return jnp.asarray(self.source.draw_given(self.source.load(), None, key, drawn)[:n])
 
     def _paired(self, y: Array, z: Array, key: Key, label: Array | None) -> tuple[Array, Array]:
         if self.coupling is None:

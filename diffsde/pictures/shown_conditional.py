@@ -214,7 +214,7 @@ def _samplers(chosen: ShowConfig, found: ShownSubject) -> dict[str, Sampler]:
     none = dataclasses.replace(diffusion, sigma=0.0)  # type: ignore[type-var]  # DDIM's step, by the SDE's program
     title = f"SDE, $\\sigma$ = {float(diffusion.sigma):g}"
     if found.between.two_laws:
-        return {"ODE": Euler(), title: EulerMaruyama(diffusion)}
+        return {"ODE": EulerMaruyama(none), title: EulerMaruyama(diffusion)}
     return {"ODE": Exponential(none), title: Exponential(diffusion)}
 
 
@@ -243,8 +243,10 @@ def _ways(
     every = max(1, steps // STEPS)
     kept = []
     for title, sampler in samplers.items():
-        if sampler.stochastic and not field.knows_score:
-            continue
+        if sampler.stochastic and not field.knows_score:  # then there is no SDE
+            if title != "ODE":
+                continue
+            sampler = Euler()
         settings = LoopSettings("mean", saving=Saving(every))
         way = simulate_compiled(sampler, field, x0, times, keys[1], settings=settings).trajectory
         assert way is not None

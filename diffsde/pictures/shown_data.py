@@ -63,10 +63,12 @@ def _snapshots(found: ShownSubject, chosen: ShowConfig) -> Shown:
         for i in range(len(times))
     ]
     y = np.repeat(np.arange(len(times)), [len(x) for x in each])
-    sets = {"data": plots.Cloud(np.concatenate(each), y)}
+    order = np.random.default_rng(0).permutation(len(y))  # a picture that draws the first ones draws some of each
+    y, sets = y[order], {"data": plots.Cloud(np.concatenate(each)[order], y[order])}
     left = np.setdiff1d(times, series.trained_times)
-    names = [f"time {time:.6g}" + (", left out" if time in left else "") for time in times]
-    rows = [(name, f"{len(x):,} drawn") for name, x in zip(names, each, strict=True)]
+    names = [f"time {time:.6g}" for time in times]
+    said = zip(names, each, times, strict=True)
+    rows = [(name, f"{len(x):,} drawn{', left out of training' if time in left else ''}") for name, x, time in said]
     picked = Picked(found, chosen, sets, names, f"data: {dataset_words(found)}", rows)
     arrays = {"x": found.own(sets["data"].x), "time": times[y]}
     return _points(picked, arrays) if found.d <= 2 else _pairs(picked, arrays)

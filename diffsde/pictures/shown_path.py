@@ -41,6 +41,7 @@ def path(chosen: ShowConfig) -> Shown:
     titles = dict(TITLES)
     if any(each.has_gamma for each in paths.values()):  # of which eta, of noise at t = 0, says nothing
         titles = {name: each for name, each in titles.items() if name != "eta"} | OF_GAMMA
+        titles["beta"] = "coefficient of the source", titles["beta"][1]
     if diffusion is not None:
         words = f"diffusion {name_of(diffusion)}, sigma = {float(diffusion.sigma):g}"
         titles["sigma_t"] = words, r"$\sigma_t$"

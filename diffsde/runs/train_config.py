@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.build import name_of, read_parts
-from diffsde.datasets import Dataset
+from diffsde.datasets import Dataset, Snapshots
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
 from diffsde.learned_interpolant import LearnedInterpolant
@@ -84,6 +84,8 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         as_words(self.pictures)
+        if isinstance(self.dataset, Snapshots):
+            raise ValueError("dataset=snapshots and drifting cannot be trained on yet")
         self._check_labels()
         if self.between_laws:
             self._check_two_laws()
