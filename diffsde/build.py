@@ -138,7 +138,8 @@ def _read(cls: type[T], config: dict[str, Any], where: str, parts: Mapping[type,
         if check := getattr(built, "check", None):
             check()
     except (ValueError, UserError) as error:
-        raise UserError(f"{prefix.rstrip('.') + ': ' if where else ''}{error}") from None
+        said = str(error).replace("dataset.", prefix) if issubclass(cls, Dataset) else str(error)  # of source= too
+        raise UserError(f"{prefix.rstrip('.') + ': ' if where else ''}{said}") from None
     return built
 
 

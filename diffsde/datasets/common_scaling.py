@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,15 +27,22 @@ def common(source: Dataset, dataset: Dataset) -> tuple[Dataset, Dataset]:
     The scaling is measured on both ends, which count the same whatever their numbers of points; or it is the mean and std
     that one of the two files was given. A straight line between two points is then one in the data's own units, too.
     """
-    check_shapes(source, dataset)
+    with naming_the_source():
+        ours = point_shape(source, source.load())
+        source.scaling(ours)
+    theirs = point_shape(dataset, dataset.load())
+    if ours != theirs:
+        raise UserError(f"source: its points have shape {ours}, the data's {theirs}; they must be the same")
     return with_scaling(source, dataset, measured(source, dataset))
 
 
-def check_shapes(source: Dataset, dataset: Dataset) -> None:
-    """Raise UserError unless the points of both have the same shape, in bytes at both ends or at neither."""
-    ours, theirs = (point_shape(each, each.load()) for each in (source, dataset))
-    if ours != theirs:
-        raise UserError(f"source: its points have shape {ours}, the data's {theirs}; they must be the same")
+@contextmanager
+def naming_the_source() -> Iterator[None]:
+    """What is wrong with the source's files is said of source.file=, not of dataset.file=."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(re.sub(r"\bdataset(?=[.:])", "source", str(error))) from None
 
 
 def measured(source: Dataset, dataset: Dataset) -> Scaling | None:
