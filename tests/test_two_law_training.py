@@ -144,7 +144,7 @@ REFUSED = {
     "source=moons posterior_points=64": "posterior_points is 64",
     "source=8gaussians source.conditional=true": "source.conditional",
     "source=gaussian source.mean=[0,0,0]": "source: its points have shape (3,), the data's (2,)",
-    "source=moons2": "source 'moons2' is not",
+    "source=moons2": "'moons2' is not a choice",
     "source=array": "source.file=",
     "source=array source.file=nowhere.npy": "source.file: 'nowhere.npy' is not a file",
 }
