@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from diffsde import knobs, plugins
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.common_scaling import ScaledDataset
+from diffsde.datasets.snapshots import Snapshot
 from diffsde.errors import UserError, suggestion
 from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
 from diffsde.loggers import LOGGERS, Logger
@@ -24,6 +25,7 @@ from diffsde.nets import Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
+from diffsde.piecewise import Piecewise
 from diffsde.processes import PROCESSES, Process
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_distributions import TIME_DISTRIBUTIONS, TimeDistribution
@@ -259,6 +261,12 @@ def _number(hint: type, value: Any, where: str) -> float | int:
 
 
 def name_of(choice: object) -> str:
-    """The name that a choice has in its group's table; of a dataset in other units that of the dataset itself."""
+    """The name that a choice has in its group's table; of a dataset in other units that of the dataset itself, of a path through
+    snapshots that of the path from each to the next.
+    """
+    if isinstance(choice, Snapshot):
+        return f"{name_of(choice.series)}[{choice.index}]"
+    if isinstance(choice, Piecewise):
+        return name_of(choice.each)
     of = type(choice.inner if isinstance(choice, ScaledDataset) else choice)
     return next(name for kind in GROUPS for name, each in table(kind).items() if each is of)

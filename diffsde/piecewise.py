@@ -34,6 +34,17 @@ class Piecewise(GaussianPath):
     knots: Array
 
     @property
+    def intervals(self) -> int:
+        """Number of intervals, K."""
+        return self.knots.shape[0] - 1
+
+    def at(self, interval: Array, s: Scalar) -> Scalar:
+        """The time t that is s in (0, 1) of the way through an interval (): inside it also where float32 rounds to an end."""
+        begin, end = self.knots[interval], self.knots[interval + 1]
+        inside = jnp.nextafter(begin, end), jnp.nextafter(end, begin)
+        return jnp.clip(begin + s * (end - begin), *inside)
+
+    @property
     def formula(self) -> tuple[str, ...]:  # type: ignore[override]  # of each interval, in s
         return self.each.formula
 
@@ -47,8 +58,7 @@ class Piecewise(GaussianPath):
 
     def place(self, t: Scalar) -> Place:
         """The interval of t; a knot belongs to the interval that it begins, the last one to the last interval."""
-        last = self.knots.shape[0] - 2
-        k = jnp.clip(jnp.searchsorted(self.knots, t, side="right") - 1, 0, last)
+        k = jnp.clip(jnp.searchsorted(self.knots, t, side="right") - 1, 0, self.intervals - 1)
         length = self.knots[k + 1] - self.knots[k]
         return Place(k, (t - self.knots[k]) / length, length)
 

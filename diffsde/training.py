@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from diffsde import mixtures
+from diffsde.consecutive import draw_consecutive, times_within
 from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
@@ -27,6 +28,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
+from diffsde.piecewise import Piecewise
 from diffsde.posterior_targets import Points, posterior_groups, posterior_means
 from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms
@@ -106,11 +108,15 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
     else:
         y, z, label = draw_pairs(run, key, count)
     problem = run.problem
+    interval = label if isinstance(problem.path, Piecewise) else None
     if not run.classes:
         label = None
     elif label is not None:
         label = jnp.where(jax.random.bernoulli(key_label, run.label_dropout, (count,)), run.classes, label)
-    t = jax.vmap(partial(time_at, problem))(u)
+    if interval is None:
+        t = jax.vmap(partial(time_at, problem))(u)
+    else:
+        t = times_within(problem, interval, u, jax.random.fold_in(key_time, 1))
     if y is None or problem.path.has_gamma:
         eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
     else:
@@ -122,8 +128,12 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
 
 
 def draw_pairs(run: Run, key: Key, count: int) -> Pairs:
-    """The two ends of `count` examples of a run between two laws, paired by its coupling."""
+    """The two ends of `count` examples of a run between two laws, paired by its coupling; between snapshots the number of the
+    interval in the place of a label.
+    """
     assert run.source is not None
+    if isinstance(run.problem.path, Piecewise):
+        return Pairs(*draw_consecutive((*run.source_arrays, run.arrays.x), key, count))
     key_data, key_source, key_plan = jax.random.split(key, 4)[0], *jax.random.split(jax.random.fold_in(key, 4))
     z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
     y = run.source.draw(run.source_arrays, key_source, count)

@@ -19,7 +19,7 @@ FLOORS = [
     ["evaluation"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
-    ["training", "stability", "solver_error", "solver_remedies", "step_choice", "likelihood"],
+    ["training", "consecutive", "stability", "solver_error", "solver_remedies", "step_choice", "likelihood"],
     ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
     ["datasets"],

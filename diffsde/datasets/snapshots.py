@@ -110,6 +110,10 @@ class Snapshots(FiniteDataset):
     def scaled_by(self, scaling: Scaling | None) -> Snapshots:
         return self  # made data measure the same again
 
+    def count_points(self, arrays: Any) -> int:
+        """Of all snapshots that are trained on."""
+        return sum(map(len, self.trained()))
+
     def moments(self, arrays: Any, key: Key) -> Moments:
         """Mean and std of all points that are trained on, of every snapshot: the scale of x_t at any t."""
         x = np.concatenate([np.asarray(each, np.float64) for each in self.trained()])
@@ -121,7 +125,6 @@ class Snapshots(FiniteDataset):
         kept = self._kept(times)
         found = super().about(arrays)
         names = {"columns": list(columns)} if (columns := self.column_names()) else {}
-        found["points"] = int(sum(len(each) for each, use in zip(x, kept, strict=True) if use))
         series = {"times": times[kept].tolist(), "snapshots": [len(x[i]) for i in np.flatnonzero(kept)]}
         left = {} if self.leave_out is None else {"left_out": times[~kept].tolist()}
         return found | series | left | names
@@ -153,6 +156,10 @@ class Snapshot(FiniteDataset):
 
     def exact_field(self, path: Any) -> None:  # type: ignore[override]
         return None
+
+    def moments(self, arrays: Any, key: Key) -> Moments:
+        """Those of the whole series, so that a network sees every snapshot in one scale."""
+        return self.series.moments(arrays, key)
 
     def law(self, labels: np.ndarray | None = None) -> Mixture | None:
         return self.series.law_at(self.time)

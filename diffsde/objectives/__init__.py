@@ -18,6 +18,7 @@ from diffsde.objectives.objective import (
     VelocityMatching,
     regression,
     time_at,
+    time_within,
 )
 from diffsde.objectives.weights import (
     choose_weight,
@@ -56,6 +57,7 @@ __all__ = [
     "root_weight",
     "scale_spread",
     "time_at",
+    "time_within",
     "training_loss",
     "weighted",
 ]

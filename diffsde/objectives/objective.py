@@ -12,11 +12,16 @@ import dataclasses
 from functools import partial
 from typing import ClassVar, NamedTuple
 
+import jax.numpy as jnp
+
 from diffsde.nets import Graph
 from diffsde.paths import GaussianPath
+from diffsde.piecewise import Piecewise
 from diffsde.preconditioning import Ends
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, Moments, PredictionType, Scalar, choice, register
+
+SHORT = 2.0**-24  # the least distance of a uniform from 0 and 1
 
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
@@ -150,11 +155,28 @@ class Draw(NamedTuple):
 
 
 def time_at(problem: Problem, u: Scalar) -> Scalar:
-    """The time t () at a uniform u () by the distribution of t; between two laws `log_normal` is of beta s_y/(alpha s_z)."""
+    """The time t () at a uniform u () by the distribution of t; between two laws `log_normal` is of beta s_y/(alpha s_z).
+
+    On a path through several laws every interval is as likely, and the distribution is of the time within it.
+    """
+    if isinstance(problem.path, Piecewise):
+        place = u * problem.path.intervals
+        interval = jnp.clip(jnp.floor(place), 0, problem.path.intervals - 1).astype(jnp.int32)
+        return time_within(problem, interval, jnp.clip(place - interval, SHORT, 1 - SHORT))
+    return _quantile(problem, problem.path, u)
+
+
+def time_within(problem: Problem, interval: Scalar, u: Scalar) -> Scalar:
+    """The time t () at a uniform u () of an interval () of a path through several laws."""
+    assert isinstance(problem.path, Piecewise)
+    return problem.path.at(interval, _quantile(problem, problem.path.each, u))  # type: ignore[arg-type]  # an integer
+
+
+def _quantile(problem: Problem, path: GaussianPath, u: Scalar) -> Scalar:
     moments = problem.moments
     if problem.source_moments is not None:
         moments = moments._replace(std=moments.std / problem.source_moments.std)
-    return problem.time.quantile(u, problem.path, moments)
+    return problem.time.quantile(u, path, moments)
 
 
 def regression(problem: Problem) -> Regression:

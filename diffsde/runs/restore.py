@@ -23,7 +23,7 @@ from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification, VelocityAndScore
 from diffsde.runs import folder, progress
 from diffsde.runs.run_writer import best_step, read_log
-from diffsde.runs.train_config import Learned, TrainConfig, field_of, train_choices
+from diffsde.runs.train_config import Learned, TrainConfig, field_of, through_snapshots, train_choices
 from diffsde.types import Moments, on_device
 
 
@@ -133,7 +133,7 @@ def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     config = found_from(train_choices(folder.read_config(run_folder, knob)), folder.read_directory(run_folder))
     scaling = folder.read_scaling(run_folder)
     if config.source is None:
-        return dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling))
+        return through_snapshots(dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling)))
     source, dataset = with_scaling(config.source, config.dataset, scaling)
     return dataclasses.replace(config, source=source, dataset=dataset)
 

@@ -24,10 +24,11 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath, check_ends
+from diffsde.piecewise import Piecewise
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.time_distributions import TimeDistribution
-from diffsde.types import Moments
+from diffsde.types import Moments, on_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +85,8 @@ class TrainConfig:
         if self.batch_size % (self.accumulate or 1):
             raise ValueError(f"accumulate is {self.accumulate}; it must divide batch_size={self.batch_size}")
         as_words(self.pictures)
-        if isinstance(self.dataset, Snapshots):
-            raise ValueError("dataset=snapshots and drifting cannot be trained on yet")
+        if isinstance(self.dataset, Snapshots) and self.source is not None:
+            raise ValueError("source: snapshots begin at the first of them; leave it out")
         self._check_labels()
         if self.between_laws:
             self._check_two_laws()
@@ -98,7 +99,7 @@ class TrainConfig:
     @property
     def between_laws(self) -> bool:
         """Whether the run is between two laws; else from noise, by a Gaussian path."""
-        return self.source is not None or self.path.has_gamma
+        return self.source is not None or self.path.has_gamma or isinstance(self.dataset, Snapshots)
 
     @property
     def source_is_noise(self) -> bool:
@@ -159,6 +160,15 @@ def train_choices(config: dict[str, Any]) -> TrainConfig:
     return chosen
 
 
+def through_snapshots(config: TrainConfig) -> TrainConfig:
+    """The config with what snapshots imply: the first is the source, and the path goes from each to the next. Raises UserError."""
+    dataset = config.dataset
+    if not isinstance(dataset, Snapshots) or isinstance(config.path, Piecewise):
+        return config
+    path = Piecewise(config.path, on_device(dataset.knots, float))
+    return dataclasses.replace(config, source=dataset.first, path=path)
+
+
 def in_precision(precision: str, tree: Any) -> Any:
     """The tree with floating-point arrays in float64 if `precision` is float64; else unchanged (float32)."""
     if precision != "float64":
@@ -192,6 +202,7 @@ def field_of(config: TrainConfig, learned: Learned, params: Any) -> LearnedField
 
 def named(config: TrainConfig) -> str:
     """A config's main choices as text, e.g. dataset=gmm path=ot objective=cfm."""
-    source = "" if config.source is None else f"source={name_of(config.source)} "
+    implied = config.source is None or isinstance(config.dataset, Snapshots)
+    source = "" if implied else f"source={name_of(config.source)} "
     data = f"{source}dataset={name_of(config.dataset)}"
     return f"{data} path={name_of(config.path)} objective={name_of(config.objective)}"

@@ -14,7 +14,7 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config
-from diffsde.datasets import Examples, streaming
+from diffsde.datasets import Examples, Snapshots, streaming
 from diffsde.datasets.common_scaling import common
 from diffsde.datasets.dataset import Source
 from diffsde.datasets.scaling import same_scaling
@@ -32,7 +32,7 @@ from diffsde.runs.restore import found_from, recorded_net
 from diffsde.runs.results import Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
-from diffsde.runs.train_config import TrainConfig, field_of, in_precision, train_choices
+from diffsde.runs.train_config import TrainConfig, field_of, in_precision, through_snapshots, train_choices
 from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
@@ -74,6 +74,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     if chosen.source is not None:
         source, dataset = common(chosen.source, chosen.dataset)
         chosen = dataclasses.replace(chosen, source=source, dataset=dataset)
+    chosen = through_snapshots(chosen)
     check_metric(chosen.metric, chosen.dataset)
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
@@ -89,7 +90,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
 
         chosen_pictures(as_words(chosen.pictures), pictured(run))
     data = say_data(chosen.dataset)
-    if chosen.source is not None:
+    if chosen.source is not None and not isinstance(chosen.dataset, Snapshots):
         data |= {"source": say_data(chosen.source, "source")}
     progress.scaled(scaling, chosen.dataset.column_names())
     floor = known_floor(run, chosen.dataset)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from diffsde.build import name_of
-from diffsde.datasets import Dataset, draw_many, point_shape
+from diffsde.datasets import Dataset, Snapshots, draw_many, point_shape
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
 from diffsde.errors import UserError
@@ -27,6 +27,7 @@ from diffsde.objectives import (
     objection,
     weighted,
 )
+from diffsde.piecewise import Piecewise
 from diffsde.posterior_targets import default_points
 from diffsde.runs import progress
 from diffsde.runs.train_config import TrainConfig, in_precision
@@ -107,7 +108,10 @@ def source_of(chosen: TrainConfig, shape: tuple[int, ...], key: Key) -> tuple[Da
     if not chosen.between_laws:
         return None, None, None
     source = StandardNormal(shape) if chosen.source is None else chosen.source
-    arrays = in_precision(chosen.precision, source.load())
+    arrays: Any = source.load()
+    if isinstance(chosen.dataset, Snapshots):  # all but the last, which is the data
+        arrays = chosen.dataset.trained()[:-1]
+    arrays = in_precision(chosen.precision, arrays)
     moments = source.moments(arrays, key)
     if not moments.std > 0:
         raise UserError("source: all points are equal; a network between two laws needs a source of some width")
@@ -202,7 +206,9 @@ def linear_baseline(run: Run) -> float | None:
     moments = run.problem.moments
     size = moments.mean.size
     if run.source is not None:
-        return None if run.coupling is not None else linear_baseline_between(run)
+        if run.coupling is not None or isinstance(run.problem.path, Piecewise):
+            return None
+        return linear_baseline_between(run)
     if run.arrays is None or jax.process_count() > 1 or size > LINEAR_DIMENSION:
         return linear_loss(run.problem, np.full(1, float(moments.std) ** 2))
     if (law := run.dataset.law()) is not None:
