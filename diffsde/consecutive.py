@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from diffsde.objectives import Problem, time_within
 from diffsde.objectives.objective import SHORT
-from diffsde.types import Array, Key
+from diffsde.types import Array, Key, on_device
 
 
-def draw_consecutive(laws: tuple[Array, ...], key: Key, count: int) -> tuple[Array, Array, Array]:
+class Stacked(NamedTuple):
+    """Snapshots one after another: points x (N, d), and the first row (K + 1,) and the number of rows (K + 1,) of each."""
+
+    x: Array
+    first: Array
+    size: Array
+
+
+def in_one(laws: tuple[Array, ...]) -> Stacked:
+    """The points (n_k, d) of each snapshot in one array."""
+    sizes = np.array([len(law) for law in laws], np.int32)
+    return Stacked(jnp.concatenate(laws), on_device(np.cumsum(sizes) - sizes), on_device(sizes))
+
+
+def draw_consecutive(laws: Stacked, key: Key, count: int) -> tuple[Array, Array, Array]:
     """(y, z, interval): points y (count, d) of one snapshot and z of the next, not coupled, and the number (count,) of the interval
-    between the two. laws: the points (n_k, d) of each snapshot.
+    between the two.
 
     The intervals take turns, row by row, so that any run of rows has as many of each, but for one.
     """
-    intervals = len(laws) - 1
-    interval = jnp.arange(count) % intervals
-    y, z = (jnp.zeros((count, *laws[0].shape[1:]), laws[0].dtype) for _ in range(2))
-    for k, key_k in enumerate(jax.random.split(key, intervals)):
-        here = jnp.arange(k, count, intervals)
-        ends = []
-        for law, key_end in zip(laws[k : k + 2], jax.random.split(key_k), strict=True):
-            ends.append(law[jax.random.randint(key_end, here.shape, 0, len(law))])
-        y, z = y.at[here].set(ends[0]), z.at[here].set(ends[1])
-    return y, z, interval
+    interval = jnp.arange(count) % (len(laws.size) - 1)
+    which = jnp.stack([interval, interval + 1])
+    rows = laws.first[which] + jax.random.randint(key, which.shape, 0, laws.size[which])
+    return laws.x[rows[0]], laws.x[rows[1]], interval
 
 
 def times_within(problem: Problem, interval: Array, u: Array, key: Key) -> Array:

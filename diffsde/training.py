@@ -133,7 +133,7 @@ def draw_pairs(run: Run, key: Key, count: int) -> Pairs:
     """
     assert run.source is not None
     if isinstance(run.problem.path, Piecewise):
-        return Pairs(*draw_consecutive((*run.source_arrays, run.arrays.x), key, count))
+        return Pairs(*draw_consecutive(run.source_arrays, key, count))
     key_data, key_source, key_plan = jax.random.split(key, 4)[0], *jax.random.split(jax.random.fold_in(key, 4))
     z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
     y = run.source.draw(run.source_arrays, key_source, count)

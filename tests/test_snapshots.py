@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
+from diffsde.cli.main import main
+from diffsde.consecutive import draw_consecutive, in_one, times_within
 from diffsde.datasets.drifting import Drifting
 from diffsde.datasets.snapshot_files import SnapshotFiles
 from diffsde.errors import UserError
-from diffsde.paths import OT, Trig, coefficients
+from diffsde.evaluation.metric import Subject
+from diffsde.evaluation.snapshot_fit import SnapshotFit
+from diffsde.objectives import Problem, VelocityMatching, time_at
+from diffsde.paths import ICFM, OT, Bridge, Trig, coefficients
 from diffsde.piecewise import Piecewise
+from diffsde.runs.restore import restore_network
+from diffsde.time_distributions import Uniform, draw_uniforms
+from diffsde.types import Moments
 
 
 def three(folder: Path) -> dict[str, np.ndarray]:
@@ -144,3 +155,60 @@ def test_piecewise_path_is_each_path_in_its_interval() -> None:
                 assert float(getattr(found, f"d{name}")) == pytest.approx(slope, rel=1e-5, abs=1e-5)
     one, same = coefficients(Piecewise(OT(), jnp.array([0.0, 1.0])), 0.3), coefficients(OT(), 0.3)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool(jnp.isclose(a, b)), one, same))
+
+
+def test_a_bridge_is_of_one_brownian_motion_in_every_interval() -> None:
+    """gamma^2 = sigma^2 (t - a)(b - t)/(b - a) between the snapshots at a and b; a constant gamma is what it is."""
+    whole = Piecewise(Bridge(sigma=0.7), jnp.array([0.0, 0.2, 1.0]))
+    for t, a, b in ((0.05, 0.0, 0.2), (0.15, 0.0, 0.2), (0.3, 0.2, 1.0), (0.9, 0.2, 1.0)):
+        c = coefficients(whole, t)
+        assert float(c.gamma) ** 2 == pytest.approx(0.49 * (t - a) * (b - t) / (b - a), rel=1e-4)
+        assert float(c.gamma_dgamma) == pytest.approx(0.49 * (a + b - 2 * t) / (b - a) / 2, rel=1e-4, abs=1e-6)
+    assert float(coefficients(Piecewise(ICFM(sigma=0.3), jnp.array([0.0, 0.2, 1.0])), 0.1).gamma) == pytest.approx(0.3)
+
+
+def test_examples_lie_between_neighbours() -> None:
+    """y of one snapshot, z of the next, t between their times and uniform there; as many examples of each interval."""
+    knots = jnp.array([0.0, 0.1, 0.4, 1.0])
+    laws = in_one(tuple(jnp.full((n, 1), float(k)) for k, n in enumerate((3, 4, 5, 6))))
+    moments = Moments(jnp.zeros(1), 1.0)
+    for stratified in (True, False):
+        law = Uniform(stratified=stratified)
+        problem = Problem(Piecewise(OT(), knots), VelocityMatching(), law, moments, None, True, moments)  # type: ignore[arg-type]
+
+        @jax.jit
+        @jax.vmap
+        def batch(key: jax.Array, problem: Problem = problem) -> tuple[jax.Array, ...]:
+            y, z, interval = draw_consecutive(laws, key, 10)
+            u = draw_uniforms(jax.random.fold_in(key, 1), 10, problem.time.stratified)
+            return y[:, 0], z[:, 0], interval, times_within(problem, interval, u, jax.random.fold_in(key, 2))
+
+        y, z, interval, t = map(np.asarray, batch(jax.random.split(jax.random.key(0), 2000)))
+        assert np.array_equal(y, interval) and np.array_equal(z, interval + 1)
+        assert np.bincount(interval[0]).tolist() == [4, 3, 3]
+        s = (t - np.asarray(knots)[interval]) / np.diff(knots)[interval]
+        for k in range(3):
+            mine = s[interval == k]
+            assert mine.min() > 0 and mine.max() < 1 and stats.kstest(mine, stats.uniform.cdf).pvalue > 1e-3
+        t = np.asarray(jax.vmap(partial(time_at, problem))(draw_uniforms(jax.random.key(3), 3000, True)))
+        assert [np.sum((a < t) & (t < b)) for a, b in pairwise(knots)] == [1000] * 3
+
+
+@pytest.mark.slow
+def test_a_trained_field_carries_each_snapshot_to_the_next(tmp_path: Path) -> None:
+    """Within four errors and the floor, and nowhere near where nothing has moved; the units are the data's own."""
+    words = [
+        "dataset=drifting",
+        "dataset.size=4000",
+        "steps=1500",
+        "pictures=none",
+        f"hydra.run.dir={tmp_path / 'run'}",
+    ]
+    assert main(["train", *words]) == 0
+    trained = restore_network(tmp_path / "run", None, "last", None)
+    found = SnapshotFit().measure(Subject(trained.config.dataset, trained.field), jax.random.key(0))
+    value, error, floor, _ = found.figures["next_w2"]
+    assert floor is not None and error is not None
+    assert value < floor.value + 4 * np.hypot(error, floor.error or 0.0)
+    still = [each["w2_still"] for each in found.about["snapshots"]]
+    assert np.mean(still) > 1.5 * value

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from diffsde.build import name_of
+from diffsde.consecutive import in_one
 from diffsde.datasets import Dataset, Snapshots, draw_many, point_shape
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
@@ -109,8 +110,8 @@ def source_of(chosen: TrainConfig, shape: tuple[int, ...], key: Key) -> tuple[Da
         return None, None, None
     source = StandardNormal(shape) if chosen.source is None else chosen.source
     arrays: Any = source.load()
-    if isinstance(chosen.dataset, Snapshots):  # all but the last, which is the data
-        arrays = chosen.dataset.trained()[:-1]
+    if isinstance(chosen.dataset, Snapshots):  # the first is not the only one that a step draws from
+        arrays = in_one(chosen.dataset.trained())
     arrays = in_precision(chosen.precision, arrays)
     moments = source.moments(arrays, key)
     if not moments.std > 0:
