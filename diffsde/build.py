@@ -17,8 +17,10 @@ from typing import Any, TypeVar
 from diffsde import knobs, plugins
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.common_scaling import ScaledDataset
+from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.snapshots import Snapshot
 from diffsde.errors import UserError, suggestion
+from diffsde.interpolants import Reversed
 from diffsde.inverse import MEASUREMENTS, POSTERIORS, Measurement, Posterior
 from diffsde.loggers import LOGGERS, Logger
 from diffsde.nets import Net
@@ -262,11 +264,15 @@ def _number(hint: type, value: Any, where: str) -> float | int:
 
 def name_of(choice: object) -> str:
     """The name that a choice has in its group's table; of a dataset in other units that of the dataset itself, of a path through
-    snapshots that of the path from each to the next.
+    snapshots that of the path from each to the next, of one with its time turned round `bridge backward`.
     """
     if isinstance(choice, Snapshot):
         return f"{name_of(choice.series)}[{choice.index}]"
     if isinstance(choice, Piecewise):
         return name_of(choice.each)
+    if isinstance(choice, Reversed):
+        return f"{name_of(choice.forward)} backward"
+    if isinstance(choice, StandardNormal):
+        return "normal"
     of = type(choice.inner if isinstance(choice, ScaledDataset) else choice)
     return next(name for kind in GROUPS for name, each in table(kind).items() if each is of)

@@ -138,6 +138,7 @@ KNOBS: dict[str, Knob] = {
     "t_end": POSITIVE,
     "process.drift": Text(),
     "process.diffusion": Text(),
+    "direction": Word(("forward", "backward")),
     "last": Word(("auto", "step", "mean", "denoise")),
     "transport_points": Number(whole=True, low=1, high=10_000),
     "metric": Word(RUN_METRICS),

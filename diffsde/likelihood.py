@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde import mixtures
 from diffsde.datasets.finite import HALF_RANGE
 from diffsde.errors import UserError
 from diffsde.fields import Field, bound, divergence
-from diffsde.paths import GaussianPath
+from diffsde.mixtures import Mixture
+from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import LoopSettings, Sampler, simulate
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import Grid
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
-from diffsde.solver_error import LENGTHS, of_std
+from diffsde.solver_error import LENGTHS, FromSource, of_std
 from diffsde.stability import finite_velocity
 from diffsde.types import Array, Key, Prediction, Scalar, register
 
@@ -93,9 +95,12 @@ def log_likelihood(
     key: Key,
     labels: Array | None = None,
     steps: Scalar | None = None,
+    source: Mixture | None = None,
     probe: str = "exact",
 ) -> LogLikelihood:
     """log p(x_n) at times[-1] for points x (n, *shape): log N(x_0; 0, beta(t_0)^2 I) - int div u dt, t_0 = times[0].
+
+    source: the law of y at t = 0, whose density, that of beta y + gamma eps, takes the place of N(0, beta^2 I); None: that.
 
     The solver goes from times[-1] to times[0]. labels (n,): conditions of the field, for log p(x_n | label_n); None: none.
     probe: a key of PROBES; the probe of point i is drawn once from fold_in(key, i) and fixed along its trajectory, so that
@@ -111,9 +116,18 @@ def log_likelihood(
     start = jnp.append(x.reshape(n, d), jnp.zeros((n, 1), x.dtype), axis=1)
     flow = ReversedFlow(field, (d + 1,))
     end, _, nfe = simulate(solver, flow, start, (1 - times)[::-1], key, condition, steps, LoopSettings("mean"))
+    if source is not None:
+        start_law = starting_law(source, field.path, times[0])
+        return LogLikelihood(jax.vmap(partial(mixtures.log_prob, start_law))(end[:, :-1]) - end[:, -1], nfe)
     beta = field.path.beta(times[0])
     square = jnp.sum((end[:, :-1] / beta) ** 2, axis=1)
     return LogLikelihood(-square / 2 - d * jnp.log(beta * math.sqrt(2 * math.pi)) - end[:, -1], nfe)
+
+
+def starting_law(source: Mixture, path: GaussianPath, t: Scalar) -> Mixture:
+    """The law of beta y + gamma eps at t, y of the source: where samples start."""
+    c = coefficients(path, t)
+    return mixtures.marginal(source, c._replace(alpha=c.beta, beta=c.gamma))
 
 
 log_likelihood_compiled = jax.jit(log_likelihood, static_argnames="probe")
@@ -133,7 +147,10 @@ def gaussian_error(solver: Sampler, path: GaussianPath, times: Array, stds: tupl
 def _log_p(solver: Sampler, path: GaussianPath, times: Array, stds: Array, steps: Scalar) -> Array:
     def of(std: Array) -> Array:
         field, key = of_std(path, std), jax.random.key(0)
-        return log_likelihood(solver, field, std[None, None], times, key, steps=steps).log_p[0]
+        source = None
+        if isinstance(path, FromSource):
+            source = Mixture(jnp.zeros((1, 1)), jnp.full((1, 1), path.source_std**2), jnp.ones(1))
+        return log_likelihood(solver, field, std[None, None], times, key, steps=steps, source=source).log_p[0]
 
     return jax.vmap(of)(stds)
 

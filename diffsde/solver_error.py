@@ -84,11 +84,57 @@ def mixture_covariance(mixture: Mixture) -> np.ndarray:
     return between + np.einsum("k,kij,kj,klj->il", weights, axes, variances, axes)
 
 
+@partial(register, static=[])
+@dataclasses.dataclass(frozen=True)
+class FromSource(GaussianPath):
+    """A path from a source of another std than 1: between two laws Gaussian data and a Gaussian source stand for them."""
+
+    forward: GaussianPath
+    source_std: Scalar
+
+    @property
+    def formula(self) -> tuple[str, ...]:  # type: ignore[override]  # of the path inside
+        return self.forward.formula
+
+    @property
+    def has_gamma(self) -> bool:
+        return self.forward.has_gamma
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return self.forward.alpha(t)
+
+    def beta(self, t: Scalar) -> Scalar:
+        return self.forward.beta(t)
+
+    def variance(self, t: Scalar) -> Scalar:
+        return self.forward.variance(t)
+
+    def gamma(self, t: Scalar) -> Scalar:
+        return self.forward.gamma(t)
+
+    def gamma_variance(self, t: Scalar) -> Scalar:
+        return self.forward.gamma_variance(t)
+
+
+def noise_std(path: GaussianPath, t: Scalar) -> Scalar:
+    """The std at t of all that is not data, (): beta, and between two laws that of beta y + gamma eps."""
+    if isinstance(path, FromSource):
+        return jnp.sqrt(noise_variance(path, t))
+    return path.beta(t)
+
+
+def noise_variance(path: GaussianPath, t: Scalar) -> Scalar:
+    """noise_std^2, ()."""
+    if isinstance(path, FromSource):
+        return path.variance(t) * path.source_std**2 + path.gamma_variance(t)
+    return path.variance(t)
+
+
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
 class GaussianField(Field):
     """The exact field of N(0, std^2 I): every prediction is a number times x. For one scale what OracleField is for a mixture,
-    in a program a tenth as large.
+    in a program a tenth as large. On a path FromSource what OracleInterpolant is.
     """
 
     path: GaussianPath
@@ -97,6 +143,11 @@ class GaussianField(Field):
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         c = coefficients(self.path, t)
+        if isinstance(self.path, FromSource):
+            spread = self.path.source_std**2
+            g = x / ((c.alpha * self.std) ** 2 + c.beta**2 * spread + c.gamma**2)
+            velocity = (c.alpha * c.dalpha * self.std**2 + c.beta_dbeta * spread + c.gamma_dgamma) * g
+            return Prediction(c.alpha * self.std**2 * g, c.gamma * g, velocity, -g, c.beta * spread * g)
         g = x / ((c.alpha * self.std) ** 2 + c.beta**2)
         velocity = (c.alpha * c.dalpha * self.std**2 + c.beta_dbeta) * g
         return Prediction(c.alpha * self.std**2 * g, c.beta * g, velocity, -g)
@@ -130,7 +181,7 @@ def std_ratios(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -
     begin, end = (np.hypot(law[i, 0] * scale, law[i, 1]) for i in (0, how.steps))
     if sampler.adaptive:  # which is followed from 1
         std = std * np.where(at[0] > 0, begin, law[0, 1])
-    aim = end if at[-1] < 1 else scale
+    aim = end if at[-1] < 1 or path.has_gamma else scale  # noise that is there at t = 1 too is of the law, no error
     return [StdRatio(*row) for row in zip(stds, (std / aim).tolist(), strict=True)]
 
 
@@ -139,7 +190,7 @@ class LinearRecursion(NamedTuple):
     and in its m normals: state' = a state + b xi.
 
     start (k,): the state of x = 1. point (k,): x is point . state. a (stds, steps, k, k), b (stds, steps, k, m); last
-    (stds, k, k): the last step without its noise. law (times, 2): alpha and beta.
+    (stds, k, k): the last step without its noise. law (times, 2): alpha and noise_std, which is beta on a Gaussian path.
     """
 
     start: np.ndarray
@@ -218,7 +269,7 @@ def _line(sampler: Sampler, path: GaussianPath, stds: Array, times: Array, steps
         return a, b, jax.vmap(lambda unit: moved(std, state, final, unit[:size], None))(units[:size]).T[:, :size]
 
     point = jax.vmap(lambda unit: sampler.point(into(empty, unit)).ravel()[0])(units[:size, :size])
-    law = jax.vmap(lambda t: jnp.stack([path.alpha(t), path.beta(t)]))(times)
+    law = jax.vmap(lambda t: jnp.stack([path.alpha(t), noise_std(path, t)]))(times)
     return (out(sampler.start(zero + 1)), point, *jax.vmap(of)(stds), law)
 
 
@@ -237,7 +288,7 @@ def _followed(
         x, key = jnp.ones((1, 1), times.dtype), jax.random.key(0)
         return simulate(sampler, of_std(path, std), x, times, key, None, steps, LoopSettings(last, chunk=1)).x[0, 0]
 
-    return jax.vmap(of)(stds), jax.vmap(lambda t: jnp.stack([path.alpha(t), path.beta(t)]))(times)
+    return jax.vmap(of)(stds), jax.vmap(lambda t: jnp.stack([path.alpha(t), noise_std(path, t)]))(times)
 
 
 def worst(found: list[StdRatio]) -> StdRatio | None:

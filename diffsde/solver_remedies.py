@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import jax.numpy as jnp
+
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
 from diffsde.samplers.exponential import DDIM
 from diffsde.samplers.grids import AutoGrid, CosineGrid, Grid, ListGrid, LogSNRGrid, QuadraticGrid, UniformGrid
 from diffsde.samplers.ode import RK4, Heun
-from diffsde.solver_error import TOLERATED, SamplingPlan, StdRatio, std_ratios, worst
+from diffsde.solver_error import TOLERATED, SamplingPlan, StdRatio, noise_std, std_ratios, worst
 
 MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alpha std = beta at either end
 AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
@@ -113,7 +115,7 @@ def solver_error(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...])
 
 def unmended(how: SamplingPlan, path: GaussianPath, wrong: StdRatio) -> str:
     """What to say where no other grid, steps or sampler helps: the path itself ends in noise, or the data's scale is at fault."""
-    left = float(path.beta(1.0)) / (float(path.alpha(1.0)) * wrong.std)
+    left = float(noise_std(path, jnp.asarray(1.0))) / (float(path.alpha(1.0)) * wrong.std)
     if how.grid.end == 1 and left > TOLERATED:
         return f"the path ends in noise of {left:.3g} times that std; take one whose beta is near 0 at t=1"
     return "scale the data to a std of about 1: no other grid, steps or sampler tried mends it"

@@ -17,8 +17,8 @@ from diffsde.inverse.posteriors import PosteriorField
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath
 from diffsde.samplers import Sampler
-from diffsde.samplers.diffusions import Vanishing
-from diffsde.solver_error import LENGTHS, of_std
+from diffsde.samplers.diffusions import Memoryless, Vanishing
+from diffsde.solver_error import LENGTHS, noise_variance, of_std
 from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
 
@@ -61,7 +61,12 @@ def choose_last_step(sampler: Sampler, field: Field, times: Array, last: str) ->
             f"the velocity of this field is infinite at t={float(at[-1]):.3g}; keep off, e.g. grid.end=0.999"
         )
     begins = finite_step(sampler, field, at[0], at[1] - at[0])
-    if not begins and not finite_data(field, at[0]):
+    if last == "denoise" and not field.knows_data:
+        raise UserError(
+            "last: this field knows no E[z|x]: on a path with noise on the way (gamma) the velocity alone does not give it;"
+            " say last=mean, or train with objective=cfm+score"
+        )
+    if not begins and field.gaussian and not finite_data(field, at[0]):
         raise UserError(infinite_at_the_start(field, at[0]))
     if not begins and sampler.adaptive:
         raise UserError(
@@ -81,6 +86,10 @@ def choose_last_step(sampler: Sampler, field: Field, times: Array, last: str) ->
             " take more, e.g. steps=50"
         )
     arrives = len(at) == 2 or finite_step(sampler, field, at[-2], at[-1] - at[-2])
+    if last == "auto" and not arrives and not field.knows_data:
+        raise UserError(
+            f"grid.end: the step to t={float(at[-1]):.6g} meets something infinite there; stop at grid.end=0.999"
+        )
     if last == "auto":
         return "mean" if arrives else "denoise"
     if not arrives:
@@ -163,7 +172,7 @@ def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, v
 
 @jax.jit
 def _variances(path: GaussianPath, variance: Scalar, times: Array) -> Array:
-    return jax.vmap(lambda t: jnp.asarray(path.alpha(t) ** 2 * variance + path.variance(t)))(times)
+    return jax.vmap(lambda t: jnp.asarray(path.alpha(t) ** 2 * variance + noise_variance(path, t)))(times)
 
 
 def unstable_steps(factors: np.ndarray, path: GaussianPath, times: Array, last: str, variance: float) -> np.ndarray:
@@ -217,6 +226,26 @@ def mend(sampler: Sampler) -> str:
     if isinstance(diffusion, Vanishing):
         return "a smaller sigma, more steps, or sampler=exponential (h < 4 beta^2/sigma_t^2 is the limit)"
     return "diffusion=vanishing or sampler=exponential (h < 4 beta^2/sigma_t^2 is the limit)"
+
+
+def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
+    """Raise UserError for a sampler, of this name, or a diffusion that a field between two laws cannot serve."""
+    if field.gaussian:
+        return
+    if sampler.needs == "gaussian":
+        raise UserError(
+            f"sampler={name} takes alpha and beta for those of a Gaussian path from N(0, I); between two laws take heun, rk4,"
+            " euler, midpoint, ab2, ab3 or adaptive for the ODE, em or stochastic_heun for the SDE"
+        )
+    if isinstance(getattr(sampler, "diffusion", None), Memoryless):
+        raise UserError(
+            "diffusion=memoryless is of a Gaussian path from N(0, I); between two laws take another, e.g. diffusion=constant"
+        )
+    if sampler.needs == "score" and not field.knows_score:
+        raise UserError(
+            f"sampler={name} needs the score, which the velocity alone does not give between two laws; train with"
+            " path=bridge objective=cfm+score, or take sampler=heun"
+        )
 
 
 def takes_sigma(sampler: Sampler, sigma: float | None) -> None:

@@ -13,10 +13,11 @@ from diffsde import mixtures
 from diffsde.datasets.mixture import Ring
 from diffsde.errors import UserError
 from diffsde.fields import LearnedField, OracleField
+from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
 from diffsde.nets import initialise, structure
 from diffsde.nets.mlp import MLP
-from diffsde.paths import GAUSSIAN, OT, PATHS, GaussianPath, coefficients, log_snr
+from diffsde.paths import GAUSSIAN, OT, PATHS, Bridge, GaussianPath, Interpolant, coefficients, log_snr
 from diffsde.samplers import GRIDS, SAMPLERS, LoopSettings, Saving, simulate, times
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.chunks import CACHE, bytes_live, chunks, fitting
@@ -38,8 +39,12 @@ POINTS = jax.random.normal(jax.random.key(5), (12, 2))
 run = jax.jit(simulate, static_argnames="settings")
 
 
-def gaussian_field(path: GaussianPath) -> OracleField:
-    return OracleField(path, Mixture(*(jnp.asarray(a, float) for a in ONE_GAUSSIAN[:3])), (1,))
+SOURCE = Mixture(jnp.array([[-1.0]]), jnp.array([[0.81]]), jnp.array([1.0]))  # of a path with noise on the way
+
+
+def gaussian_field(path: GaussianPath) -> Any:
+    data, source = (Mixture(*(jnp.asarray(a, float) for a in law[:3])) for law in (ONE_GAUSSIAN, SOURCE))
+    return OracleInterpolant(path, source, data, (1,)) if path.has_gamma else OracleField(path, data, (1,))
 
 
 def exact_flow(path: GaussianPath, x: Array, t0: float, t1: float) -> Array:
@@ -97,7 +102,7 @@ def affine_parts(sampler: Sampler, field: OracleField, t: Array, h: Array) -> tu
 def weak_errors(sampler: Sampler, path: GaussianPath, counts: list[int], start: float) -> list[float]:
     """|mean - exact| + |variance - exact| at t = 0.95 of the scheme's own law, by its recursion: no Monte Carlo."""
     field, errors = gaussian_field(path), []
-    law0, law1 = (mixtures.marginal(field.mixture, coefficients(path, t)) for t in (start, 0.95))
+    law0, law1 = (law_at(field, t) for t in (start, 0.95))
     grids = [np.linspace(start, 0.95, count + 1) for count in counts]
     at, steps = np.concatenate([grid[:-1] for grid in grids]), np.concatenate([np.diff(grid) for grid in grids])
     parts = np.stack(jax.jit(jax.vmap(lambda t, h: affine_parts(sampler, field, t, h)))(at, steps), axis=1)
@@ -107,6 +112,13 @@ def weak_errors(sampler: Sampler, path: GaussianPath, counts: list[int], start: 
             mean, variance = a * mean + b, a**2 * variance + c**2
         errors.append(abs(mean - float(law1.means[0, 0])) + abs(variance - float(law1.variances[0, 0])))
     return errors
+
+
+def law_at(field: OracleField | OracleInterpolant, t: float) -> Mixture:
+    c = coefficients(field.path, t)
+    if isinstance(field, OracleInterpolant):
+        return mixtures.between(field.source, field.mixture, c)
+    return mixtures.marginal(field.mixture, c)
 
 
 WEAK = [
@@ -130,6 +142,17 @@ def test_sde_solvers_converge_weakly_with_their_order(
 ) -> None:
     counts = [160, 320, 640]
     errors = weak_errors(sampler, PATHS[path_name](), counts, start)
+    assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
+
+
+BETWEEN = {"bridge": Bridge(1.0), "interpolant": Interpolant("t**2", "1-t**2", "0.5*sin(pi*t)")}
+
+
+@pytest.mark.parametrize("path_name", list(BETWEEN))
+@pytest.mark.parametrize("sampler", [sampler for sampler, _ in WEAK if sampler.needs == "score"], ids=str)
+def test_sde_solvers_have_their_order_between_two_laws(sampler: Sampler, path_name: str, x64: None) -> None:
+    counts = [160, 320, 640]
+    errors = weak_errors(sampler, BETWEEN[path_name], counts, 0.0)
     assert abs(slope(counts, errors) - sampler.order) < 0.15, errors
 
 

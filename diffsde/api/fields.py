@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import likelihood
+from diffsde import likelihood, mixtures
 from diffsde.api import running
 from diffsde.api.findings import Findings
 from diffsde.api.refusals import refusals
+from diffsde.build import name_of
 from diffsde.datasets import Dataset
+from diffsde.datasets.normal import density_of
 from diffsde.datasets.scaling import Scaling, log_volume, to_model, to_own
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound, divergence
+from diffsde.interpolants import OracleInterpolant
+from diffsde.mixtures import Mixture
 from diffsde.runs import machine
 from diffsde.runs.load_field import load_field
 from diffsde.runs.run_writer import read_log
@@ -42,7 +46,8 @@ class Run:
     Points are in the data's own units, as samples.npz has them: x_own = mean + std x_model, at every t. So velocity and E[z|x]
     are the data's too, the score is per unit of the data, and log p is a density in them. Noise has no unit. x is (n, *shape)
     or one point (*shape,), t () or (n,), labels () or (n,); results are numpy arrays of x's leading shape.
-    field, dataset: the objects inside, jax pytrees in the model's units, for code of your own. words: how run= names it.
+    field, dataset: the objects inside, jax pytrees in the model's units, for code of your own; source: the law at t = 0 between
+    two laws, else None. words: how run= names it.
     """
 
     words: dict[str, Any]
@@ -51,6 +56,7 @@ class Run:
     origin: str
     precision: str | None = None
     folder: Path | None = None
+    source: Dataset | None = None
 
     def __repr__(self) -> str:
         return f"Run: {self.origin}"
@@ -82,7 +88,8 @@ class Run:
 
     @refusals
     def velocity(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
-        """u_t(x) = dalpha E[z|x] + dbeta E[eps|x], by which points move: dx/dt = u_t(x).
+        """u_t(x) = dalpha E[z|x] + dbeta E[eps|x], by which points move: dx/dt = u_t(x); between two laws dalpha E[z|x] + dbeta
+        E[y|x] + dgamma E[eps|x].
 
         >>> import diffsde
         >>> diffsde.oracle(dataset="gmm", path="ot").velocity([[0.0, 0.0]], 0.5).shape
@@ -93,16 +100,22 @@ class Run:
     @refusals
     def score(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """grad log p_t(x). Of a coordinate that is constant in the data, which has no density, the model's own."""
+        if not self._field.knows_score:
+            raise UserError(
+                "score: the velocity alone does not give it between two laws; train with path=bridge objective=cfm+score"
+            )
         return self._scaled(self._at("score", x, t, labels), "1/std")
 
     @refusals
     def data(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """E[z | x_t = x], the denoised point."""
+        self._refuse_unknown("data")
         return to_own(self.scaling, self._at("data", x, t, labels))
 
     @refusals
     def noise(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """E[eps | x_t = x]; eps is standard normal, whatever the data's units."""
+        self._refuse_unknown("noise")
         return self._at("noise", x, t, labels)
 
     @refusals
@@ -120,7 +133,7 @@ class Run:
         field = self._field
         if (scaling := self.scaling) is not None and not scaling.std.all():
             raise UserError("log_prob: a coordinate of the data is constant, and has no density")
-        if isinstance(field, OracleField | EmpiricalField):
+        if isinstance(field, OracleField | EmpiricalField | OracleInterpolant):
             if isinstance(field, EmpiricalField) and not all(float(field.path.beta(at)) for at in np.unique(t)):
                 raise UserError("log_prob: finite data without noise are points, which have no density; take t below 1")
             found = self._at("log_prob", x, t, labels)
@@ -186,10 +199,13 @@ class Run:
         points, at, known, single = self._arguments(x, t, labels)
         found = np.zeros(len(points), np.float64)
         with self._precision():
+            law = None if self.source is None else density_of(self.source)
+            if self.source is not None and law is None:
+                raise UserError(f"log_prob: the ODE ends in source={name_of(self.source)}, whose density is not known")
             for time in np.unique(at):
                 mine = at == time
                 if time == 0:
-                    found[mine] = log_prior(field, to_model(self.scaling, points[mine]))
+                    found[mine] = log_prior(field, to_model(self.scaling, points[mine]), law)
                     continue
                 label = None if known is None else jnp.asarray(known[mine][0])
                 grid = dataclasses.replace(GRIDS["quadratic"](), end=float(time))  # type: ignore[type-var]
@@ -197,7 +213,14 @@ class Run:
                 z, probe = to_model(self.scaling, points[mine]), likelihood.choose_probe("auto", field.shape)
                 rest = None if known is None else jnp.asarray(known[mine])
                 found[mine] = likelihood.log_likelihood_compiled(
-                    RK4(), field, jnp.asarray(z), times(grid, steps, field.path), jax.random.key(0), rest, probe=probe
+                    RK4(),
+                    field,
+                    jnp.asarray(z),
+                    times(grid, steps, field.path),
+                    jax.random.key(0),
+                    rest,
+                    source=law,
+                    probe=probe,
                 ).log_p
         return found[0] if single else found
 
@@ -224,6 +247,10 @@ class Run:
             raise UserError(f"labels: they are 0 to {field.classes - 1} for this field")
         return points, at, known, np.ndim(x) == len(field.shape)
 
+    def _refuse_unknown(self, what: str) -> None:
+        if not self._field.knows_data:
+            raise UserError(f"{what}: on a path with noise on the way the velocity alone does not give it")
+
     def _scaled(self, values: np.ndarray, how: str) -> np.ndarray:
         if self.scaling is None:
             return values
@@ -239,7 +266,7 @@ class Run:
 
 def refuse_field_words(words: dict[str, Any]) -> None:
     """Refuse, among the words of a call on a Run, those that would name another field. Raises UserError."""
-    if named := [f"{key}=" for key in ("run", "dataset", "path") if key in words]:
+    if named := [f"{key}=" for key in ("run", "dataset", "source", "path", "direction") if key in words]:
         raise UserError(
             f"{' and '.join(named)} would name another field than this Run's; take diffsde.load or diffsde.oracle of it"
         )
@@ -257,8 +284,13 @@ def points_of(x: Points, shape: tuple[int, ...], name: str) -> np.ndarray:
     return points if points.dtype.kind == "f" else points.astype(np.float64)
 
 
-def log_prior(field: Field, x: np.ndarray) -> np.ndarray:
-    """log N(x; 0, beta^2 I) (n,) at t = 0, where no ODE is left to be solved, for points x (n, *shape) in the model's units."""
+def log_prior(field: Field, x: np.ndarray, source: Mixture | None) -> np.ndarray:
+    """log N(x; 0, beta^2 I) (n,) at t = 0, where no ODE is left to be solved, for points x (n, *shape) in the model's units; from a
+    source the density of its points, with the noise that the path adds.
+    """
+    if source is not None:
+        law = likelihood.starting_law(source, field.path, 0.0)
+        return np.asarray(jax.vmap(partial(mixtures.log_prob, law))(jnp.asarray(x.reshape(len(x), -1))))
     beta, squares = float(field.path.beta(0.0)), (x.reshape(len(x), -1) ** 2).sum(axis=1)
     return -squares / (2 * beta**2) - math.prod(field.shape) * math.log(beta * math.sqrt(2 * math.pi))
 
@@ -317,7 +349,7 @@ def load(run: str | Path = "latest", *, verbose: bool = False, **words: Any) -> 
 
 @refusals
 def oracle(*, verbose: bool = False, **words: Any) -> Run:
-    """The exact field of data on a path: dataset= a mixture or finite data, path= any.
+    """The exact field of data on a path: dataset= a mixture or finite data, path= any; between two mixtures with source= too.
 
     >>> import diffsde
     >>> exact = diffsde.oracle(dataset={"name": "mixture", "means": [[0.0]], "stds": [2.0]}, path="ot")
@@ -333,11 +365,11 @@ def restored_run(run: str | Path, verbose: bool = False, **words: Any) -> Run:
         config, settings = resolve_latest(running.configured("sample", {**words, "run": run}))
         machine.configure_process(settings)
         chosen = sample_choices(config)
-        field, dataset, origin = load_field(chosen)
+        found = load_field(chosen)
         exact = config["run"] == "oracle"
         folder = None if exact else Path(config["run"])
         given = {**words, "run": config["run"]}
-        return Run(given, field, dataset, origin, settings["precision"], folder)
+        return Run(given, found.field, found.dataset, found.origin, settings["precision"], folder, found.source)
 
 
 def classifier_run(folder: Path) -> Run:

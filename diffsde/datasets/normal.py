@@ -26,7 +26,11 @@ class StandardNormal(Dataset):
     def load(self) -> None:
         """There are no arrays."""
 
-    def law(self, labels: np.ndarray | None = None) -> mixtures.Mixture:
+    def law(self, labels: np.ndarray | None = None) -> mixtures.Mixture | None:
+        return self.of_vectors() if len(self.shape) == 1 else None  # a mixture is a law of vectors
+
+    def of_vectors(self) -> mixtures.Mixture:
+        """The law of the points as vectors (d,)."""
         return mixtures.Mixture(jnp.zeros((1, math.prod(self.shape))), jnp.ones((1, 1)), jnp.ones(1))
 
     def least_variance(self) -> float:
@@ -37,3 +41,8 @@ class StandardNormal(Dataset):
 
     def moments(self, arrays: Any, key: Key) -> Moments:
         return Moments(jnp.zeros(self.shape), 1.0)
+
+
+def density_of(source: Dataset) -> mixtures.Mixture | None:
+    """The law of a source's points as vectors (d,); None where it is not known."""
+    return source.of_vectors() if isinstance(source, StandardNormal) else source.law()

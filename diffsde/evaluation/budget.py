@@ -13,6 +13,7 @@ import numpy as np
 from diffsde.evaluation.field_error import END, FieldErrors, field_errors
 from diffsde.evaluation.metric import Drawing, Measured, Metric, Quantity, Subject
 from diffsde.fields import Field, OracleField
+from diffsde.interpolants import Backward, OracleInterpolant
 from diffsde.metrics.figures import Figure, mean_figure
 from diffsde.metrics.mixture import mixture_values
 from diffsde.mixtures import entropy
@@ -46,7 +47,7 @@ class Budget(Metric):
     network, solved exactly, KL(p | p_theta) at t = 0.999 is at most that (Girsanov; equal to it where the network is the exact field of
     another law). It bounds no ODE. cross_entropy - entropy of the samples is the sum of three, from the same noise: sampling_gap,
     which the exact ODE's ends have by chance; network_gap, what the network changes; discretisation_gap, what the steps change.
-    Without one: discretisation_rms alone, the root-mean-square distance by which the steps move a sample of an ODE (or of an SDE with
+    Between two laws there is no kl_bound. Without a known law: discretisation_rms alone, the root-mean-square distance by which the steps move a sample of an ODE (or of an SDE with
     coupled=true); beside it that of the exact field.
     """
 
@@ -68,19 +69,21 @@ class Budget(Metric):
             return why
         drawing = subject.drawing
         assert drawing is not None
-        if drawing.sampler.stochastic and not drawing.coupled and exact_of(subject) is None:
+        if drawing.sampler.stochastic and not drawing.coupled and subject.exact is None:
             return "the law is not known, and two runs of an SDE are compared one by one only with coupled=true"
         return None
 
     def measure(self, subject: Subject, key: Key) -> Measured:
-        drawing, exact = subject.drawing, exact_of(subject)
+        drawing, exact = subject.drawing, subject.exact
         assert drawing is not None and subject.field is not None
         ends = solved(subject, drawing, exact)
         figures: dict[str, Figure] = {}
         rows: list[tuple[str, str]] = []
         arrays = {}
         if exact is not None:
-            errors = field_errors(subject.field, exact, subject.dataset, subject.field_labels, key)
+            errors = field_errors(
+                subject.field, exact, subject.dataset, subject.field_labels, key, source=subject.source
+            )
             figures = {name: each.against_exact(0.0) for name, each in of_field(errors).items()}
             figures |= gaps(subject, ends)
             subject.kept["field_errors"] = errors
@@ -91,26 +94,19 @@ class Budget(Metric):
         return Measured(figures, {"budget": {"n": len(ends.sampled), "end": END}}, tuple(rows), arrays)
 
 
-def exact_of(subject: Subject) -> OracleField | None:
-    """The exact field of the data's law; None where that is not known, or the samples follow another law."""
-    assert subject.field is not None
-    if subject.guided or subject.dataset.law() is None:
-        return None
-    exact = subject.dataset.exact_field(subject.field.path)
-    return exact if isinstance(exact, OracleField) else None
-
-
 def of_field(errors: FieldErrors) -> dict[str, Figure]:
-    return {"field_error": errors.field_error(), "kl_bound": errors.kl_bound()}
+    bound_on = errors.kl_bound()
+    return {"field_error": errors.field_error(), **({} if bound_on is None else {"kl_bound": bound_on})}
 
 
 def in_short(subject: Subject, key: Key) -> dict[str, Figure]:
     """field_error and kl_bound of a network's field from 1,000 points; {} where the law is not known or the field is exact."""
-    exact = exact_of(subject)
-    if exact is None or isinstance(subject.field, OracleField) or subject.labels is not None:
+    exact = subject.exact
+    field = subject.field.forward if isinstance(subject.field, Backward) else subject.field
+    if exact is None or isinstance(field, OracleField | OracleInterpolant) or subject.labels is not None:
         return {}
     assert subject.field is not None
-    found = of_field(field_errors(subject.field, exact, subject.dataset, None, key, points=50))
+    found = of_field(field_errors(subject.field, exact, subject.dataset, None, key, 50, subject.source))
     return {name: figure.against_exact(0.0) for name, figure in found.items()}
 
 
@@ -123,6 +119,8 @@ def by_time(errors: FieldErrors) -> list[tuple[str, str]]:
 
     if not errors.velocity.any():
         return [("error by t", "none: the field is the exact one")]
+    if errors.kl_rate is None:
+        return [("error by t", f"half of field error before t={half(errors.velocity)}")]
     return [
         (
             "error by t",
@@ -132,7 +130,7 @@ def by_time(errors: FieldErrors) -> list[tuple[str, str]]:
     ]
 
 
-def solved(subject: Subject, drawing: Drawing, exact: OracleField | None) -> Ends:
+def solved(subject: Subject, drawing: Drawing, exact: Field | None) -> Ends:
     """The samples, and where the same noise ends without the steps' error, and without the network's."""
     assert subject.field is not None
     x = subject.samples

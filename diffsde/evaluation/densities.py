@@ -95,14 +95,20 @@ def test_points(dataset: Dataset, asked: int | None, labels: np.ndarray | None, 
 
 
 def likelihood_figures(
-    field: Field, points: TestPoints, how: Solving, repeats: int, key: Key, scaling: Scaling | None = None
+    field: Field,
+    points: TestPoints,
+    how: Solving,
+    repeats: int,
+    key: Key,
+    scaling: Scaling | None = None,
+    source: mixtures.Mixture | None = None,
 ) -> tuple[dict[str, Figure], dict[str, Any], np.ndarray]:
     """(figures, a record of how they were computed, log p (n,) of every point in the data's own units).
 
     For bytes, log p is the mean over `repeats` draws of the dequantisation noise. The record's `change` is the change of the
     mean over the first tenth of the points from half as many steps, or ten times the tolerance: an estimate of the
     solver's error, and part of the figures' errors (density_figures); absent for one step.
-    Raises UserError where some log p are not finite.
+    source: the law of the source, between two laws; None: N(0, I). Raises UserError where some log p are not finite.
     """
     grid = how.grid
     if grid.end < 1:
@@ -117,7 +123,16 @@ def likelihood_figures(
     def batch(number: int) -> tuple[Any, ...]:
         part = np.arange(number * size, (number + 1) * size) % len(rows)  # the last batch padded with the first points
         labels = None if points.labels is None else points.labels[rows[part]]
-        return how.solver, field, x[part], at, jax.random.fold_in(key_probe, number), labels, np.int32(how.steps)
+        return (
+            how.solver,
+            field,
+            x[part],
+            at,
+            jax.random.fold_in(key_probe, number),
+            labels,
+            np.int32(how.steps),
+            source,
+        )
 
     program = compiler(likelihood.log_likelihood_compiled, *batch(0), probe=how.probe)
     log_p, nfe, begun = [], [], time.perf_counter()
@@ -133,7 +148,8 @@ def likelihood_figures(
     change = {}
     if (rough := coarse(how, grid, field, at)) is not None:  # the first batch once more
         solver, half, count = rough
-        gained = log_p[0] - np.asarray(program(solver, *batch(0)[1:3], half, *batch(0)[4:6], np.int32(count)).log_p)
+        again = solver, *batch(0)[1:3], half, *batch(0)[4:6], np.int32(count), source
+        gained = log_p[0] - np.asarray(program(*again).log_p)
         scale = math.prod(field.shape) * math.log(2) if points.bytes else 1.0
         change = {"change": -float(gained.mean()) / scale}
     mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0) - log_volume(scaling, field.shape)

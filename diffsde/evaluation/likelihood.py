@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsde import likelihood
 from diffsde.build import name_of
+from diffsde.datasets.normal import density_of
 from diffsde.errors import UserError
 from diffsde.evaluation import densities
 from diffsde.evaluation.densities import Solving
@@ -18,7 +19,7 @@ from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.fields import EmpiricalField, Field, LearnedField, bound
 from diffsde.guidance import Guided
 from diffsde.runs import progress
-from diffsde.runs.starting import stds_of
+from diffsde.runs.starting import standing_in, stds_of
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Key
@@ -91,7 +92,8 @@ class Likelihood(Metric):
         assert subject.field is not None
         if untouched(subject):
             progress.warn(f"likelihood: {RAW}")
-        if wrong := densities.solver_warning(self.solving(subject), subject.field.path, stds_of(subject.dataset)):
+        path = standing_in(subject.field, subject.source)
+        if wrong := densities.solver_warning(self.solving(subject), path, stds_of(subject.dataset)):
             progress.warn(wrong)
 
     def measure(self, subject: Subject, key: Key) -> Measured:
@@ -101,7 +103,10 @@ class Likelihood(Metric):
         key_points, key_solve = jax.random.split(key)
         points = densities.test_points(subject.dataset, self.n_test, subject.field_labels, key_points)
         scaling = subject.dataset.scaling(field.shape)
-        found, about, log_p = densities.likelihood_figures(field, points, how, self.dequantisations, key_solve, scaling)
+        law = None if subject.source is None else density_of(subject.source)
+        found, about, log_p = densities.likelihood_figures(
+            field, points, how, self.dequantisations, key_solve, scaling, law
+        )
         if subject.guided:  # whose law is another than the data's
             found = {name: figure.alone() for name, figure in found.items()}
         solver = name_of(how.solver)
@@ -135,6 +140,11 @@ def without_density(subject: Subject) -> str | None:
     field, dataset = subject.field, subject.dataset
     assert field is not None
     labelled = subject.labels is not None
+    if subject.source is not None and density_of(subject.source) is None:
+        return (
+            f"the ODE ends in source={name_of(subject.source)}, whose density is not known; it is of mixtures (normal, gmm,"
+            " gaussian, 8gaussians, mixture)"
+        )
     if isinstance(unguided(field), EmpiricalField):
         return "the exact field of finite data has no density"
     if dataset.count_points(dataset.load()) is not None:

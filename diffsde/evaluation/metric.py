@@ -13,7 +13,8 @@ import numpy as np
 
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.evaluation.references import Real, real_beside, split
-from diffsde.fields import Field
+from diffsde.fields import Field, OracleField
+from diffsde.interpolants import OracleInterpolant
 from diffsde.inverse.problem import InverseProblem
 from diffsde.metrics.figures import Figure
 from diffsde.samplers import Grid, Sampler
@@ -56,6 +57,8 @@ class Subject:
     field is guided, so that its law is not the data's. problem: the inverse problem that the samples are reconstructions of.
     whole: whether the prior of `problem` is the law of all the data (no label, no guidance). cache: the folder for
     recomputable files. drawing: how the samples were drawn; None: not here. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
+    source: the law at t = 0; None: N(0, I), on a Gaussian path. coupling: in words, how it was coupled to the data, if not
+    independently.
     """
 
     dataset: Dataset
@@ -71,6 +74,8 @@ class Subject:
     drawing: Drawing | None = None
     named: tuple[str, ...] = ()
     kept: dict[str, Any] = dataclasses.field(default_factory=dict)
+    source: Dataset | None = None
+    coupling: str = ""
 
     @cached_property
     def in_bytes(self) -> bool:
@@ -81,6 +86,19 @@ class Subject:
     def classes(self) -> int:
         """Number of classes of the data; 0 where there are no labels."""
         return self.dataset.classes(self.dataset.load())
+
+    @cached_property
+    def exact(self) -> OracleField | OracleInterpolant | None:
+        """The exact field of the data's law, from that of the source; None where one of them is not known, the two were not
+        coupled independently, or the samples follow another law.
+        """
+        if self.field is None or self.guided or self.coupling or (law := self.dataset.law()) is None:
+            return None
+        if self.source is None:
+            exact = self.dataset.exact_field(self.field.path)
+            return exact if isinstance(exact, OracleField) else None
+        first = self.source.law()
+        return None if first is None else OracleInterpolant(self.field.path, first, law, law.means.shape[1:])
 
     @cached_property
     def real(self) -> Real:

@@ -14,10 +14,10 @@ import numpy as np
 from diffsde import likelihood
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
-from diffsde.fields import Field, OracleField, bound
+from diffsde.fields import Field, bound
 from diffsde.metrics.distances import MOST, transport
 from diffsde.metrics.figures import Figure, mean_figure, root_mean_figure
-from diffsde.runs.starting import choose_grid, stds_of
+from diffsde.runs.starting import choose_grid, standing_in, starting_points, stds_of
 from diffsde.samplers import Grid, LoopSettings, prior, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.ode import Euler, Heun
@@ -99,12 +99,11 @@ class Straightness(Metric):
         assert field is not None
         key_noise, key_data = jax.random.split(key)
         labels = None if subject.field_labels is None else jnp.asarray(np.resize(subject.field_labels, POINTS))
-        x0 = prior(field.path, jnp.asarray(grid.start), field.shape, key_noise, POINTS)
+        x0 = starts(subject, key_noise, POINTS, grid.start)
         found, least = figures_of(field, grid, x0, labels), least_energy(subject, self.points, key_data)
         found["npe"] = normalised(found["path_energy"], least)
-        exact = subject.dataset.exact_field(field.path) if subject.dataset.law() is not None else None
-        if isinstance(exact, OracleField):
-            theirs = figures_of(exact, grid, x0, labels)
+        if subject.exact is not None:
+            theirs = figures_of(subject.exact, grid, x0, labels)
             theirs["npe"] = normalised(theirs["path_energy"], least)
             found = {name: figure.against("field", theirs[name]) for name, figure in found.items()}
         how = (
@@ -114,7 +113,14 @@ class Straightness(Metric):
         )
         about = {"straightness": {"w2_squared": least.as_dict(), "steps": STEPS, "n": POINTS}}
         return Measured(
-            found, about, (("W2^2 of noise and data", f"{least.value:.4g} +- {least.error or 0.0:.2g} ({how})"),)
+            found,
+            about,
+            (
+                (
+                    f"W2^2 of {'noise' if subject.source is None else 'source'} and data",
+                    f"{least.value:.4g} +- {least.error or 0.0:.2g} ({how})",
+                ),
+            ),
         )
 
 
@@ -122,7 +128,17 @@ def solving(subject: Subject) -> Grid:
     """The grid of the ODE. Raises UserError where the velocity is infinite at an end of it."""
     assert subject.field is not None
     field = bound(subject.field, None if subject.field_labels is None else jnp.asarray(subject.field_labels[0]))
-    return likelihood.choose_end(field, choose_grid(AutoGrid(), field, stds_of(subject.dataset)))
+    path = standing_in(subject.field, subject.source)
+    return likelihood.choose_end(field, choose_grid(AutoGrid(), field, stds_of(subject.dataset), path))
+
+
+def starts(subject: Subject, key: Key, n: int, start: float = 0.0) -> Array:
+    """Starting points (n, *shape): from N(0, beta^2 I), or the source."""
+    field = subject.field
+    assert field is not None
+    if subject.source is None:
+        return prior(field.path, jnp.asarray(start), field.shape, key, n)
+    return starting_points(field, subject.dataset, start, key, n, None, subject.source)[0]
 
 
 def figures_of(field: Field, grid: Grid, x0: Array, labels: Array | None) -> dict[str, Figure]:
@@ -157,7 +173,7 @@ def energies(field: Field, grid: Grid, x0: Array, labels: Array | None, steps: i
 
 
 def least_energy(subject: Subject, points: int | None, key: Key) -> Figure:
-    """W2^2 between the noise and the data, the least energy of any path between them.
+    """W2^2 between the noise, or the source, and the data, the least energy of any path between them.
 
     Of sets x of noise and y of data it is too large by the distances of sets from their own law (8% for 512 points of
     N(0, 1) and N(0, 4) in the plane). Where the sets are small, (W2^2(x, x') + W2^2(y, y'))/2 is taken off, and what that
@@ -167,7 +183,7 @@ def least_energy(subject: Subject, points: int | None, key: Key) -> Figure:
     assert field is not None
     sets, size = (1, points) if points else (2 * SETS, MOST)
     key_noise, key_data = jax.random.split(key)
-    noise = np.asarray(prior(field.path, jnp.asarray(0.0), field.shape, key_noise, sets * size))
+    noise = np.asarray(starts(subject, key_noise, sets * size))
     data = subject.dataset.true_points(subject.field_labels, key_data, sets * size)
     x, y = noise.reshape(sets, size, -1), np.asarray(data).reshape(sets, size, -1)
     if points:

@@ -26,6 +26,9 @@ def draw_samples(job: SampleJob, x: Array, nfe: float) -> list[Path]:
     wanted = chosen_pictures(chosen.drawn, kind)
     if not PICTURES[kind]:
         progress.say(f"no pictures: there are none of {kind}")
+    if wanted and job.source is not None:
+        progress.say("no pictures: of samples between two laws there are none yet")
+        return []
     if not wanted or not (job.known or are_images(shape)):
         return []
     scene: Any

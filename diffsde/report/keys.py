@@ -19,7 +19,7 @@ APART = (
 FOLDERS = ("run", "samples")  # whose content says more than their names
 SAMPLING = ("sampler", "diffusion", "steps", "grid", "sigma", "last", "n", "coupled")  # of jobs that drew samples
 SEEDS = ("run.seed", "seed")  # the outer first: a trained run, and samples of it
-ORACLE, TRAINED = "oracle", "trained"
+ORACLE, TRAINED, NORMAL = "oracle", "trained", "normal"
 # Names of groups within a group, as the command line shortens them.
 SHORT = {"sampler.diffusion": "diffusion"}
 
@@ -41,6 +41,8 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
             found.pop(key, None)  # of run= it goes on with itself
         elif key in found:
             found[key] = folder_word(record, key, found[key], parent)
+    if "path" in found:  # which has a law at t = 0, said by no key where that is N(0, I)
+        found.setdefault("source", NORMAL)
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
             found[key] = value
@@ -90,8 +92,9 @@ def as_text(value: Any) -> str:
 
 
 def key_of(word: str) -> str:
-    """The key of a typed word, `key` or `key=value`, as configs have it."""
-    return short(word.partition("=")[0].lstrip("+~").partition("@")[0])
+    """The key of a typed word, `key` or `key=value`, as configs have it; of dataset@source, as Hydra has it, source."""
+    key, _, package = word.partition("=")[0].lstrip("+~").partition("@")
+    return short("source" if package == "source" else key)
 
 
 def differing(choices: Sequence[dict[str, str]], typed: Iterable[str]) -> list[str]:

@@ -71,12 +71,16 @@ def load_source(verb: str, where: Path, config: dict[str, Any], directory: Path)
     grid: Grid = AutoGrid()
     if verb != "train" and config.get("grid") and config["grid"].get("name") != "list":
         grid = choose(Grid, config["grid"], "grid")  # type: ignore[type-abstract]
+    if config.get("source") is not None or config.get("direction") == "backward":
+        raise UserError("it shows fields from N(0, I) to the data, and none between two other laws")
     for knob in ("guidance", "measurement", "labels"):
         if config.get(knob) is not None:
             raise UserError(f"samples with {knob}= follow another field than the run's own")
     if verb != "train" and config.get("run") == "oracle":
         dataset = choose(Dataset, config["dataset"], "dataset").found_from(directory)  # type: ignore[type-abstract]
         path = choose(GaussianPath, config["path"], "path")  # type: ignore[type-abstract]
+        if path.has_gamma:
+            raise UserError("it shows Gaussian paths, and none with noise on the way")
         exact = dataset.exact_field(path)
         if exact is None:
             raise UserError(f"the exact field of dataset={name_of(dataset)} is not known")
@@ -87,6 +91,8 @@ def load_source(verb: str, where: Path, config: dict[str, Any], directory: Path)
     which = str(config.get("checkpoint") or "last") if verb != "train" else "last"
     ema = config.get("ema") if verb != "train" else None
     trained, field, step = restore(where, ema, which, "float32")
+    if not field.gaussian:
+        raise UserError("it shows fields from N(0, I) to the data, and none between two other laws")
     if trained.label_dropout == 0:
         raise UserError("this run needs a label, and the player has none")
     objective, data = name_of(trained.objective), name_of(trained.dataset)

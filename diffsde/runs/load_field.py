@@ -3,36 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.datasets import Dataset
+from diffsde.build import name_of
+from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
-from diffsde.interpolants import OracleInterpolant
-from diffsde.paths import GaussianPath
+from diffsde.interpolants import Backward, OracleInterpolant
+from diffsde.paths import GaussianPath, check_ends
 from diffsde.runs import folder, progress
 from diffsde.runs.sample_config import Sampling
 from diffsde.types import Array
 
 
-def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
-    """The field, with guidance= applied, the dataset to compare with, and the field's origin as text. Raises UserError."""
-    field, dataset, origin = load_unguided(chosen)
+class Loaded(NamedTuple):
+    """A field, the dataset to compare its samples with, and the field's origin as text.
+
+    source: the law at t = 0, in the model's units; None: N(0, I), on a Gaussian path. coupling: in words, how source and data
+    were coupled, where that was not independently; else empty.
+    """
+
+    field: Field
+    dataset: Dataset
+    origin: str
+    source: Dataset | None = None
+    coupling: str = ""
+
+
+def load_field(chosen: Sampling) -> Loaded:
+    """The field that a config names, with guidance= applied, and direction=. Raises UserError."""
+    found = load_guided(chosen)
+    if chosen.direction == "forward":
+        return found
+    check_ends_of(found.field)
+    turned, start = Backward(found.field), found.source or StandardNormal(found.field.shape)
+    return Loaded(turned, start, f"{found.origin}, backward in time", found.dataset, found.coupling)
+
+
+def check_ends_of(field: Field) -> None:
+    """Raise UserError for a path that does not begin in the source and end in the data, and so cannot be run backward."""
+    try:
+        check_ends(field.path)
+    except ValueError as error:
+        raise UserError(f"direction=backward: {error}") from None
+
+
+def load_guided(chosen: Sampling) -> Loaded:
+    """The field forward in time, with guidance= applied. Raises UserError."""
+    found = load_unguided(chosen)
+    field, dataset, origin, *_ = found
     if chosen.guidance is None:
-        return field, dataset, origin
+        return found
     start, end = chosen.guidance_interval
     how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
     if chosen.guide is None:
         if not field.classes:
             raise UserError("guidance needs a conditional field" + unlabelled(chosen))
         origin += ", guided by itself without label" if chosen.guided else ", guidance=1: not guided"
-        return ClassifierFree(field, *how), dataset, origin
+        return found._replace(field=ClassifierFree(field, *how), origin=origin)
     from diffsde.runs.restore import restore_guide
 
     guide = restore_guide(
@@ -54,7 +89,7 @@ def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
     if not isinstance(guide, Classifier):
         if guide.classes not in (0, field.classes):
             raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
-        return Autoguided(field, guide, *how), dataset, f"{origin}, guided by the worse {shown}"
+        return found._replace(field=Autoguided(field, guide, *how), origin=f"{origin}, guided by the worse {shown}")
     if not field.gaussian:
         raise UserError(
             "guide: a classifier guides fields of Gaussian paths; between two laws guide by a worse field, or give labels="
@@ -64,7 +99,9 @@ def load_field(chosen: Sampling) -> tuple[Field, Dataset, str]:
     known = field.classes or dataset.classes(dataset.load())
     if known not in (0, guide.classes):
         raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {known}")
-    return ClassifierGuided(field, guide, *how), dataset, f"{origin}, guided by the classifier {shown}"
+    return found._replace(
+        field=ClassifierGuided(field, guide, *how), origin=f"{origin}, guided by the classifier {shown}"
+    )
 
 
 def check_same_source(chosen: Sampling) -> None:
@@ -80,20 +117,18 @@ def check_same_source(chosen: Sampling) -> None:
         )
 
 
-def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
-    """The field without guidance, the dataset to compare with, and the field's origin as text. Raises UserError."""
+def load_unguided(chosen: Sampling) -> Loaded:
+    """The field without guidance, forward in time. Raises UserError."""
     if chosen.run == "oracle":
         assert chosen.dataset is not None and chosen.path is not None
         if chosen.source is not None or chosen.path.has_gamma:
-            return (
-                interpolant_of(chosen.source, chosen.dataset, chosen.path),
-                chosen.dataset,
-                "the exact field between two laws",
-            )
+            source = chosen.source or StandardNormal(point_shape(chosen.dataset, chosen.dataset.load()))
+            between = interpolant_of(source, chosen.dataset, chosen.path)
+            return Loaded(between, chosen.dataset, f"the exact field from source={name_of(source)}", source)
         exact = chosen.dataset.exact_field(chosen.path)
         assert exact is not None  # SampleConfig.check
         of = f" of {exact.count:,} points" if isinstance(exact, EmpiricalField) else ""
-        return exact, chosen.dataset, f"the exact field{of}"
+        return Loaded(exact, chosen.dataset, f"the exact field{of}")
     from diffsde.runs.restore import restore
     from diffsde.runs.train_config import named  # here: these import flax and optax
 
@@ -107,22 +142,23 @@ def load_unguided(chosen: Sampling) -> tuple[Field, Dataset, str]:
             " and guide= with guidance="
         )
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
-    return field, trained.dataset, f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
+    begin = (trained.source or StandardNormal(field.shape)) if trained.between_laws else None
+    origin = f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
+    return Loaded(field, trained.dataset, origin, begin)
 
 
 def interpolant_of(source: Dataset | None, dataset: Dataset, path: GaussianPath) -> OracleInterpolant:
     """The exact field from one mixture, or from N(0, I), to another. Raises UserError where their dimensions differ."""
-    law = dataset.law()
-    assert law is not None  # Sampling.check
-    shape = law.means.shape[1:]
-    from_law = (source or StandardNormal(shape)).law()
-    assert from_law is not None
-    if from_law.means.shape[1:] != shape:
+    last = dataset.law()
+    assert last is not None  # Sampling.check
+    first = (source or StandardNormal(last.means.shape[1:])).law()
+    assert first is not None
+    if first.means.shape[1] != last.means.shape[1]:
         raise UserError(
-            f"source: its points have {from_law.means.shape[1]} coordinates, those of the dataset {shape[0]}; take laws of"
-            " one dimension"
+            f"source: its points have {first.means.shape[1]} coordinates, those of the dataset {last.means.shape[1]}; take"
+            " laws of one dimension"
         )
-    return OracleInterpolant(path, from_law, law, shape)
+    return OracleInterpolant(path, first, last, last.means.shape[1:])
 
 
 def labels_of(chosen: Sampling, field: Field) -> Array | None:

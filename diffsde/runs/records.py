@@ -19,7 +19,7 @@ from diffsde.runs.record import read_record as read_record
 FILTER = re.compile(r"([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 SHORTEST = 4  # letters of an id that may stand for the whole of it
 ABOUT = ("id", "verb", "date", "state", "name", "tag", "sweep")  # keys of a filter that are no knobs
-OF_RUN = ("dataset", "path")  # knobs of samples whose null is the run's own
+OF_RUN = ("dataset", "path", "source")  # knobs of samples whose null is the run's own
 INNER = ("sampler", "process", "optimizer", "sampler.diffusion")  # choices whose numbers have short names
 
 

@@ -66,10 +66,6 @@ def restore(
         raise UserError(
             f"run: '{run_folder}' is a classifier, which has no samples; give it as guide=, and a field as run="
         )
-    if found.config.between_laws:
-        raise UserError(
-            f"run: '{run_folder}' was trained between two laws, whose samples and pictures cannot be drawn yet"
-        )
     return found.config, found.field, found.step
 
 

@@ -6,15 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from diffsde.build import name_of, read_parts, table
+from diffsde.build import as_config, choose, name_of, read_parts, table
 from diffsde.datasets import Dataset
 from diffsde.inverse import Measurement, Posterior
 from diffsde.knobs import as_words
 from diffsde.paths import GaussianPath, check_ends
-from diffsde.runs import folder
+from diffsde.runs import folder, progress
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.samplers import Grid, Sampler
+from diffsde.samplers.diffusions import Constant
 from diffsde.stability import takes_sigma
 
 
@@ -50,6 +51,7 @@ class Sampling(Stepping):
     dataset: Dataset | None = None
     path: GaussianPath | None = None
     source: Dataset | None = None
+    direction: str = "forward"  # the meaning of an older config.json without this knob
     machine: Machine
 
     @property
@@ -85,7 +87,6 @@ class Sampling(Stepping):
                     f"{name}={name_of(law)}: the exact field between two laws is known of mixtures only (gmm, gaussian,"
                     " 8gaussians, mixture); train on others"
                 )
-        raise ValueError("source= and paths with noise on the way (bridge, icfm, interpolant) cannot be sampled yet")
 
     def _check_guidance(self) -> None:
         if isinstance(self.labels, str) and self.labels != "all":
@@ -166,13 +167,31 @@ def only_judged(sampling: Sampling) -> SampleConfig:
 
 def resolve_latest(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with run=latest resolved; and the same with the run's precision, to configure the process."""
-    config = with_run(config)
+    config = with_reference_sigma(with_run(config))
     return config, with_precision(config)
 
 
 def with_run(config: dict[str, Any]) -> dict[str, Any]:
     """The config with run=latest replaced by the folder it means now, so that resuming later uses the same run."""
     return config | {"run": str(folder.latest())} if config.get("run") == "latest" else config
+
+
+def with_reference_sigma(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the sigma of the Brownian motion whose bridge the path is, where sigma= and the diffusion say nothing."""
+    diffusion = config["sampler"].get("diffusion")
+    if config.get("sigma") is not None or not diffusion or diffusion != as_config(Constant()):
+        return config
+    path = config.get("path")
+    if config.get("run", "oracle") != "oracle":
+        path = folder.read_config(Path(str(config["run"]))).get("path")
+    if path is None:
+        return config
+    reference = choose(GaussianPath, path, "path").reference_sigma  # type: ignore[type-abstract]
+    if reference is None:
+        return config
+    progress.say(f"sigma: {reference:g}, that of the Brownian motion whose bridge the path is (sigma= sets another)")
+    sampler = config["sampler"] | {"diffusion": diffusion | {"sigma": reference}}
+    return config | {"sigma": reference, "sampler": sampler}
 
 
 def with_precision(config: dict[str, Any]) -> dict[str, Any]:

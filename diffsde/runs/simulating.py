@@ -98,7 +98,8 @@ class SampleJob(SteppedJob):
     """A job of drawing samples: the config, the field, the starting points x0, how to simulate, and the folder `out`.
 
     placed, grid: the resolved grid, and its times. choice: how the number of steps was chosen; None: by the user. known:
-    whether there are data to compare with. data: the description of the data.
+    whether there are data to compare with. data: the description of the data. source: the law at t = 0; None: N(0, I), on a
+    Gaussian path. coupling: in words, how it was coupled to the data, if not independently.
     """
 
     config: dict[str, Any]
@@ -120,6 +121,8 @@ class SampleJob(SteppedJob):
     scaling: Scaling | None
     known: bool
     data: dict[str, Any]
+    source: Dataset | None = None
+    coupling: str = ""
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def inputs(self) -> SimulationInputs:
@@ -152,6 +155,11 @@ class SampleJob(SteppedJob):
     def guided(self) -> bool:
         """Whether the field is guided, so that its samples follow another law than the data's."""
         return self.chosen.guided
+
+    @property
+    def data_labels(self) -> np.ndarray | None:
+        """The labels (n,) of the samples; None where there are none, and backward in time, where they are of the starting points."""
+        return None if self.labels is None or self.chosen.direction == "backward" else np.asarray(self.labels)
 
     @property
     def plain(self) -> bool:

@@ -116,6 +116,10 @@ class Langevin(Sampler):
     diffusion: Diffusion = dataclasses.field(default_factory=Constant)
     freeze: float = 0.9
 
+    @property
+    def needs(self) -> str:
+        return "score"
+
     def step(self, field: Field, x: Array, t: Scalar, h: Scalar, key: Noise) -> Array:
         at = jnp.minimum(t, self.freeze)
         sigma, known = self.diffusion.sigma_at(at, coefficients(field.path, at)), field.output(x, at)

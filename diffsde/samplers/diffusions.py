@@ -86,7 +86,7 @@ class Memoryless(Diffusion):
 
 @choice
 class ExpressionDiffusion(Diffusion):
-    """sigma_t = sigma times an expression in t, alpha and beta, e.g. "beta * (1 + alpha)"."""
+    """sigma_t = sigma times an expression in t, alpha, beta and (between two laws) gamma, e.g. "beta * (1 + alpha)"."""
 
     sigma: float = 1.0
     sigma_t: str = "beta"
@@ -96,7 +96,7 @@ class ExpressionDiffusion(Diffusion):
         self.sigma_at(half, Coefficients(half, half, half, half, half))
 
     def sigma_at(self, t: Scalar, c: Coefficients) -> Scalar:
-        sigma = evaluate_expression(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta})
+        sigma = evaluate_expression(self.sigma_t, {"t": t, "alpha": c.alpha, "beta": c.beta, "gamma": c.gamma})
         return self.sigma * sigma * jnp.ones_like(c.beta)
 
 

@@ -195,6 +195,18 @@ def prior(
     return noise if data is None else path.alpha(start) * data + noise
 
 
+@jax.jit
+def prior_from(path: GaussianPath, start: Array, y: Array, key: Key, data: Array | None = None) -> Array:
+    """Starting points (n, *shape) at t0 = start from points y (n, *shape) of the source: beta y + gamma eps, plus alpha z if data
+    z (n, *shape) are given. Point i depends on the key, i, y_i and z_i alone.
+    """
+    found = path.beta(start) * y if data is None else path.alpha(start) * data + path.beta(start) * y
+    if not path.has_gamma:
+        return found
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(len(y)))
+    return found + path.gamma(start) * jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(keys)
+
+
 def simulate(
     sampler: Sampler,
     field: Field | Process,

@@ -38,6 +38,11 @@ class Sampler(abc.ABC):
     needs_field: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
 
+    @property
+    def needs(self) -> str:
+        """What of a field between two laws a step asks for: its `velocity`, its `score` too, or that its path is `gaussian`."""
+        return "gaussian" if self.needs_field else "score" if self.stochastic else "velocity"
+
     def start(self, x: Array) -> Any:
         """The state before the first step; the point itself for a method without memory."""
         return x

@@ -137,6 +137,10 @@ def _choose(config: dict[str, Any]) -> Choices:
     numbered = config | ({"n": 1} if config["n"] is None else {})
     _, _, sampling, likelihood, own = read_parts(numbered, *PARTS)
     draws = sample_config.only_judged(sampling)
+    if draws.direction == "backward" and draws.labels is not None:
+        raise UserError(
+            "labels: backward in time they are of the starting points, and no metric asks for them; leave them out"
+        )
     if config["n"] is None:
         draws = dataclasses.replace(draws, n=number_of_samples(draws))
     return Choices(own, likelihood, draws)
@@ -157,14 +161,14 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
     own, likelihood, draws = chosen
     samples: SampleJob | Samples | None
     if own.samples is not None:
-        field, dataset, origin = load_field(draws)
+        field, dataset, origin, source, coupling = load_field(draws)
         samples = read_samples(Path(own.samples), field.shape, dataset.scaling(field.shape))
         draws = dataclasses.replace(draws, n=len(samples.x))
         labels = samples.y
     else:
         samples = sample.prepare(draws, config, out, held)
-        field, dataset, origin = samples.field, samples.dataset, samples.origin
-        labels = None if samples.labels is None else np.asarray(samples.labels)
+        field, dataset, origin, source = samples.field, samples.dataset, samples.origin, samples.source
+        labels, coupling = samples.data_labels, samples.coupling
     subject = Subject(
         dataset,
         field,
@@ -174,6 +178,8 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         guided=draws.guided,
         cache=draws.machine.cache_folder,
         drawing=drawing_of(samples) if isinstance(samples, SampleJob) else None,
+        source=source,
+        coupling=coupling,
     )
     points = own.transport_points
     made: dict[str, Metric] = {

@@ -37,18 +37,21 @@ from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simul
 from diffsde.runs.starting import (
     choose_grid,
     fixed_steps,
+    left_over,
+    standing_in,
     starting_points,
     stds_met,
     trial_of,
     trial_points,
     trial_starts,
+    unstable,
     warn_of_start,
 )
 from diffsde.samplers import Grid, times
 from diffsde.samplers.loop import Simulated
 from diffsde.solver_error import SamplingPlan
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import choose_last_step, instability, likelihood_instability
+from diffsde.stability import check_sampler, choose_last_step, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
 from diffsde.verbs.sample_sweep import grid_of
@@ -66,7 +69,12 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
     """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
-    field, dataset, origin = load_field(chosen)
+    field, dataset, origin, source, coupling = load_field(chosen)
+    check_sampler(chosen.sampler, field, config["sampler"]["name"])
+    if chosen.measurement is not None and not field.gaussian:
+        raise UserError(
+            "measurement: inverse problems are solved on Gaussian paths from N(0, I) alone, not between two laws"
+        )
     if {*chosen.drawn} - {"default", "all"}:  # a wrong name is refused before anything is computed
         from diffsde.pictures import chosen_pictures, kind_of
 
@@ -79,7 +87,8 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
     known = chosen.measurement is not None or data_here(dataset, chosen.run)
     stds = stds_met(field, dataset)
-    placed = choose_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds)
+    path = standing_in(field, source)
+    placed = choose_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds, path)
     law = "guided" if chosen.guided else None
     if chosen.measurement is not None:
         law = "given what is measured"
@@ -94,23 +103,27 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     choice = None
     steps = fixed_steps(chosen.sampler, placed, chosen.steps)
     if steps is None:
-        choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem)
+        choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem, source)
         steps = choice.steps
     grid = times(placed, steps, field.path)
     start = float(np.asarray(grid)[0])
-    x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels)
-    warn_of_start(field, dataset, start, absent, law)
+    x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels, source)
+    warn_of_start(field, dataset, start, absent, law or coupling or None)
     about = say_data(dataset) if chosen.run == "oracle" else {}
     drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
     keys = key_noise, key_true
-    job = SampleJob(config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about)
+    job = SampleJob(
+        config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about, source, coupling
+    )
     job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.condition, 0)), grid, chosen.last)
     how = SamplingPlan(chosen.sampler, placed, steps, job.last)
     steep = None
     if isinstance(field, PosteriorField):
         steep = likelihood_instability(chosen.sampler, field, grid, job.last, float(moments.std) ** 2)
-    unstable = instability(chosen.sampler, field.path, grid, job.last, dataset.least_variance())
-    job.warnings = [line for line in (steep, unstable, solver_error(how, field.path, stds)) if line]
+    grows = unstable(chosen.sampler, field, grid, job.last, dataset, source)
+    job.warnings = [
+        line for line in (steep, grows, solver_error(how, path, stds), left_over(field, placed, job.last, stds)) if line
+    ]
     return job
 
 
@@ -122,6 +135,7 @@ def chosen_steps(
     stds: tuple[float, ...],
     labels: Array | None,
     problem: InverseProblem | None,
+    source: Dataset | None = None,
 ) -> StepChoice:
     """The number of steps where the user does not set it, by a trial on the field.
 
@@ -132,11 +146,11 @@ def chosen_steps(
     given_labels = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
     condition = given_labels if problem is None else problem.condition(count, given_labels)
     last = choose_last_step(sampler, bound(field, ensembles.member(condition, 0)), at, chosen.last)
-    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, given_labels)
+    x0 = trial_starts(field, dataset, float(np.asarray(at)[0]), count, given_labels, source)
     clock.lap("starting")
     with progress.working("choosing the number of steps"):
         trial = trial_of(sampler, field, grid, last, x0, condition)
-        choice = choose_steps(SamplingPlan(sampler, grid, MOST, last), field.path, stds, trial)
+        choice = choose_steps(SamplingPlan(sampler, grid, MOST, last), standing_in(field, source), stds, trial)
     clock.lap("choosing steps")
     return choice
 
@@ -211,9 +225,8 @@ def measured(job: SampleJob, x: Array) -> Measured:
     """How well the samples follow their law (table.name_of_fit); no figures where the data cannot be read."""
     if not job.known:
         return Measured({})
-    labels = None if job.labels is None else np.asarray(job.labels)
     subject = Subject(
-        job.dataset, job.field, len(x), x, labels, guided=job.guided, problem=job.problem, whole=job.plain
+        job.dataset, job.field, len(x), x, job.data_labels, guided=job.guided, problem=job.problem, whole=job.plain
     )
     return METRICS[name_of_fit(subject)]().measure(subject, job.key_true)
 
@@ -222,15 +235,17 @@ def network_error(job: SampleJob, x: Array) -> dict[str, Figure]:
     """The network's part of the error budget where it is cheap (evaluation.budget.in_short); {} elsewhere."""
     if not (job.known and job.plain) or job.problem is not None:
         return {}
-    return in_short(Subject(job.dataset, job.field, len(x), x), job.key_true)
+    return in_short(Subject(job.dataset, job.field, len(x), x, source=job.source, coupling=job.coupling), job.key_true)
 
 
 def network_rows(found: dict[str, Figure]) -> list[tuple[str, str]]:
     """The row of the table for them."""
     if not found:
         return []
-    error, bound_on = (shown_figure(found[name].alone()) for name in ("field_error", "kl_bound"))
-    text = f"E|u_theta - u|^2 per coordinate {error}; of KL at most {bound_on} nats in an SDE (evaluate 'metrics=[budget]')"
+    error, bound_on = shown_figure(found["field_error"].alone()), ""
+    if "kl_bound" in found:
+        bound_on = f"; of KL at most {shown_figure(found['kl_bound'].alone())} nats in an SDE"
+    text = f"E|u_theta - u|^2 per coordinate {error}{bound_on} (evaluate 'metrics=[budget]')"
     return [("network's error", text)]
 
 
