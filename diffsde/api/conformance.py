@@ -19,7 +19,7 @@ from diffsde.evaluation.metric import NEEDS, Metric
 from diffsde.expressions import evaluate_expression
 from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
-from diffsde.paths import OT, GaussianPath, coefficients, log_snr, written
+from diffsde.paths import OT, GaussianPath, check_ends, coefficients, log_snr, written
 from diffsde.plugins import parts
 from diffsde.samplers import Sampler, simulate_compiled
 from diffsde.solver_error import mixture_covariance
@@ -100,9 +100,34 @@ def _path(path: GaussianPath) -> Iterator[str]:
     except UserError as error:
         yield f"formula cannot be read: {error}"
         return
-    for name, text, value, own in zip(("alpha", "beta"), texts, said, (alpha[16], beta[16]), strict=True):
+    names = ("alpha", "beta", "gamma") if path.has_gamma else ("alpha", "beta")
+    if len(texts) != len(names):
+        yield f"formula has {len(texts)} texts; it must have those of {', '.join(names)}"
+        return
+    for name, text, value, own in zip(names, texts, said, (alpha[16], beta[16], float(path.gamma(0.5))), strict=False):
         if abs(value - own) > 1e-3 * max(1, abs(own)):
             yield f"formula says {name} = {text}, {value:.4g} at t = 0.5, where {name} is {own:.4g}"
+    if path.has_gamma:
+        yield from _gamma(path)
+
+
+def _gamma(path: GaussianPath) -> Iterator[str]:
+    """What a path with noise on the way promises besides: gamma >= 0, gamma_variance its square with a finite derivative, and ends."""
+    at = jnp.asarray(TIMES, float)
+    c, variance = jax.jit(jax.vmap(lambda t: (coefficients(path, t), path.gamma_variance(t) + 0 * t)))(at)
+    gamma, squares = np.asarray(c.gamma, np.float64), np.asarray(variance, np.float64)
+    if not (np.isfinite(gamma) & (gamma >= 0)).all():
+        yield f"gamma must be finite and 0 or more; it is {gamma.min():.3g} at t = {TIMES[gamma.argmin()]:g}"
+    off = np.abs(squares - gamma**2) > CLOSE * np.maximum(1, squares)
+    if off.any():
+        i = int(off.argmax())
+        yield f"gamma_variance is {squares[i]:.4g} at t = {TIMES[i]:g}, where gamma^2 is {gamma[i] ** 2:.4g}"
+    if not np.isfinite(np.asarray(c.gamma_dgamma)).all():
+        yield "the derivative of gamma_variance must be finite for all t, 0 and 1 included"
+    try:
+        check_ends(path)
+    except ValueError as error:
+        yield str(error)
 
 
 def _dataset(dataset: Dataset) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.evaluation.references import Real, real_beside, split
 from diffsde.fields import Field, OracleField
@@ -57,7 +58,7 @@ class Subject:
     field is guided, so that its law is not the data's. problem: the inverse problem that the samples are reconstructions of.
     whole: whether the prior of `problem` is the law of all the data (no label, no guidance). cache: the folder for
     recomputable files. drawing: how the samples were drawn; None: not here. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
-    source: the law at t = 0; None: N(0, I), on a Gaussian path. coupling: in words, how it was coupled to the data, if not
+    source: the law at t = 0; None: N(0, I), on a Gaussian path. coupling: how its points were paired with the data's; None:
     independently.
     """
 
@@ -75,7 +76,7 @@ class Subject:
     named: tuple[str, ...] = ()
     kept: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: Dataset | None = None
-    coupling: str = ""
+    coupling: Coupling | None = None
 
     @cached_property
     def in_bytes(self) -> bool:
@@ -92,7 +93,7 @@ class Subject:
         """The exact field of the data's law, from that of the source; None where one of them is not known, the two were not
         coupled independently, or the samples follow another law.
         """
-        if self.field is None or self.guided or self.coupling or (law := self.dataset.law()) is None:
+        if self.field is None or self.guided or self.coupling is not None or (law := self.dataset.law()) is None:
             return None
         if self.source is None:
             exact = self.dataset.exact_field(self.field.path)

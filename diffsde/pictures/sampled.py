@@ -26,9 +26,6 @@ def draw_samples(job: SampleJob, x: Array, nfe: float) -> list[Path]:
     wanted = chosen_pictures(chosen.drawn, kind)
     if not PICTURES[kind]:
         progress.say(f"no pictures: there are none of {kind}")
-    if wanted and job.source is not None:
-        progress.say("no pictures: of samples between two laws there are none yet")
-        return []
     if not wanted or not (job.known or are_images(shape)):
         return []
     scene: Any
@@ -51,6 +48,8 @@ def draw_samples(job: SampleJob, x: Array, nfe: float) -> list[Path]:
             about=title_of(job, nfe),
             known=job.known,
             coordinates=chosen.coordinates,
+            source=job.source,
+            coupling=job.coupling,
         )
         scene = scene_of(drawn, wanted)
     paths = draw_pictures(scene, wanted, job.out / "plots")
@@ -68,7 +67,7 @@ def title_of(job: SampleJob, nfe: float) -> str:
         words.append(f"guidance {chosen.guidance:g}")
     if chosen.measurement is not None:
         words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
-    data = name_of(job.dataset)
+    data = name_of(job.dataset) if job.source is None else f"{name_of(job.source)} to {name_of(job.dataset)}"
     words.append(
         f"exact field of {data}" if chosen.run == "oracle" else f"{data}, from {progress.shown_path(Path(chosen.run))}"
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.build import name_of
+from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
@@ -26,15 +27,15 @@ from diffsde.types import Array
 class Loaded(NamedTuple):
     """A field, the dataset to compare its samples with, and the field's origin as text.
 
-    source: the law at t = 0, in the model's units; None: N(0, I), on a Gaussian path. coupling: in words, how source and data
-    were coupled, where that was not independently; else empty.
+    source: the law at t = 0, in the model's units; None: N(0, I), on a Gaussian path. coupling: how its points were paired with
+    the data's in training; None: independently.
     """
 
     field: Field
     dataset: Dataset
     origin: str
     source: Dataset | None = None
-    coupling: str = ""
+    coupling: Coupling | None = None
 
 
 def load_field(chosen: Sampling) -> Loaded:

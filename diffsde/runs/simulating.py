@@ -16,6 +16,7 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.build import as_config
+from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
@@ -99,7 +100,7 @@ class SampleJob(SteppedJob):
 
     placed, grid: the resolved grid, and its times. choice: how the number of steps was chosen; None: by the user. known:
     whether there are data to compare with. data: the description of the data. source: the law at t = 0; None: N(0, I), on a
-    Gaussian path. coupling: in words, how it was coupled to the data, if not independently.
+    Gaussian path. coupling: how its points were paired with the data's; None: independently.
     """
 
     config: dict[str, Any]
@@ -122,7 +123,7 @@ class SampleJob(SteppedJob):
     known: bool
     data: dict[str, Any]
     source: Dataset | None = None
-    coupling: str = ""
+    coupling: Coupling | None = None
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def inputs(self) -> SimulationInputs:

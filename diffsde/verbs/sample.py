@@ -108,7 +108,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     grid = times(placed, steps, field.path)
     start = float(np.asarray(grid)[0])
     x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels, source)
-    warn_of_start(field, dataset, start, absent, law or coupling or None)
+    warn_of_start(field, dataset, start, absent, law or (None if coupling is None else COUPLED))
     about = say_data(dataset) if chosen.run == "oracle" else {}
     drawn = origin, steps, choice, placed, grid, chosen.last, x0, labels
     keys = key_noise, key_true
@@ -261,6 +261,7 @@ def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
     return grid_of(cells, where, prepare)
 
 
+COUPLED = "of pairs that are not independent"
 MEASUREMENTS = 8  # default of n_measurements
 
 
