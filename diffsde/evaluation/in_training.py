@@ -15,7 +15,7 @@ from diffsde.evaluation.table import METRICS, quantities
 from diffsde.fields import Field
 from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.figures import Figure
-from diffsde.runs.starting import choose_grid, stds_of
+from diffsde.runs.starting import choose_grid, standing_in, starting_points, stds_of
 from diffsde.samplers import LoopSettings, prior, simulate_compiled, times
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.ode import Heun
@@ -49,23 +49,30 @@ def check_metric(word: str, dataset: Dataset) -> None:
         )
 
 
-def sampling_times(field: Field, dataset: Dataset) -> tuple[Array, str]:
+def sampling_times(field: Field, dataset: Dataset, source: Dataset | None = None) -> tuple[Array, str]:
     """The times and the last step's policy by which samples are drawn. Raises UserError for a field that is singular there."""
-    grid = times(choose_grid(AutoGrid(), field, stds_of(dataset)), STEPS, field.path)
+    placed = choose_grid(AutoGrid(), field, stds_of(dataset), standing_in(field, source))
+    grid = times(placed, STEPS, field.path)
     return grid, choose_last_step(SAMPLER, field, grid, "auto")
 
 
-def measured_figure(field: Field, dataset: Dataset, word: str, key: Key, cache: Path | None = None) -> Figure:
+def measured_figure(
+    field: Field, dataset: Dataset, word: str, key: Key, cache: Path | None = None, source: Dataset | None = None
+) -> Figure:
     """The figure `word` of samples drawn by Heun's method in 100 steps: 10,000, or as many images as there are test images.
 
-    cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere.
+    cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere. source: the law that
+    samples start from, between two laws.
     """
     name = GAPS.get(word, word)
     metric = next(metric for metric in METRICS.values() if name in in_training(metric))  # available: see check_metric
     key_prior, key_noise, key_true = jax.random.split(key, 3)
-    grid, last = sampling_times(field, dataset)
+    grid, last = sampling_times(field, dataset, source)
     n = usual_number(dataset)
-    x0 = prior(field.path, grid[0], field.shape, key_prior, n)
+    if source is None:
+        x0 = prior(field.path, grid[0], field.shape, key_prior, n)
+    else:
+        x0, _ = starting_points(field, dataset, float(grid[0]), key_prior, n, None, source)
     x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, settings=LoopSettings(last)).x
     return metric().measure(Subject(dataset, field, n, np.asarray(x), cache=cache), key_true).figures[name]
 

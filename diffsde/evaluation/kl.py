@@ -13,6 +13,7 @@ from diffsde.evaluation.densities import density_figures, test_points
 from diffsde.fields import Field, bound
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
+from diffsde.mixtures import Mixture
 from diffsde.runs import clock, machine, progress
 from diffsde.samplers import times
 from diffsde.samplers.grids import CosineGrid
@@ -32,11 +33,11 @@ def is_available(dataset: Dataset, steps: int) -> bool:
     return steps >= LEAST and law is not None and law.means.shape[1] <= likelihood.EXACT
 
 
-def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
+def kl_from_law(field: Field, dataset: Dataset, key: Key, source: Mixture | None = None) -> Figure | None:
     """E_p[log p - log p_theta] over 2,000 points of p, in nats; None where the field's ODE has no finite solution.
 
     error: the standard error over the points and the change by FINER solver steps on the first 200, in quadrature. For a
-    conditional field: the mean over the labels of KL(p(.|label) || p_theta(.|label)).
+    conditional field: the mean over the labels of KL(p(.|label) || p_theta(.|label)). source: the source's law, between two laws.
     """
     key_points, key_unused = jax.random.split(key)
     labels = np.arange(field.classes) if field.classes else None
@@ -52,7 +53,7 @@ def kl_from_law(field: Field, dataset: Dataset, key: Key) -> Figure | None:
     def solved(number: int, at: Array, steps: int) -> np.ndarray:
         part = slice(number * PART, (number + 1) * PART)
         condition = None if points.labels is None else points.labels[part]
-        asked = SOLVER, field, points.x[part], at, key_unused, condition, np.int32(steps)
+        asked = SOLVER, field, points.x[part], at, key_unused, condition, np.int32(steps), source
         program = compiler(likelihood.log_likelihood_compiled, *asked, probe="exact")
         return np.asarray(program(*asked).log_p, np.float64)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.datasets import are_images
+from diffsde.datasets.normal import density_of
 from diffsde.datasets.streaming import Stream
 from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
@@ -76,7 +77,7 @@ def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
         return None
     key = jax.random.fold_in(job.run.key, 2**31 - 2)
     field, cache = averaged(job, state), job.chosen.machine.cache_folder
-    return measured_figure(field, job.chosen.dataset.validated(), job.chosen.metric, key, cache)
+    return measured_figure(field, job.chosen.dataset.validated(), job.chosen.metric, key, cache, job.run.source)
 
 
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
@@ -84,12 +85,11 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     dataset = job.chosen.dataset
     if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
         return None
-    if job.run.source is not None:
+    law = None
+    if job.run.source is not None and (law := density_of(job.run.source)) is None:
         return None
-    field = processes.all_gather(averaged(job, state))
-    return (
-        kl_from_law(field, dataset, jax.random.fold_in(job.run.key, 2**31 - 7)) if processes.is_main_process() else None
-    )
+    field, key = processes.all_gather(averaged(job, state)), jax.random.fold_in(job.run.key, 2**31 - 7)
+    return kl_from_law(field, dataset, key, law) if processes.is_main_process() else None
 
 
 def averaged(job: TrainJob, state: TrainState) -> LearnedField | LearnedInterpolant:
