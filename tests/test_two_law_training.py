@@ -131,6 +131,20 @@ def test_own_files_with_labels(here: Path, capsys: pytest.CaptureFixture[str]) -
     scaling = json.loads((here / "run/config.json").read_text())["scaling"]
     for end in (config.source, config.dataset):
         np.testing.assert_array_equal(end.scaling((2,)).mean, scaling["mean"])  # type: ignore[union-attr]
+    how = "run=run steps=8 n=400 pictures=none threads=1".split()
+    laws = {"forward": ("b.npz", "labels=[1]"), "backward": ("a.npy", "labels=[0]")}
+    for direction, (file, label) in laws.items():
+        assert main(["sample", *how, f"direction={direction}", label, f"hydra.run.dir={direction}"]) == 0
+        assert "have changed" not in capsys.readouterr().err
+        own, x = np.load(file), np.load(here / direction / "samples.npz")["x"]
+        rows = own if file == "a.npy" else own["x"]
+        np.testing.assert_allclose(x.mean(0), rows.mean(0), atol=6 * rows.std(0).max() / 20, rtol=0.03)
+        np.testing.assert_allclose(x.std(0), rows.std(0), rtol=0.2)
+    assert main(["sample", *how, "sampler=em", "hydra.run.dir=em"]) == 2
+    assert "objective=cfm+score" in capsys.readouterr().err
+    np.save("a.npy", np.load("a.npy") + 1000)
+    assert main(["sample", *how, "hydra.run.dir=changed"]) == 0
+    assert "the data have changed" in capsys.readouterr().err
 
 
 REFUSED = {

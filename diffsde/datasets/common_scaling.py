@@ -69,6 +69,17 @@ def measured(source: Dataset, dataset: Dataset) -> Scaling | None:
     return Scaling((mean + other) / 2, np.sqrt((std**2 + spread**2) / 2 + (mean - other) ** 2 / 4))
 
 
+def remeasured(source: Dataset, dataset: Dataset) -> Scaling | None:
+    """The scaling of both ends measured as their files are now, whatever scaling they were given."""
+    return measured(_as_chosen(source), _as_chosen(dataset))
+
+
+def _as_chosen(dataset: Dataset) -> Dataset:
+    if isinstance(dataset, ArrayFile):
+        return dataclasses.replace(dataset, mean=None, std=None)
+    return dataset.inner if isinstance(dataset, ScaledDataset) else dataset
+
+
 def with_scaling(source: Dataset, dataset: Dataset, scaling: Scaling | None) -> tuple[Dataset, Dataset]:
     """Source and data in the units of a scaling; None: as they are in their files, or drawn."""
     return _scaled(source, scaling), _scaled(dataset, scaling)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Dataset
+from diffsde.datasets.common_scaling import naming_the_source
 from diffsde.errors import UserError
 from diffsde.fields import Field, NetworkField
 from diffsde.interpolants import Backward
@@ -151,7 +153,8 @@ def starting_points(
             absent = str(error)
     if source is None:
         return prior(field.path, at, field.shape, key, n, z), absent
-    y = drawn_by_index(source, jax.random.fold_in(key, SOURCE), n, labels if backward else None)
+    with nullcontext() if backward else naming_the_source():
+        y = drawn_by_index(source, jax.random.fold_in(key, SOURCE), n, labels if backward else None)
     return prior_from(field.path, at, y, key, z), absent
 
 

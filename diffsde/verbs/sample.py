@@ -15,7 +15,8 @@ import numpy as np
 
 from diffsde import ensembles
 from diffsde.datasets import Dataset, point_shape
-from diffsde.datasets.scaling import same_scaling, to_own
+from diffsde.datasets.common_scaling import remeasured
+from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.evaluation.budget import in_short
 from diffsde.evaluation.metric import Measured, Subject
@@ -85,7 +86,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         check_coordinates(chosen.coordinates, field.shape, dataset, chosen.measurement is not None)
     key_prior, key_noise, key_true = jax.random.split(jax.random.key(chosen.seed), 3)
     labels, problem, scaling = labels_of(chosen, field), None, dataset.scaling(field.shape)
-    known = chosen.measurement is not None or data_here(dataset, chosen.run)
+    known = chosen.measurement is not None or data_here(dataset, chosen.run, source)
     stds = stds_met(field, dataset)
     path = standing_in(field, source)
     placed = choose_grid(chosen.grid, bound(field, ensembles.member(labels, 0)), stds, path)
@@ -265,14 +266,16 @@ COUPLED = "of pairs that are not independent"
 MEASUREMENTS = 8  # default of n_measurements
 
 
-def data_here(dataset: Dataset, run: str) -> bool:
-    """Whether the data can be read; warns where they cannot, or have changed since the run was trained on them."""
+def data_here(dataset: Dataset, run: str, source: Dataset | None = None) -> bool:
+    """Whether the data can be read; warns where they cannot, or have changed since the run was trained on them.
+
+    source: the law at the other end, with which the data may have a scaling in common.
+    """
     try:
         arrays = dataset.load()
         shape = point_shape(dataset, arrays)
         kept = dataset.scaling(shape)
-        measured = run != "oracle" and kept is not None and folder.read_config(Path(run))["dataset"].get("mean") is None
-        if measured and not same_scaling(kept, dataset.measured_scaling()):
+        if run != "oracle" and kept is not None and not same_scaling(kept, scaling_now(dataset, run, source) or kept):
             progress.warn(
                 "the data have changed since the run was trained on them: samples are compared with what is there now"
             )
@@ -280,6 +283,15 @@ def data_here(dataset: Dataset, run: str) -> bool:
         progress.warn(f"no figures, and no picture beside the data, which is not here ({error})")
         return False
     return True
+
+
+def scaling_now(dataset: Dataset, run: str, source: Dataset | None) -> Scaling | None:
+    """The scaling of a run's data measured as they are now; None where the user gave mean and std."""
+    config = folder.read_config(Path(run))
+    ends = [config["dataset"], config.get("source") or {}]
+    if any(end.get("mean") is not None for end in ends if end.get("name") == "array"):
+        return None
+    return dataset.measured_scaling() if source is None or not ends[1] else remeasured(source, dataset)
 
 
 VERB = jobs.Verb("sample", resolve_latest, sample_choices, prepare, draw)
