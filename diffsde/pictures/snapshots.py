@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde.datasets import Snapshots
+from diffsde.datasets.snapshots import Snapshot
 from diffsde.pictures.coordinates import View, chosen_view
 from diffsde.pictures.drawn import Drawn, ode_and_sde, simulated
 from diffsde.plots.clouds import histograms_in_time
@@ -29,9 +30,16 @@ class SnapshotScene:
 
     @property
     def series(self) -> Snapshots:
-        """The snapshots."""
-        assert isinstance(self.drawn.dataset, Snapshots)
-        return self.drawn.dataset
+        """The snapshots, of which the samples' data are the last, or backward in time the first."""
+        dataset = self.drawn.dataset
+        found = dataset.series if isinstance(dataset, Snapshot) else dataset
+        assert isinstance(found, Snapshots)
+        return found
+
+    def as_t(self, times: np.ndarray) -> np.ndarray:
+        """The samples' t at times of one's own."""
+        t = self.series.as_t(times)
+        return 1 - t if isinstance(self.drawn.dataset, Snapshot) else t
 
     @cached_property
     def view(self) -> View:
@@ -61,7 +69,7 @@ class SnapshotScene:
         """The times t of the pictures' simulation: the samples' own, and the snapshots' among them."""
         times = self.drawn.times_kept(BETWEEN)
         series = self.series.series().times
-        inner = [t for t in self.series.as_t(series) if times[0] < t < times[-1]]
+        inner = [t for t in self.as_t(series) if times[0] < t < times[-1]]
         least = 2 * BETWEEN * max(1, len(inner) + 1)
         fine = times if len(times) > least else np.linspace(times[0], times[-1], least + 1)
         return np.unique(np.concatenate([fine, inner]).astype(times.dtype))
@@ -92,10 +100,11 @@ class SnapshotScene:
         for i, time in enumerate(self.series.series().times):
             snapshot = self.series.at(i)
             true = snapshot.true_points(None, jax.random.fold_in(self.drawn.key, i), len(snapshot.load().x))
-            at = int(np.abs(self.grid - snapshot.t).argmin())
+            t = float(self.as_t(np.array(time)))
+            at = int(np.abs(self.grid - t).argmin())
             there, here = (self.placed(each[None], np.array([time]))[0] for each in (self.own(true), way[at]))
             left_out = not np.isclose(trained, time).any()
-            found.append(Moment(float(time), snapshot.t, there, here, left_out))
+            found.append(Moment(float(time), t, there, here, left_out))
         return found
 
     @cached_property
@@ -120,6 +129,8 @@ def plain(name: str) -> str:
 def snapshot_trajectories(scene: SnapshotScene) -> Figure:
     """The snapshots, and trajectories through them."""
     first, last = scene.series.series().times[[0, -1]]
+    if scene.as_t(np.array(first)) == 1:
+        first, last = last, first
     own = first + scene.grid * (last - first)
     ways = {title: scene.placed(way[:, :LINES], own) for title, way in scene.ways.items()}
     return through_snapshots(scene.moments, ways, scene.extent, scene.about)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsde.datasets import Dataset, Snapshots, are_images
+from diffsde.datasets.snapshots import Snapshot
 from diffsde.errors import UserError, suggestion
 from diffsde.pictures import images, points, posterior, processes, snapshots, training
 from diffsde.pictures.coordinates import check_count, numbers_of
@@ -96,7 +97,7 @@ PICTURES: dict[str, dict[str, Picture]] = {
 
 def kind_of(shape: tuple[int, ...], measured: bool = False, dataset: Dataset | None = None) -> str:
     """The kind of pictures, a key of PICTURES, for samples of a shape, of a dataset; measured: for samples of posteriors."""
-    if isinstance(dataset, Snapshots):
+    if isinstance(dataset, Snapshots | Snapshot):
         return SNAPSHOTS
     if are_images(shape):
         return IMAGES if not measured else MEASURED_IMAGES if shape[-1] in (1, 3) else NO_PICTURES
@@ -141,7 +142,7 @@ def scene_of(
     drawn: Drawn, chosen: dict[str, Picture]
 ) -> images.ImageScene | points.PointScene | snapshots.SnapshotScene:
     """The scene of the chosen pictures of samples: of images, of points, or of points through snapshots."""
-    if isinstance(drawn.dataset, Snapshots):
+    if isinstance(drawn.dataset, Snapshots | Snapshot):
         return snapshots.SnapshotScene(drawn)
     return images.ImageScene(drawn, tuple(chosen)) if are_images(drawn.field.shape) else points.PointScene(drawn)
 
