@@ -38,3 +38,6 @@ diffsde.show("conditional", dataset="checkerboard", path="ot", z=[[3, 3]])
 # %% 17. Gaussian to checkerboard, learned beside true marginals
 board = diffsde.train(dataset="checkerboard", path="ot", steps=30 if QUICK else 6000)
 diffsde.show("marginals", board, times=[0, 0.25, 0.5, 0.75, 1], n=2000 if QUICK else 20000)
+
+# %% 18. Circles to checkerboard, truth above learned
+diffsde.train(experiment="circles_to_checkerboard", steps=30 if QUICK else 6000)

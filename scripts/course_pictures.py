@@ -64,6 +64,7 @@ COMMANDS = [
     ("linear", "conditional.png", "diffsde show what=conditional dataset=checkerboard path=ot 'z=[[3,3]]'"),
     ("", "", "diffsde train dataset=checkerboard path=ot steps=6000"),
     ("marginals", "marginals.png", "diffsde show what=marginals times=[0,0.25,0.5,0.75,1] n=20000"),
+    ("circles", "plots/marginals.png", "diffsde train experiment=circles_to_checkerboard"),
     ("noising", "noising.png", "diffsde show what=noising dataset=mnist path=ot times=[0,0.25,0.5,0.75,1]"),
     ("", "", "diffsde train experiment=mnist_quick"),
     ("guidance", "samples.png", "diffsde sample -m guidance=1,3,5 labels=all n=100 steps=50"),

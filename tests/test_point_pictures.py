@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tempfile
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 import scipy.stats
 from matplotlib.figure import Figure
 from PIL import Image
@@ -21,16 +23,18 @@ from diffsde.cli.main import main
 from diffsde.datasets import DATASETS, ArrayFile
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.fields import EmpiricalField, OracleField
+from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import PATHS, VE, GaussianPath
-from diffsde.pictures import Drawn, chosen_pictures, sweep_grid
+from diffsde.pictures import Between, Drawn, TrainedRun, chosen_pictures, sweep_grid, training
 from diffsde.pictures.points import PIXELS, PointScene
-from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, SETS, TABLE
+from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, RUN_IN_PLANE, SETS, TABLE
 from diffsde.plots import film, grid, images, marginals
 from diffsde.plots.style import HeatMap, window
 from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler
+from diffsde.types import register
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RANDOM = np.random.default_rng(0)
@@ -145,6 +149,63 @@ def points_of(name: str, path: str = "ot", sampler: Sampler | None = None) -> Po
     x0 = prior(chosen, times[0], (2,), jax.random.key(1), 500)
     x = simulate_compiled(sampler or Heun(), field, x0, times, key).x
     return PointScene(Drawn(sampler or Heun(), field, dataset, x0, x, times, key, "mean"))
+
+
+def test_between_two_laws_p_t_goes_from_the_source_to_the_data() -> None:
+    """Exact between mixtures, with the source's density at t = 0; x_t is drawn of both; a field without a score has no SDE."""
+    source, dataset, times = DATASETS["gmm"](2, 3.0, 0.5), DATASETS["gmm"](3, 5.0), jnp.linspace(0, 1, 5)
+    field = OracleInterpolant(PATHS["bridge"](), source.mixture(), dataset.mixture(), (2,))
+    x0 = source.draw(source.load(), jax.random.key(1), 50)
+    drawn = Drawn(Heun(), field, dataset, x0, x0, times, jax.random.key(3), "mean", source=source)
+    scene = PointScene(drawn)
+    assert scene.knows_density
+    vars(scene)["edges"] = [np.linspace(-6, 6, 41)] * 2
+    middles = [(each[1:] + each[:-1]) / 2 for each in scene.edges]
+    grid = np.stack(np.meshgrid(*middles), axis=-1).reshape(-1, 2)
+    for density, dataset_there in zip(scene.densities(np.array([0.0, 1.0])), (source, dataset), strict=True):
+        law = dataset_there.mixture()
+        exact = sum(
+            w * scipy.stats.multivariate_normal(m, v[0]).pdf(grid)
+            for w, m, v in zip(law.weights, law.means, law.variances, strict=True)
+        )
+        np.testing.assert_allclose(density.ravel(), exact, rtol=2e-3, atol=1e-6)
+    start, end = scene.true_at(np.array([0.0, 1.0], np.float32), 5000)
+    radii = np.hypot(*start.T).mean(), np.hypot(*end.T).mean()
+    assert radii == (pytest.approx(3.04, abs=0.05), pytest.approx(5.1, abs=0.08))
+    unknown = PointScene(
+        drawn._replace(
+            source=DATASETS["circles"](), field=NoScore(PATHS["ot"](), source.mixture(), dataset.mixture(), (2,))
+        )
+    )
+    assert not unknown.knows_density and list(unknown.runs) == ["ODE: heun"]
+    assert unknown.how_known(0.5) == "histogram of 20,000 draws"
+
+
+@partial(register, static=["shape"])
+@dataclasses.dataclass(frozen=True)
+class NoScore(OracleInterpolant):
+    """A field that knows neither its score nor labels."""
+
+    knows_score = False  # type: ignore[assignment]
+    classes = 0  # type: ignore[assignment]
+
+
+def test_a_run_is_drawn_beside_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of x_t and one of samples, at the same times: here of the exact field, so that both have the same moments."""
+    monkeypatch.setattr(training, "DRAWN", 4001)  # the least that is counted, not scattered
+    monkeypatch.setattr(training, "MARGINAL_STEPS", 20)
+    source, dataset = DATASETS["gmm"](2, 3.0, 0.5), DATASETS["gmm"](3, 5.0)
+    field = NoScore(PATHS["ot"](), source.mixture(), dataset.mixture(), (2,))
+    between = Between(field.path, source)
+    run = TrainedRun([], 1, 1, None, "a run", [], [], field, dataset, jax.random.key(0), between)  # type: ignore[arg-type]
+    figure = PICTURES[RUN_IN_PLANE]["marginals"].draw(run)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [f"{row}, t = {t:g}" for row in ("data", "samples") for t in (0, 0.25, 0.5, 0.75, 1)]
+    assert "alpha z + beta y" in figure.get_suptitle().replace("\n", " ")
+    images = [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+    for above, below in zip(images[:5], images[5:], strict=True):
+        centre, other = (np.array(scipy.ndimage.center_of_mass(each)) for each in (above, below))
+        assert np.abs(centre - other).max() < 1.5  # pixels of 64
 
 
 def test_the_true_row_is_data_with_noise() -> None:

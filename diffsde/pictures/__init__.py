@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from diffsde.pictures.between import Between
 from diffsde.pictures.drawn import Drawn, described_sampler
 from diffsde.pictures.posterior import PosteriorScene
 from diffsde.pictures.processes import PathScene
@@ -10,6 +11,7 @@ from diffsde.pictures.table import (
     PATHS,
     PATHS_IN_PLANE,
     RUN,
+    RUN_IN_PLANE,
     RUN_ON_IMAGES,
     check_coordinates,
     chosen_pictures,
@@ -26,7 +28,9 @@ __all__ = [
     "PATHS",
     "PATHS_IN_PLANE",
     "RUN",
+    "RUN_IN_PLANE",
     "RUN_ON_IMAGES",
+    "Between",
     "Drawn",
     "PathScene",
     "PosteriorScene",

@@ -119,7 +119,8 @@ class PointScene:
     def runs(self) -> dict[str, States]:
         """The trajectories of the first samples by the ODE and by the SDE, by title."""
         drawn, times = self.drawn, self.drawn.times_kept(FRAMES)
-        constant, widest = Constant(), float(np.diff(times).max())
+        sigma = drawn.field.path.reference_sigma
+        constant, widest = Constant() if sigma is None else Constant(float(sigma)), float(np.diff(times).max())
         stable = widest < 4 * drawn.dataset.least_variance() / constant.sigma**2  # Euler-Maruyama near the data
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffsde.build import name_of
 from diffsde.datasets import are_images
+from diffsde.datasets.snapshots import Snapshot
 from diffsde.inverse import MMPS
 from diffsde.pictures.drawn import Drawn, described_sampler
 from diffsde.pictures.posterior import PosteriorScene
@@ -67,7 +68,9 @@ def title_of(job: SampleJob, nfe: float) -> str:
         words.append(f"guidance {chosen.guidance:g}")
     if chosen.measurement is not None:
         words.append(f"{name_of(chosen.measurement)} by {name_of(chosen.posterior or MMPS())}")
-    data = name_of(job.dataset) if job.source is None else f"{name_of(job.source)} to {name_of(job.dataset)}"
+    data = name_of(job.dataset)
+    if job.source is not None and not isinstance(job.source, Snapshot):
+        data = f"{name_of(job.source)} to {data}"
     words.append(
         f"exact field of {data}" if chosen.run == "oracle" else f"{data}, from {progress.shown_path(Path(chosen.run))}"
     )

@@ -31,6 +31,7 @@ SETS = ("default", "all", "none")  # words for sets of pictures
 LINE, PLANE, TABLE, IMAGES = "points on a line", "points in the plane", "points of many coordinates", "images"
 SNAPSHOTS = "points at several times"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
+RUN_IN_PLANE = "a run on points on a line or in the plane"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
 OF_PATHS = {
@@ -85,6 +86,12 @@ PICTURES: dict[str, dict[str, Picture]] = {
         "posterior": Picture("posterior.png", "samples of each posterior", posterior.posterior_images, True)
     },
     RUN: {"loss": Picture("loss.png", "the loss along training", training.run_loss, True)},
+    RUN_IN_PLANE: {
+        "loss": Picture("loss.png", "the loss along training", training.run_loss, True),
+        "marginals": Picture(
+            "marginals.png", "x_t of the data above samples of the trained field", training.run_marginals
+        ),
+    },
     RUN_ON_IMAGES: {
         "loss": Picture("loss.png", "the loss along training", training.run_loss, True),
         "samples": Picture("samples.png", "samples of the trained field", training.run_samples, True),

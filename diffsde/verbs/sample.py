@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
+from diffsde.build import name_of
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.common_scaling import remeasured
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
@@ -71,7 +72,7 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
 def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
     """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
     field, dataset, origin, source, coupling = load_field(chosen)
-    check_sampler(chosen.sampler, field, config["sampler"]["name"])
+    check_sampler(chosen.sampler, field, name_of(chosen.sampler))
     if chosen.measurement is not None and not field.gaussian:
         raise UserError(
             "measurement: inverse problems are solved on Gaussian paths from N(0, I) alone, not between two laws"

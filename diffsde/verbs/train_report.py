@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from diffsde import ensembles
-from diffsde.datasets import are_images
+from diffsde.datasets import Snapshots, are_images
 from diffsde.datasets.normal import density_of
 from diffsde.datasets.streaming import Stream
 from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
@@ -215,7 +215,7 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
 
     kind = pictured(job.run)
     wanted = pictures.chosen_pictures(words, kind)
-    field: Any = processes.all_gather(averaged(job, state)) if "samples" in wanted else None
+    field: Any = processes.all_gather(averaged(job, state)) if {"samples", "marginals"} & {*wanted} else None
     if not processes.is_main_process():
         return []
     if short:
@@ -223,7 +223,7 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
     held_out, title = [value for value, _ in job.member.validation()], f"{named(chosen)}, {chosen.steps:,} steps"
     curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], title
     key = jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3)
-    scene = pictures.TrainedRun(*curve, held_out, job.member.regrets(), field, chosen.dataset, key)
+    scene = pictures.TrainedRun(*curve, held_out, job.member.regrets(), field, chosen.dataset, key, between(job))
     paths = pictures.draw_pictures(scene, wanted, job.out / "plots")
     if more := pictures.more_pictures(wanted, kind):
         progress.say(more)
@@ -234,9 +234,20 @@ def pictured(run: Run) -> str:
     """The kind of a run's pictures, a key of PICTURES."""
     from diffsde import pictures
 
-    drawn = isinstance(run.problem.objective, Regression) and run.source is None
-    images = are_images(run.problem.moments.mean.shape) and drawn
-    return pictures.RUN_ON_IMAGES if images else pictures.RUN
+    shape = run.problem.moments.mean.shape
+    if not isinstance(run.problem.objective, Regression):
+        return pictures.RUN
+    if shape in ((1,), (2,)):
+        return pictures.RUN_IN_PLANE
+    return pictures.RUN_ON_IMAGES if are_images(shape) else pictures.RUN
+
+
+def between(job: TrainJob) -> Any:
+    """How x_t of a run's data comes about (pictures.Between)."""
+    from diffsde import pictures
+
+    run, series = job.run, job.chosen.dataset if isinstance(job.chosen.dataset, Snapshots) else None
+    return pictures.Between(run.problem.path, run.source, run.coupling, run.batch_size, series)
 
 
 def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
