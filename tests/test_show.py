@@ -23,6 +23,7 @@ from diffsde.cli.main import composed, main
 from diffsde.datasets import draw_many
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
+from diffsde.interpolants import OracleInterpolant
 from diffsde.knobs import WHAT
 from diffsde.paths import GAUSSIAN, PATHS, coefficients
 from diffsde.pictures.places import densities, places, reached, vectors
@@ -42,6 +43,7 @@ from diffsde.verbs.show import ShowJob, shown_of
 
 TWO = ["dataset=mixture", "dataset.means=[[-1.0,0.5],[1.0,-0.5]]", "dataset.stds=[0.5,0.7]"]
 ONE = ["dataset=mixture", "dataset.means=[[3.0]]", "dataset.stds=[0.5]", "path=ot"]
+FROM = ["source=mixture", "source.means=[[-2.0,0.0],[0.0,2.0]]", "source.stds=[0.4,0.6]"]
 LINE = ["dataset=mixture", "dataset.means=[[-1.0],[2.0]]", "dataset.stds=[0.3,0.5]"]
 
 
@@ -133,11 +135,12 @@ def test_the_density_of_a_gaussian_is_scipys() -> None:
     np.testing.assert_allclose(law["log_prob"][0], exact, rtol=1e-4, atol=1e-4)
 
 
-def test_a_runs_density_goes_by_its_ode() -> None:
+@pytest.mark.parametrize("words", [[*TWO, "path=ot"], [*FROM, *TWO, "path=icfm", "path.sigma=0.4"]])
+def test_a_runs_density_goes_by_its_ode(words: list[str]) -> None:
     """With the exact field in the place of a trained one, log p_t by the ODE is the exact log p_t, from t = 0 on."""
-    _, chosen = choices("what=density", *TWO, "path=ot", "resolution=8", "window=[-3,3,-3,3]")
+    _, chosen = choices("what=density", *words, "resolution=8", "window=[-3,3,-3,3]")
     found, times = subject(chosen), np.array([0.0, 0.5, 1.0])
-    assert isinstance(found.exact, OracleField)
+    assert isinstance(found.exact, OracleField | OracleInterpolant)
     at = places(found, chosen, [], np.zeros(2))
     by_the_ode = _by_the_ode(found, found.exact, at, times, 64)
     np.testing.assert_allclose(by_the_ode, densities(found, found.exact, at, times), atol=2e-3)
@@ -267,8 +270,6 @@ def test_data_are_the_datas_own(here: Path) -> None:
 
 
 # Between two laws
-
-FROM = ["source=mixture", "source.means=[[-2.0,0.0],[0.0,2.0]]", "source.stds=[0.4,0.6]"]
 
 
 def test_between_two_laws_the_drawn_velocity_moves_the_drawn_density(x64: None) -> None:

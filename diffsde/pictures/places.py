@@ -136,7 +136,9 @@ def vectors(found: ShownSubject, field: Field, at: Places, times: np.ndarray, qu
 
 
 def vectors_along(found: ShownSubject, field: Field, x: np.ndarray, times: np.ndarray, quantity: str) -> np.ndarray:
-    """Velocity or score (m, n, d) at points x (m, n, d) of times (m,), all in the data's own units."""
+    """Velocity or score (m, n, d) at points x (m, n, d) of times (m,), all in the data's own units. Raises UserError."""
+    if quantity == "score" and not field.knows_score:
+        raise UserError("quantity=score: the velocity alone does not give it here; train with objective=cfm+score")
     points = jnp.asarray(to_model(found.scaling, x).reshape(*x.shape[:2], *found.shape))
     values = np.asarray(_vectors(field, points, _times(times), quantity), np.float64).reshape(x.shape)
     _check_finite(values, times, f"the {quantity}")

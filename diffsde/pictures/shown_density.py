@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.build import name_of
+from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
 from diffsde.fields import Field
-from diffsde.likelihood import SHORT, log_likelihood_compiled
-from diffsde.mixtures import Mixture
+from diffsde.likelihood import SHORT, log_likelihood_compiled, starting_law
 from diffsde.pictures.places import Places, densities, log_law, places, plane_of
 from diffsde.pictures.subjects import Shown, ShownSubject, clouds_at, need_exact, subject
 from diffsde.plots import densities as plots
@@ -123,19 +123,23 @@ def _law_alone(found: ShownSubject, chosen: ShowConfig) -> Shown:
 def _by_the_ode(found: ShownSubject, field: Field, at: Places, times: np.ndarray, steps: int) -> np.ndarray:
     """log p_t (m, *grid) of a trained field at times (m,), by likelihood.log_likelihood, in the data's own units."""
     x = jnp.asarray(to_model(found.scaling, at.points).reshape(-1, *found.shape))
-    values, path = [], field.path
+    values, path, two_laws = [], field.path, found.between.two_laws
+    start = StandardNormal(found.shape) if found.source is None else found.source
+    law = start.law()
+    if law is None:
+        raise UserError(
+            f"what=density: a run's density needs that of its source, which is not known of {name_of(start)}; take"
+            " what=marginals"
+        )
     for t in times:
-        if t == 0:  # the prior itself
-            prior = Mixture(
-                jnp.zeros((1, found.d)),
-                jnp.full((1, 1), jnp.asarray(path.beta(on_device(0.0, float))) ** 2),
-                jnp.ones(1),
-            )
-            values.append(log_law(prior, x.reshape(-1, found.d)))
+        if t == 0:
+            values.append(log_law(starting_law(law, path, on_device(0.0, float)), x.reshape(-1, found.d)))
             continue
         end = float(t) if finite_velocity(field, float(t)) else float(t) - SHORT
         grid = grid_times(UniformGrid(start=0.0, end=end), steps, path)
-        values.append(log_likelihood_compiled(RK4(), field, x, grid, jax.random.key(0)).log_p)
+        values.append(
+            log_likelihood_compiled(RK4(), field, x, grid, jax.random.key(0), source=law if two_laws else None).log_p
+        )
     log_p = np.stack([np.asarray(each, np.float64) for each in values]).reshape(len(times), *at.points.shape[:-1])
     if not np.isfinite(log_p).all():
         raise UserError("times: the run's ODE meets something infinite on the way to one of them; take others")

@@ -190,6 +190,10 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
         kept, x = saved["times"], saved["x"]
     wanted = np.asarray(chosen.times or TIMES)
     at = np.unique([int(np.abs(kept - t).argmin()) for t in wanted])
+    if drawn.direction == "backward":
+        raise UserError(
+            f"samples: those of '{where}' go backward in time; what=marginals shows samples that go forward"
+        )
     label, labels = None, None
     if drawn.labels is not None:  # the data above have the same ones
         with np.load(where / "samples.npz", allow_pickle=False) as saved:
@@ -198,7 +202,9 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
             label, labels = int(labels[0]), None
     run = None if drawn.run == "oracle" else drawn.run
     found = subject(
-        dataclasses.replace(chosen, run=run, dataset=drawn.dataset, path=drawn.path, label=label, samples=None)
+        dataclasses.replace(
+            chosen, run=run, dataset=drawn.dataset, source=drawn.source, path=drawn.path, label=label, samples=None
+        )
     )
     guided = "" if drawn.guidance is None else f", guidance {drawn.guidance:g}"
     how = f"{described_sampler(drawn.sampler)}{guided}, {where.name}"
