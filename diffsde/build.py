@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from diffsde import knobs, plugins
+from diffsde.couplings import COUPLINGS, Coupling
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.common_scaling import ScaledDataset
 from diffsde.datasets.normal import StandardNormal
@@ -40,6 +41,7 @@ GROUPS: dict[type, str] = {
     Dataset: "dataset",
     GaussianPath: "path",
     Objective: "objective",
+    Coupling: "coupling",
     TimeDistribution: "time",
     Optimizer: "optimizer",
     Logger: "logger",
@@ -58,6 +60,7 @@ TABLES: dict[type, dict[str, Any]] = {
     Dataset: DATASETS,
     GaussianPath: PATHS,
     Objective: OBJECTIVES,
+    Coupling: COUPLINGS,
     TimeDistribution: TIME_DISTRIBUTIONS,
     Optimizer: OPTIMIZERS,
     Logger: LOGGERS,

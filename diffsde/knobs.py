@@ -178,8 +178,9 @@ KNOBS: dict[str, Knob] = {
     "test": NumberOr(INSIDE, "a file or a folder"),
     **dict.fromkeys(("flip", "dequantise", "conditional", "stream", "standardise", "equal_counts"), SWITCH),
     # paths, objectives and times
-    **dict.fromkeys(("rate_min", "rate_max", "noise_min", "noise_max", "rho"), POSITIVE),
+    **dict.fromkeys(("rate_min", "rate_max", "noise_min", "noise_max", "rho", "epsilon"), POSITIVE),
     "offset": NOT_NEGATIVE,
+    **dict.fromkeys(("block", "iterations"), COUNT),
     "weight": Word(("unit", "beta2", "balanced", "auto")),
     "time.mean": ANY,
     "time.std": POSITIVE,

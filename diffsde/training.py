@@ -38,6 +38,18 @@ FEW = 8192  # examples at a time of the exact field between two laws, which has 
 CACHED = 1024  # most examples for which the activations of a network of common size fit a core's cache
 
 
+class Pairs(NamedTuple):
+    """The two ends of B examples, paired: source y (B, *shape), data z (B, *shape), the data's labels (B,) or None."""
+
+    y: Array
+    z: Array
+    label: Array | None
+
+    def at(self, step: Scalar) -> Pairs:
+        """The pairs of a step (), of pairs (C, B, ...) of C consecutive steps; those of step s are at s mod C."""
+        return Pairs(*jax.tree.map(lambda leaf: leaf[step % len(leaf)], tuple(self)))
+
+
 @partial(register, static=["batch_size", "classes", "micro_batches", "sharding", "points"])
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -49,7 +61,8 @@ class Run:
     of micro-batches of a batch, whose gradients are accumulated; None: by `micro_batches_on_cpu`. points: least number of
     data points over which a target is the posterior mean (posterior_targets.py); 0: targets from the example's own z.
     source, source_arrays: the law at t = 0 of a run between two laws, and its arrays; None: noise, by a Gaussian path.
-    coupling: how the points of a batch's two ends are paired; None: independently of each other.
+    coupling: how the points of a batch's two ends are paired; None: independently of each other. pairs: the coupled pairs of
+    this step and its neighbours (pairs_ahead.py), which examples are made of instead of draws.
     """
 
     problem: Problem
@@ -68,14 +81,7 @@ class Run:
     source: Dataset | None = None
     source_arrays: Any = None
     coupling: Coupling | None = None
-
-
-class Pairs(NamedTuple):
-    """The two ends of B examples: source y (B, *shape), data z (B, *shape), the data's labels (B,) or None."""
-
-    y: Array
-    z: Array
-    label: Array | None
+    pairs: Pairs | None = None
 
 
 class TrainState(NamedTuple):
@@ -106,7 +112,7 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
         drawn = Points(*run.dataset.draw_labelled(run.arrays, key_data, max(count, points)))
         y, z, label = None, drawn.z[:count], None if drawn.label is None else drawn.label[:count]
     else:
-        y, z, label = draw_pairs(run, key, count)
+        y, z, label = draw_ends(run, key, count) if run.pairs is None else run.pairs
     problem = run.problem
     interval = label if isinstance(problem.path, Piecewise) else None
     if not run.classes:
@@ -127,20 +133,16 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
     return constrain_batch(run.sharding, batch)
 
 
-def draw_pairs(run: Run, key: Key, count: int) -> Pairs:
-    """The two ends of `count` examples of a run between two laws, paired by its coupling; between snapshots the number of the
-    interval in the place of a label.
+def draw_ends(run: Run, key: Key, count: int) -> Pairs:
+    """The two ends of `count` examples of a run between two laws, each drawn from its law: not coupled; between snapshots the
+    number of the interval in the place of a label.
     """
     assert run.source is not None
     if isinstance(run.problem.path, Piecewise):
         return Pairs(*draw_consecutive(run.source_arrays, key, count))
-    key_data, key_source, key_plan = jax.random.split(key, 4)[0], *jax.random.split(jax.random.fold_in(key, 4))
+    key_data, key_source = jax.random.split(key, 4)[0], jax.random.fold_in(key, 4)
     z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
-    y = run.source.draw(run.source_arrays, key_source, count)
-    if run.coupling is None:
-        return Pairs(y, z, label)
-    i, j = run.coupling.plan(y, z, key_plan, label)
-    return Pairs(y[i], z[j], None if label is None else label[j])
+    return Pairs(run.source.draw(run.source_arrays, key_source, count), z, label)
 
 
 def target_means(run: Run, batch: Draw, drawn: Points, points: int) -> Array:
@@ -165,6 +167,8 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     """One optimizer step on a fresh batch, drawn with fold_in(run.key, step): the new state, and the mean loss ()."""
     if isinstance(run.arrays, Buffer):
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
+    if run.pairs is not None:
+        run = dataclasses.replace(run, pairs=run.pairs.at(state.step))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
     micro_batches = run.micro_batches or (micro_batches_on_cpu(run.batch_size) if run.sharding is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, micro_batches)
@@ -242,6 +246,12 @@ def train_members(
     return over_members(lambda run, state: train_steps(run, state, count, chunk), split, run, state)
 
 
+def repeated(batch: Batch, repeats: int) -> Batch:
+    """A batch with its points (n, ...) `repeats` times, one after another."""
+    rows = jnp.arange(len(batch.x) * repeats) % len(batch.x)
+    return Batch(*jax.tree.map(lambda leaf: leaf[rows], tuple(batch)))
+
+
 @partial(jax.jit, static_argnames="repeats")
 def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int) -> tuple[Scalar, Scalar]:
     """The mean loss on held-out points, and its standard error over the points.
@@ -250,8 +260,7 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
     differ by the parameters, not by the draw.
     """
     count = len(held_out.x)
-    rows = jnp.arange(count * repeats) % count
-    batch = Batch(*jax.tree.map(lambda leaf: leaf[rows], tuple(held_out)))
+    batch = repeated(held_out, repeats)
     drawn = examples(dataclasses.replace(run, arrays=batch, sharding=None), key, count * repeats)
     values = jax.lax.map(partial(loss, run.problem, params), drawn, batch_size=CACHED)
     of_points = jnp.mean(values.reshape(repeats, count), axis=0)

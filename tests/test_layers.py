@@ -19,6 +19,7 @@ FLOORS = [
     ["evaluation"],
     ["runs"],
     ["build", "checkpoints", "plots", "metrics"],
+    ["pairs_ahead"],
     ["training", "consecutive", "stability", "solver_error", "solver_remedies", "step_choice", "likelihood"],
     ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
@@ -50,7 +51,7 @@ DOORS = {
     "sklearn": {"datasets"},
     "grain": {"datasets"},
     "PIL": {"datasets", "loggers", "inverse", "plots"},
-    "scipy": {"metrics"},  # what is below would have every command wait for its import
+    "scipy": {"metrics", "couplings"},  # what is below would have every command wait for its import
 }
 STATE = "state.py"  # the one module that may hold what changes
 CHANGE = {"append", "extend", "insert", "update", "setdefault", "pop", "popitem", "remove", "clear", "add", "discard"}

@@ -39,6 +39,12 @@ OTHERS: dict[str, dict[str, str]] = {
         "score": "dsm scorematching denoisingscorematching",
         "v": "vprediction vpred",
     },
+    "coupling": {
+        "ot": "exact emd optimaltransport minibatchot otcfm",
+        "sinkhorn": "entropic eot entropicot sb schroedinger schrodinger",
+        "unbalanced": "uot unbalancedot",
+        "independent": "product none",
+    },
     "dataset": {
         "gmm": "ring gaussianmixture mog 11gaussians",
         "gaussian": "normal",

@@ -1,1 +1,16 @@
 """Couplings: how the points of a batch's two ends, source y and data z, are paired."""
+
+from diffsde.couplings.coupling import BatchCoupling, Coupling, Plan, plan_in_batches
+from diffsde.couplings.methods import COUPLINGS, Independent, OptimalTransport, Sinkhorn, Unbalanced
+
+__all__ = [
+    "COUPLINGS",
+    "BatchCoupling",
+    "Coupling",
+    "Independent",
+    "OptimalTransport",
+    "Plan",
+    "Sinkhorn",
+    "Unbalanced",
+    "plan_in_batches",
+]

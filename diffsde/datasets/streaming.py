@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +117,8 @@ class Stream:
     Threads read ahead by as much as a buffer; with the buffer that a program computes on and the next one, which is put
     on the device meanwhile, that is all there is in memory. longest: the most steps that a dispatch will have.
     """
+
+    field: ClassVar[str] = "arrays"  # of the Run
 
     def __init__(
         self,

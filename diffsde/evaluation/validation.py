@@ -15,6 +15,7 @@ from diffsde.datasets import Batch
 from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
 from diffsde.objectives import Regression
+from diffsde.pairs_ahead import couple_held_out
 from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
 from diffsde.training import Run, TrainState, held_out_loss, regret
@@ -69,10 +70,12 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
         most = max(EXAMPLES, int(SHARE * chosen.batch_size * min(chosen.log_every, chosen.steps)))
     rows = np.asarray(jax.random.permutation(key_rows, len(held_out.x)))[:most]
     batch = Batch(*jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], tuple(held_out)))
-    alone = dataclasses.replace(run, arrays=None)
+    alone, repeats = dataclasses.replace(run, arrays=None), -(-EXAMPLES // len(rows))
+    if run.coupling is not None:
+        alone = dataclasses.replace(alone, pairs=couple_held_out(run, batch, key, repeats))
 
     def check(state: TrainState) -> dict[str, Any]:
-        value, error = held_out_loss(alone, batch, state.params, key, repeats=-(-EXAMPLES // len(rows)))
+        value, error = held_out_loss(alone, batch, state.params, key, repeats=repeats)
         return {"validation_loss": value, "validation_error": error}
 
     return check

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from diffsde.couplings.coupling import Coupling
+from diffsde.couplings import BatchCoupling, Coupling, plan_in_batches
 from diffsde.datasets import Dataset, FiniteDataset, Snapshots
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.piecewise import Piecewise
@@ -57,16 +58,13 @@ class Between(NamedTuple):
         return jnp.asarray(self.source.draw_given(self.source.load(), None, key, drawn)[:n])
 
     def _paired(self, y: Array, z: Array, key: Key, label: Array | None) -> tuple[Array, Array]:
-        if self.coupling is None:
+        if not isinstance(self.coupling, BatchCoupling):
             return y, z
-        found = []
-        for begin in range(0, len(z), self.paired):
-            part = slice(begin, begin + self.paired)
-            i, j = self.coupling.plan(
-                y[part], z[part], jax.random.fold_in(key, begin), None if label is None else label[part]
-            )
-            found.append((y[part][i], z[part][j]))
-        return jnp.concatenate([each for each, _ in found]), jnp.concatenate([each for _, each in found])
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        together = self.coupling.batch_size or self.paired
+        seen = None if label is None else np.asarray(label)
+        i, j, _ = plan_in_batches(self.coupling, np.asarray(y), np.asarray(z), together, random, seen)
+        return y[i], z[j]
 
     def _through(self, n: int, key: Key, times: Array) -> Array:
         """x_t (m, n, d) between the two snapshots about each time, of pairs drawn once for each interval."""

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from diffsde.build import name_of
-from diffsde.couplings.coupling import Coupling
+from diffsde.couplings import Coupling
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from diffsde import ensembles
 from diffsde.build import name_of
-from diffsde.couplings.coupling import Coupling
+from diffsde.couplings import Coupling
 from diffsde.datasets import Dataset, Snapshots, are_images, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own

@@ -16,7 +16,17 @@ from diffsde.report.jobs import Job
 from diffsde.report.rows import Column, Folded, Row
 
 # What must be equal for two training losses to be comparable: the loss is the mean of something else with each.
-OF_LOSS = ("dataset", "source", "path", "objective", "time", "precondition", "label_dropout", "posterior_points")
+OF_LOSS = (
+    "dataset",
+    "source",
+    "path",
+    "coupling",
+    "objective",
+    "time",
+    "precondition",
+    "label_dropout",
+    "posterior_points",
+)
 OF_SAMPLES = ("dataset", "direction", "measurement", "labels")  # for two figures of samples to be comparable
 LOSSES = ("loss", "validation_loss")
 BY_POINT = ("nll", "kl")  # figures that are means over test points, whose log p is kept in likelihood.npz

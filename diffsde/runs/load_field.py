@@ -145,7 +145,7 @@ def load_unguided(chosen: Sampling) -> Loaded:
     what = "the parameters" if chosen.ema == 0 else "the parameter average"
     begin = (trained.source or StandardNormal(field.shape)) if trained.between_laws else None
     origin = f"{what} at step {step} of {progress.shown_path(where)} ({named(trained)})"
-    return Loaded(field, trained.dataset, origin, begin)
+    return Loaded(field, trained.dataset, origin, begin, trained.pairing)
 
 
 def interpolant_of(source: Dataset | None, dataset: Dataset, path: GaussianPath) -> OracleInterpolant:

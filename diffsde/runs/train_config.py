@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.build import name_of, read_parts
+from diffsde.couplings import Coupling, Independent
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
@@ -61,6 +62,7 @@ class TrainConfig:
     logger: Logger = dataclasses.field(default_factory=NoLogger)
     pictures: str | tuple[str, ...] = "default"
     source: Dataset | None = None
+    coupling: Coupling = dataclasses.field(default_factory=Independent)
     posterior_points: int | None = 0  # the meaning of an older config.json without this knob
 
     @property
@@ -99,15 +101,22 @@ class TrainConfig:
     @property
     def between_laws(self) -> bool:
         """Whether the run is between two laws; else from noise, by a Gaussian path."""
-        return self.source is not None or self.path.has_gamma or isinstance(self.dataset, Snapshots)
+        coupled = not isinstance(self.coupling, Independent)
+        return self.source is not None or self.path.has_gamma or coupled or isinstance(self.dataset, Snapshots)
 
     @property
     def source_is_noise(self) -> bool:
         """Whether the source is N(0, I), independent of the data: the velocity then gives the score."""
-        return self.source is None
+        return self.source is None and isinstance(self.coupling, Independent)
+
+    @property
+    def pairing(self) -> Coupling | None:
+        """How points of the two laws are paired, with what the path and the batch decide; None: independently."""
+        return None if isinstance(self.coupling, Independent) else self.coupling.resolved(self.path, self.batch_size)
 
     def _check_two_laws(self) -> None:
         check_ends(self.path)
+        self.coupling.resolved(self.path, self.batch_size)
         name = name_of(self.objective)
         if not isinstance(self.objective, VelocityMatching | VelocityAndScore):
             raise ValueError(
@@ -205,4 +214,5 @@ def named(config: TrainConfig) -> str:
     implied = config.source is None or isinstance(config.dataset, Snapshots)
     source = "" if implied else f"source={name_of(config.source)} "
     data = f"{source}dataset={name_of(config.dataset)}"
-    return f"{data} path={name_of(config.path)} objective={name_of(config.objective)}"
+    coupling = "" if isinstance(config.coupling, Independent) else f" coupling={name_of(config.coupling)}"
+    return f"{data} path={name_of(config.path)}{coupling} objective={name_of(config.objective)}"

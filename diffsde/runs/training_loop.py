@@ -15,6 +15,7 @@ import numpy as np
 from diffsde.datasets.streaming import Stream
 from diffsde.ensembles import member
 from diffsde.errors import Stopped
+from diffsde.pairs_ahead import PairsAhead
 from diffsde.runs import processes, progress
 from diffsde.runs.run_writer import RunWriter, Schedule
 from diffsde.runs.signals import stoppable
@@ -31,11 +32,12 @@ def fit(
     members: list[RunWriter],
     plan: Schedule,
     score: Callable[[int, TrainState], float],
-    stream: Stream | None = None,
+    stream: Stream | PairsAhead | None = None,
 ) -> TrainState:
     """Train from the state's step to plan.steps, logging losses and saving checkpoints of each member; the final state.
 
-    stream: the source of examples that are not in memory; a dispatch stays within one of its buffers.
+    stream: the source of examples that are not in memory, or of pairs that are coupled on the host; a dispatch stays within one of
+    its buffers.
 
     The states of several members are stacked. A dispatch is begun before the losses of the last one are read, so that
     the device never waits. After a signal, saves and raises Stopped.
@@ -46,8 +48,9 @@ def fit(
     with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked:
         while step < plan.steps:
             count = length.after(step)
-            if stream is not None:  # read and transferred while the device works on the last dispatch
-                run = dataclasses.replace(run, arrays=stream.buffer(step))
+            if stream is not None:  # read or coupled, and transferred, while the device works on the last dispatch
+                given: dict[str, Any] = {stream.field: stream.buffer(step)}
+                run = dataclasses.replace(run, **given)
             state, values = processes.one_process_at_a_time(program(run, state, np.int32(count)))
             step += count
             losses.add(Dispatch(step, count, values, checked(members, state, step, plan)))

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from diffsde import checkpoints, ensembles
-from diffsde.build import as_config
+from diffsde.build import as_config, name_of
+from diffsde.couplings import BatchCoupling
 from diffsde.datasets import Examples, Snapshots, streaming
 from diffsde.datasets.common_scaling import common
 from diffsde.datasets.dataset import Source
@@ -37,6 +38,7 @@ from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
 from diffsde.training import TrainState, start, train_members, train_steps
+from diffsde.verbs.train_pairs import pairs_of, with_pairs
 from diffsde.verbs.train_report import TrainJob, draw_run, end_log, learned, pictured, report_of, score_of
 from diffsde.verbs.train_setup import known_floor, prepare_with
 
@@ -57,6 +59,11 @@ def _choose(config: dict[str, Any]) -> TrainConfig:
     chosen.logger.require()
     if chosen.dataset.stream:
         streaming.require_grain()
+    if isinstance(chosen.coupling, BatchCoupling) and chosen.machine.processes not in (None, 1):
+        raise UserError(
+            f"coupling={name_of(chosen.coupling)} solves its plans in one process; leave out processes=, or take"
+            " coupling=independent"
+        )
     return chosen
 
 
@@ -120,7 +127,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling, as_config(net))
-    return TrainJob(config, chosen, out, run, state, floor, member, stream, data, net)
+    return TrainJob(config, chosen, out, run, state, floor, member, stream, data, net, held)
 
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
@@ -157,18 +164,22 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
     """Train jobs of one structure as one program: the result of each, or why it failed; one job's own state at a time is taken
     from the stacked one.
     """
-    compiler, first_job, split = machine.Compiler(), group[0], len(group) > 1
+    compiler, first_job, split, spent = machine.Compiler(), group[0], len(group) > 1, None
     plan, run, state, stream = first_job.member.plan, first_job.run, first_job.state, first_job.stream
     if stream is not None:
         run = dataclasses.replace(run, arrays=stream.buffer(int(state.step)))
+    runs, devices = [job.run for job in group], first_job.chosen.machine.devices
+    ahead = pairs_of(runs, int(state.step), plan, devices, first_job.held)
     count = np.int32(plan.log_every)
     apart: tuple[bool, ...] = ()
     if split:
-        sharding = member_sharding(machine.mesh(first_job.chosen.machine.devices), len(group))
-        run, apart = ensembles.stack([dataclasses.replace(job.run, sharding=None) for job in group])
+        sharding = member_sharding(machine.mesh(devices), len(group))
+        run, apart = ensembles.stack([dataclasses.replace(one, sharding=None) for one in runs])
         run = shard_members(sharding, run, apart)
         state = ensembles.stack_all([job.state for job in group])
         state = shard_members(sharding, state, (True,) * len(jax.tree.leaves(state)))
+    if ahead is not None:
+        run, apart = with_pairs(run, apart, ahead.empty())
     with progress.working("compiling"):
         if split:
             program = compiler(train_members, run, state, count, chunk=plan.log_every, split=apart)
@@ -183,7 +194,8 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
         return score_of(group[i], state)
 
     try:
-        state = fit(program, run, state, [job.member for job in group], plan, score, stream)
+        state = fit(program, run, state, [job.member for job in group], plan, score, ahead or stream)
+        spent = ahead.cost() if ahead else None
         clock.lap("training", compiling=compiler.seconds)
     except UserError as error:
         if not all(job.member.failed for job in group):  # where all failed, each says why
@@ -197,7 +209,7 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
             mine = ensembles.member(state, i) if split else state
             together = f" for {len(group)} runs at once" if split else ""
             yield Result(
-                partial(report_of, job, mine, compiler.seconds, len(group)),
+                partial(report_of, job, mine, compiler.seconds, len(group), spent),
                 draw=partial(draw_run, job, mine),
                 end=partial(end_log, job),
                 together=together,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
 from diffsde.objectives import Classification, Regression, VelocityAndScore
+from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
 from diffsde.runs.train_config import Learned, TrainConfig, field_of, named
 from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
+from diffsde.verbs.train_pairs import row_of_cost, summary_of_cost
 from diffsde.verbs.train_setup import linear_baseline, unlearnt
 
 CURVE = 3  # least number of lines of the log for which loss.png is drawn by default
@@ -48,6 +51,7 @@ class TrainJob:
     stream: Stream | None
     data: dict[str, Any]
     net: Net
+    held: ExitStack
 
     def group(self) -> Any:
         """The key of jobs that can be trained as one program: equal for jobs of one structure."""
@@ -113,8 +117,11 @@ def final_loss(losses: list[float]) -> float:
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
 
-def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) -> Report:
-    """The report of a trained run: its loss compared with the irreducible loss, its metric, KL and speed."""
+def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, pairs: Cost | None = None) -> Report:
+    """The report of a trained run: its loss compared with the irreducible loss, its metric, KL and speed.
+
+    pairs: what the coupling of all members has cost.
+    """
     chosen, losses, run = job.chosen, job.member.losses(), job.run
     loss, held_out = Figure(final_loss(losses), loss_error(losses)), job.member.validation()
     if job.floor is not None:
@@ -129,6 +136,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
     scaled = chosen.dataset.scaling(shape) is not None
     kl = None if diverged else kl_of(job, state)
     seconds, cpu_seconds = job.member.seconds()
+    coupled = summary_of_cost(run.coupling, pairs) if run.coupling and pairs else None
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
@@ -139,6 +147,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
+        **({"coupling": coupled} if coupled else {}),
         "data": job.data,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -159,6 +168,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int) 
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
+        *([row_of_cost(run.coupling, coupled)] if coupled else []),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
         *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),

@@ -100,6 +100,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         points=averaged,
         source=source,
         source_arrays=source_arrays,
+        coupling=chosen.pairing,
     )
     return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
 
