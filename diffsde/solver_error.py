@@ -141,6 +141,10 @@ class GaussianField(Field):
     std: Scalar
     shape: tuple[int, ...]
 
+    @property
+    def gaussian(self) -> bool:
+        return not isinstance(self.path, FromSource)
+
     def output(self, x: Array, t: Scalar) -> Prediction:
         c = coefficients(self.path, t)
         if isinstance(self.path, FromSource):

@@ -229,9 +229,13 @@ def mend(sampler: Sampler) -> str:
 
 
 def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
+    """Raise UserError for a sampler, of this name, or a diffusion that the field cannot serve."""
+    if not field.gaussian:
+        check_sampler_between(sampler, name, field.knows_score)
+
+
+def check_sampler_between(sampler: Sampler, name: str, knows_score: bool) -> None:
     """Raise UserError for a sampler, of this name, or a diffusion that a field between two laws cannot serve."""
-    if field.gaussian:
-        return
     if sampler.needs == "gaussian":
         raise UserError(
             f"sampler={name} takes alpha and beta for those of a Gaussian path from N(0, I); between two laws take heun, rk4,"
@@ -241,7 +245,7 @@ def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
         raise UserError(
             "diffusion=memoryless is of a Gaussian path from N(0, I); between two laws take another, e.g. diffusion=constant"
         )
-    if sampler.needs == "score" and not field.knows_score:
+    if sampler.needs == "score" and not knows_score:
         raise UserError(
             f"sampler={name} needs the score, which the velocity alone does not give between two laws; train with"
             " path=bridge objective=cfm+score, or take sampler=heun"

@@ -43,7 +43,7 @@ REFUSED = [
     ("sample sampler=em sampler.diffusion.sigma_t=t", "no sigma_t; it belongs to diffusion=expression"),
     ("train ++unknown=1", "unknown is not known"),
     ("train ++path.unknown=1", "path.unknown is not known"),
-    ("train path=null", "path=null: a group needs one of its choices: cosine, edm"),
+    ("train path=null", "path=null: a group needs one of its choices: bridge, cosine, edm"),
     ("train steps=many", "steps is 'many'; it must be a whole number"),
     ("train steps=1.5", "steps is 1.5; it must be a whole number"),
     ("train steps=0", "steps is 0; it must be 1 or more"),

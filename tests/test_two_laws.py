@@ -19,6 +19,9 @@ from diffsde.cli.from_python import config_of
 from diffsde.cli.main import composed, main
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.datasets.normal import StandardNormal
+from diffsde.datasets.toys import Moons
+from diffsde.evaluation.likelihood import Likelihood
+from diffsde.evaluation.metric import Subject
 from diffsde.fields import OracleField, divergence
 from diffsde.interpolants import Backward, OracleInterpolant
 from diffsde.metrics.mixture import mixture_figures
@@ -32,6 +35,7 @@ from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior_from
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama
+from diffsde.verbs import explain
 
 SOURCE = CustomMixture(((-2.0, 1.0), (2.0, 0.0)), stds=((0.7, 0.5), (0.6, 0.8)))
 TURNED = CustomMixture(SOURCE.means, stds=None, covariances=(((0.5, 0.2), (0.2, 0.4)), ((0.3, 0.0), (0.0, 0.6))))
@@ -222,6 +226,39 @@ def test_log_prob_by_the_ode_ends_in_the_source() -> None:
     for t in (0.0, 0.4, 1.0):
         x = np.array([[-1.0], [0.5], [3.0]])
         np.testing.assert_allclose(solved.log_prob(x, t), run.log_prob(x, t), atol=1e-6)
+
+
+def explained(words: str) -> str:
+    config = composed("explain", shlex.split(words))
+    return "\n".join(explain.result_of(config).report().lines)
+
+
+def test_explain_says_the_equations_and_what_is_refused() -> None:
+    """alpha, beta, gamma and their derivatives at t = 1/4; what is infinite at the ends; which sampler the objective serves."""
+    said = explained("source=gaussian source.std=2 dataset=gaussian path=bridge path.sigma=2 steps=20")
+    assert "x_t = (t) z + (1-t) y + (2*sqrt(t*(1-t))) eps" in said and "- gamma dgamma score" in said
+    row = next(line.split() for line in said.splitlines() if line.strip().startswith("0.25"))
+    assert [float(each) for each in row] == pytest.approx([0.25, 0.25, 0.75, 0.866, 1, -1, 1.155], rel=1e-3)
+    assert "at t=0 and 1, dgamma is infinite, gamma dgamma is not" in said and "nothing speaks against it" in said
+    said = explained("source=gaussian dataset=gaussian path=ot sampler=em steps=20")
+    assert "refused: sampler=em needs the score" in said and "dgamma is infinite" not in said
+    said = explained(
+        "source=gaussian dataset=gaussian dataset.std=0.1 path=icfm objective=cfm+score sampler=em steps=99"
+    )
+    assert "widened by noise of std 0.1" in said and "1.41 times its std of 0.1" in said
+
+
+def test_a_likelihood_needs_the_sources_density() -> None:
+    """Of a source that is no mixture it is refused in a line, by its name; so is the exact field's part of a budget."""
+    run = diffsde.oracle(**MIXTURES, path="ot")
+    assert run.field is not None and run.dataset is not None
+    subject = Subject(run.dataset, run.field, 10, source=Moons())
+    assert "the ODE ends in source=moons, whose density is not known" in (Likelihood().unavailable(subject) or "")
+    assert subject.exact is None
+    known = dataclasses.replace(run, field=Backward(Backward(run.field)), source=Moons())
+    with pytest.raises(ValueError, match="ends in source=moons, whose density is not known"):
+        known.log_prob([[0.0]], 0.5)
+    assert Subject(run.dataset, run.field, source=run.source).exact is not None
 
 
 REFUSED = {

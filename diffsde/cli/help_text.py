@@ -22,6 +22,8 @@ EXAMPLES = {
         ("diffsde sample sampler=em sigma=0.5", "the SDE, from the newest trained run"),
         ("diffsde sample sampler=heun steps=20", "the ODE"),
         ("diffsde sample run=oracle dataset=gmm path=vp sampler=heun", "the exact field: no training"),
+        ("diffsde sample run=oracle source=8gaussians dataset=gmm path=bridge", "between two laws"),
+        ("diffsde sample sampler=em direction=backward", "from the data to the source"),
         ("diffsde sample -m sampler=em sigma=0,0.5,1,2", "one field, every sigma"),
         ("diffsde sample measurement=inpaint n=64", "images given their left half"),
     ],
@@ -41,6 +43,7 @@ EXAMPLES = {
     ],
     "explain": [
         ("diffsde explain path=sqrt objective=cfm sampler=em", "limits, loss, order and cost"),
+        ("diffsde explain source=8gaussians dataset=moons path=bridge", "the same between two laws"),
         ("diffsde explain path=ot sampler=em diffusion=memoryless", "what would be refused, and why"),
     ],
     "show": [

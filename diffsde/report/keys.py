@@ -43,6 +43,8 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
             found[key] = folder_word(record, key, found[key], parent)
     if "path" in found:  # which has a law at t = 0, said by no key where that is N(0, I)
         found.setdefault("source", NORMAL)
+    if record.verb in ("sample", "evaluate"):  # nor is the direction of samples of before
+        found.setdefault("direction", "forward")
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
             found[key] = value

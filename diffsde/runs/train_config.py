@@ -115,22 +115,8 @@ class TrainConfig:
         return None if isinstance(self.coupling, Independent) else self.coupling.resolved(self.path, self.batch_size)
 
     def _check_two_laws(self) -> None:
-        check_ends(self.path)
+        check_between(self.path, self.objective)
         self.coupling.resolved(self.path, self.batch_size)
-        name = name_of(self.objective)
-        if not isinstance(self.objective, VelocityMatching | VelocityAndScore):
-            raise ValueError(
-                f"objective={name} is for Gaussian paths; between two laws take objective=cfm or cfm+score"
-            )
-        if isinstance(self.objective, VelocityAndScore) and not float(self.path.gamma(0.5)) > 0:
-            raise ValueError(
-                f"objective=cfm+score learns the score from noise between the two laws, and path={name_of(self.path)} has none"
-                " (gamma = 0); take path=bridge, icfm or interpolant"
-            )
-        if self.objective.weight == "beta2":
-            raise ValueError(
-                "objective.weight=beta2 is for Gaussian paths; between two laws take auto, unit or balanced"
-            )
         if self.posterior_points:
             raise ValueError(
                 f"posterior_points is {self.posterior_points}; targets are averaged on Gaussian paths only, leave it out"
@@ -160,6 +146,22 @@ class TrainConfig:
                 raise ValueError(
                     f"metric={self.metric} is of samples without labels, which label_dropout=0 never teaches"
                 )
+
+
+def check_between(path: GaussianPath, objective: Objective) -> None:
+    """Raise ValueError for a path or an objective that is not for two laws."""
+    check_ends(path)
+    if not isinstance(objective, VelocityMatching | VelocityAndScore):
+        raise ValueError(
+            f"objective={name_of(objective)} is for Gaussian paths; between two laws take objective=cfm or cfm+score"
+        )
+    if isinstance(objective, VelocityAndScore) and not float(path.gamma(0.5)) > 0:
+        raise ValueError(
+            f"objective=cfm+score learns the score from noise between the two laws, and path={name_of(path)} has none"
+            " (gamma = 0); take path=bridge, icfm or interpolant"
+        )
+    if objective.weight == "beta2":
+        raise ValueError("objective.weight=beta2 is for Gaussian paths; between two laws take auto, unit or balanced")
 
 
 def train_choices(config: dict[str, Any]) -> TrainConfig:

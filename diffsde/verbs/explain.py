@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import math
 from functools import partial
 from pathlib import Path
@@ -13,25 +11,24 @@ import jax
 import numpy as np
 
 from diffsde.build import as_config, read
-from diffsde.datasets import Dataset
 from diffsde.errors import UserError
 from diffsde.fields import Field
-from diffsde.objectives import WEIGHTS, Objective, Problem, Regression, choose_weight, objection, resolve_weight
+from diffsde.objectives import WEIGHTS, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine, progress
 from diffsde.runs.results import Report, Result, say_result
-from diffsde.runs.sample_config import Stepping
+from diffsde.runs.sample_config import with_reference_sigma
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
 from diffsde.samplers import LAST_STEPS, Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import UntrainedField, choose_last_step, instability
 from diffsde.step_choice import MOST, choose_steps, fewest
-from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, PredictionType
+from diffsde.verbs.explain_between import lines_between
+from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, doc_lines, table
 
 COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
-SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)
 ROWS: dict[PredictionType, str] = {
     "velocity": "y = dalpha z + dbeta eps",
     "score": "y = -eps/({beta})",
@@ -39,25 +36,6 @@ ROWS: dict[PredictionType, str] = {
     "data": "y = z",
     "v": "y = ({alpha}) eps - ({beta}) z",
 }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ExplainConfig(Stepping):
-    """The knobs of configs/explain.yaml, which documents each, in addition to the knobs of Stepping."""
-
-    dataset: Dataset
-    path: GaussianPath
-    objective: Objective
-    time: TimeDistribution
-    precondition: bool
-    source: Dataset | None = None
-
-    def check(self) -> None:
-        super().check()
-        if self.source is not None or self.path.has_gamma:
-            raise ValueError(
-                "source= and paths with noise on the way (bridge, icfm, interpolant) cannot be explained yet"
-            )
 
 
 def explain(config: dict[str, Any], out: Path) -> None:
@@ -68,11 +46,14 @@ def explain(config: dict[str, Any], out: Path) -> None:
 
 def result_of(config: dict[str, Any]) -> Result:
     """The result of a configuration, whose report has the lines to be printed. Raises UserError."""
+    config = with_reference_sigma(config)
     return Result(partial(_report, read(ExplainConfig, config), config))
 
 
 def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     """The report: the path and its limits, the loss, the sampler and its steps, and warnings about them."""
+    if chosen.between_laws:
+        return Report("", [], {}, 0.0, lines=lines_between(chosen, config))
     alpha, beta = written(chosen.path)
     columns = along(chosen)
     problem, against = resolve_loss(chosen)
@@ -95,11 +76,6 @@ def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     return Report("", [], {}, 0.0, lines=tuple(lines))
 
 
-def doc_lines(choice: Any) -> list[str]:
-    """The first paragraph of the docstring of a choice's class, as lines: the equation and its source."""
-    return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
-
-
 def about_loss(chosen: ExplainConfig, problem: Problem, alpha: str, beta: str) -> list[str]:
     """Lines on the regression's equation and weight; none for a classifier."""
     if not isinstance(problem.objective, Regression):
@@ -109,15 +85,6 @@ def about_loss(chosen: ExplainConfig, problem: Problem, alpha: str, beta: str) -
     if isinstance(chosen.objective, Regression) and chosen.objective.weight == "auto":
         lines.append(f"  taken by auto, because {choose_weight(problem).because}")
     return lines
-
-
-def about_diffusion(chosen: ExplainConfig) -> list[str]:
-    """Lines on the diffusion of an SDE sampler, whose marginals are those of the ODE; none for an ODE sampler."""
-    diffusion = getattr(chosen.sampler, "diffusion", None)
-    if not diffusion:
-        return []
-    same = "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
-    return [*doc_lines(diffusion), same]
 
 
 def along(chosen: ExplainConfig) -> dict[str, np.ndarray]:
@@ -140,14 +107,6 @@ def _along(path: GaussianPath, diffusion: Any, times: Array) -> tuple[Any, ...]:
         )
 
     return jax.vmap(at)(times)
-
-
-def table(columns: dict[str, np.ndarray]) -> list[str]:
-    """The columns as lines of text, with a header."""
-    cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
-    return [
-        "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
-    ]
 
 
 def ends(columns: dict[str, np.ndarray]) -> list[str]:

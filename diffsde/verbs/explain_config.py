@@ -1,0 +1,62 @@
+"""What `explain` is asked, and what its reports have in common: docstrings, tables and diffusions as lines of text."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from typing import Any
+
+import numpy as np
+
+from diffsde.datasets import Dataset
+from diffsde.objectives import Objective
+from diffsde.paths import GaussianPath
+from diffsde.runs.sample_config import Stepping
+from diffsde.runs.train_config import check_between
+from diffsde.time_distributions import TimeDistribution
+
+SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)  # times of the table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExplainConfig(Stepping):
+    """The knobs of configs/explain.yaml, which documents each, in addition to the knobs of Stepping."""
+
+    dataset: Dataset
+    path: GaussianPath
+    objective: Objective
+    time: TimeDistribution
+    precondition: bool
+    source: Dataset | None = None
+
+    def check(self) -> None:
+        super().check()
+        if self.between_laws:
+            check_between(self.path, self.objective)
+
+    @property
+    def between_laws(self) -> bool:
+        """Whether the field is between two laws; else from noise, by a Gaussian path."""
+        return self.source is not None or self.path.has_gamma
+
+
+def doc_lines(choice: Any) -> list[str]:
+    """The first paragraph of the docstring of a choice's class, as lines: the equation and its source."""
+    return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
+
+
+def about_diffusion(chosen: ExplainConfig) -> list[str]:
+    """Lines on the diffusion of an SDE sampler, whose marginals are those of the ODE; none for an ODE sampler."""
+    diffusion = getattr(chosen.sampler, "diffusion", None)
+    if not diffusion:
+        return []
+    same = "  dX = [u_t(X) + sigma_t^2/2 grad log p_t(X)] dt + sigma_t dW: the marginals of the ODE for any sigma_t"
+    return [*doc_lines(diffusion), same]
+
+
+def table(columns: dict[str, np.ndarray]) -> list[str]:
+    """The columns as lines of text, with a header."""
+    cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
+    return [
+        "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
+    ]
