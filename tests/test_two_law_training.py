@@ -160,6 +160,7 @@ REFUSED = {
     "source=gaussian source.mean=[0,0,0]": "source: its points have shape (3,), the data's (2,)",
     "source=moons2": "'moons2' is not a choice",
     "source=array": "source.file=",
+    "source=moons dataset=array dataset.file=x.npy dataset.stream=true": "dataset.stream=true",
     "source=array source.file=nowhere.npy": "source.file: 'nowhere.npy' is not a file",
 }
 

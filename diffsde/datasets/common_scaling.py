@@ -106,7 +106,13 @@ def _mean_and_std(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         variances = np.asarray(jax.vmap(jnp.diagonal)(mixtures.covariances(law)), np.float64)
         return mean, np.sqrt(weights @ (variances + (means - mean) ** 2))
     points = np.asarray(draw_many(dataset, dataset.load(), jax.random.key(0), MEASURED), np.float64)
-    return points.mean(axis=0), points.std(axis=0)
+    mean, std = points.mean(axis=0), points.std(axis=0)
+    return _rounded(mean), _rounded(std)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """To 5 digits: draws differ in their last ones between machines, and a run begun on one may be resumed on another."""
+    return np.array([float(f"{value:.5g}") for value in values.ravel()]).reshape(values.shape)
 
 
 @partial(register, static=["mean", "std"])
