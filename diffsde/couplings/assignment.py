@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-REDUCED_FROM = 48  # points from which the potentials save more time than they take
+REDUCED_FROM = 10_000  # costs together from which the potentials save more time than they take
 REGULARISATION = 0.02  # of the potentials, times the mean reduced cost
 ITERATIONS, RELAXATION = 20, 1.7  # over-relaxed (1711.01851)
 
@@ -17,7 +17,7 @@ def assign(costs: np.ndarray) -> np.ndarray:
     """
     from scipy.optimize import linear_sum_assignment  # here: half a second that other commands need not wait for
 
-    if costs.shape[-1] >= REDUCED_FROM:
+    if costs.size >= REDUCED_FROM:
         costs = costs - potential(costs)
         costs -= costs.min(axis=-1, keepdims=True)
     return np.stack([linear_sum_assignment(one)[1] for one in costs])
