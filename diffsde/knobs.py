@@ -110,7 +110,7 @@ MEMORY = Number(low=0, high=1, closed=(True, False))
 SWITCH = Switch()
 
 # Knobs that name the folder of a job, and the verb of that job.
-RUNS = {"run": "train", "guide": "train", "init": "train", "samples": "sample"}
+RUNS = {"run": "train", "guide": "train", "init": "train", "coupling.run": "train", "samples": "sample"}
 
 # What a run may be judged by: its loss, and of the figures in evaluation/table.py these.
 RUN_METRICS = (
@@ -156,6 +156,7 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
     **dict.fromkeys(("components", "size"), COUNT),
+    **dict.fromkeys(("rounds", "pairs"), COUNT),
     "split_seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "judged_by": Word(("test", "validation")),
     "dataset.shift": ANY,

@@ -13,6 +13,7 @@ import optax
 from diffsde import mixtures
 from diffsde.consecutive import draw_consecutive, times_within
 from diffsde.couplings.coupling import Coupling
+from diffsde.couplings.pairs import PairSet, draw
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.objectives import (
@@ -62,7 +63,8 @@ class Run:
     data points over which a target is the posterior mean (posterior_targets.py); 0: targets from the example's own z.
     source, source_arrays: the law at t = 0 of a run between two laws, and its arrays; None: noise, by a Gaussian path.
     coupling: how the points of a batch's two ends are paired; None: independently of each other. pairs: the coupled pairs of
-    this step and its neighbours (pairs_ahead.py), which examples are made of instead of draws.
+    this step and its neighbours (pairs_ahead.py), which examples are made of instead of draws. pair_set: pairs that were made
+    before, from which examples are drawn.
     """
 
     problem: Problem
@@ -82,6 +84,7 @@ class Run:
     source_arrays: Any = None
     coupling: Coupling | None = None
     pairs: Pairs | None = None
+    pair_set: PairSet | None = None
 
 
 class TrainState(NamedTuple):
@@ -134,13 +137,15 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
 
 
 def draw_ends(run: Run, key: Key, count: int) -> Pairs:
-    """The two ends of `count` examples of a run between two laws, each drawn from its law: not coupled; between snapshots the
-    number of the interval in the place of a label.
+    """The two ends of `count` examples of a run between two laws: drawn from its set of pairs, or each from its law, not coupled;
+    between snapshots the number of the interval in the place of a label.
     """
     assert run.source is not None
     if isinstance(run.problem.path, Piecewise):
         return Pairs(*draw_consecutive(run.source_arrays, key, count))
     key_data, key_source = jax.random.split(key, 4)[0], jax.random.fold_in(key, 4)
+    if run.pair_set is not None:
+        return Pairs(*draw(run.pair_set, key_data, count))
     z, label = run.dataset.draw_labelled(run.arrays, key_data, count)
     return Pairs(run.source.draw(run.source_arrays, key_source, count), z, label)
 

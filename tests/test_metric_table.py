@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffsde import mixtures
+from diffsde import mixtures, schroedinger
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
 from diffsde.evaluation import features, straightness, transport
+from diffsde.evaluation.bridge import gaussian
 from diffsde.evaluation.in_training import GAPS, figure_words, measured_figure
 from diffsde.evaluation.metric import NEEDS, Drawing, Subject
 from diffsde.evaluation.references import proportioned, take
@@ -29,9 +30,11 @@ from diffsde.metrics import discriminator
 from diffsde.metrics.classifier import Recipe
 from diffsde.metrics.figures import KINDS, Figure, Reference
 from diffsde.paths import OT
-from diffsde.samplers import prior, simulate_compiled, times
+from diffsde.samplers import LoopSettings, prior, simulate_compiled, times
+from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import RK4
+from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Prediction, Scalar, register
 from diffsde.verbs.train_report import rows_of_metric, summary_of_metric
 
@@ -110,9 +113,23 @@ def of_snapshots() -> Subject:
     return Subject(data, Blurring(first.means[0], jnp.stack([first.variances[0], last.variances[0]])))
 
 
+def of_bridge() -> Subject:
+    """Samples of the exact Schroedinger bridge between two Gaussians, by its SDE."""
+    source, data, n = DATASETS["gaussian"](), DATASETS["gaussian"](mean=(2.0, 0.0), std=(0.5, 1.5)), 4000
+    ends = (gaussian(law) for law in (source.law(), data.law()) if law is not None)
+    field, key = schroedinger.exact_field(schroedinger.bridge(*ends, 1.0)), jax.random.key(7)
+    x0 = source.draw(source.load(), jax.random.key(8), n)
+    drawing = Drawing(EulerMaruyama(Constant(1.0)), UniformGrid(), 200, "step", False, x0, key, None)
+    at = times(drawing.grid, drawing.steps, field.path)
+    x = simulate_compiled(drawing.sampler, field, x0, at, key, settings=LoopSettings("step")).x
+    return Subject(data, field, n, x, drawing=drawing, source=source)
+
+
 def true_samples(name: str) -> Subject:
     """True samples of data that have what a metric needs."""
     needs = set(METRICS[name].needs)
+    if name == "bridge":
+        return of_bridge()
     if "snapshots" in needs:
         return of_snapshots()
     if "measurement" in needs:
@@ -197,6 +214,10 @@ def wrong(name: str) -> Subject:
         x = np.asarray(as_points(subject.real.train.x[: subject.n]))
     elif name == "labels":
         return Subject(subject.dataset, n=subject.n, x=subject.x, labels=np.roll(subject.labels, 1))  # type: ignore[arg-type]
+    elif name == "bridge":  # of the same ends, but of independent ones
+        known = subject.field
+        assert isinstance(known, schroedinger.CoupledGaussians)
+        return dataclasses.replace(subject, field=dataclasses.replace(known, cross=0 * known.cross))
     else:
         x = np.asarray(subject.x) * 0.5
     found = dataclasses.replace(subject, x=x, kept={})

@@ -175,8 +175,7 @@ def _going_on(
         return own | free | {"resume": True}, place
     if not config["resume"] or any(word.startswith("hydra.run.dir=") for word in hydra_words):
         return config, out
-    if config["init"] == "latest":  # as in the config of the run that is searched
-        config = config | {"init": str(folder.latest())}
+    config = folder.with_latest(config)  # as in the config of the run that is searched
     return config, folder.unfinished("train", config) or out
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import plugins
+from diffsde import nested, plugins
 from diffsde.cli import spelling
 from diffsde.cli.job import VERBS, remove_empty
 from diffsde.errors import UserError
@@ -108,10 +108,10 @@ def again(record: Record) -> dict[str, Any]:
         net = folder.read_net(record.folder)
         config |= {"run": None, "logger": {"name": "none"}} | ({"net": net} if net else {})
     for knob in provenance.USED:
-        if not isinstance(named := config.get(knob), str) or named in ("oracle", ""):
+        if not isinstance(named := nested.get(config, knob), str) or named in ("oracle", ""):
             continue
         if (theirs := records.job_used(record, knob)) is not None:  # where it lies now
-            config[knob] = os.path.abspath(theirs.folder)
+            config = nested.put(config, knob, os.path.abspath(theirs.folder))
         elif (known := records.id_used(record, knob)) and not os.path.isdir(named):
             raise UserError(
                 f"rerun: {knob}= was '{named}' (id {known}), which is gone, and no folder under '{records.OUTPUTS}' has its id"

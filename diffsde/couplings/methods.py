@@ -9,6 +9,7 @@ import numpy as np
 
 from diffsde.couplings.assignment import assign
 from diffsde.couplings.coupling import BatchCoupling, Coupling, Plan
+from diffsde.couplings.pairs import FilePairs, IteratedPairs, RunPairs
 from diffsde.couplings.scaling import entropic
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
@@ -104,6 +105,9 @@ COUPLINGS: dict[str, type[Coupling]] = {
     "ot": OptimalTransport,
     "sinkhorn": Sinkhorn,
     "unbalanced": Unbalanced,
+    "pairs": FilePairs,
+    "run": RunPairs,
+    "iterated": IteratedPairs,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from diffsde import plugins
 from diffsde.errors import UserError, suggestion
+from diffsde.evaluation.bridge import BridgeFit
 from diffsde.evaluation.budget import Budget
 from diffsde.evaluation.image_features import Frechet, LabelAccuracy, PrecisionRecall
 from diffsde.evaluation.likelihood import Likelihood
@@ -41,6 +42,7 @@ METRICS: dict[str, type[Metric]] = {
     "likelihood": Likelihood,
     "straightness": Straightness,
     "budget": Budget,
+    "bridge": BridgeFit,
 }
 RENAMED = {"balls": "prdc"}  # former names of metrics; the new name is printed
 # Words that mean different metrics for different subjects.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import ensembles
+from diffsde.couplings.pairs import PairSet
 from diffsde.datasets import Batch
 from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
@@ -18,7 +19,7 @@ from diffsde.objectives import Regression
 from diffsde.pairs_ahead import couple_held_out
 from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
-from diffsde.training import Run, TrainState, held_out_loss, regret
+from diffsde.training import Pairs, Run, TrainState, held_out_loss, regret
 
 EXAMPLES = 1000  # least examples of a validation loss; fewer held-out points are each used several times
 SHARE = 0.1  # ... and most of them, as a share of the examples of a line's steps: their losses need no gradient
@@ -29,6 +30,8 @@ Check = Callable[[TrainState], dict[str, Any]]  # entries of a line of the log, 
 def check_of(chosen: TrainConfig, run: Run) -> Check | None:
     """The run's validation: the regret where the law is known, else the validation loss; None where neither is available."""
     law = chosen.dataset.law()
+    if run.pair_set is not None:
+        return validation_of_pairs(run, run.pair_set)
     if run.source is None:
         return validation_of(chosen, run) if law is None else regret_of(run, run.arrays)
     source = run.source.law() if run.coupling is None else None
@@ -73,6 +76,29 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
     alone, repeats = dataclasses.replace(run, arrays=None), -(-EXAMPLES // len(rows))
     if run.coupling is not None:
         alone = dataclasses.replace(alone, pairs=couple_held_out(run, batch, key, repeats))
+
+    def check(state: TrainState) -> dict[str, Any]:
+        value, error = held_out_loss(alone, batch, state.params, key, repeats=repeats)
+        return {"validation_loss": value, "validation_error": error}
+
+    return check
+
+
+def validation_of_pairs(run: Run, pairs: PairSet) -> Check | None:
+    """A check that gives the loss on the pairs that are kept from training; None where there are none."""
+    count = int(pairs.held_out)
+    if not count or processes.is_distributed():
+        return None
+    kept = Pairs(*jax.tree.map(lambda leaf: leaf[-count:], (pairs.y, pairs.z, pairs.label)))
+    alone, batch, key = (
+        dataclasses.replace(run, pair_set=None),
+        Batch(kept.z, kept.label),
+        jax.random.fold_in(run.key, 2**31 - 4),
+    )
+    repeats = -(-EXAMPLES // count)
+    alone = dataclasses.replace(
+        alone, pairs=Pairs(*jax.tree.map(lambda leaf: jnp.tile(leaf, (repeats,) + (1,) * (leaf.ndim - 1)), tuple(kept)))
+    )
 
     def check(state: TrainState) -> dict[str, Any]:
         value, error = held_out_loss(alone, batch, state.params, key, repeats=repeats)

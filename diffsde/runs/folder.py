@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsde import plugins
+from diffsde import nested, plugins
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
 from diffsde.runs import processes, provenance
@@ -234,6 +234,14 @@ def latest() -> Path:
     raise UserError(
         f"run=latest: no trained run under '{OUTPUTS}'; run `diffsde train` first, or give run=<folder> or run=oracle"
     )
+
+
+def with_latest(config: dict[str, Any]) -> dict[str, Any]:
+    """A training config with the folder that `latest` names in each knob that begins from another run. Raises UserError."""
+    for knob in ("init", "coupling.run"):
+        if nested.get(config, knob) == "latest":
+            config = nested.put(config, knob, str(latest()))
+    return config
 
 
 def is_trained(folder: Path, neighbour: bool = False) -> bool:

@@ -13,13 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import __version__
+from diffsde import __version__, nested
 from diffsde.nested import flatten
 from diffsde.runs.record import id_of, read_record
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")  # whose versions are written, of those that are imported
 LONGEST_WAIT = 2.0  # seconds for git, which may be slow over a network
-USED = ("run", "guide", "init", "samples")  # knobs that name folders of other jobs
+USED = ("run", "guide", "init", "samples", "coupling.run")  # knobs that name folders of other jobs
 
 
 class Given(NamedTuple):
@@ -76,7 +76,7 @@ def used(config: dict[str, Any]) -> dict[str, Any]:
     """{knob: id} of the jobs whose folders a config names; a list of ids for a list of folders."""
     found: dict[str, Any] = {}
     for knob in USED:
-        named = config.get(knob)
+        named = nested.get(config, knob)
         ids = [record.id for each in as_list(named) if (record := read_record(Path(str(each)))) is not None]
         if ids:
             found[knob] = ids if isinstance(named, list) else ids[0]

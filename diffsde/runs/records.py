@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from diffsde import nested
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import progress
 from diffsde.runs.record import OUTPUTS, folders, record_of, unquoted
@@ -277,7 +278,7 @@ def where_it_was(record: Record, knob: str) -> Record | None:
     """The record in the folder that a knob of a job named, where that is still the same job's; else None."""
     wanted = id_used(record, knob)
     for start in (Path(), Path(str(record.provenance.get("directory") or ".")), root_of(record.folder)):
-        found = read_record(start / str(record.config.get(knob)))
+        found = read_record(start / str(nested.get(record.config, knob)))
         if found is not None and wanted in (None, found.id):
             return found
     return None

@@ -27,13 +27,18 @@ DIVERGED, DIVERGED_RARE = 10.0, 1e6
 
 
 class Schedule(NamedTuple):
-    """Number of steps, and how often to log and save, in steps; checkpoint_every None: every 30 seconds."""
+    """Number of steps, and how often to log and save, in steps; checkpoint_every None: every 30 seconds.
+
+    best: whether the checkpoint with the lowest score is kept too. round_ends: the last step of each round of a run that makes its
+    own pairs; else ().
+    """
 
     steps: int
     log_every: int
     checkpoint_every: int | None
     keep: int
-    best: bool  # whether the checkpoint with the lowest score is kept too
+    best: bool
+    round_ends: tuple[int, ...] = ()
 
 
 class RunWriter:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from diffsde.build import name_of, read_parts
-from diffsde.couplings import Coupling, Independent
+from diffsde.couplings import Coupling, Independent, IteratedPairs, PairCoupling
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
@@ -117,6 +117,13 @@ class TrainConfig:
     def _check_two_laws(self) -> None:
         check_between(self.path, self.objective)
         self.coupling.resolved(self.path, self.batch_size)
+        if isinstance(self.coupling, PairCoupling) and isinstance(self.dataset, Snapshots):
+            raise ValueError(
+                f"coupling={name_of(self.coupling)} is of pairs of two laws; between snapshots take independent, or one within a"
+                " batch (ot, sinkhorn, unbalanced)"
+            )
+        if isinstance(self.coupling, IteratedPairs):
+            self._check_rounds(self.coupling)
         if self.posterior_points:
             raise ValueError(
                 f"posterior_points is {self.posterior_points}; targets are averaged on Gaussian paths only, leave it out"
@@ -126,6 +133,15 @@ class TrainConfig:
                 raise ValueError(f"{end}.stream=true: between two laws both are read whole; say {end}.stream=false")
         if self.source is not None and self.source.conditional:
             raise ValueError("source.conditional=true: a label is of the data at t = 1; say dataset.conditional=true")
+
+    def _check_rounds(self, coupling: IteratedPairs) -> None:
+        if coupling.rounds > self.steps:
+            raise ValueError(f"coupling.rounds is {coupling.rounds}, of steps={self.steps}; a round has a step or more")
+        if self.path.reference_sigma and not isinstance(self.objective, VelocityAndScore):
+            raise ValueError(
+                f"coupling=iterated on path={name_of(self.path)} makes its pairs by an SDE, which needs the score: take"
+                " objective=cfm+score, or path=ot, on which they are made by the ODE (rectified flow)"
+            )
 
     def _check_labels(self) -> None:
         if isinstance(self.objective, Classification):

@@ -33,11 +33,12 @@ def fit(
     plan: Schedule,
     score: Callable[[int, TrainState], float],
     stream: Stream | PairsAhead | None = None,
+    next_round: Callable[[int, Run, TrainState], Run] | None = None,
 ) -> TrainState:
     """Train from the state's step to plan.steps, logging losses and saving checkpoints of each member; the final state.
 
     stream: the source of examples that are not in memory, or of pairs that are coupled on the host; a dispatch stays within one of
-    its buffers.
+    its buffers. next_round: called at the last step of each of plan.round_ends; the Run with which the steps after it go on.
 
     The states of several members are stacked. A dispatch is begun before the losses of the last one are read, so that
     the device never waits. After a signal, saves and raises Stopped.
@@ -55,6 +56,10 @@ def fit(
             step += count
             losses.add(Dispatch(step, count, values, checked(members, state, step, plan)))
             losses.read(bar, until=1)
+            if next_round is not None and step in plan.round_ends:
+                losses.read(bar, until=0)
+                run = next_round(step, run, state)
+                length.restart()
             due = step == plan.steps or checkpoint_due(plan, step, time.perf_counter() - saved_at)
             stop, due_anywhere, length.agreed = processes.all_reduce_max(max(asked, default=0), due, length.timed)
             if due_anywhere or stop:
@@ -72,7 +77,9 @@ def fit(
 
 
 class DispatchLength:
-    """The number of steps per dispatch: about SLICE seconds, ending at the next log line, checkpoint or buffer at the latest."""
+    """The number of steps per dispatch: about SLICE seconds, ending at the next log line, checkpoint, buffer or round's end at the
+    latest.
+    """
 
     def __init__(self, plan: Schedule, capacity: int | None) -> None:
         self.plan = plan
@@ -87,7 +94,8 @@ class DispatchLength:
 
     def after(self, step: int) -> int:
         """Number of steps of the dispatch after `step`."""
-        return min(self.plan.steps - step, self.agreed, *(every - step % every for every in self.periods))
+        ends = [end - step for end in self.plan.round_ends if end > step]
+        return min(self.plan.steps - step, self.agreed, *(every - step % every for every in self.periods), *ends)
 
     def ended(self, steps: int) -> float:
         """Record that a dispatch of `steps` steps ended now; returns the time now."""

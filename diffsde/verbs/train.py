@@ -14,7 +14,8 @@ import numpy as np
 
 from diffsde import checkpoints, ensembles
 from diffsde.build import as_config, name_of
-from diffsde.couplings import BatchCoupling
+from diffsde.couplings import BatchCoupling, IteratedPairs
+from diffsde.couplings.pairs import round_ends
 from diffsde.datasets import Examples, Snapshots, streaming
 from diffsde.datasets.common_scaling import common
 from diffsde.datasets.dataset import Source
@@ -26,11 +27,12 @@ from diffsde.evaluation.validation import check_of
 from diffsde.knobs import as_words
 from diffsde.loggers import NoLogger
 from diffsde.objectives import Regression, has_finite_loss
+from diffsde.pairs_ahead import Cost
 from diffsde.runs import clock, files, folder, jobs, machine, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.lengthen import initial_params, lengthen
 from diffsde.runs.restore import found_from, recorded_net
-from diffsde.runs.results import Result
+from diffsde.runs.results import Report, Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
 from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_config import TrainConfig, field_of, in_precision, through_snapshots, train_choices
@@ -38,9 +40,10 @@ from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
 from diffsde.stability import UntrainedField
 from diffsde.training import TrainState, start, train_members, train_steps
+from diffsde.verbs.train_pair_sets import next_round, resumed, with_flow, with_pair_set
 from diffsde.verbs.train_pairs import pairs_of, with_pairs
-from diffsde.verbs.train_report import TrainJob, draw_run, end_log, learned, pictured, report_of, score_of
-from diffsde.verbs.train_setup import known_floor, prepare_with
+from diffsde.verbs.train_report import TrainJob, draw_run, end_log, pictured, report_of, score_of
+from diffsde.verbs.train_setup import known_floor, learned, prepare_with
 
 
 def train(config: dict[str, Any], out: Path) -> float:
@@ -70,7 +73,8 @@ def _choose(config: dict[str, Any]) -> TrainConfig:
 def plan_of(chosen: TrainConfig) -> Schedule:
     """How often the run logs and saves."""
     log_every = min(chosen.log_every, chosen.steps)
-    return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best)
+    ends = round_ends(chosen.coupling, chosen.steps) if isinstance(chosen.coupling, IteratedPairs) else ()
+    return Schedule(chosen.steps, log_every, chosen.checkpoint_every, chosen.keep, chosen.best, ends)
 
 
 def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: ExitStack) -> TrainJob:
@@ -84,6 +88,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     chosen = through_snapshots(chosen)
     check_metric(chosen.metric, chosen.dataset)
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
+    run = with_pair_set(chosen, run)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
         params = initial_params(chosen, params, run.classes)
@@ -114,7 +119,8 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     diverged_ratio = DIVERGED if has_finite_loss(run.problem) else DIVERGED_RARE
     moments, source_moments = run.problem.moments, run.problem.source_moments
     member = RunWriter(out, plan_of(chosen), moments, run.classes, rate, diverged_ratio, source_moments)
-    member.check = check_of(chosen, run)
+    if not member.plan.round_ends:
+        member.check = check_of(chosen, run)
     state = member.resume(fresh, sharding)
     if chosen.run is not None:
         lengthen(out, chosen, config, int(state.step))
@@ -127,7 +133,11 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
         folder.write_config(out, "train", config, scaling, as_config(net))
-    return TrainJob(config, chosen, out, run, state, floor, member, stream, data, net, held)
+    job = TrainJob(config, chosen, out, run, state, floor, member, stream, data, net, held)
+    if member.plan.round_ends:
+        job.run = resumed(job)
+        member.check = check_of(chosen, job.run)
+    return job
 
 
 def stream_of(chosen: TrainConfig, plan: Schedule, step: int, sharding: Sharding | None) -> Stream:
@@ -194,7 +204,8 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
         return score_of(group[i], state)
 
     try:
-        state = fit(program, run, state, [job.member for job in group], plan, score, ahead or stream)
+        turn = partial(next_round, first_job) if plan.round_ends else None
+        state = fit(program, run, state, [job.member for job in group], plan, score, ahead or stream, turn)
         spent = ahead.cost() if ahead else None
         clock.lap("training", compiling=compiler.seconds)
     except UserError as error:
@@ -209,18 +220,24 @@ def fit_group(group: list[TrainJob]) -> Iterator[Result | UserError]:
             mine = ensembles.member(state, i) if split else state
             together = f" for {len(group)} runs at once" if split else ""
             yield Result(
-                partial(report_of, job, mine, compiler.seconds, len(group), spent),
+                partial(reported, job, mine, compiler.seconds, len(group), spent),
                 draw=partial(draw_run, job, mine),
                 end=partial(end_log, job),
                 together=together,
             )
 
 
-def resolve_init(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with init=latest resolved to a folder, twice: to be kept, and to configure the process (Verb.resolve)."""
-    if config.get("init") == "latest":
-        config = config | {"init": str(folder.latest())}
+def reported(job: TrainJob, state: TrainState, compiling: float, members: int, spent: Cost | None) -> Report:
+    """The report of a trained run, with how straight its flow is where it learnt from pairs."""
+    return with_flow(job, state, report_of(job, state, compiling, members, spent))
+
+
+def resolve_runs(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config with init=latest and coupling.run=latest resolved to folders, twice: to be kept, and to configure the process
+    (Verb.resolve).
+    """
+    config = folder.with_latest(config)
     return config, config
 
 
-VERB = jobs.Verb("train", resolve_init, _choose, prepare_job, fit_group)
+VERB = jobs.Verb("train", resolve_runs, _choose, prepare_job, fit_group)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
-from diffsde.runs.train_config import Learned, TrainConfig, field_of, named
+from diffsde.runs.train_config import TrainConfig, field_of, named
 from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
 from diffsde.verbs.train_pairs import row_of_cost, summary_of_cost
-from diffsde.verbs.train_setup import linear_baseline, unlearnt
+from diffsde.verbs.train_setup import learned, linear_baseline, unlearnt
 
 CURVE = 3  # least number of lines of the log for which loss.png is drawn by default
 
@@ -55,7 +56,8 @@ class TrainJob:
 
     def group(self) -> Any:
         """The key of jobs that can be trained as one program: equal for jobs of one structure."""
-        if self.chosen.shard or self.stream:  # a sharded run uses all devices, a streamed one has examples of its own
+        if self.chosen.shard or self.stream or self.member.plan.round_ends:
+            # a sharded run uses all devices, a streamed one has examples of its own, and one with rounds its own pairs
             return self.out
         kind = ensembles.kind((self.run, self.state))
         return kind, int(self.state.step), self.member.plan
@@ -64,11 +66,15 @@ class TrainJob:
 def score_of(job: TrainJob, state: TrainState) -> float:
     """The score of a state, lower is better: the loss, or the figure `metric`'s distance from its target (first average).
 
-    The loss is that of the first average on the points for validation where there are any, else of the last steps.
+    The loss is that of the first average on the points or pairs for validation where there are any, else of the last steps. Infinite
+    in a round before the last, whose pairs are others.
     """
+    if int(state.step) <= max(job.member.plan.round_ends[:-1], default=-1):
+        return math.inf
     found = metric_figure(job, state)
     if found is None:
-        if job.chosen.dataset.has_validation and job.member.check:
+        validated = job.chosen.dataset.has_validation or job.run.pair_set is not None
+        if validated and job.member.check:
             average = state._replace(params=ensembles.member(state.ema, 0))
             return float(job.member.check(average)["validation_loss"])
         return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
@@ -99,11 +105,6 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
 def averaged(job: TrainJob, state: TrainState) -> LearnedField | LearnedInterpolant:
     """The field of the first parameter average, sharded like the run."""
     return field_of(job.chosen, learned(job.run), shard_parameters(job.run.sharding, ensembles.member(state.ema, 0)))
-
-
-def learned(run: Run) -> Learned:
-    """What the run's field is made of beside its parameters."""
-    return Learned(run.problem.moments, run.problem.graph, run.classes, run.problem.source_moments)
 
 
 def loss_error(losses: list[float]) -> float | None:

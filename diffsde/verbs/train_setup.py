@@ -31,7 +31,7 @@ from diffsde.objectives import (
 from diffsde.piecewise import Piecewise
 from diffsde.posterior_targets import default_points
 from diffsde.runs import progress
-from diffsde.runs.train_config import TrainConfig, in_precision
+from diffsde.runs.train_config import Learned, TrainConfig, in_precision
 from diffsde.solver_error import mixture_covariance
 from diffsde.training import Run, loss_floor
 from diffsde.types import Key, Moments, on_device
@@ -131,6 +131,11 @@ def points_of(chosen: TrainConfig, size: int) -> int:
     """Number of points that a target is averaged over, for points of `size` coordinates; for a stream, at most the batch."""
     points = default_points(size) if chosen.posterior_points is None else chosen.posterior_points
     return min(points, chosen.batch_size) if chosen.dataset.stream else points
+
+
+def learned(run: Run) -> Learned:
+    """What the run's field is made of beside its parameters."""
+    return Learned(run.problem.moments, run.problem.graph, run.classes, run.problem.source_moments)
 
 
 def chosen_net(chosen: TrainConfig, shape: tuple[int, ...], points: int | None) -> Net:
