@@ -56,8 +56,8 @@ def summary_of_cost(coupling: Coupling, cost: Cost) -> dict[str, Any]:
     }
 
 
-def row_of_cost(coupling: Any, summary: dict[str, Any]) -> tuple[str, str]:
-    """The same as a row of the report; warns where an iterated plan ended before its tolerance."""
+def row_of_cost(coupling: Any, summary: dict[str, Any], others: str) -> tuple[str, str]:
+    """The same as a row of the report, `others` saying of how many runs at once; warns where an iterated plan ended before its tolerance."""
     solver, step, waited, error = (
         summary[key]["value"] for key in ("solver_ms", "step_ms", "waited", "marginal_error")
     )
@@ -71,6 +71,6 @@ def row_of_cost(coupling: Any, summary: dict[str, Any]) -> tuple[str, str]:
     off = f"; marginals off by {error:.1g} at most" if iterated else ""
     return (
         "coupling",
-        f"{summary['name']}, {solver:.2g} ms a step on {cores}, beside {step:.2g} ms of the rest; training waited for it"
+        f"{summary['name']}, {solver:.2g} ms a step{others} on {cores}, beside {step:.2g} ms of the rest; training waited for it"
         f" {waited:.0%} of the time{off}",
     )
