@@ -13,8 +13,10 @@ from diffsde.couplings.pairs import FilePairs, IteratedPairs, RunPairs
 from diffsde.couplings.scaling import entropic
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
+from diffsde.piecewise import Piecewise
 from diffsde.types import choice
 
+EVEN = 1e-3  # by how much intervals of one length may differ, relative to it
 LEAST_MASS = 1e-100  # of an unbalanced plan from which pairs can be drawn
 
 
@@ -112,7 +114,9 @@ COUPLINGS: dict[str, type[Coupling]] = {
 
 
 def with_epsilon(coupling: Any, path: GaussianPath) -> Any:
-    """The coupling with its epsilon; null becomes twice the squared sigma of a bridge. Raises UserError on other paths."""
+    """The coupling with its epsilon; null becomes twice the squared sigma of a bridge, times the length of an interval of snapshots.
+    Raises UserError on other paths.
+    """
     if coupling.epsilon is not None:
         return coupling
     sigma = path.reference_sigma
@@ -121,7 +125,16 @@ def with_epsilon(coupling: Any, path: GaussianPath) -> Any:
             "coupling.epsilon is null, which is 2 sigma^2 of path=bridge with sigma above 0; on another path give"
             " coupling.epsilon=, in units of the squared distance"
         )
-    return dataclasses.replace(coupling, epsilon=2 * sigma**2)
+    length = 1.0
+    if isinstance(path, Piecewise):
+        lengths = np.diff(np.asarray(path.knots, np.float64))
+        length = float(lengths.mean())
+        if np.ptp(lengths) > EVEN * length:
+            raise UserError(
+                "coupling.epsilon is null, which is 2 sigma^2 times the length of an interval, and the snapshots are at uneven"
+                " times; give coupling.epsilon=, in units of the squared distance"
+            )
+    return dataclasses.replace(coupling, epsilon=2 * sigma**2 * length)
 
 
 def drawn_columns(plan: np.ndarray, rows: np.ndarray, random: np.random.Generator) -> np.ndarray:

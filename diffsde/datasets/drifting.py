@@ -26,7 +26,7 @@ class Drifting(Snapshots):
     components: int = 3
     radius: float = 2.0
     std: float = 0.3
-    turn: float = 0.08
+    turn: float = 0.05
     growth: float = 0.2
     sigma: float = 0.2
     split_seed: int = 0
