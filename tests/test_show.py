@@ -21,6 +21,7 @@ from scipy.stats import multivariate_normal
 from diffsde import knobs as knob_ranges
 from diffsde.cli.main import composed, main
 from diffsde.datasets import draw_many
+from diffsde.datasets.drifting import Drifting
 from diffsde.errors import UserError
 from diffsde.fields import Field, OracleField
 from diffsde.interpolants import OracleInterpolant
@@ -324,10 +325,24 @@ def test_what_is_not_known_between_two_laws_is_said() -> None:
 
 
 def test_snapshots_are_drawn_in_their_times() -> None:
+    """All of them, coloured by time; x_t between the two about each time, by pairs of those."""
     made = shown("what=data", "dataset=drifting", "dataset.size=50", "dataset.leave_out=2")
     check_named(made.draw())
     assert np.bincount(made.arrays["time"].astype(int)).tolist() == [50] * 5
     assert made.rows[2] == ("time 2", "50 drawn, left out of training")
+    words = [
+        "what=noising",
+        "dataset=drifting",
+        "dataset.components=1",
+        "dataset.std=0.01",
+        "dataset.sigma=0.0",
+        "path=ot",
+    ]
+    x = shown(*words, "times=[0,0.125,0.25,1]", "n=50").arrays["x"].mean(axis=1)
+    means = np.stack([Drifting(components=1).own_law_at(time)[0][0] for time in (0.0, 1.0, 4.0)])
+    np.testing.assert_allclose(x, [means[0], (means[0] + means[1]) / 2, means[1], means[2]], atol=0.02)
+    with pytest.raises(UserError, match="begin at the first"):
+        shown("what=noising", "source=moons", "dataset=drifting", "path=ot")
 
 
 # Trained runs

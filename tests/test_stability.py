@@ -306,18 +306,6 @@ EXPLAINED = [
     ),
     ("path=ve", [r"beta = 0\.01, not 0: samples keep noise", r"50/0\.01|0\.01\*\(50"]),
     ("sampler=adaptive", ["as many evaluations as the tolerance needs"]),
-    (
-        "source=8gaussians path=bridge path.sigma=0.5 objective=cfm+score sampler=em sigma=0.5",
-        [
-            r"x_t = \(t\) z \+ \(1-t\) y \+ \(0.5\*sqrt\(t\*\(1-t\)\)\) eps, z of dataset=gmm, y of source=8gaussians",
-            "a Brownian motion of strength sigma = 0.5",
-            "dgamma is infinite at the ends, gamma dgamma is not",
-            r"two networks: drift -> dalpha z \+ dbeta y, score -> -eps/gamma",
-            r"steps \(for the exact field\)",
-            "nothing speaks against it",
-        ],
-    ),
-    ("source=8gaussians sampler=em steps=9", ["without noise on the way", "refused: sampler=em needs the score"]),
 ]
 
 

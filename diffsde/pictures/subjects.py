@@ -20,13 +20,14 @@ from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound
 from diffsde.interpolants import OracleInterpolant
-from diffsde.paths import GaussianPath
+from diffsde.paths import GaussianPath, check_ends
 from diffsde.pictures.between import Between
+from diffsde.piecewise import Piecewise
 from diffsde.plots.style import escape_formulas
 from diffsde.runs import progress
 from diffsde.runs.load_field import interpolant_of
 from diffsde.runs.show_config import ShowConfig
-from diffsde.types import Array, Key
+from diffsde.types import Array, Key, on_device
 
 DRAWN = 4000  # points from which a picture's window is found
 
@@ -90,12 +91,19 @@ def subject(chosen: ShowConfig) -> ShownSubject:
     """What the picture is of, read from run= or from dataset= and path=. Raises UserError."""
     if chosen.runs:
         return _of_runs(chosen)
-    dataset, path = chosen.dataset, chosen.path
+    dataset, path, source = chosen.dataset, chosen.path, chosen.source
     assert dataset is not None
+    if (
+        isinstance(dataset, Snapshots) and path is not None
+    ):  # which imply where it begins, and goes from each to the next
+        if source is not None:
+            raise UserError("source: snapshots begin at the first of them; leave it out")
+        check_ends(path)
+        path, source = Piecewise(path, on_device(dataset.knots, float)), dataset.first
     shape = point_shape(dataset, dataset.load())
-    exact = _exact(chosen.source, dataset, path, shape, chosen.label)
-    of = ends_name(chosen.source, dataset) + ("" if path is None else f", path {name_of(path)}") + _labelled(chosen)
-    return ShownSubject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of, chosen.source)
+    exact = _exact(source, dataset, path, shape, chosen.label)
+    of = ends_name(source, dataset) + ("" if path is None else f", path {name_of(path)}") + _labelled(chosen)
+    return ShownSubject(dataset, path, shape, dataset.scaling(shape), exact, (), chosen.label, of, source)
 
 
 def dataset_name(dataset: Dataset) -> str:
@@ -106,7 +114,9 @@ def dataset_name(dataset: Dataset) -> str:
 
 def ends_name(source: Dataset | None, dataset: Dataset) -> str:
     """The words of the laws at both ends; of the dataset alone where the other is noise."""
-    return dataset_name(dataset) if source is None else f"{dataset_name(source)} to {dataset_name(dataset)}"
+    if source is None or isinstance(dataset, Snapshots):
+        return dataset_name(dataset)
+    return f"{dataset_name(source)} to {dataset_name(dataset)}"
 
 
 def _labelled(chosen: ShowConfig) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffsde.datasets import Dataset
+from diffsde.datasets import Dataset, Snapshots
 from diffsde.objectives import Objective
 from diffsde.paths import GaussianPath
 from diffsde.runs.sample_config import Stepping
@@ -31,6 +31,10 @@ class ExplainConfig(Stepping):
 
     def check(self) -> None:
         super().check()
+        if isinstance(self.dataset, Snapshots):
+            raise ValueError(
+                "dataset: explain is of two laws, not of many snapshots; give two of them, source= and dataset="
+            )
         if self.between_laws:
             check_between(self.path, self.objective)
 
