@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from diffsde.cli.main import main
+from diffsde.couplings import COUPLINGS
 from diffsde.datasets import DATASETS, ArrayFile
 from diffsde.datasets.mixture import CustomMixture
 from diffsde.fields import EmpiricalField, OracleField
@@ -179,6 +180,8 @@ def test_between_two_laws_p_t_goes_from_the_source_to_the_data() -> None:
     )
     assert not unknown.knows_density and list(unknown.runs) == ["ODE: heun"]
     assert unknown.how_known(0.5) == "histogram of 20,000 draws"
+    made = PointScene(unknown.drawn._replace(coupling=COUPLINGS["iterated"]()))
+    assert made.how_known(0.5) == "of independent pairs, not the run's" and "draws" in made.how_known(1.0)
 
 
 @partial(register, static=["shape"])

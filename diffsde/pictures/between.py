@@ -38,7 +38,13 @@ class Between(NamedTuple):
         """x_t as text."""
         if not self.two_laws:
             return "alpha z + beta eps"
-        return "alpha z + beta y" + (" + gamma eps" if self.path.has_gamma else "")
+        return "alpha z + beta y" + (" + gamma eps" if self.path.has_gamma else "") + self.note
+
+    @property
+    def note(self) -> str:
+        """What the draws of x_t are not, as text: of a run on pairs that were made before its steps, those pairs."""
+        made = self.coupling is not None and not isinstance(self.coupling, BatchCoupling)
+        return " of independent pairs, not the run's" if made else ""
 
     def draws(self, z: Array, key: Key, times: Array, label: Array | None = None) -> Array:
         """x_t (m, n, *shape) at times (m,) for points z (n, *shape) of the data with labels (n,), one y and eps for all times."""

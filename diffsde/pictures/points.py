@@ -189,7 +189,8 @@ class PointScene:
         if self.atoms is not None:
             n = len(self.atoms[0])
             return f"exact $p_t$ of {n:,} points" if self.drawn.field.path.beta(t) > 0 else f"the {n:,} points"
-        return f"histogram of {TRUE:,} draws"
+        note = self.drawn.between.note
+        return note.strip() if note and 0 < t < 1 else f"histogram of {TRUE:,} draws"
 
     def densities(self, times: np.ndarray) -> np.ndarray:
         """p_t of the data on the pixels at times (m,): exact, or counted of x_t where no density is known."""

@@ -42,7 +42,7 @@ def marginals(chosen: ShowConfig, found: ShownSubject, states: ShownStates, key:
         z = np.asarray(found.dataset.draw_given(found.dataset.load(), states.labels, key, n))
     truth = found.own(noised(found, z, jax.random.fold_in(key, 1), times, states.labels))
     arrays = {"times": times, "truth": truth, "samples": states.x}
-    about = f"marginals of {found.of}: data x_t above, samples below by {states.how}"
+    about = f"marginals of {found.of}: data x_t{found.between.note} above, samples below by {states.how}"
     if are_images(found.shape):
         return _images(found, chosen, states, truth, arrays, about)
     plane = plane_of(found, chosen)
