@@ -40,7 +40,7 @@ def main() -> None:
     for name in [chosen.only] if chosen.only else sorted(path.stem for path in STUDIES.glob("*.yaml")):
         table = run(name, chosen.seeds, chosen.points, chosen.out / name)
         print(f"{name}\n\n{table}")
-        if chosen.write:
+        if chosen.write and f"<!-- {name} -->\n" in PAGE.read_text():  # of some, two_laws_table.py makes one table
             before, rest = PAGE.read_text().split(f"<!-- {name} -->\n")
             PAGE.write_text(f"{before}<!-- {name} -->\n{table}<!-- end -->{rest.partition('<!-- end -->')[2]}")
 

@@ -53,6 +53,8 @@ def test_a_figure_is_that_of_the_run_with_the_choices(some: list[records.Record]
         other = published.measured(some, {"run.path": "vp"}, figure, gap)
         assert other is not None and other.mean == pytest.approx(mean)
     assert published.measured(some, {"path": "trig"}, "std") is None
+    assert published.measured(some, {"path": None}, "std") is None  # null is of jobs without the choice
+    assert published.measured(some, {"path": "ot", "run.source": None}, "std") == found
 
 
 @pytest.mark.parametrize(

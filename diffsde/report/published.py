@@ -60,10 +60,15 @@ def seeds_of(record: Record) -> tuple[str, ...]:
 
 
 def fits(record: Record, where: Mapping[str, Any]) -> bool:
-    """Whether a job, or the run that it sampled from, has the choices."""
-    return all(
-        any(agrees(str(wanted), held) for held in values_of(record, key, trained)) for key, wanted in where.items()
-    )
+    """Whether a job, or the run that it sampled from, has the choices; null: has none of the key."""
+
+    def fit(key: str, wanted: Any) -> bool:
+        held = values_of(record, key, trained)
+        if wanted is None:
+            return all(each is None for each in held)
+        return any(agrees(str(wanted), each) for each in held)
+
+    return all(fit(key, wanted) for key, wanted in where.items())
 
 
 def number_of(summary: Mapping[str, Any], figure: str, gap: bool = False) -> float | None:
