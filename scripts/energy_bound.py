@@ -11,15 +11,16 @@ import sys
 
 import numpy as np
 
-from diffsde.datasets import DATASETS
 from diffsde.datasets.fixed import FixedPoints
+from diffsde.datasets.mixture import EightGaussians
+from diffsde.datasets.toys import Moons
 from diffsde.metrics.distances import transport
 
 
 def main() -> None:
     points = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
-    source = FixedPoints(DATASETS["8gaussians"](std=1.0), points, equal_counts=True).load()
-    data = FixedPoints(DATASETS["moons"](scale=2.0, shift=-1.0), points).load()
+    source = FixedPoints(EightGaussians(std=1.0), points, equal_counts=True).load()
+    data = FixedPoints(Moons(scale=2.0, shift=-1.0), points).load()
     y, z = np.asarray(source.x, np.float64), np.asarray(data.x, np.float64)
     apart = np.mean(np.sum((y[:, None] - z) ** 2, axis=-1))
     least = transport(y, z).cost
