@@ -28,7 +28,7 @@ from diffsde.nets import Net
 from diffsde.objectives import OBJECTIVES, Objective
 from diffsde.optimizers import OPTIMIZERS, Optimizer
 from diffsde.paths import PATHS, GaussianPath
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.processes import PROCESSES, Process
 from diffsde.samplers import DIFFUSIONS, GRIDS, SAMPLERS, Diffusion, Grid, Sampler
 from diffsde.time_distributions import TIME_DISTRIBUTIONS, TimeDistribution

@@ -18,7 +18,7 @@ import numpy as np
 
 from diffsde.couplings import BatchCoupling, plan_in_batches
 from diffsde.datasets import Batch
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.training import Pairs, Run, draw_ends, repeated
 from diffsde.types import Array, Key
 

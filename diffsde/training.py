@@ -29,7 +29,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.posterior_targets import Points, posterior_groups, posterior_means
 from diffsde.sharding import Sharding, constrain_batch, constrain_parameters
 from diffsde.time_distributions import draw_uniforms

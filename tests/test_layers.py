@@ -27,7 +27,6 @@ FLOORS = [
     ["fields", "interpolants", "learned_interpolant", "schroedinger"],
     ["nets", "optimizers", "loggers"],
     ["time_distributions", "mixtures", "empirical", "predictions", "preconditioning", "posterior_targets"],
-    ["piecewise"],
     ["paths"],
     ["expressions", "types", "ensembles", "sharding", "overlap"],
     ["knobs"],

@@ -21,7 +21,7 @@ from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.snapshot_fit import SnapshotFit
 from diffsde.objectives import Problem, VelocityMatching, time_at
 from diffsde.paths import ICFM, OT, Bridge, Trig, coefficients
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.runs.restore import restore_network
 from diffsde.time_distributions import Uniform, draw_uniforms
 from diffsde.types import Moments

@@ -13,7 +13,7 @@ from diffsde.couplings.pairs import FilePairs, IteratedPairs, RunPairs
 from diffsde.couplings.scaling import entropic
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.types import choice
 
 EVEN = 1e-3  # by how much intervals of one length may differ, relative to it

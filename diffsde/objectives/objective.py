@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from diffsde.nets import Graph
 from diffsde.paths import GaussianPath
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.preconditioning import Ends
 from diffsde.time_distributions import TimeDistribution
 from diffsde.types import Array, Moments, PredictionType, Scalar, choice, register

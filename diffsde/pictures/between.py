@@ -11,7 +11,7 @@ import numpy as np
 from diffsde.couplings import BatchCoupling, Coupling, plan_in_batches
 from diffsde.datasets import Dataset, FiniteDataset, Snapshots
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.types import Array, Key
 
 DRAWN = 4000  # points of a source, at least, that are drawn at once: one program for all smaller numbers

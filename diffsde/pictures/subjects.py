@@ -21,8 +21,8 @@ from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, Field, OracleField, bound
 from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import GaussianPath, check_ends
+from diffsde.paths.piecewise import Piecewise
 from diffsde.pictures.between import Between
-from diffsde.piecewise import Piecewise
 from diffsde.plots.style import escape_formulas
 from diffsde.runs import progress
 from diffsde.runs.load_field import interpolant_of

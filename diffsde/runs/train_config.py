@@ -25,7 +25,7 @@ from diffsde.objectives import (
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import GaussianPath, check_ends
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.time_distributions import TimeDistribution

@@ -28,7 +28,7 @@ from diffsde.objectives import (
     objection,
     weighted,
 )
-from diffsde.piecewise import Piecewise
+from diffsde.paths.piecewise import Piecewise
 from diffsde.posterior_targets import default_points
 from diffsde.runs import progress
 from diffsde.runs.train_config import Learned, TrainConfig, in_precision

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from diffsde.paths import GaussianPath
+from diffsde.paths.path import GaussianPath
 from diffsde.types import Array, Scalar, register
 
 
