@@ -16,11 +16,14 @@ from diffsde.cli.main import main
 from diffsde.datasets import CustomMixture
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.common_scaling import ScaledDataset, common, measured
+from diffsde.datasets.finite import Batch
+from diffsde.datasets.fixed import FixedPoints
 from diffsde.datasets.toys import Moons
 from diffsde.errors import UserError
 from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import coefficients
 from diffsde.runs.restore import restore_network
+from diffsde.verbs.train_setup import measured_covariance
 
 SMALL = "net.widths=[48,48] batch_size=256 pictures=none threads=1 log_every=100".split()
 BOTH = "objective=cfm+score path=bridge path.sigma=1.5".split()
@@ -117,6 +120,40 @@ def test_one_scaling_for_both_ends(here: Path) -> None:
     assert measured(law, Moons()) is None
     with pytest.raises(UserError, match="both ends have one scaling"):
         measured(given, ArrayFile(file="b.npz", mean=(0.0, 0.0), std=(1.0, 1.0)))
+
+
+def test_points_in_memory_are_scaled_once(here: Path) -> None:
+    """Fixed points beside a file: trained on, held out, asked for by label or index, and of one covariance with what is drawn."""
+    files(here)
+    fixed = FixedPoints(
+        drawn_from=CustomMixture(means=((900.0, 0.3), (1100.0, 0.6)), stds=((10.0, 0.01),) * 2), size=500
+    )
+    _, data = common(ArrayFile(file="a.npy"), fixed)
+    scaling, key = data.scaling((2,)), jax.random.key(0)
+    assert scaling is not None
+
+    def known(x: Any, of: Any) -> bool:
+        rows = {*map(tuple, np.round((np.asarray(of, np.float64) - scaling.mean) / scaling.std, 3))}
+        return {*map(tuple, np.round(np.asarray(x, np.float64), 3))} <= rows
+
+    arrays, held_out = data.load(), data.held_out()
+    for x in (
+        arrays.x,
+        data.draw(arrays, key, 50),
+        data.draw_given(arrays, None, key, 50),
+        data.draw_by_index(arrays, key, 50),
+    ):
+        assert known(x, fixed.load().x)
+    for x in (
+        held_out.x,
+        data.draw(Batch(*held_out), key, 500),
+        data.draw_given(held_out, None, key, 50),
+        data.true_points(None, key, 50),
+    ):
+        assert known(x, fixed.held_out().x)
+    points = np.asarray(arrays.x, np.float64)
+    np.testing.assert_allclose(measured_covariance(data, arrays, 2, key), np.cov(points.T), rtol=1e-4)
+    np.testing.assert_allclose(data.moments(arrays, key).mean, points.mean(0), rtol=1e-4)
 
 
 def test_own_files_with_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

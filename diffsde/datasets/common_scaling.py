@@ -16,6 +16,7 @@ import numpy as np
 from diffsde import mixtures
 from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.dataset import MEASURED, Dataset, Examples, draw_many, point_shape
+from diffsde.datasets.finite import Batch
 from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.errors import UserError
 from diffsde.types import Array, Key, Moments, register
@@ -118,7 +119,10 @@ def _rounded(values: np.ndarray) -> np.ndarray:
 @partial(register, static=["mean", "std"])
 @dataclasses.dataclass(frozen=True)
 class ScaledDataset(Dataset):
-    """A law of points, such as a toy, in the units of a scaling that it shares with the other end: x = (own - mean)/std."""
+    """A law of points, such as a toy, in the units of a scaling that it shares with the other end: x = (own - mean)/std.
+
+    Points in memory are scaled by `load`, as a file's are: what reads them there sees the model's units.
+    """
 
     inner: Dataset
     mean: tuple[float, ...]
@@ -130,7 +134,8 @@ class ScaledDataset(Dataset):
         return self.inner.conditional
 
     def load(self) -> Any:
-        return self.inner.load()
+        arrays = self.inner.load()
+        return arrays._replace(x=self._seen(arrays.x)) if isinstance(arrays, Examples) else arrays
 
     def scaling(self, shape: tuple[int, ...]) -> Scaling:
         return Scaling(*(np.asarray(each, np.float64).reshape(shape) for each in (self.mean, self.std)))
@@ -170,10 +175,12 @@ class ScaledDataset(Dataset):
         return to_model(self._flat(), self.inner.true_points(labels, key, count))
 
     def draw_given(self, arrays: Any, labels: Array | np.ndarray | None, key: Key, count: int) -> np.ndarray:
-        return to_model(self._flat(), self.inner.draw_given(arrays, labels, key, count))
+        found = self.inner.draw_given(arrays, labels, key, count)
+        return found if _are_scaled(arrays) else to_model(self._flat(), found)
 
     def draw_by_index(self, arrays: Any, key: Key, n: int, labels: Array | None = None) -> Array:
-        return self._seen(self.inner.draw_by_index(arrays, key, n, labels))
+        found = self.inner.draw_by_index(arrays, key, n, labels)
+        return found if _are_scaled(arrays) else self._seen(found)
 
     def least_variance(self) -> float:
         return self.inner.least_variance() / max(self.std) ** 2
@@ -189,9 +196,11 @@ class ScaledDataset(Dataset):
 
     def draw_labelled(self, arrays: Any, key: Key, count: int) -> tuple[Array, Array | None]:
         x, label = self.inner.draw_labelled(arrays, key, count)
-        return self._seen(x), label
+        return x if _are_scaled(arrays) else self._seen(x), label
 
     def moments(self, arrays: Any, key: Key) -> Moments:
+        if _are_scaled(arrays):
+            return self.inner.moments(arrays, key)
         law = self.law()
         return super().moments(arrays, key) if law is None else mixtures.moments(law)
 
@@ -202,3 +211,8 @@ class ScaledDataset(Dataset):
         """(x - mean)/std; a coordinate that is constant at both ends is centred alone."""
         scaling = self._flat()
         return (x - jnp.asarray(scaling.mean, x.dtype)) / jnp.asarray(scaling.divisor, x.dtype)
+
+
+def _are_scaled(arrays: Any) -> bool:
+    """Whether arrays are points in memory, which `ScaledDataset.load` and `held_out` scale; else points are scaled when drawn."""
+    return isinstance(arrays, Examples | Batch)
