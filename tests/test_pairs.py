@@ -15,8 +15,9 @@ from diffsde import checkpoints, mixtures, schroedinger
 from diffsde.cli.main import main
 from diffsde.couplings.pairs import IteratedPairs, draw, pair_set, round_ends
 from diffsde.datasets import DATASETS
+from diffsde.datasets.normal import StandardNormal
 from diffsde.interpolants import OracleInterpolant
-from diffsde.paths import OT
+from diffsde.paths import EDM, ICFM, OT
 from diffsde.runs import training_loop
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs
 from diffsde.schroedinger import Gaussian
@@ -67,6 +68,19 @@ def test_pairs_by_an_ode_are_where_the_exact_flow_ends() -> None:
     assert np.std(np.asarray(found.y), axis=0) == pytest.approx([1.0, 0.5], rel=0.15) and bool(found.joint)
 
 
+def test_pairs_start_where_samples_do() -> None:
+    """From beta(0) y + gamma(0) eps: 80 y on path=edm, the source widened on icfm; z then follow the law at t = 1."""
+    end = ends_of(START, END).dataset
+    noise = StandardNormal((2,))
+    edm = end.exact_field(EDM())
+    icfm = OracleInterpolant(ICFM(sigma=0.8), noise.law(), end.law(), (2,))
+    for field, added in ((edm, 0.0), (icfm, 0.8)):
+        found = carried_pairs(field, Ends(noise, None, end, end.load()), Carrying(100), 4000, jax.random.key(0))
+        assert np.std(np.asarray(found.y)) == pytest.approx(1.0, rel=0.05)
+        np.testing.assert_allclose(np.cov(np.asarray(found.z).T), END.covariance + added**2 * np.eye(2), atol=0.12)
+        assert np.corrcoef(found.y[:, 0], found.z[:, 0])[0, 1] > 0.6
+
+
 @pytest.mark.parametrize("backward", [False, True])
 def test_pairs_by_the_bridges_sde_are_coupled_as_the_closed_form(backward: bool) -> None:
     """Both ways in time, so that rounds of iterated Markovian fitting leave the Schroedinger bridge as it is."""
@@ -102,6 +116,7 @@ ROUNDS = [
     *SMALL,
 ]
 ROUNDS += [
+    "optimizer.schedule=constant",
     "coupling.rounds=3",
     "coupling.pairs=200",
     "coupling.steps=4",
@@ -120,6 +135,8 @@ def test_a_run_stopped_within_a_round_goes_on_to_the_same_bits(
     assert "after round 2" in (said := capsys.readouterr().out) and "SDE backward from the data" in said
     whole = json.loads(Path("whole/summary.json").read_text())
     assert [line["round"] for line in whole["rounds"]] == [1, 2, 3] and whole["straightness"]["value"] > 0
+    assert main(["train", "run=whole", "steps=60", "threads=1", "pictures=none"]) == 2
+    assert "was begun for 30 steps in 3 rounds, equal shares of them" in capsys.readouterr().err
     honest = training_loop.save
 
     def stopping(members: Any, state: Any, step: int, score: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffsde import mixtures, schroedinger
+from diffsde.evaluation.bridge import cross_figure
 from diffsde.interpolants import Backward, OracleInterpolant
 from diffsde.metrics.frechet import gaussian_distance
 from diffsde.samplers import LoopSettings, simulate_compiled, times
@@ -107,3 +108,15 @@ def test_the_sde_of_its_sigma_couples_the_ends_as_the_closed_form(backward: bool
     spread = np.sqrt((np.outer(np.diag(begin.covariance), np.diag(end.covariance)) + wanted**2) / n)
     assert (np.abs(cross - wanted) < 5 * spread + 0.01).all(), (cross, wanted)
     assert schroedinger.kl(schroedinger.fitted(y), end) < 10 * 2 * 5 / (4 * n) + 1e-3
+
+
+def test_the_floor_of_a_cross_covariance_is_what_true_pairs_have() -> None:
+    """Of one that is not symmetric, as a bridge's between laws of other axes is."""
+    cross, n, random = np.array([[0.0, 0.9], [-0.9, 0.0]]), 200, np.random.default_rng(0)
+    law = Gaussian(np.zeros(2), np.eye(2))
+    bridge = GaussianBridge(law, law, 1.0, cross)
+    factor = np.linalg.cholesky(np.block([[np.eye(2), cross], [cross.T, np.eye(2)]]))
+    found = [cross_figure(*np.split(random.normal(size=(n, 4)) @ factor.T, 2, axis=1), bridge) for _ in range(400)]
+    assert found[0].reference is not None
+    typical = np.sqrt(np.mean([each.value**2 for each in found]))
+    assert found[0].reference.value == pytest.approx(typical, rel=0.1)

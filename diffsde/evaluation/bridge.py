@@ -129,5 +129,5 @@ def cross_figure(begin: np.ndarray, end: np.ndarray, known: GaussianBridge) -> F
     groups = np.arange(n) % GROUPS
     left_out = np.array([apart(groups != group) for group in range(GROUPS)])
     error = math.sqrt((GROUPS - 1) / GROUPS * np.sum((left_out - left_out.mean()) ** 2))
-    spread = np.trace(known.start.covariance) * np.trace(known.end.covariance) + np.sum(known.cross * known.cross.T)
+    spread = np.trace(known.start.covariance) * np.trace(known.end.covariance) + np.sum(known.cross**2)
     return Figure(apart(np.ones(n, bool)), error, points=n).against("floor", Figure(math.sqrt(spread / n) / d))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde.couplings import IteratedPairs
 from diffsde.errors import UserError
 from diffsde.runs import folder, progress
 from diffsde.runs.restore import restore_network
@@ -27,6 +28,11 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
     about, optimizer = f"steps: '{place}' was begun for {begun.steps} steps", begun.optimizer
     if chosen.steps < begun.steps:
         raise UserError(f"{about}; give more than these, or begin another run")
+    if isinstance(begun.coupling, IteratedPairs):
+        raise UserError(
+            f"{about} in {begun.coupling.rounds} rounds, equal shares of them, whose ends would move; begin another from its"
+            f" parameters, with its other words too: diffsde train {named(begun)} init={place} steps={chosen.steps - done}"
+        )
     at = jnp.arange(done)
     before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, chosen.steps))
     if not np.allclose(before, after, rtol=1e-6):

@@ -16,10 +16,13 @@ from diffsde.runs.starting import choose_grid, stds_of
 from diffsde.samplers import LoopSettings, Sampler, simulate_compiled, times
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid, UniformGrid
+from diffsde.samplers.loop import prior_from
 from diffsde.samplers.ode import Heun
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.stability import finite_velocity
 from diffsde.types import Array, Key
+
+STARTING = 2**31 - 1  # folded into the key for the noise of a path at its beginning
 
 
 class Ends(NamedTuple):
@@ -68,9 +71,13 @@ def carried_pairs(field: Field, ends: Ends, how: Carrying, count: int, key: Key)
 def carry(
     field: Field, x: Array, how: Carrying, key: Key, label: Array | None = None, stds: tuple[float, ...] = ()
 ) -> Array:
-    """Where a field carries points x (n, *shape) from its t = 0 to its t = 1. stds: of the data, for the grid of a Gaussian path."""
+    """Where a field carries points x (n, *shape) of the law at its t = 0 to its t = 1: from beta x + gamma eps, as samples start.
+    stds: of the data, for the grid of a Gaussian path.
+    """
     sampler: Sampler = EulerMaruyama(Constant(how.sigma)) if how.sigma else Heun()
     one = bound(field, member(label, 0))
     grid = choose_grid(AutoGrid(), one, stds) if field.gaussian else UniformGrid()
     settings = LoopSettings("mean" if finite_velocity(one, grid.end) else "denoise")
-    return simulate_compiled(sampler, field, x, times(grid, how.steps, field.path), key, label, None, settings).x
+    at = times(grid, how.steps, field.path)
+    start = prior_from(field.path, at[0], x, jax.random.fold_in(key, STARTING))
+    return simulate_compiled(sampler, field, start, at, key, label, None, settings).x

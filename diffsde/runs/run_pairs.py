@@ -26,7 +26,7 @@ from diffsde.runs.restore import restore
 from diffsde.runs.sealed_arrays import Damaged, read_sealed, write_sealed
 from diffsde.types import Key
 
-VERSION = 1  # of how pairs are made: another makes other pairs of the same run
+VERSION = 2  # of how pairs are made: another makes other pairs of the same run
 
 
 def pairs_of_run(coupling: RunPairs, ends: Ends, key: Key, cache: Path | None) -> PairSet:
