@@ -13,10 +13,12 @@ from diffsde import mixtures, predictions
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.mixture import CustomMixture, Ring
+from diffsde.errors import UserError
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import Field, LearnedField, OracleField
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
+from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.metrics.figures import Figure
 from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, Mixer, initialise, structure
@@ -24,6 +26,7 @@ from diffsde.nets import ClassifierNet as WithLogits
 from diffsde.objectives import Classification, Draw, Problem, VelocityMatching, loss
 from diffsde.optimizers import Adam, hidden
 from diffsde.paths import GAUSSIAN, OT, PATHS, coefficients
+from diffsde.runs.load_field import check_alike
 from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled
 from diffsde.samplers.ode import Heun
 from diffsde.time_distributions import Uniform
@@ -130,6 +133,20 @@ def test_guidance_in_an_interval() -> None:
         close(output(guided, POINT, t), output(oracle().bind(0), POINT, t), rtol=1e-6)
     for t in (0.2, 0.5, 0.7):
         close(output(guided, POINT, t), output(ClassifierFree(oracle(), 3.0).bind(0), POINT, t), rtol=1e-6)
+
+
+def test_a_guide_knows_what_the_field_knows() -> None:
+    """Between two laws a field of the velocity alone and one of the score too do not guide one another, nor one of a Gaussian path."""
+    moments, nothing = Moments(jnp.zeros(2), 1.0), None
+    blind, seeing = (
+        LearnedInterpolant(PATHS["bridge"](), nothing, moments, moments, nothing, both, False, True)  # type: ignore[arg-type]
+        for both in (False, True)
+    )
+    for guide, field in ((blind, seeing), (seeing, blind), (OracleField(OT(), MIXTURE, (2,)), seeing)):
+        with pytest.raises(UserError, match="train both with the same objective= and coupling="):
+            check_alike("run", guide, field)
+    for field in (blind, seeing):
+        check_alike("run", field, field)
 
 
 def test_guidance_by_a_worse_field() -> None:

@@ -90,6 +90,7 @@ def load_guided(chosen: Sampling) -> Loaded:
     if not isinstance(guide, Classifier):
         if guide.classes not in (0, field.classes):
             raise UserError(f"guide: '{chosen.guide}' knows {guide.classes} labels, the field {field.classes}")
+        check_alike(chosen.guide, guide, field)
         return found._replace(field=Autoguided(field, guide, *how), origin=f"{origin}, guided by the worse {shown}")
     if not field.gaussian:
         raise UserError(
@@ -103,6 +104,15 @@ def load_guided(chosen: Sampling) -> Loaded:
     return found._replace(
         field=ClassifierGuided(field, guide, *how), origin=f"{origin}, guided by the classifier {shown}"
     )
+
+
+def check_alike(name: str, guide: Field, field: Field) -> None:
+    """Raise UserError where a field that guides does not know what the guided one does: a score, or noise as the source."""
+    if (guide.knows_score, guide.gaussian) != (field.knows_score, field.gaussian):
+        raise UserError(
+            f"guide: '{name}' was trained with another objective or coupling than the field, and of one alone is the score known;"
+            " train both with the same objective= and coupling="
+        )
 
 
 def check_same_source(chosen: Sampling) -> None:
