@@ -183,6 +183,21 @@ def test_a_trained_runs_pairs_are_made_once(here: Path, capsys: pytest.CaptureFi
         first["provenance"]["used"]["coupling.run"]
         == json.loads(Path(run_folder(here), "config.json").read_text())["provenance"]["id"]
     )
+    Path(
+        "first/summary.json"
+    ).unlink()  # as if it had been stopped: it goes on while the run of its pairs is the same one
+    going_on = [*reflow, "coupling.run=" + run_folder(here), "hydra.run.dir=first", "resume=true"]
+    kept, beside = Path(run_folder(here), "checkpoints"), Path("checkpoints_of_other_parameters")
+    assert main(["train", *words, "seed=1", "hydra.run.dir=other"]) == 0
+    kept.rename(beside)
+    Path("other/checkpoints").rename(kept)
+    capsys.readouterr()
+    assert main(going_on) == 2
+    error = capsys.readouterr().err
+    assert "has other parameters than when" in error and error.count("\n") == 1
+    kept.rename("other/checkpoints")
+    beside.rename(kept)
+    assert main(going_on) == 0
     other = [word.replace("dataset=moons", "dataset=circles") for word in reflow]
     assert main([*other, "coupling.run=" + run_folder(here)]) == 2
     assert "was trained on another dataset" in capsys.readouterr().err
@@ -193,6 +208,7 @@ def run_folder(here: Path) -> str:
     return str(run)
 
 
+@pytest.mark.slow
 def test_pairs_of_files_in_their_own_units(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Row i with row i: of z = 50 + 3 y the flow is learnt to be straight from the first step, without crossing."""
     random = np.random.default_rng(0)

@@ -96,7 +96,12 @@ def test_an_ordering_is_resolved_seed_by_seed(order: tuple[str, ...], says: str,
     assert published.ordering(entry, some)[-1] == says
 
 
-@pytest.mark.parametrize("name", study_words.names())
+LONG = {"sf2m_by_sde", "sf2m_by_ode", "icfm_and_fm"}  # so many runs that their words take 10 s to compose
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in study_words.names()]
+)
 def test_every_study_of_configs_is_one(name: str) -> None:
     """Its words compose, and its published figures are of choices that its own words make."""
     text = (config_folder() / "experiment" / "study" / f"{name}.yaml").read_text()

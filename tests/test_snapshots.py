@@ -212,3 +212,20 @@ def test_a_trained_field_carries_each_snapshot_to_the_next(tmp_path: Path) -> No
     assert value < floor.value + 4 * np.hypot(error, floor.error or 0.0)
     still = [each["w2_still"] for each in found.about["snapshots"]]
     assert np.mean(still) > 1.5 * value
+
+
+def test_a_run_keeps_to_the_times_it_was_begun_with(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The points are as before, so mean and std too; other times are another path."""
+    x = np.random.default_rng(0).normal(size=(30, 2))
+    np.savez("cells.npz", x=x, time=np.repeat([0.0, 1.0, 4.0], 10))
+    words = ["dataset=snapshots", "dataset.file=cells.npz", "net.widths=[8]", "batch_size=8", "steps=4", "threads=1"]
+    train = ["train", *words, "pictures=none", "hydra.run.dir=run"]
+    assert main(train) == 0
+    assert np.allclose(restore_network(Path("run"), None, "last", None).config.path.knots, [0, 0.25, 1])  # type: ignore[attr-defined]
+    np.savez("cells.npz", x=x, time=np.repeat([0.0, 2.0, 4.0], 10))
+    Path("run/summary.json").unlink()  # as if it had been stopped
+    capsys.readouterr()
+    for again in (train, ["sample", "run=run", "n=5", "steps=4", "plots=false", "threads=1"]):
+        assert main(again) == 2
+        error = capsys.readouterr().err
+        assert "was begun, from [0, 1, 4] to [0, 2, 4]" in error and error.count("\n") == 1

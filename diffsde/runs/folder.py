@@ -124,8 +124,11 @@ def write_config(
     config: dict[str, Any],
     scaling: Scaling | None = None,
     net: dict[str, Any] | None = None,
+    made_of: dict[str, Any] | None = None,
 ) -> None:
-    """Write config.json, with the backend and the provenance; for a training run also the data's scaling, and the net (net=auto resolved)."""
+    """Write config.json, with the backend and the provenance; for a training run also the data's scaling, the net (net=auto
+    resolved), and what else it is made of that its config does not hold.
+    """
     import jax
 
     content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
@@ -135,7 +138,9 @@ def write_config(
         content["plugins"] = own
     if scaling is not None:
         content["scaling"] = {name: each.ravel().tolist() for name, each in scaling._asdict().items()}
-    write_json(folder / "config.json", content if net is None else content | {"net": net})
+    if net is not None:
+        content["net"] = net
+    write_json(folder / "config.json", content | ({"made_of": made_of} if made_of else {}))
 
 
 def replace_config(folder: Path, config: dict[str, Any]) -> None:
@@ -157,6 +162,11 @@ def read_scaling(folder: Path) -> Scaling | None:
     if found.mean.ndim != 1 or found.mean.shape != found.std.shape or not np.isfinite(found).all():
         raise UserError(f"run: 'scaling' in '{folder / 'config.json'}' must be two lists of numbers, mean and std")
     return found
+
+
+def read_made_of(folder: Path) -> dict[str, Any]:
+    """What a run is made of that its config does not hold; {} of older runs."""
+    return _read(folder).get("made_of", {})
 
 
 def read_directory(folder: Path) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffsde import checkpoints, nets
 from diffsde.build import choose
+from diffsde.datasets import Snapshots
 from diffsde.datasets.common_scaling import with_scaling
 from diffsde.datasets.dataset import stamp
 from diffsde.errors import UserError
@@ -90,7 +91,9 @@ def restore_network(
     """The Trained run in a folder; knob: the knob that named it, for messages. Cached, so that a sweep's jobs read it once."""
     files = [run_folder / "config.json", *sorted((run_folder / "checkpoints").rglob("*"))]
     found = stamp(path for path in files if path.exists())
-    return _restored(found, bool(jax.config.read("jax_enable_x64")), run_folder, ema, which, precision, knob)
+    trained = _restored(found, bool(jax.config.read("jax_enable_x64")), run_folder, ema, which, precision, knob)
+    check_times(run_folder, trained.config)  # the data's files are no part of the stamp
+    return trained
 
 
 @lru_cache(maxsize=4)
@@ -129,9 +132,28 @@ def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     config = found_from(train_choices(folder.read_config(run_folder, knob)), folder.read_directory(run_folder))
     scaling = folder.read_scaling(run_folder)
     if config.source is None:
-        return through_snapshots(dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling)))
+        config = through_snapshots(dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling)))
+        check_times(run_folder, config)
+        return config
     source, dataset = with_scaling(config.source, config.dataset, scaling)
     return dataclasses.replace(config, source=source, dataset=dataset)
+
+
+def check_times(place: Path, chosen: TrainConfig) -> None:
+    """Raise UserError where the snapshots of the run in `place` stand at other times than when it was begun."""
+    if not isinstance(chosen.dataset, Snapshots) or (then := folder.read_made_of(place).get("times")) is None:
+        return
+    now = chosen.dataset.trained_times
+    if not np.array_equal(now, then):
+        raise UserError(
+            f"run: the times of the snapshots have changed since '{place}' was begun, from {listed(then)} to {listed(now)};"
+            f" give it the data of then, or train another run"
+        )
+
+
+def listed(times: Any) -> str:
+    """Times as text."""
+    return f"[{', '.join(f'{time:g}' for time in times)}]"
 
 
 def found_from(config: TrainConfig, directory: Path) -> TrainConfig:

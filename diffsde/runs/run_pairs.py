@@ -63,6 +63,15 @@ def pairs_of_run(coupling: RunPairs, ends: Ends, key: Key, cache: Path | None) -
     return made
 
 
+def teacher_of(coupling: RunPairs) -> str:
+    """A hash of the trained run that makes the pairs: of its parameters, and its path. Raises UserError."""
+    _, field, _ = restore(Path(coupling.run), which=coupling.checkpoint)
+    digest = hashlib.sha256(json.dumps(as_config(field.path), default=float, sort_keys=True).encode())
+    for leaf in jax.tree.leaves(field):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
+
+
 def fingerprint(coupling: RunPairs, field: Any, ends: Ends, key: Key) -> str:
     """A hash of everything that pairs depend on, except the machine's rounding: not of the folder's name."""
     about = {name: value for name, value in as_config(coupling).items() if name not in ("run", "checkpoint")}

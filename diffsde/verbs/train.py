@@ -19,7 +19,6 @@ from diffsde.couplings.pairs import round_ends
 from diffsde.datasets import Examples, Snapshots, streaming
 from diffsde.datasets.common_scaling import common
 from diffsde.datasets.dataset import Source
-from diffsde.datasets.scaling import same_scaling
 from diffsde.datasets.streaming import Stream
 from diffsde.errors import UserError
 from diffsde.evaluation.in_training import check_metric, sampling_times
@@ -31,6 +30,7 @@ from diffsde.pairs_ahead import Cost
 from diffsde.runs import clock, files, folder, jobs, machine, processes, progress
 from diffsde.runs.data_report import say_data
 from diffsde.runs.lengthen import initial_params, lengthen
+from diffsde.runs.made_of import check_made_of, check_scaling, made_of
 from diffsde.runs.restore import found_from, recorded_net
 from diffsde.runs.results import Report, Result
 from diffsde.runs.run_writer import DIVERGED, DIVERGED_RARE, RunWriter, Schedule
@@ -88,15 +88,14 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     chosen = through_snapshots(chosen)
     check_metric(chosen.metric, chosen.dataset)
     run, params, net = prepare_with(chosen, recorded_net(out) if begun else None)
-    run = with_pair_set(chosen, run)
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
         params = initial_params(chosen, params, run.classes)
-    if begun and not same_scaling(scaling, folder.read_scaling(out)):
-        raise UserError(
-            f"run: the data have changed since '{out}' was begun, their mean or std is another; begin another run, in"
-            " another folder or with resume=false"
-        )
+    parts = made_of(chosen)
+    if begun:
+        check_scaling(out, scaling)
+        check_made_of(out, chosen, parts)
+    run = with_pair_set(chosen, run)
     if {*as_words(chosen.pictures)} - {"default", "all"}:  # a wrong name is refused before anything is trained
         from diffsde.pictures import chosen_pictures
 
@@ -132,7 +131,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     logger = chosen.logger if processes.is_main_process() else NoLogger()
     member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
     if not begun:
-        folder.write_config(out, "train", config, scaling, as_config(net))
+        folder.write_config(out, "train", config, scaling, as_config(net), parts)
     job = TrainJob(config, chosen, out, run, state, floor, member, stream, data, net, held)
     if member.plan.round_ends:
         job.run = resumed(job)

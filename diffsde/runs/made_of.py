@@ -1,0 +1,47 @@
+"""What a run is made of that its config does not hold and that can change under it: data's scale and times, the run of its pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffsde.couplings import RunPairs
+from diffsde.datasets import Snapshots
+from diffsde.datasets.scaling import Scaling, same_scaling
+from diffsde.errors import UserError
+from diffsde.runs import folder
+from diffsde.runs.restore import check_times
+from diffsde.runs.run_pairs import teacher_of
+from diffsde.runs.train_config import TrainConfig
+
+ANOTHER = "begin another run, in another folder or with resume=false"
+
+
+def made_of(chosen: TrainConfig) -> dict[str, Any]:
+    """What is kept in config.json of a run that begins. Raises UserError."""
+    found: dict[str, Any] = {}
+    if isinstance(chosen.dataset, Snapshots):
+        found["times"] = chosen.dataset.trained_times.tolist()
+    if isinstance(chosen.coupling, RunPairs):
+        found["teacher"] = teacher_of(chosen.coupling)
+    return found
+
+
+def check_made_of(place: Path, chosen: TrainConfig, now: dict[str, Any]) -> None:
+    """Raise UserError where the run in `place` was begun with other times of snapshots, or pairs of another teacher, than `now`."""
+    then = folder.read_made_of(place)
+    check_times(place, chosen)
+    if "teacher" in then and then["teacher"] != now.get("teacher"):
+        assert isinstance(chosen.coupling, RunPairs)
+        raise UserError(
+            f"coupling.run: '{chosen.coupling.run}' has other parameters than when '{place}' was begun, and would make other pairs;"
+            f" {ANOTHER}"
+        )
+
+
+def check_scaling(place: Path, scaling: Scaling | None) -> None:
+    """Raise UserError where the data of the run in `place` have another mean or std than when it was begun."""
+    if not same_scaling(scaling, folder.read_scaling(place)):
+        raise UserError(
+            f"run: the data have changed since '{place}' was begun, their mean or std is another; {ANOTHER}"
+        )
