@@ -303,6 +303,7 @@ def test_the_words_of_a_source() -> None:
         (["path=bridge", "path.sigma=0.7", "sampler=em"], 0.7),
         (["path=bridge", "sampler=em", "sigma=0.2"], 0.2),
         (["path=bridge", "sampler=em", "sampler.diffusion.sigma=0.3"], 0.3),
+        (["path=bridge", "sampler=em", "sampler.diffusion.sigma=0.5"], 0.5),  # the default, typed
         (["path=bridge", "sampler=em", "diffusion=bump"], 1.0),
         (["path=icfm", "sampler=em"], 0.5),
     ],

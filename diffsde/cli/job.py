@@ -126,7 +126,20 @@ def plain(config: Any) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     found = OmegaConf.to_container(own, resolve=True)
     assert isinstance(found, dict)
-    return {str(key): _given(value) for key, value in found.items() if (key, value) != ("source", {})}
+    said = _said_sigma(own, found)
+    return {str(key): _given(value) for key, value in (found | said).items() if (key, value) != ("source", {})}
+
+
+def _said_sigma(config: Any, found: dict[Any, Any]) -> dict[str, Any]:
+    """sigma, where sampler.diffusion.sigma says it itself: a bridge's own sigma replaces a default alone, not one that is said as much."""
+    from omegaconf import OmegaConf
+
+    if found.get("sigma", ...) is not None or not isinstance(
+        diffusion := (found.get("sampler") or {}).get("diffusion"), dict
+    ):
+        return {}
+    default = OmegaConf.is_interpolation(config.sampler.diffusion, "sigma")
+    return {} if default or diffusion.get("sigma") is None else {"sigma": diffusion["sigma"]}
 
 
 def _given(value: Any) -> Any:
