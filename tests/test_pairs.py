@@ -194,7 +194,7 @@ def test_a_trained_runs_pairs_are_made_once(here: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert main(going_on) == 2
     error = capsys.readouterr().err
-    assert "has other parameters than when" in error and error.count("\n") == 1
+    assert "would make other pairs than when" in error and error.count("\n") == 1
     kept.rename("other/checkpoints")
     beside.rename(kept)
     assert main(going_on) == 0

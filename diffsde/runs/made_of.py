@@ -34,8 +34,8 @@ def check_made_of(place: Path, chosen: TrainConfig, now: dict[str, Any]) -> None
     if "teacher" in then and then["teacher"] != now.get("teacher"):
         assert isinstance(chosen.coupling, RunPairs)
         raise UserError(
-            f"coupling.run: '{chosen.coupling.run}' has other parameters than when '{place}' was begun, and would make other pairs;"
-            f" {ANOTHER}"
+            f"coupling.run: '{chosen.coupling.run}' would make other pairs than when '{place}' was begun: it has been trained on"
+            f" since, or pairs are made another way now; {ANOTHER}"
         )
 
 

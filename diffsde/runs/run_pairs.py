@@ -64,9 +64,9 @@ def pairs_of_run(coupling: RunPairs, ends: Ends, key: Key, cache: Path | None) -
 
 
 def teacher_of(coupling: RunPairs) -> str:
-    """A hash of the trained run that makes the pairs: of its parameters, and its path. Raises UserError."""
+    """A hash of how pairs are made: of the parameters and the path of the run that makes them, and of VERSION. Raises UserError."""
     _, field, _ = restore(Path(coupling.run), which=coupling.checkpoint)
-    digest = hashlib.sha256(json.dumps(as_config(field.path), default=float, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([as_config(field.path), VERSION], default=float, sort_keys=True).encode())
     for leaf in jax.tree.leaves(field):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
