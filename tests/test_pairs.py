@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from diffsde.cli.main import main
 from diffsde.couplings.pairs import IteratedPairs, draw, pair_set, round_ends
 from diffsde.datasets import DATASETS
 from diffsde.datasets.normal import StandardNormal
+from diffsde.errors import UserError
 from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import EDM, ICFM, OT
 from diffsde.runs import training_loop
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs
+from diffsde.runs.run_pairs import pairs_of_file
 from diffsde.schroedinger import Gaussian
 
 SMALL = ["net.widths=[16]", "batch_size=32", "threads=1", "pictures=none", "objective.weight=balanced"]
@@ -241,6 +244,28 @@ def test_pairs_of_files_in_their_own_units(here: Path, capsys: pytest.CaptureFix
         assert main(["train", *ends, *more, "hydra.run.dir=refused"]) == 2
         said = capsys.readouterr().err
         assert says in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("array", "by"), [("y", 5e4), ("z", 9e4), ("y", 0.01), ("z", 10.0), (None, 1.0)])
+def test_pairs_of_another_scale_are_refused(
+    array: str | None, by: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random, file = np.random.default_rng(0), str(tmp_path / "pairs.npz")
+    pairs = {
+        name: random.multivariate_normal(law.mean, law.covariance, 700) for name, law in (("y", START), ("z", END))
+    }
+    if array:
+        pairs[array] = pairs[array] + by if by > 1e3 else pairs[array] * by
+    np.savez(file, **pairs)
+    if array is None:
+        assert len(pairs_of_file(file, ends_of(START, END)).y) == 700
+        assert "pairs: 700 of " in capsys.readouterr().out
+        return
+    mean, end = pairs[array].mean(), {"y": "source", "z": "data"}[array]
+    with pytest.raises(
+        UserError, match=f"{array} of '.*' has mean {re.escape(f'{mean:.4g}')}, std .*, and the {end} mean"
+    ):
+        pairs_of_file(file, ends_of(START, END))
 
 
 @pytest.mark.parametrize(

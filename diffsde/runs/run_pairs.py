@@ -16,9 +16,10 @@ from diffsde.build import as_config
 from diffsde.couplings.pairs import HELD_OUT, FilePairs, PairSet, RunPairs, pair_set
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.arrays import ArrayFile
+from diffsde.datasets.dataset import draw_many
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
-from diffsde.datasets.scaling import same_scaling, to_model
+from diffsde.datasets.scaling import Scaling, same_scaling, to_model, to_own
 from diffsde.errors import UserError, first_line
 from diffsde.runs import progress
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs
@@ -26,6 +27,9 @@ from diffsde.runs.restore import restore
 from diffsde.runs.sealed_arrays import Damaged, read_sealed, write_sealed
 from diffsde.types import Key
 
+COMPARED = 4000  # points of an end whose mean and std the pairs of a file are held against
+FAR = 3.0  # stds between means, or between stds their ratio: beyond it pairs are of other points than the end's
+FEW = 20
 VERSION = 2  # of how pairs are made: another makes other pairs of the same run
 
 
@@ -152,6 +156,7 @@ def pairs_of_files(coupling: FilePairs, ends: Ends) -> PairSet:
         raise UserError(
             f"coupling=pairs pairs row i of both files, and the source has {len(y)} rows, the data {len(z)}; they must be as many"
         )
+    progress.say(f"pairs: {len(y):,}, row by row of source and data")
     return pair_set(y, z, ends.arrays.y)
 
 
@@ -175,7 +180,30 @@ def pairs_of_file(file: str, ends: Ends) -> PairSet:
     if ends.dataset.conditional:
         raise UserError("coupling.file has no labels, which dataset.conditional=true needs; pair two files row by row")
     scaling = ends.dataset.scaling(shape)
+    for name, points, end, law, arrays in (
+        ("y", y, "source", ends.source, ends.source_arrays),
+        ("z", z, "data", ends.dataset, ends.arrays),
+    ):
+        drawn = draw_many(law, arrays, jax.random.key(0), COMPARED)
+        check_scale(f"coupling.file: {name} of '{file}'", points, end, np.asarray(drawn), scaling)
+    progress.say(f"pairs: {len(y):,} of {progress.shown_path(Path(file))}")
     return pair_set(to_model(scaling, y), to_model(scaling, z))
+
+
+def check_scale(what: str, points: np.ndarray, end: str, drawn: np.ndarray, scaling: Scaling | None) -> None:
+    """Raise UserError where points, in the data's own units, have a mean or std far from those of `drawn`, in the model's."""
+    ours, theirs = (np.asarray(each, np.float64) for each in (to_model(scaling, points), drawn))
+    std, wanted = (float(np.sqrt(each.var(axis=0).mean())) for each in (ours, theirs))
+    off = float(np.sqrt(np.mean((ours.mean(axis=0) - theirs.mean(axis=0)) ** 2)))
+    spread = len(points) < FEW or wanted / FAR <= std <= FAR * wanted  # the std of few points is too rough to judge by
+    if off <= FAR * wanted and spread:
+        return
+    has, wants = (
+        f"mean {x.mean():.4g}, std {np.sqrt(x.var(axis=0).mean()):.3g}" for x in (points, to_own(scaling, drawn))
+    )
+    raise UserError(
+        f"{what} has {has}, and the {end} {wants} (all coordinates together): it must be in the {end}'s own units, points of the {end}"
+    )
 
 
 def read_pair_arrays(file: str) -> tuple[np.ndarray, np.ndarray]:
