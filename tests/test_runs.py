@@ -263,6 +263,18 @@ def test_the_table(there: dict[str, Path], capsys: pytest.CaptureFixture[str], m
     assert listed[1]["run"] == id_of(there["first"]) and listed[2]["tags"] == ["a", "b"]
 
 
+def test_the_two_laws_of_a_job_are_two_words(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """source=, which Hydra keeps as dataset@source=, stands beside dataset= whichever was typed first; so does a law inside either."""
+    typed = ["dataset=moons", "dataset@source=8gaussians", "dataset@source.drawn_from=gmm"]
+    for i, words in enumerate((typed, typed[::-1])):
+        make(f"10-00-00-00000{i}", words=words)
+    assert main(["runs", "--json"]) == 0
+    for each in json.loads(capsys.readouterr().out):
+        assert each["words"] == {"dataset": "moons", "source": "8gaussians", "source.drawn_from": "gmm"}
+    assert main(["train", "source=moons,gmm"]) == 2
+    assert "source=moons,gmm is a list of values" in capsys.readouterr().err
+
+
 def test_no_outputs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs"]) == 0 and "no runs under 'outputs' yet" in capsys.readouterr().out
     assert main(["runs", "--json"]) == 0 and json.loads(capsys.readouterr().out) == []

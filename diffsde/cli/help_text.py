@@ -10,6 +10,7 @@ from diffsde.cli import choice_texts
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import suggestion
 from diffsde.plugins import GROUP_OF
+from diffsde.runs.record import key_typed
 
 EXAMPLES = {
     "train": [
@@ -261,7 +262,7 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         return f"{key} is not known{named}; see diffsde {verb} --help"
     if several := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
         key, _, values = several[1].partition("=")
-        key = key.partition("@")[0]
+        key = key_typed(key)
         return f"{key}={values} is a list of values: sweep them with -m; {key}=[{values}] is one value that is a list"
     if missing := re.search(r"Error parsing override '(.*?)' missing EQUAL", text):
         word = missing[1]

@@ -12,7 +12,7 @@ from pathlib import Path
 from diffsde import knobs
 from diffsde.cli import choice_texts, help_text, run_words
 from diffsde.cli.other_names import our_name
-from diffsde.errors import UserError
+from diffsde.errors import UserError, suggestion
 from diffsde.plugins import GROUP_OF
 from diffsde.runs.record import unquoted
 
@@ -156,7 +156,17 @@ def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> s
     for name, each in zip(names, ours, strict=True):
         if name != each:
             print(f"{key}={name} is called {key}={each} here", file=sys.stderr)  # stdout may be a config, for --cfg
+    if group == "dataset":
+        refuse_unknown(key, [name for name in ours if name not in (*known, "null", "") and "," not in name], known)
     return f"{key}={','.join(ours)}"
+
+
+def refuse_unknown(key: str, names: list[str], known: list[str]) -> None:
+    """Raise UserError for names that are no choice of dataset= or source=, which Hydra would both call dataset; and for a file's."""
+    for name in names:
+        file = "." in name or "/" in name
+        named = f"; for a file say {key}=array {key}.file={name}" if file else suggestion(name, known, most=100)
+        raise UserError(f"{key}: '{name}' is not a choice{named}")
 
 
 def listed(word: str, sweeping: bool) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from diffsde.nested import flatten
 from diffsde.runs import progress
 from diffsde.runs.folder import MACHINE
+from diffsde.runs.record import key_typed
 from diffsde.runs.records import Record
 
 # Knobs that say how a job is computed and what is drawn or measured of it, not what it computes.
@@ -95,8 +96,7 @@ def as_text(value: Any) -> str:
 
 def key_of(word: str) -> str:
     """The key of a typed word, `key` or `key=value`, as configs have it; of dataset@source, as Hydra has it, source."""
-    key, _, package = word.partition("=")[0].lstrip("+~").partition("@")
-    return short("source" if package == "source" else key)
+    return short(key_typed(word.partition("=")[0]))
 
 
 def differing(choices: Sequence[dict[str, str]], typed: Iterable[str]) -> list[str]:

@@ -199,8 +199,16 @@ def _typed(folder: Path, there: set[str]) -> list[str]:
 
 def clean(words: list[Any]) -> dict[str, str]:
     """{key: value} of words as Hydra keeps them: without its quotes, and with the group's name as typed."""
-    pairs = (str(word).lstrip("+~").partition("=") for word in words)
-    return {key.partition("@")[0].partition("/")[0]: unquoted(value) for key, equals, value in pairs if equals}
+    pairs = (str(word).partition("=") for word in words)
+    return {key_typed(key): unquoted(value) for key, equals, value in pairs if equals}
+
+
+def key_typed(key: str) -> str:
+    """The key that was typed for a word's key as Hydra has it: source of dataset@source, experiment of experiment/train@_global_."""
+    group, _, package = key.lstrip("+~").partition("@")
+    if group == "dataset" and package.partition(".")[0] in ("dataset", "source"):
+        return package
+    return group.partition("/")[0]
 
 
 def unquoted(value: str) -> str:

@@ -164,6 +164,13 @@ class TrainConfig:
                 )
 
 
+MORE_NOISE = {  # for each path with gamma, what makes it more than 0
+    "bridge": "give path.sigma= above 0",
+    "icfm": "give path.sigma= above 0",
+    "interpolant": "give path.gamma_t= above 0 between the ends, e.g. path.gamma_t=sqrt(t*(1-t))",
+}
+
+
 def check_between(path: GaussianPath, objective: Objective) -> None:
     """Raise ValueError for a path or an objective that is not for two laws."""
     check_ends(path)
@@ -174,7 +181,7 @@ def check_between(path: GaussianPath, objective: Objective) -> None:
     if isinstance(objective, VelocityAndScore) and not float(path.gamma(0.5)) > 0:
         raise ValueError(
             f"objective=cfm+score learns the score from noise between the two laws, and path={name_of(path)} has none"
-            " (gamma = 0); take path=bridge, icfm or interpolant"
+            f" (gamma = 0); {MORE_NOISE.get(name_of(path), 'take path=bridge, icfm or interpolant')}"
         )
     if objective.weight == "beta2":
         raise ValueError("objective.weight=beta2 is for Gaussian paths; between two laws take auto, unit or balanced")
