@@ -107,7 +107,8 @@ class PairsAhead:
         """What the coupling has cost, once all steps are trained."""
         assert self._began is not None
         wall, cpu, before = self._began
-        rest = time.process_time() - cpu - (self._spent.seconds - before)
+        # never below 0: a thread's plan is counted once it ends, with what it took before training began
+        rest = max(0.0, time.process_time() - cpu - (self._spent.seconds - before))
         steps, waited = self._last - self._first, self._waited / (time.perf_counter() - wall)
         return Cost(self._spent.seconds / self._spent.steps, rest / steps, waited, self._spent.error)
 

@@ -24,10 +24,12 @@ from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.reconstruction import calibration, reconstruction_figures
 from diffsde.evaluation.shown import figure_rows
 from diffsde.evaluation.table import METRICS, name_of_fit
+from diffsde.evaluation.validation import said_validation
 from diffsde.fields import OracleField
 from diffsde.inverse.measurements import Linear
 from diffsde.inverse.problem import pose
 from diffsde.likelihood import choose_end
+from diffsde.metrics import figure_text
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure, Reference, mean_figure, share_figure, standard_error
 from diffsde.mixtures import Mixture
@@ -36,6 +38,7 @@ from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sampler import Sampler
+from diffsde.verbs import train_report
 
 SETS = 40
 # Of 40 standardised deviations: their std is chi-distributed, and outside of this range once in 1000 times.
@@ -290,3 +293,12 @@ def test_the_error_of_a_likelihood_holds_the_solvers(solver: Sampler, steps: int
     assert abs(found["nll"].value - mixtures.entropy(mixture.mixture()).value) < 4 * found["nll"].error
     if isinstance(solver, Euler):
         assert abs(found["kl"].value) > 3 * alone, "the scatter over points alone does not hold it"
+
+
+def test_a_small_loss_has_digits_of_its_own() -> None:
+    """Two digits of its error, where four decimals would show none."""
+    loss = Figure(4.8123e-6, 1.2e-7)
+    assert train_report.shown_loss(loss) == "4.81e-06 +- 1.2e-07"
+    assert train_report.shown_loss(Figure(0.51234, 0.0021)) == "0.5123 +- 0.0021"
+    assert said_validation([(4.8123e-6, 1.2e-7)], 4.8e-6).startswith("4.81e-06 +- 1.2e-07, ")
+    assert [figure_text.shown_loss(value) for value in (0.51234, 4.8123e-6, 0.0)] == ["0.5123", "4.81e-06", "0.0000"]

@@ -26,6 +26,7 @@ from diffsde.paths import OT
 from diffsde.runs import training_loop
 from diffsde.training import Run
 from diffsde.types import choice
+from diffsde.verbs.train_pairs import row_of_cost, summary_of_cost
 
 DATA = CustomMixture(means=((3.0, 0.0), (-3.0, 1.0)), stds=(0.5, 0.2), conditional=True)
 SOURCE = Gaussian(mean=(0.0, 0.0), std=1.0)
@@ -135,6 +136,38 @@ class Failing(BatchCoupling):
 
     def pair(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
         raise ValueError("no plan")
+
+
+def test_the_rest_of_a_step_is_never_below_nothing() -> None:
+    """Plans that were begun before training count whole when they end."""
+    with closing(PairsAhead([run_of(OptimalTransport())], 4, (0, 8))) as ahead:
+        ahead.buffer(0)
+        ahead._spent, ahead._began = pairs_ahead.Spent(1e6, 8), (time.perf_counter(), time.process_time(), 0.0)
+        summary = summary_of_cost(OptimalTransport(), ahead.cost())
+    assert summary["step_ms"]["value"] == 0
+    assert "beside" not in row_of_cost(OptimalTransport(), summary, "", 8)[1]
+
+
+def test_what_is_said_to_be_faster_runs(tmp_path: Path) -> None:
+    def said(waited: float, points: int, coupling: BatchCoupling) -> str:
+        return row_of_cost(coupling, summary_of_cost(coupling, pairs_ahead.Cost(0.06, 0.001, waited, 0.0)), "", points)[
+            1
+        ]
+
+    assert "faster" not in said(0.4, 512, OptimalTransport())
+    assert "block=64" not in said(0.9, 500, OptimalTransport()) + said(0.9, 512, OptimalTransport(block=32))
+    _, word = said(0.96, 512, OptimalTransport()).split("faster: ")
+    assert word == "coupling.block=64"
+    words = [
+        "dataset=moons",
+        "coupling=ot",
+        "batch_size=512",
+        "steps=2",
+        "net.widths=[8]",
+        "pictures=none",
+        "threads=1",
+    ]
+    assert main(["train", *words, word, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
 
 
 def test_an_error_of_a_thread_reaches_who_asks_and_no_thread_stays() -> None:

@@ -14,6 +14,7 @@ from diffsde import ensembles
 from diffsde.couplings.pairs import PairSet
 from diffsde.datasets import Batch
 from diffsde.errors import UserError
+from diffsde.metrics.figure_text import SMALL, decimals, shown_loss, with_places
 from diffsde.mixtures import Mixture
 from diffsde.objectives import Regression
 from diffsde.pairs_ahead import couple_held_out
@@ -111,9 +112,10 @@ def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:
     """The last validation loss as text, with a remark where it has risen again (overfitting) or exceeds the training loss."""
     value, error = held_out[-1]
     least = min(range(len(held_out)), key=lambda i: held_out[i][0])
-    text = f"{value:.4f} +- {error:.4f}, of points kept from training"
+    places = 4 if value >= SMALL else decimals(error)
+    text = f"{with_places(value, places)} +- {with_places(error, places)}, of points kept from training"
     if value > held_out[least][0] + 3 * error:
-        text += f"; it was {held_out[least][0]:.4f} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
+        text += f"; it was {shown_loss(held_out[least][0])} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
     elif value > loss + 3 * error:
         text += f"; above the training loss by {value - loss:.2g}"
     return text

@@ -7,6 +7,7 @@ import math
 from diffsde.metrics.figures import KINDS, Figure
 
 DIGITS = 7  # most significant digits of a number
+SMALL = 0.01  # below it a loss has digits of its own: four decimals would show two of them at most
 PLACES = 6  # most decimals of a number without an exponent
 
 
@@ -31,6 +32,11 @@ def shown_figure(figure: Figure, unit: str = "") -> str:
     own = reference.error or 0.0
     shown = f" +- {with_places(own, places)}" if own >= 0.5 * 10.0**-places else ""
     return f"{text}  ({what}: {with_places(reference.value, places)}{shown})"
+
+
+def shown_loss(loss: float) -> str:
+    """A loss of a line of the log: four decimals, or three digits of a small one."""
+    return f"{loss:.4f}" if not 0 < abs(loss) < SMALL else f"{loss:.3g}"
 
 
 def decimals(error: float) -> int:

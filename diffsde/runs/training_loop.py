@@ -15,6 +15,7 @@ import numpy as np
 from diffsde.datasets.streaming import Stream
 from diffsde.ensembles import member
 from diffsde.errors import Stopped
+from diffsde.metrics.figure_text import shown_loss
 from diffsde.pairs_ahead import PairsAhead
 from diffsde.runs import processes, progress
 from diffsde.runs.run_writer import RunWriter, Schedule
@@ -147,8 +148,8 @@ def latest_losses(members: list[RunWriter]) -> str:
     if not losses:
         return ""
     held_out = [one.validation()[-1][0] for one in going_on if one.validation()]
-    most = f" to {max(losses):.4f}" if len(members) > 1 else ""
-    return f"loss {min(losses):.4f}{most}" + (f", validation {min(held_out):.4f}" if held_out else "")
+    most = f" to {shown_loss(max(losses))}" if len(members) > 1 else ""
+    return f"loss {shown_loss(min(losses))}{most}" + (f", validation {shown_loss(min(held_out))}" if held_out else "")
 
 
 def of_member(members: list[RunWriter], state: TrainState, i: int) -> TrainState:

@@ -17,6 +17,9 @@ from diffsde.runs.run_writer import Schedule
 from diffsde.sharding import Sharding, member_sharding, shard_buffer, shard_members
 from diffsde.training import Pairs, Run
 
+WAITED = 0.5  # share of the training's time: where it waited longer for its coupling, something faster is named
+BLOCK = 64  # points of the blocks that are then named
+
 
 def pairs_of(runs: list[Run], first: int, plan: Schedule, devices: int | None, held: ExitStack) -> PairsAhead | None:
     """The coupled pairs of all steps from `first` on of runs that are one program, whose threads end with `held`; None where the
@@ -56,7 +59,7 @@ def summary_of_cost(coupling: Coupling, cost: Cost) -> dict[str, Any]:
     }
 
 
-def row_of_cost(coupling: Any, summary: dict[str, Any], others: str) -> tuple[str, str]:
+def row_of_cost(coupling: Any, summary: dict[str, Any], others: str, batch: int) -> tuple[str, str]:
     """The same as a row of the report, `others` saying of how many runs at once; warns where an iterated plan ended before its tolerance."""
     solver, step, waited, error = (
         summary[key]["value"] for key in ("solver_ms", "step_ms", "waited", "marginal_error")
@@ -69,8 +72,18 @@ def row_of_cost(coupling: Any, summary: dict[str, Any], others: str) -> tuple[st
         )
     cores = f"{n_solvers()} other core" + ("s" if n_solvers() > 1 else "")
     off = f"; marginals off by {error:.1g} at most" if iterated else ""
+    beside = f", beside {step:.2g} ms of the rest" if step else ""
     return (
         "coupling",
-        f"{summary['name']}, {solver:.2g} ms a step{others} on {cores}, beside {step:.2g} ms of the rest; training waited for it"
-        f" {waited:.0%} of the time{off}",
+        f"{summary['name']}, {solver:.2g} ms a step{others} on {cores}{beside}; training waited for it {waited:.0%} of the"
+        f" time{off}{advice(coupling, waited, coupling.points(batch))}",
     )
+
+
+def advice(coupling: BatchCoupling, waited: float, points: int) -> str:
+    """What would be faster, where training waited for plans of `points` points for most of the time."""
+    if waited <= WAITED:
+        return ""
+    if coupling.block is None and points > BLOCK and points % BLOCK == 0:
+        return f"; faster: coupling.block={BLOCK}"
+    return "; faster: fewer points a plan (batch_size, coupling.batch_size or coupling.block)"

@@ -22,6 +22,7 @@ from diffsde.evaluation.validation import said_validation
 from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
 from diffsde.learned_interpolant import LearnedInterpolant
+from diffsde.metrics.figure_text import SMALL, decimals, with_places
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
 from diffsde.objectives import Classification, Regression, VelocityAndScore
@@ -169,7 +170,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
-        *([row_of_cost(run.coupling, coupled, others)] if coupled else []),
+        *([row_of_cost(run.coupling, coupled, others, run.batch_size)] if coupled else []),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
         *([("logger", job.member.recorder.about)] if job.member.recorder.about else []),
@@ -199,9 +200,10 @@ def rows_of_metric(word: str, score: float, measured: Figure | None, scaled: boo
 
 def shown_loss(loss: Figure) -> str:
     """The loss as text, with its error, and the irreducible loss where it is known."""
-    error = "" if loss.error is None else f" +- {loss.error:.4f}"
+    places = 4 if loss.value >= SMALL else decimals(loss.error or abs(loss.value) / 100)
+    error = "" if loss.error is None else f" +- {with_places(loss.error, places)}"
     floor = loss.reference
-    return f"{loss.value:.4f}{error}" + (
+    return f"{with_places(loss.value, places)}{error}" + (
         f"  (irreducible, on average: {floor.value:.4f} +- {floor.error:.4f})" if floor else ""
     )
 
