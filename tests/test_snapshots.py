@@ -22,6 +22,7 @@ from diffsde.evaluation.snapshot_fit import SnapshotFit
 from diffsde.objectives import Problem, VelocityMatching, time_at
 from diffsde.paths import ICFM, OT, Bridge, Trig, coefficients
 from diffsde.paths.piecewise import Piecewise
+from diffsde.runs.data_report import described
 from diffsde.runs.restore import restore_network
 from diffsde.time_distributions import Uniform, draw_uniforms
 from diffsde.types import Moments
@@ -192,6 +193,12 @@ def test_examples_lie_between_neighbours() -> None:
             assert mine.min() > 0 and mine.max() < 1 and stats.kstest(mine, stats.uniform.cdf).pvalue > 1e-3
         t = np.asarray(jax.vmap(partial(time_at, problem))(draw_uniforms(jax.random.key(3), 3000, True)))
         assert [np.sum((a < t) & (t < b)) for a, b in pairwise(knots)] == [1000] * 3
+
+
+def test_snapshots_their_times_and_what_is_left_out_are_said() -> None:
+    series = Drifting(size=50, snapshots=4, leave_out=2.0)
+    said = described({"dataset": "drifting"} | series.about(series.load()))
+    assert said.endswith("; 3 snapshots, at times (points) 0 (50), 1 (50), 3 (50); left out: 2"), said
 
 
 @pytest.mark.slow

@@ -43,7 +43,16 @@ def described(found: dict[str, Any]) -> str:
         what += ", drawn anew for each step"
     if classes:
         what += f"; {classes} class{'es' if classes > 1 else ''}" + (f": {_some(numbered(names))}" if names else "")
-    return many + what
+    return many + what + _snapshots(found)
+
+
+def _snapshots(found: dict[str, Any]) -> str:
+    """The times of snapshots with the number of points of each, and which is left out; empty for other data."""
+    if "snapshots" not in found:
+        return ""
+    each = [f"{time:g} ({n:,})" for time, n in zip(found["times"], found["snapshots"], strict=True)]
+    left = f"; left out: {', '.join(f'{time:g}' for time in found['left_out'])}" if "left_out" in found else ""
+    return f"; {len(each)} snapshots, at times (points) {_some(each)}{left}"
 
 
 def numbered(names: list[str]) -> list[str]:
