@@ -14,6 +14,7 @@ from scipy import stats
 
 from diffsde.cli.main import main
 from diffsde.consecutive import draw_consecutive, in_one, times_within
+from diffsde.datasets.arrays import ArrayFile
 from diffsde.datasets.drifting import Drifting
 from diffsde.datasets.snapshot_files import SnapshotFiles
 from diffsde.errors import UserError
@@ -236,3 +237,12 @@ def test_a_run_keeps_to_the_times_it_was_begun_with(here: Path, capsys: pytest.C
         assert main(again) == 2
         error = capsys.readouterr().err
         assert "was begun, from [0, 1, 4] to [0, 2, 4]" in error and error.count("\n") == 1
+
+
+def test_what_would_be_right_is_said(tmp_path: Path) -> None:
+    """A column of times by another name is given as it is typed; of an .npz, that its y needs no labels=."""
+    (tmp_path / "cells.csv").write_text("day,g1,g2\n0,1,2\n0,2,3\n1,3,4\n1,4,6\n")
+    with pytest.raises(UserError, match=r"say e\.g\. dataset.time=day$"):
+        SnapshotFiles(file=str(tmp_path / "cells.csv")).series()
+    with pytest.raises(ValueError, match=r"the array y of a \.npz is taken without it"):
+        ArrayFile(file="cells.npz", labels="y").check()

@@ -187,6 +187,8 @@ def test_the_exact_field_in_python() -> None:
     assert np.isfinite(run.velocity(x, 0.0)).all() and run.noise(x[:5], 0.5).shape == (5, 1)
     with pytest.raises(ValueError, match="source= would name another field"):
         run.sample(source="gmm")
+    with pytest.raises(ValueError, match=r"diffsde.oracle\(..., direction='backward'\)"):
+        run.sample(direction="backward")
 
 
 @pytest.mark.parametrize("direction", [pytest.param("forward", marks=pytest.mark.slow), "backward"])

@@ -267,8 +267,9 @@ class Run:
 def refuse_field_words(words: dict[str, Any]) -> None:
     """Refuse, among the words of a call on a Run, those that would name another field. Raises UserError."""
     if named := [f"{key}=" for key in ("run", "dataset", "source", "path", "direction") if key in words]:
+        turned = ", e.g. diffsde.oracle(..., direction='backward').sample()" if "direction" in words else " of it"
         raise UserError(
-            f"{' and '.join(named)} would name another field than this Run's; take diffsde.load or diffsde.oracle of it"
+            f"{' and '.join(named)} would name another field than this Run's; take diffsde.load or diffsde.oracle{turned}"
         )
 
 

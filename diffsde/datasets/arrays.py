@@ -90,6 +90,7 @@ class ArrayFile(FiniteDataset):
         if self.labels and not is_array(self.labels):
             raise ValueError(
                 f"labels is '{self.labels}'; it must be a .npy file, or a column of a table in text (.csv)"
+                + "; the array y of a .npz is taken without it" * (Path(self.file).suffix.lower() == ".npz")
             )
         for knob, given in (("columns", self.columns), ("header", self.header.lower() != "auto")):
             if given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -162,7 +163,9 @@ def _table(dataset: SnapshotFiles) -> tuple[np.ndarray, np.ndarray, tuple[str, .
     try:
         times = read_table(path, (dataset.time,)).values[:, 0]
     except UserError as error:
-        raise UserError(str(error).replace("dataset.columns: ", "dataset.time: ")) from None
+        said = str(error).replace("dataset.columns: ", "dataset.time: ")
+        example = re.search(r"choose one of ([^,]+)", said)
+        raise UserError(said + (f"; say e.g. dataset.time={example[1]}" if example else "")) from None
     if dataset.columns:
         table = read_table(path, dataset.columns)
         return table.values, times, table.names, table.notes
