@@ -12,6 +12,11 @@ from diffsde.paths import GaussianPath, coefficients
 from diffsde.types import Array, Prediction, Scalar, register
 
 
+def path_times(field: Field, times: Any) -> Any:
+    """The path's own t, 0 at the source and 1 at the data, at times that a sampler steps through on the field."""
+    return 1 - times if isinstance(field, Backward) else times
+
+
 class InterpolantField(Field):
     """A field between two laws, x_t = alpha z + beta y + gamma eps: `output` gives E[y|x] too."""
 

@@ -12,7 +12,7 @@ from diffsde.paths import GaussianPath
 from diffsde.samplers.exponential import DDIM
 from diffsde.samplers.grids import AutoGrid, CosineGrid, Grid, ListGrid, LogSNRGrid, QuadraticGrid, UniformGrid
 from diffsde.samplers.ode import RK4, Heun
-from diffsde.solver_error import TOLERATED, SamplingPlan, StdRatio, noise_std, std_ratios, worst
+from diffsde.solver_error import TOLERATED, FromSource, SamplingPlan, StdRatio, noise_std, std_ratios, worst
 
 MARGINS = (5.0, 3.0)  # of a grid in log(alpha/beta): how far it goes beyond alpha std = beta at either end
 AUTO_STEPS = 250  # steps of Heun's method by which grid=auto is decided, whatever the sampler: a sweep has one grid
@@ -52,7 +52,10 @@ def find_remedy(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) 
     """What gets every std right, in the words of the command line: another grid, or more steps, or both, or another sampler;
     of the first kind that does, the best. None where none does.
     """
+    between = isinstance(path, FromSource) or path.has_gamma  # where samplers of a Gaussian path are refused
     for kind in candidates(how, stds):
+        if between:
+            kind = {words: other for words, other in kind.items() if other.sampler.needs != "gaussian"}
         able = {words: accuracy(other, path, stds) for words, other in kind.items()}
         words = min(able, key=lambda words: able[words], default="")
         if words and able[words] <= TOLERATED:

@@ -153,20 +153,30 @@ def _amplification(sampler: Sampler, field: Field, times: Array) -> Array:
     return jax.vmap(factor)(times[:-1], jnp.diff(times))
 
 
-def instability(sampler: Sampler, path: GaussianPath, times: Array, last: str, variance: float) -> str | None:
-    """One line where steps of an SDE's solver grow deviations from the data, and what would mend it."""
+def instability(
+    sampler: Sampler,
+    path: GaussianPath,
+    times: Array,
+    last: str,
+    variance: float,
+    gaussian: bool = True,
+    backward: bool = False,
+) -> str | None:
+    """One line where steps of an SDE's solver grow deviations from the data, and what would mend it. gaussian: Field.gaussian.
+    backward: whether the path's own t is 1 less the times.
+    """
     if not sampler.stochastic:
         return None
     factors = amplification_factor(sampler, path, times, variance)
     unstable = unstable_steps(factors, path, times, last, variance)
     if not unstable.size:
         return None
-    begin, until = float(times[unstable[0]]), float(times[unstable[-1] + 1])
+    begin, until = (1 - t if backward else t for t in (float(times[unstable[0]]), float(times[unstable[-1] + 1])))
     about = "data on a thin set" if variance == 0 else f"data of variance {variance:.2g}"
     return (
         f"on {about} the sampler is unstable in {unstable.size} of {len(times) - 1} steps, t={begin:.4g} to {until:.4g}:"
         f" a step amplifies perturbations off the data by up to {np.abs(factors[unstable]).max():.3g};"
-        f" take {mend(sampler)}"
+        f" take {mend(sampler, gaussian)}"
     )
 
 
@@ -218,9 +228,16 @@ def refined(times: Array | np.ndarray, more: int) -> Array:
     return on_device(np.interp(np.arange(more * (len(places) - 1) + 1) / more, np.arange(len(places)), places), float)
 
 
-def mend(sampler: Sampler) -> str:
+def mend(sampler: Sampler, gaussian: bool = True) -> str:
     """What would make an unstable step stable; h < 4 beta^2/sigma^2 is Euler-Maruyama's limit."""
     diffusion = getattr(sampler, "diffusion", None)
+    if not gaussian:  # where there is no sampler=exponential
+        if diffusion is None:
+            return "more steps, smaller ones of Langevin where it has them, or sampler=heun"
+        if not float(diffusion.sigma):
+            return "more steps, or sampler=heun"
+        fade = "" if isinstance(diffusion, Vanishing) else "diffusion=vanishing, "
+        return f"{fade}a smaller sigma, more steps, or sampler=heun"
     if diffusion is None:
         return "more steps, smaller ones of Langevin where it has them, or sampler=exponential"
     if isinstance(diffusion, Vanishing):

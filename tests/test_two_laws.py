@@ -357,3 +357,21 @@ def test_what_samplers_need_of_a_field() -> None:
     velocity = {"euler", "midpoint", "heun", "rk4", "ab2", "ab3", "adaptive"}
     assert {name for name, need in found.items() if need == "velocity"} == velocity
     assert needs(EulerMaruyama()) == "score"
+
+
+def test_backward_says_the_paths_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """From t=1 to 0, printed and written; no weights of one mode; advice that is not refused."""
+    monkeypatch.chdir(tmp_path)
+    words = "run=oracle source=gaussian dataset=8gaussians path=bridge sampler=em sigma=3 steps=8 n=20 save_every=4 pictures=[]"
+    assert main(["sample", *words.split(), "direction=backward", "out=out"]) == 0
+    said = capsys.readouterr()
+    assert "from t=1 to 0" in said.out and "mode weight kl" not in said.out
+    assert not any(word in said.out + said.err for word in ("sampler=exponential", "sampler=ddim"))
+    np.testing.assert_allclose(np.load("out/trajectory.npz")["times"], [1, 0.5, 0])
+
+
+def test_advice_between_two_laws_runs_there() -> None:
+    """Neither sampler=exponential, which is refused, nor diffusion=vanishing where no noise is added."""
+    for sigma in (0.0, 3.0):
+        said = mend(EulerMaruyama(Constant(sigma)), gaussian=False)
+        assert "exponential" not in said and ("vanishing" in said) == (sigma > 0)

@@ -38,17 +38,18 @@ def column_figures(
     return dict(zip(names, found, strict=True))
 
 
-def column_rows(found: dict[str, Column], labelled: bool = False) -> list[tuple[str, str]]:
+def column_rows(found: dict[str, Column], labelled: bool = False, end: str = "data") -> list[tuple[str, str]]:
     """The table's rows about the columns: all, if there are few; else the worst, and a summary over all.
 
-    labelled: whether the samples have labels, and are compared with data of the same labels in the same proportions.
+    labelled: whether the samples have labels, and are compared with data of the same labels in the same proportions. end:
+    what the samples are compared with, the data or the source.
     """
     if not found:
         return []
     names = list(found)
     if len(names) > SHOWN:
         names = sorted(names, key=lambda name: -found[name].ks)[:WORST]
-    rows = [(f"column {name}", _said(found[name])) for name in names]
+    rows = [(f"column {name}", _said(found[name], end)) for name in names]
     if labelled:
         rows.insert(0, ("", "columns beside data of the same labels, as often as the samples have them"))
     if len(found) > SHOWN:
@@ -59,12 +60,12 @@ def column_rows(found: dict[str, Column], labelled: bool = False) -> list[tuple[
     return rows
 
 
-def _said(column: Column) -> str:
+def _said(column: Column, end: str) -> str:
     """One column as text; means have the decimals of a hundredth of the std, whatever the offset."""
     places = max(0, 2 - math.floor(math.log10(column.data_std))) if column.data_std > 0 else 6
     mean, true = (f"{each:.{min(places, 12)}f}" for each in (column.mean, column.data_mean))
     return (
-        f"mean {mean} (data {true}), std {column.std:.4g} (data {column.data_std:.4g}),"
+        f"mean {mean} ({end} {true}), std {column.std:.4g} ({end} {column.data_std:.4g}),"
         f" KS {column.ks:.3f} (two true sets: {column.ks_floor:.3f})"
     )
 

@@ -22,7 +22,7 @@ class MixtureFit(Metric):
 
     cross_entropy: -mean log p(x), compared with the entropy of p; within_mode_std: sqrt(mean sum_k r_k
     |S_k^-1/2 (x - mu_k)|^2/d), compared with 1; mode_weight_kl: sum_k q_k log(q_k/w_k), q_k = mean r_k, compared with its
-    expectation for as many true samples. For samples with labels, p is the mixture of these labels in their proportions,
+    expectation for as many true samples, and left out of one component. For samples with labels, p is the mixture of these labels in their proportions,
     and label_probability, the mean of P(label | x), replaces mode_weight_kl, as the proportions are prescribed.
     """
 
@@ -48,7 +48,7 @@ class MixtureFit(Metric):
         }
         if labels is not None:
             found["label_probability"] = label_probability(whole, x, labels)
-        else:
+        elif mixture.weights.size > 1:
             kl, error = (
                 float(mixture_figures(mixture, x).mode_weight_kl),
                 kl_error(r, np.asarray(mixture.weights, np.float64)),

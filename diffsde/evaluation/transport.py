@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsde.evaluation.columns import column_figures, column_rows, column_summary
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
+from diffsde.interpolants import Backward
 from diffsde.metrics.distances import MOST, Transport, transport, w1, w2
 from diffsde.metrics.figures import Figure, paired_error
 from diffsde.metrics.sinkhorn import sinkhorn_divergence
@@ -48,7 +49,9 @@ class W2(Metric):
         found = transport_distance(subject, key, 2, self.points)
         scaling = subject.dataset.scaling(subject.x.shape[1:])
         by_column = column_figures(subject.x, subject.dataset, scaling, subject.labels, key)
-        rows = column_rows(by_column, subject.labels is not None)
+        rows = column_rows(
+            by_column, subject.labels is not None, "source" if isinstance(subject.field, Backward) else "data"
+        )
         return Measured({"w2": found.alone() if subject.guided else found}, column_summary(by_column), tuple(rows))
 
 

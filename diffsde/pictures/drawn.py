@@ -16,6 +16,7 @@ from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.ensembles import member
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.interpolants import path_times
 from diffsde.pictures.between import Between
 from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
@@ -56,6 +57,10 @@ class Drawn(NamedTuple):
         """How x_t of the data comes about."""
         series = self.dataset if isinstance(self.dataset, Snapshots) else None
         return Between(self.field.path, self.source, self.coupling, self.paired, series)
+
+    def path_times(self, times: Any) -> Any:
+        """The path's own t at times of the samples' simulation."""
+        return path_times(self.field, times)
 
     def own(self, x: Any) -> np.ndarray:
         """Points (..., *shape) in the data's own units."""

@@ -110,7 +110,7 @@ def image_denoising(images: ImageScene) -> Figure:
     way, shown = images.way, images.shown
     at = np.unique(np.linspace(0, len(way.times) - 1, TIMES).round().astype(int))
     return plots.denoising(
-        way.times[at],
+        images.drawn.path_times(way.times[at]),
         shown(way.x[at, :STRIPS]),
         shown(way.data[at, :STRIPS]),
         prediction(images.drawn),
@@ -122,7 +122,7 @@ def image_film(images: ImageScene) -> Film:
     """A film of x_t and of the field's data prediction."""
     way, shown = images.way, images.shown
     titles = {"$x_t$": shown(way.x), prediction(images.drawn): shown(way.data)}
-    return plots.film_of_images(titles, way.times, square(way.x[0]), images.drawn.about)
+    return plots.film_of_images(titles, images.drawn.path_times(way.times), square(way.x[0]), images.drawn.about)
 
 
 def image_comparison(images: ImageScene) -> Figure:

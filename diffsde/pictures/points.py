@@ -229,7 +229,7 @@ def point_trajectories(points: PointScene) -> Figure:
     """Trajectories in the plane by the ODE and by the SDE, over the densities at both ends."""
     panels = {title: run.x[:, :LINES] for title, run in points.runs.items()}
     times = points.samples.times
-    ends = float(times[0]), float(times[-1])
+    ends = tuple(float(points.drawn.path_times(t)) for t in times[[0, -1]])
     return lines.trajectories(panels, ends, points.maps[0], points.maps[-1], points.extent, points.about)
 
 
@@ -238,30 +238,31 @@ def point_marginals(points: PointScene) -> Figure:
     if len(points.view.names) > 2:
         points = dataclasses.replace(points, columns=2)
     times = points.samples.times[points.shown].tolist()
+    own = [points.drawn.path_times(t) for t in times]
     unguided = ", not guided" if isinstance(points.drawn.field, Guided) else ""
     titles = [points.how_known(t) + unguided for t in times]
     cloud = clouds.Clouds([points.samples.x[i] for i in points.shown], groups_of(points, points.samples.x.shape[1]))
     if len(points.view.names) == 1:
         densities = list(points.densities(np.asarray(times)))
-        return on_a_line.marginals_1d(
-            times, points.line, densities, titles, cloud.x, points.view.names[0], points.about
-        )
+        return on_a_line.marginals_1d(own, points.line, densities, titles, cloud.x, points.view.names[0], points.about)
     beta = points.drawn.field.path.beta
     contours = [points.knows_density or (points.exact and float(beta(t)) > 0) for t in times]
     truth = clouds.Truth(points.maps[:-1], titles, contours)
     lines = ["contours hold " + " and ".join(f"{share:.0%}" for share in HELD)] if any(contours) else []
-    return clouds.marginals(times, truth, cloud, points.extent, ", ".join([points.about, *lines]))
+    return clouds.marginals(own, truth, cloud, points.extent, ", ".join([points.about, *lines]))
 
 
 def point_film(points: PointScene) -> Film:
     """A film of the samples from noise to data, by the ODE and by the SDE."""
     moving = {title: run.x for title, run in points.runs.items()}
-    return clouds.film_of_points(moving, points.samples.times, points.maps[-1], points.extent, points.about)
+    return clouds.film_of_points(
+        moving, points.drawn.path_times(points.samples.times), points.maps[-1], points.extent, points.about
+    )
 
 
 def point_trajectories_1d(points: PointScene) -> Figure:
     """Trajectories of points on a line against t, by the ODE and by the SDE, with the densities at both ends."""
-    panels = {title: (run.times, run.x[:, :LINES, 0]) for title, run in points.runs.items()}
+    panels = {title: (points.drawn.path_times(run.times), run.x[:, :LINES, 0]) for title, run in points.runs.items()}
     times = points.samples.times
     ends = points.densities(np.array([times[0], times[-1]]))
     titles = [points.how_known(float(t)) for t in (times[0], times[-1])]
@@ -275,9 +276,8 @@ def point_samples_1d(points: PointScene) -> Figure:
     unguided = ", not guided" if isinstance(points.drawn.field, Guided) else ""
     known = {points.how_known(float(times[-1])) + unguided: end}
     x = points.own(points.drawn.x)[:, 0]
-    return on_a_line.samples_1d(
-        x, points.line, known, (float(times[0]), start), float(times[-1]), points.view.names[0], points.about
-    )
+    first, last = (float(t) for t in points.drawn.path_times(times[[0, -1]]))
+    return on_a_line.samples_1d(x, points.line, known, (first, start), last, points.view.names[0], points.about)
 
 
 def point_corner(points: PointScene) -> Figure:

@@ -100,8 +100,8 @@ class SnapshotScene:
         for i, time in enumerate(self.series.series().times):
             snapshot = self.series.at(i)
             true = snapshot.true_points(None, jax.random.fold_in(self.drawn.key, i), len(snapshot.load().x))
-            t = float(self.as_t(np.array(time)))
-            at = int(np.abs(self.grid - t).argmin())
+            t = float(self.series.as_t(np.array(time)))
+            at = int(np.abs(self.drawn.path_times(self.grid) - t).argmin())
             there, here = (self.placed(each[None], np.array([time]))[0] for each in (self.own(true), way[at]))
             left_out = not np.isclose(trained, time).any()
             found.append(Moment(float(time), t, there, here, left_out))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from diffsde.plots.style import DATA, GREY, INK, NOISE, new_figure
+from diffsde.plots.style import DATA, GREY, INK, LETTERS, NOISE, new_figure
 
 
 def loss_curve(
@@ -23,7 +25,8 @@ def loss_curve(
     there are any; where there are regrets (step, regret), these beside it on logarithmic axes.
     """
     figure, axes = new_figure(9.6 if regrets else 5.2, 3.6, 1, 2 if regrets else 1)
-    figure.suptitle(title, fontsize=10, color=INK)
+    letters = int(0.8 * LETTERS * figure.get_figwidth())  # larger ones than those that LETTERS counts
+    figure.suptitle(textwrap.fill(title, letters), fontsize=10, color=INK)
     at = np.minimum(np.arange(1, len(losses) + 1) * chunk, steps)
     _draw_loss(axes[0, 0], at, np.asarray(losses), min(chunk, steps), floor, held_out)
     if regrets:

@@ -21,6 +21,7 @@ from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling
 from diffsde.errors import UserError
 from diffsde.fields import Field
+from diffsde.interpolants import path_times
 from diffsde.inverse.problem import InverseProblem
 from diffsde.processes import Process
 from diffsde.runs import machine, processes, progress
@@ -328,6 +329,7 @@ def how_drawn(job: SampleJob, found: Simulated) -> dict[str, Any]:
     chosen, at = job.chosen, np.asarray(job.grid)
     check_finite(found.x, chosen.sampler)
     nfe = evaluations_made(job, chosen.sampler, found)
+    at = path_times(job.field, at)
     ends = {"start": float(at[0]), "end": float(at[-1])}
     choice = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
     return {"n": chosen.n, **nfe, "steps": job.steps, **choice, "last": job.last, **ends, "grid": as_config(job.placed)}

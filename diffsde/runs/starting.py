@@ -199,7 +199,8 @@ def unstable(
     path = field.path
     if source is not None:
         path = FromSource(path, on_device(math.sqrt(source.least_variance()), float))
-    return instability(sampler, path, grid, last, dataset.least_variance())
+    backward = isinstance(field, Backward)
+    return instability(sampler, path, grid, last, dataset.least_variance(), field.gaussian, backward)
 
 
 def warn_of_start(field: Field, dataset: Dataset, start: float, absent: str | None, other_law: str | None) -> None:

@@ -24,6 +24,7 @@ from diffsde.evaluation.metric import Measured, Subject
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.table import METRICS, name_of_fit
 from diffsde.fields import Field, bound
+from diffsde.interpolants import path_times
 from diffsde.inverse import MMPS
 from diffsde.inverse.measurements import NOISE
 from diffsde.inverse.posteriors import PosteriorField
@@ -175,7 +176,7 @@ def one_of(job: SampleJob, found: Simulated, batch: SimulationBatch, together: s
     arrays = {"samples": sample_arrays(job, found.x)}
     if found.trajectory is not None:
         times, x = found.trajectory
-        arrays["trajectory"] = {"times": np.asarray(times), "x": to_own(job.scaling, x)}
+        arrays["trajectory"] = {"times": path_times(job.field, np.asarray(times)), "x": to_own(job.scaling, x)}
     drawing = (
         partial(pictures_of, job, found.x, how["nfe"]) if processes.is_main_process() and job.chosen.drawn else None
     )
