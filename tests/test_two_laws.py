@@ -35,6 +35,7 @@ from diffsde.samplers.grids import UniformGrid
 from diffsde.samplers.loop import prior_from
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama
+from diffsde.stability import mend
 from diffsde.verbs import explain
 
 SOURCE = CustomMixture(((-2.0, 1.0), (2.0, 0.0)), stds=((0.7, 0.5), (0.6, 0.8)))
@@ -363,7 +364,7 @@ def test_backward_says_the_paths_own_time(tmp_path: Path, monkeypatch: pytest.Mo
     """From t=1 to 0, printed and written; no weights of one mode; advice that is not refused."""
     monkeypatch.chdir(tmp_path)
     words = "run=oracle source=gaussian dataset=8gaussians path=bridge sampler=em sigma=3 steps=8 n=20 save_every=4 pictures=[]"
-    assert main(["sample", *words.split(), "direction=backward", "out=out"]) == 0
+    assert main(["sample", *words.split(), "direction=backward", "hydra.run.dir=out"]) == 0
     said = capsys.readouterr()
     assert "from t=1 to 0" in said.out and "mode weight kl" not in said.out
     assert not any(word in said.out + said.err for word in ("sampler=exponential", "sampler=ddim"))

@@ -229,7 +229,7 @@ def point_trajectories(points: PointScene) -> Figure:
     """Trajectories in the plane by the ODE and by the SDE, over the densities at both ends."""
     panels = {title: run.x[:, :LINES] for title, run in points.runs.items()}
     times = points.samples.times
-    ends = tuple(float(points.drawn.path_times(t)) for t in times[[0, -1]])
+    ends = float(points.drawn.path_times(times[0])), float(points.drawn.path_times(times[-1]))
     return lines.trajectories(panels, ends, points.maps[0], points.maps[-1], points.extent, points.about)
 
 
