@@ -363,7 +363,7 @@ def test_what_samplers_need_of_a_field() -> None:
 def test_backward_says_the_paths_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """From t=1 to 0, printed and written; no weights of one mode; advice that is not refused."""
     monkeypatch.chdir(tmp_path)
-    words = "run=oracle source=gaussian dataset=8gaussians path=bridge sampler=em sigma=3 steps=8 n=20 save_every=4 pictures=[]"
+    words = "run=oracle source=gaussian dataset=8gaussians path=bridge sampler=em sigma=3 steps=8 n=20 save_every=4 pictures=none"
     assert main(["sample", *words.split(), "direction=backward", "hydra.run.dir=out"]) == 0
     said = capsys.readouterr()
     assert "from t=1 to 0" in said.out and "mode weight kl" not in said.out
