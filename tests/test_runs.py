@@ -116,6 +116,18 @@ def test_latest_is_of_any_folder_under_outputs(there: dict[str, Path]) -> None:
         assert latest() == Path("outputs/mine")
 
 
+def test_latest_names_a_run_that_was_stopped(there: dict[str, Path]) -> None:
+    """Its checkpoints can be gone on with, or sampled as they are; a run without any cannot."""
+    for place in there.values():
+        (place / "summary.json").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=f"'{there['second']}' was stopped: .*diffsde train run={there['second']}"):
+        latest()
+    for name in ("first", "second"):
+        shutil.rmtree(there[name] / "checkpoints")
+    with pytest.raises(UserError, match=r"run `diffsde train` first"):
+        latest()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -241,6 +241,16 @@ def latest() -> Path:
     done = (place / "summary.json" for place, there in folders(OUTPUTS) if there >= {"summary.json", "checkpoints"})
     if found := newest(done, lambda place: is_field(place, neighbour=True)):
         return found
+    begun = (
+        place / "config.json"
+        for place, there in folders(OUTPUTS)
+        if there >= {"config.json", "checkpoints"} and "summary.json" not in there
+    )
+    if stopped := newest(begun, lambda place: _read(place, neighbour=True).get("verb") == "train"):
+        raise UserError(
+            f"run=latest: no training under '{OUTPUTS}' has finished; '{stopped}' was stopped: go on with it by"
+            f" `diffsde train run={stopped}`, or take it as it is, run={stopped}"
+        )
     raise UserError(
         f"run=latest: no trained run under '{OUTPUTS}'; run `diffsde train` first, or give run=<folder> or run=oracle"
     )
