@@ -32,10 +32,10 @@ from diffsde.objectives import (
 )
 from diffsde.objectives import losses as example_losses
 from diffsde.optimizers import Adam
-from diffsde.paths import GAUSSIAN, PATHS, Coefficients, coefficients
+from diffsde.paths import GAUSSIAN, PATHS, coefficients
 from diffsde.time_distributions import LogitNormal, Uniform
 from diffsde.training import Run, examples, loss_floor
-from diffsde.types import Array, Moments
+from diffsde.types import Array, Coefficients, Moments
 
 REGRESSIONS = [name for name, kind in OBJECTIVES.items() if issubclass(kind, Regression)]
 NAMED = [name for name in GAUSSIAN if name != "expression"]
