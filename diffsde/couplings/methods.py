@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from typing import Any
 
@@ -37,8 +38,29 @@ class OptimalTransport(BatchCoupling):
         return Plan(np.broadcast_to(np.arange(costs.shape[-1]), columns.shape), columns)
 
 
+class EntropicCoupling(BatchCoupling):
+    """A coupling whose pairs are drawn from an entropic plan, block by block; epsilon: its regularisation, null by the path."""
+
+    epsilon: float | None
+
+    def resolved(self, path: GaussianPath, batch_size: int) -> Coupling:
+        return with_epsilon(super().resolved(path, batch_size), path)
+
+    @abc.abstractmethod
+    def of_block(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
+        """The plan (n,) of one block, with these squared distances (n, n)."""
+
+    def pair(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
+        plans = [self.of_block(block, random) for block in costs]
+        return Plan(
+            np.stack([plan.i for plan in plans]),
+            np.stack([plan.j for plan in plans]),
+            max(plan.error for plan in plans),
+        )
+
+
 @choice
-class Sinkhorn(BatchCoupling):
+class Sinkhorn(EntropicCoupling):
     """sinkhorn: pairs drawn from the entropic plan, argmin <P, |y - z|^2> + epsilon KL(P | uniform) ([SF]2M, 2307.03672).
 
     epsilon: null is 2 sigma^2 of path=bridge, which makes the bridge Schroedinger's. Each y is taken once, and z is drawn given y.
@@ -50,19 +72,15 @@ class Sinkhorn(BatchCoupling):
     block: int | None = None
     batch_size: int | None = None
 
-    def resolved(self, path: GaussianPath, batch_size: int) -> Coupling:
-        return with_epsilon(super().resolved(path, batch_size), path)
-
-    def pair(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
+    def of_block(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
         assert self.epsilon is not None
-        rows = np.arange(costs.shape[-1])
-        found = [entropic(block, self.epsilon, None, self.tolerance, self.iterations) for block in costs]
-        columns = [drawn_columns(one.plan, rows, random) for one in found]
-        return Plan(np.stack([rows] * len(costs)), np.stack(columns), max(one.error for one in found))
+        rows = np.arange(len(costs))
+        found = entropic(costs, self.epsilon, None, self.tolerance, self.iterations)
+        return Plan(rows, drawn_columns(found.plan, rows, random), found.error)
 
 
 @choice
-class Unbalanced(BatchCoupling):
+class Unbalanced(EntropicCoupling):
     """unbalanced: pairs drawn from an entropic plan whose marginals may differ from the two laws', at rho times their KL.
 
     Points that are far from all points of the other end are drawn less often: the two laws are changed. Pairs are as many as
@@ -76,19 +94,7 @@ class Unbalanced(BatchCoupling):
     block: int | None = None
     batch_size: int | None = None
 
-    def resolved(self, path: GaussianPath, batch_size: int) -> Coupling:
-        return with_epsilon(super().resolved(path, batch_size), path)
-
-    def pair(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
-        plans = [self._pair(block, random) for block in costs]
-        return Plan(
-            np.stack([plan.i for plan in plans]),
-            np.stack([plan.j for plan in plans]),
-            max(plan.error for plan in plans),
-        )
-
-    def _pair(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
-        """The plan (n,) of one block."""
+    def of_block(self, costs: np.ndarray, random: np.random.Generator) -> Plan:
         assert self.epsilon is not None
         found = entropic(costs, self.epsilon, self.rho, self.tolerance, self.iterations)
         mass = found.plan.sum(axis=1)

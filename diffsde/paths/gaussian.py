@@ -10,24 +10,15 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from diffsde.expressions import evaluate_expression
-from diffsde.paths.path import GaussianPath, check_on_a_grid
+from diffsde.paths.path import GaussianPath, StraightPath, check_on_a_grid
 from diffsde.types import Scalar, choice
 
 
 @choice
-class OT(GaussianPath):
+class OT(StraightPath):
     """alpha = t, beta = 1 - t: straight lines (rectified flow 2209.03003; conditional OT 2210.02747)."""
 
     formula: ClassVar[tuple[str, ...]] = ("t", "1-t")
-
-    def alpha(self, t: Scalar) -> Scalar:
-        return t
-
-    def beta(self, t: Scalar) -> Scalar:
-        return 1 - t
-
-    def variance(self, t: Scalar) -> Scalar:
-        return (1 - t) ** 2
 
 
 @choice

@@ -58,6 +58,19 @@ class GaussianPath(abc.ABC):
         return None
 
 
+class StraightPath(GaussianPath):
+    """alpha = t, beta = 1 - t: straight lines from y to z."""
+
+    def alpha(self, t: Scalar) -> Scalar:
+        return t
+
+    def beta(self, t: Scalar) -> Scalar:
+        return 1 - t
+
+    def variance(self, t: Scalar) -> Scalar:
+        return (1 - t) ** 2
+
+
 def coefficients(path: GaussianPath, t: Scalar) -> Coefficients:
     """alpha, beta, dalpha, dbeta and beta dbeta at one time t (), and those of gamma, by forward-mode differentiation."""
     t = jnp.asarray(t, jnp.result_type(float))

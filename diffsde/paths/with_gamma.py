@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from diffsde.expressions import evaluate_expression, evaluate_square
-from diffsde.paths.path import GaussianPath, check_ends, check_on_a_grid
+from diffsde.paths.path import GaussianPath, StraightPath, check_ends, check_on_a_grid
 from diffsde.types import Scalar, choice
 
 
@@ -19,21 +19,8 @@ class _Widened(GaussianPath):
         return True
 
 
-class _StraightWidened(_Widened):
-    """alpha = t, beta = 1 - t, and a gamma."""
-
-    def alpha(self, t: Scalar) -> Scalar:
-        return t
-
-    def beta(self, t: Scalar) -> Scalar:
-        return 1 - t
-
-    def variance(self, t: Scalar) -> Scalar:
-        return (1 - t) ** 2
-
-
 @choice
-class Bridge(_StraightWidened):
+class Bridge(_Widened, StraightPath):
     """alpha = t, beta = 1 - t, gamma = sigma sqrt(t(1-t)): the bridge of the Brownian motion sigma dW (2307.03672; 2303.16852).
 
     dgamma diverges at both ends; (gamma^2)'/2 = sigma^2 (1/2 - t).
@@ -55,7 +42,7 @@ class Bridge(_StraightWidened):
 
 
 @choice
-class ICFM(_StraightWidened):
+class ICFM(_Widened, StraightPath):
     """alpha = t, beta = 1 - t, and a constant gamma = sigma (2302.00482): p_0 and p_1 are source and data, widened by noise of std sigma."""
 
     formula: ClassVar[tuple[str, ...]] = ("t", "1-t", "sigma")

@@ -10,23 +10,23 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffsde.build import as_config, read
+from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.objectives import WEIGHTS, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
-from diffsde.runs import machine, progress
+from diffsde.runs import machine
 from diffsde.runs.results import Report, Result, say_result
 from diffsde.runs.sample_config import with_reference_sigma
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
-from diffsde.samplers import LAST_STEPS, Grid, times
+from diffsde.samplers import Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import UntrainedField, choose_last_step, instability
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Array, PredictionType
 from diffsde.verbs.explain_between import lines_between
-from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, doc_lines, table
+from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, about_sampler, doc_lines, table
 
 COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
 ROWS: dict[PredictionType, str] = {
@@ -156,14 +156,9 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
         last = choose_last_step(sampler, field, at, chosen.last)
     except UserError as error:
         return [], [f"refused: {error}"]
-    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
-    if sampler.adaptive:
-        cost = "as many evaluations as the tolerance needs"
-    order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
     h = np.diff(np.asarray(at))
     lines = [
-        f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})",
-        f"  {progress.described_grid(as_config(grid))}",
+        *about_sampler(sampler, grid, steps, how_many, last),
         f"  t from {float(at[0]):.4g} to {float(at[-1]):.6g}; steps from {h.min():.3g} to {h.max():.3g}",
     ]
     found = (

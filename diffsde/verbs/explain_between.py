@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.build import as_config, name_of
+from diffsde.build import name_of
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.common_scaling import common
 from diffsde.datasets.normal import StandardNormal
@@ -18,7 +18,6 @@ from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
 from diffsde.objectives import WEIGHTS, Problem, Regression, VelocityAndScore, choose_weight, objection, resolve_weight
 from diffsde.paths import coefficients, written
-from diffsde.runs import progress
 from diffsde.runs.load_field import interpolant_of
 from diffsde.runs.starting import (
     choose_grid,
@@ -31,13 +30,13 @@ from diffsde.runs.starting import (
     trial_starts,
     unstable,
 )
-from diffsde.samplers import LAST_STEPS, times
+from diffsde.samplers import times
 from diffsde.solver_error import SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import check_sampler_between, choose_last_step
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Moments
-from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, doc_lines, table
+from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, about_sampler, doc_lines, table
 
 COLUMNS = ("t", "alpha", "beta", "gamma", "dalpha", "dbeta", "dgamma", "sigma_t")
 
@@ -170,14 +169,7 @@ def about_steps(chosen: ExplainConfig, name: str, source: Dataset, dataset: Data
         last = choose_last_step(sampler, field, at, chosen.last)
     except UserError as error:
         return [], [f"refused: {error}"]
-    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
-    if sampler.adaptive:
-        cost = "as many evaluations as the tolerance needs"
-    order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
-    lines = [
-        f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})",
-        f"  {progress.described_grid(as_config(grid))}",
-    ]
+    lines = about_sampler(sampler, grid, steps, how_many, last)
     found = (
         unstable(sampler, field, at, last, dataset, source),
         solver_error(SamplingPlan(sampler, grid, steps, last), path, stds),

@@ -1,4 +1,4 @@
-"""What `explain` is asked, and what its reports have in common: docstrings, tables and diffusions as lines of text."""
+"""What `explain` is asked, and what its reports have in common: docstrings, tables, diffusions and samplers as lines of text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from diffsde.build import as_config
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.objectives import Objective
 from diffsde.paths import GaussianPath
+from diffsde.runs import progress
 from diffsde.runs.sample_config import Stepping
 from diffsde.runs.train_config import check_between
+from diffsde.samplers import LAST_STEPS, Grid, Sampler
 from diffsde.time_distributions import TimeDistribution
 
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)  # times of the table
@@ -63,4 +66,16 @@ def table(columns: dict[str, np.ndarray]) -> list[str]:
     cells = [list(columns)] + [[f"{float(v):.4g}" for v in row] for row in zip(*columns.values(), strict=True)]
     return [
         "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
+    ]
+
+
+def about_sampler(sampler: Sampler, grid: Grid, steps: int, how_many: str, last: str) -> list[str]:
+    """Lines on a sampler's order, steps, evaluations and last step, and on its grid; how_many: a word on the number of steps."""
+    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
+    if sampler.adaptive:
+        cost = "as many evaluations as the tolerance needs"
+    order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"
+    return [
+        f"  {order}, {steps} steps{how_many}, {cost}, last step: {last} ({LAST_STEPS[last]})",
+        f"  {progress.described_grid(as_config(grid))}",
     ]
