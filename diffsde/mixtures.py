@@ -103,6 +103,16 @@ def predict(mixture: Mixture, x: Array, c: Coefficients) -> Prediction:
     return Prediction(data, -c.beta * score, velocity, score)
 
 
+def gaussian_map(mixture: Mixture, x: Array, start: Coefficients, end: Coefficients) -> Array:
+    """Where the ODE takes x (d,) from s to t, of a mixture that is one Gaussian N(m, S); start, end: the path at s and at t.
+
+    X_{s,t}(x) = alpha_t m + (C_t C_s^-1)^1/2 (x - alpha_s m) with C = alpha^2 S + beta^2 I, which commute.
+    """
+    before, after = marginal(mixture, start), marginal(mixture, end)
+    moved = jnp.sqrt(after.variances / before.variances) * _into_axes(mixture, x - before.means)
+    return (after.means + _out_of_axes(mixture, moved))[0]
+
+
 def pairs(source: Mixture, data: Mixture) -> tuple[Mixture, Mixture]:
     """Source and data with a component for each pair (j, k) of theirs, data's the slower index; both have the pair's weight."""
     j, k = source.weights.size, data.weights.size

@@ -151,3 +151,25 @@ def from_network(output: Array, x: Array, c: Coefficients, moments: Moments) -> 
 def total_std(c: Coefficients, moments: Moments) -> Scalar:
     """sqrt(V) = sqrt(alpha^2 s^2 + beta^2), (): the std of x_t."""
     return jnp.sqrt((c.alpha * moments.std) ** 2 + c.beta**2)
+
+
+# Jumps X_{s,t}(x), where the ODE takes x from s to t, by the same preconditioning: with centred = (x - alpha_s m)/sqrt(V_s),
+#     X_{s,t}(x) = alpha_t m + sqrt(V_t) centred + s (alpha_t beta_s - beta_t alpha_s)/sqrt(V_s) F(centred, s, t),
+# s the data's std in the last term's first factor. F = 0 is the exact map of isotropic Gaussian data, X_{t,t}(x) = x whatever
+# F is, and d/dt X_{s,t}(x) at t = s is the velocity that `from_network` makes of F.
+
+
+def jump(output: Array, x: Array, start: Coefficients, end: Coefficients, moments: Moments) -> Array:
+    """X_{s,t}(x) (*shape,) from the network's output F (*shape,); start, end: the path at s and at t."""
+    centred = network_input(x, start, moments)
+    return end.alpha * moments.mean + total_std(end, moments) * centred + jump_scale(start, end, moments) * output
+
+
+def jump_scale(start: Coefficients, end: Coefficients, moments: Moments) -> Scalar:
+    """std (alpha_t beta_s - beta_t alpha_s)/sqrt(V_s), (): the derivative of X_{s,t}(x) with respect to the network's output."""
+    return moments.std * (end.alpha * start.beta - end.beta * start.alpha) / total_std(start, moments)
+
+
+def near(s: Scalar, t: Scalar) -> Array:
+    """Whether two times are so near that a difference over t - s is less accurate than a derivative half way between them."""
+    return jnp.abs(t - s) < jnp.finfo(jnp.result_type(float)).eps ** (1 / 3)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.datasets import Dataset, draw_many
-from diffsde.fields import Field
+from diffsde.fields import FlowMap
 from diffsde.mixtures import Mixture
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import LoopSettings, Sampler, simulate, times
@@ -132,7 +132,7 @@ def noise_variance(path: GaussianPath, t: Scalar) -> Scalar:
 
 @partial(register, static=["shape"])
 @dataclasses.dataclass(frozen=True)
-class GaussianField(Field):
+class GaussianField(FlowMap):
     """The exact field of N(0, std^2 I): every prediction is a number times x. For one scale what OracleField is for a mixture,
     in a program a tenth as large. On a path FromSource what OracleInterpolant is.
     """
@@ -155,6 +155,10 @@ class GaussianField(Field):
         g = x / ((c.alpha * self.std) ** 2 + c.beta**2)
         velocity = (c.alpha * c.dalpha * self.std**2 + c.beta_dbeta) * g
         return Prediction(c.alpha * self.std**2 * g, c.beta * g, velocity, -g)
+
+    def jump(self, x: Array, s: Scalar, t: Scalar) -> Array:
+        before, after = (self.path.alpha(at) ** 2 * self.std**2 + noise_variance(self.path, at) for at in (s, t))
+        return jnp.sqrt(after / before) * x
 
 
 def of_std(path: GaussianPath, std: Array) -> GaussianField:

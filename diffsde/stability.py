@@ -247,6 +247,11 @@ def mend(sampler: Sampler, gaussian: bool = True) -> str:
 
 def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
     """Raise UserError for a sampler, of this name, or a diffusion that the field cannot serve."""
+    if sampler.jumps and not field.jumps:
+        raise UserError(
+            f"sampler={name} asks a flow map where its ODE leads, and this field knows its velocity alone; train one"
+            " (objective=eulerian), take run=oracle, whose map is exact, or sampler=heun"
+        )
     if not field.gaussian:
         check_sampler_between(sampler, name, field.knows_score)
 

@@ -18,6 +18,7 @@ from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.objectives import (
     Draw,
+    FlowMapObjective,
     Problem,
     exact_between,
     irreducible,
@@ -130,7 +131,11 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
         eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
     else:
         eps = jnp.zeros_like(z)
-    batch = Draw(z, eps.reshape(z.shape), t, label, y=y)
+    until = None
+    if isinstance(problem.objective, FlowMapObjective):
+        more = jax.random.uniform(jax.random.fold_in(key_time, 2), (count, 2))
+        t, until = jax.vmap(partial(problem.objective.jump_times, problem))(u, more)
+    batch = Draw(z, eps.reshape(z.shape), t, label, y=y, until=until)
     if points:
         batch = batch._replace(mean=target_means(run, batch, drawn, points))
     return constrain_batch(run.sharding, batch)
@@ -174,6 +179,8 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
         run = dataclasses.replace(run, arrays=run.arrays.at(state.step))
     if run.pairs is not None:
         run = dataclasses.replace(run, pairs=run.pairs.at(state.step))
+    if isinstance(run.problem.objective, FlowMapObjective):
+        run = dataclasses.replace(run, problem=dataclasses.replace(run.problem, progress=state.step / run.steps))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
     micro_batches = run.micro_batches or (micro_batches_on_cpu(run.batch_size) if run.sharding is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, micro_batches)

@@ -7,11 +7,13 @@ as long as that of jax.
 from __future__ import annotations
 
 import importlib
+import inspect
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import jax
 
+from diffsde.errors import UserError
 from diffsde.nets.net import Net
 from diffsde.types import Array, Key, Scalar
 
@@ -51,14 +53,16 @@ def __getattr__(name: str) -> Any:
 
 
 @lru_cache(maxsize=16)
-def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0) -> tuple[Graph, Any]:
-    """(graph, shapes): the static structure and the shapes of its parameters, without computing any."""
+def structure(
+    net: Net, shape: tuple[int, ...], compute: str = "float32", classes: int = 0, times: int = 1
+) -> tuple[Graph, Any]:
+    """(graph, shapes): the static structure and the shapes of its parameters, without computing any. times: as in Net.make."""
     from flax import nnx
 
     graphs: list[Graph] = []
 
     def split(key: Key) -> Any:
-        graph, params = nnx.split(net.make(shape, nnx.Rngs(key), compute, classes), nnx.Param)
+        graph, params = nnx.split(_made(net, shape, nnx.Rngs(key), compute, classes, times), nnx.Param)
         graphs.append(graph)
         return _named(params)
 
@@ -66,16 +70,29 @@ def structure(net: Net, shape: tuple[int, ...], compute: str = "float32", classe
     return graphs[0], shapes
 
 
-@partial(jax.jit, static_argnames=("net", "shape", "classes"))
-def initialise(net: Net, shape: tuple[int, ...], key: Key, classes: int = 0) -> Any:
+@partial(jax.jit, static_argnames=("net", "shape", "classes", "times"))
+def initialise(net: Net, shape: tuple[int, ...], key: Key, classes: int = 0, times: int = 1) -> Any:
     """Fresh float32 parameters, drawn in one compiled program (eagerly, every distinct operation would be compiled alone)."""
     from flax import nnx
 
-    return _named(nnx.state(net.make(shape, nnx.Rngs(key), "float32", classes), nnx.Param))
+    return _named(nnx.state(_made(net, shape, nnx.Rngs(key), "float32", classes, times), nnx.Param))
 
 
-def apply(graph: Graph, params: Any, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
-    """The network's output at one point: x (*shape,), t () -> (*shape,).
+def _made(net: Net, shape: tuple[int, ...], rngs: Any, compute: str, classes: int, times: int) -> Any:
+    """The net's module; `times` is passed only where it is not 1. Raises UserError for a net of one time where two are asked for."""
+    if times == 1:
+        return net.make(shape, rngs, compute, classes)
+    if "times" not in inspect.signature(net.make).parameters:
+        raise UserError(
+            f"net: {type(net).__name__} is of one time, and a flow map's network of two; give its make a keyword times=1, and"
+            " where that is 2 read t (2,) as where a jump begins and ends"
+        )
+    make: Any = net.make
+    return make(shape, rngs, compute, classes, times=times)
+
+
+def apply(graph: Graph, params: Any, x: Array, t: Scalar | Array, label: Scalar | None = None) -> Array:
+    """The network's output at one point: x (*shape,), t () -> (*shape,); t (2,) for a network of two times.
 
     label (): 0..classes, where `classes` is "no label", and so is None; a network made for 0 classes reads none.
     """

@@ -44,7 +44,7 @@ class Auto:
     def check(self) -> None:
         MLP(**set_fields(self)).check()
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int = 1) -> nnx.Module:
         raise TypeError("net=auto has to be chosen before it is made")
 
 

@@ -42,11 +42,11 @@ class DiT:
         if self.positions == "sincos" and self.width % 4:
             raise ValueError(f"width is {self.width}; positions=sincos needs a multiple of 4")
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int = 1) -> nnx.Module:
         tiles = patching(shape_of_image("dit", shape), self.patch, self.overlap)
         block = partial(TransformerBlock, self.heads, self.width, self.expand, rngs, compute)
         blocks = [block] * self.depth
-        conditioning = Conditioning(self.width, self.time_frequencies, classes)
+        conditioning = Conditioning(self.width, self.time_frequencies, classes, times)
         return PatchNet(tiles, blocks, self.positions, conditioning, rngs, compute)
 
 

@@ -93,33 +93,37 @@ def attention(query: Array, key: Array, value: Array, heads: int) -> Array:
 
 
 class Conditioning(NamedTuple):
-    """The size of a condition c (width,), of so many frequencies of t, and of a label 0..classes-1 where there are classes."""
+    """The size of a condition c (width,), of so many frequencies of t, and of a label 0..classes-1 where there are classes.
+
+    times: how many times there are, 2 for a flow map.
+    """
 
     width: int
     frequencies: int
     classes: int
+    times: int = 1
 
 
 class Conditioned(nnx.Module):
-    """A network of x (*shape,), t (), label (): its condition is a vector c (width,) of t and the label.
+    """A network of x (*shape,), t () or (2,), label (): its condition is a vector c (width,) of t and the label.
 
     Input and output layers are attributes of the network itself, all hidden ones lie in lists of blocks, so that an
     optimizer can tell them apart (optimizers.hidden).
     """
 
     def __init__(self, conditioning: Conditioning, rngs: nnx.Rngs, compute: str):
-        width, frequencies, classes = conditioning
-        self.time_in = nnx.Linear(2 * frequencies or 1, width, rngs=rngs)
+        width, frequencies, classes, times = conditioning
+        self.time_in = nnx.Linear(times * (2 * frequencies or 1), width, rngs=rngs)
         self.time_out = nnx.Linear(width, width, rngs=rngs)
         if classes:
             self.labels = embedding(classes, width, rngs)
         self.frequencies, self.classes, self.compute = frequencies, classes, compute
 
     @abc.abstractmethod
-    def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array: ...
+    def __call__(self, x: Array, t: Scalar | Array, label: Scalar | None = None) -> Array: ...
 
     @final
-    def condition(self, t: Scalar, label: Scalar | None, dtype: Any) -> Array:
+    def condition(self, t: Scalar | Array, label: Scalar | None, dtype: Any) -> Array:
         """silu(W silu(V features(t)) + embedding of the label), features cos(pi k t), sin(pi k t)."""
         c = dense(self.time_in, time_features(t, self.frequencies, dtype), self.compute)
         c = dense(self.time_out, silu(c), self.compute)
@@ -128,9 +132,14 @@ class Conditioned(nnx.Module):
         return silu(c)
 
 
-def time_features(t: Scalar, frequencies: int, dtype: Any) -> Array:
-    """cos(pi k t), sin(pi k t) for k = 1..frequencies, (2 frequencies,); (t,) itself for 0."""
-    time = jnp.asarray(t, dtype)[None]
+def time_features(t: Scalar | Array, frequencies: int, dtype: Any) -> Array:
+    """cos(pi k t), sin(pi k t) for k = 1..frequencies, (2 frequencies,); (t,) itself for 0.
+
+    Of two times t = (s, t) those of s and of t - s, twice as many: a flow map's output changes as fast with the length of the
+    jump as with the time where it begins.
+    """
+    time = jnp.asarray(t, dtype)
+    time = time[None] if time.ndim == 0 else jnp.stack([time[0], time[1] - time[0]])
     return fourier_features(jnp.pi * time, frequencies) if frequencies else time
 
 

@@ -31,11 +31,11 @@ class Mixer:
     def check(self) -> None:
         check_overlap(self.patch, self.overlap)
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int = 1) -> nnx.Module:
         tiles = patching(shape_of_image("mixer", shape), self.patch, self.overlap)
         block = partial(MixerBlock, tiles.rows * tiles.columns, self.mix, self.width, self.expand, rngs, compute)
         blocks, positions = [block] * self.depth, "none"  # the matrices across tokens know them by their places
-        conditioning = Conditioning(self.width, self.time_frequencies, classes)
+        conditioning = Conditioning(self.width, self.time_frequencies, classes, times)
         return PatchNet(tiles, blocks, positions, conditioning, rngs, compute)
 
 

@@ -44,20 +44,20 @@ class MLP:
         if not self.widths:
             raise ValueError("widths is []; give one width per hidden layer, e.g. [128,128,64]")
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
-        return Perceptron(self, shape, rngs, compute, classes)
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int = 1) -> nnx.Module:
+        return Perceptron(self, shape, rngs, compute, classes, times)
 
 
 class Perceptron(nnx.Module):
-    """x (*shape,), t (), label () -> (*shape,). The products are made in the type `compute`, features and output in x's own.
+    """x (*shape,), t () or (2,), label () -> (*shape,). The products are made in the type `compute`, features and output in x's own.
 
     Where there are classes, the label's vector is added to the first layer, before its activation.
     """
 
-    def __init__(self, config: MLP, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int):
+    def __init__(self, config: MLP, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int):
         size = math.prod(shape)
-        times = 2 * config.time_frequencies or 1
-        widths = [size * (1 + 2 * config.space_frequencies) + times, *config.widths, size]
+        features = times * (2 * config.time_frequencies or 1)
+        widths = [size * (1 + 2 * config.space_frequencies) + features, *config.widths, size]
         self.layers = nnx.List([nnx.Linear(m, n, rngs=rngs) for m, n in itertools.pairwise(widths)])
         if config.gated_skip:
             rank = config.gated_skip
@@ -69,7 +69,7 @@ class Perceptron(nnx.Module):
             self.labels = embedding(classes, widths[1], rngs)
         self.config, self.compute, self.classes = config, compute, classes
 
-    def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
+    def __call__(self, x: Array, t: Scalar | Array, label: Scalar | None = None) -> Array:
         flat, time = x.reshape(-1), time_features(t, self.config.time_frequencies, x.dtype)
         h = jnp.concatenate([flat, fourier_features(flat, self.config.space_frequencies), time])
         *inner, last = self.layers

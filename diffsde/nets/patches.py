@@ -148,7 +148,7 @@ class PatchNet(Conditioned):
         self.head = nnx.Linear(width, tiles.window, kernel_init=zeros, rngs=rngs)
         self.tiles, self.positions = tiles, positions
 
-    def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
+    def __call__(self, x: Array, t: Scalar | Array, label: Scalar | None = None) -> Array:
         c = self.condition(t, label, x.dtype)
         h = dense(self.stem, patchify(x, self.tiles.patch, self.tiles.overlap), self.compute).astype(x.dtype)
         if self.positions == "sincos":

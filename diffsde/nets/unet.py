@@ -35,7 +35,7 @@ class UNet:
         if self.channels[-1] % self.heads:
             raise ValueError(f"heads is {self.heads}; it must divide the last level's {self.channels[-1]} channels")
 
-    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int) -> nnx.Module:
+    def make(self, shape: tuple[int, ...], rngs: nnx.Rngs, compute: str, classes: int, times: int = 1) -> nnx.Module:
         height, width, _ = size = shape_of_image("unet", shape)
         factor = 2 ** (len(self.channels) - 1)
         if height % factor or width % factor:
@@ -43,7 +43,7 @@ class UNet:
                 f"net.channels has {len(self.channels)} levels, which want height and width to be multiples of {factor},"
                 f" and an image is {height} x {width}; give fewer levels"
             )
-        return Convolutional(self, size, rngs, compute, classes)
+        return Convolutional(self, size, rngs, compute, classes, times)
 
 
 def convolve(layer: nnx.Conv, h: Array, compute: str) -> Array:
@@ -76,10 +76,12 @@ def double(h: Array) -> Array:
 class Convolutional(Conditioned):
     """The network of a UNet. The output layer is 0 at first."""
 
-    def __init__(self, config: UNet, shape: tuple[int, int, int], rngs: nnx.Rngs, compute: str, classes: int):
+    def __init__(
+        self, config: UNet, shape: tuple[int, int, int], rngs: nnx.Rngs, compute: str, classes: int, times: int
+    ):
         first, last = config.channels[0], config.channels[-1]
         width = 4 * first
-        super().__init__(Conditioning(width, config.time_frequencies, classes), rngs, compute)
+        super().__init__(Conditioning(width, config.time_frequencies, classes, times), rngs, compute)
         self.stem = nnx.Conv(shape[2], first, (3, 3), rngs=rngs)
         levels = [c for c in config.channels for _ in range(config.depth)]
         heads = [config.heads if i >= len(levels) - config.depth else 0 for i in range(len(levels))]
@@ -96,7 +98,7 @@ class Convolutional(Conditioned):
         self.head = nnx.Conv(first, shape[2], (3, 3), kernel_init=zeros, rngs=rngs)
         self.depth = config.depth
 
-    def __call__(self, x: Array, t: Scalar, label: Scalar | None = None) -> Array:
+    def __call__(self, x: Array, t: Scalar | Array, label: Scalar | None = None) -> Array:
         c = self.condition(t, label, x.dtype)
         h, kept = convolve(self.stem, x, self.compute).astype(x.dtype), []
         for i, block in enumerate(self.down):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
+from diffsde.objectives.flow_maps import Eulerian
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss
 from diffsde.objectives.objective import (
-    OBJECTIVES,
     WEIGHTS,
     Classification,
+    DataPrediction,
     Draw,
+    FlowMapObjective,
     NoisePrediction,
     Objective,
     Problem,
@@ -16,6 +18,7 @@ from diffsde.objectives.objective import (
     ScoreMatching,
     VelocityAndScore,
     VelocityMatching,
+    VPrediction,
     regression,
     time_at,
     time_within,
@@ -30,16 +33,31 @@ from diffsde.objectives.weights import (
     weighted,
 )
 
+OBJECTIVES: dict[str, type[Objective]] = {
+    "cfm": VelocityMatching,
+    "cfm+score": VelocityAndScore,
+    "score": ScoreMatching,
+    "noise": NoisePrediction,
+    "data": DataPrediction,
+    "v": VPrediction,
+    "classifier": Classification,
+    "eulerian": Eulerian,
+}
+
 __all__ = [
     "OBJECTIVES",
     "WEIGHTS",
     "Classification",
+    "DataPrediction",
     "Draw",
+    "Eulerian",
+    "FlowMapObjective",
     "NoisePrediction",
     "Objective",
     "Problem",
     "Regression",
     "ScoreMatching",
+    "VPrediction",
     "VelocityAndScore",
     "VelocityMatching",
     "choose_weight",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffsde import mixtures, predictions
 from diffsde.nets import apply
 from diffsde.objectives.between import between_loss
-from diffsde.objectives.objective import Classification, Draw, Problem, regression
+from diffsde.objectives.objective import Classification, Draw, FlowMapObjective, Problem, regression
 from diffsde.paths import coefficients
 from diffsde.types import Array, Coefficients, Scalar
 
@@ -43,7 +43,9 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
     if problem.source_moments is not None:
         value = between_loss(problem, params, sample)
         return value, value
-    z, eps, t, label, mean, _ = sample
+    if isinstance(problem.objective, FlowMapObjective):
+        return problem.objective.loss(problem, params, sample)
+    z, eps, t, label, mean, *_ = sample
     c = coefficients(problem.path, t)
     x = c.alpha * z + c.beta * eps
     if isinstance(problem.objective, Classification):

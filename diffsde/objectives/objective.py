@@ -10,10 +10,11 @@ from __future__ import annotations
 import abc
 import dataclasses
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
+from diffsde.fields import Field
 from diffsde.nets import Graph
 from diffsde.paths import GaussianPath
 from diffsde.paths.piecewise import Piecewise
@@ -31,8 +32,12 @@ WEIGHTS = {
 }
 
 
-class Objective(abc.ABC):  # noqa: B024  # regression and classification share a place in the config, no method
-    """What a network learns from x_t and t: a combination of z and eps (Regression), or the label (Classification)."""
+class Objective(abc.ABC):  # noqa: B024  # what networks learn shares a place in the config, no method
+    """What a network learns from x_t and t: a combination of z and eps (Regression), the label (Classification), or where the
+    ODE leads (FlowMapObjective). times: how many times its network is given, 2 for where a jump begins and ends.
+    """
+
+    times: ClassVar[int] = 1
 
 
 class Regression(Objective):
@@ -97,20 +102,35 @@ class VPrediction(Regression):
     weight: str = "auto"
 
 
+class FlowMapObjective(Objective):
+    """A flow map X_{s,t}(x), learnt from points x_s at pairs of times s <= t (flow_maps.py): a field where s = t.
+
+    diagonal: the share of examples with s = t, which learn the velocity. ends_only: whether only jumps to t = 1 are learnt, so
+    that the velocity is not known.
+    """
+
+    times: ClassVar[int] = 2
+    ends_only: ClassVar[bool] = False
+    diagonal: float
+
+    @abc.abstractmethod
+    def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
+        """(training loss, loss) (), for one example whose jump is from sample.t to sample.until: the first is differentiated, the
+        second is reported, and depends neither on problem.progress nor on sample.mean.
+        """
+
+    def jump_times(self, problem: Problem, u: Scalar, v: Array) -> tuple[Scalar, Scalar]:
+        """(s, t) (), from a uniform u () and two more v (2,): two draws of the distribution of t in order, or with probability
+        `diagonal` the same one twice.
+        """
+        one, other = time_at(problem, u), time_at(problem, v[0])
+        same = v[1] < self.diagonal
+        return jnp.where(same, one, jnp.minimum(one, other)), jnp.where(same, one, jnp.maximum(one, other))
+
+
 @choice
 class Classification(Objective):
     """classifier: cross-entropy E[-log p(label | x_t, t)], of a classifier that can guide a field (2105.05233, section 4)."""
-
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "cfm": VelocityMatching,
-    "cfm+score": VelocityAndScore,
-    "score": ScoreMatching,
-    "noise": NoisePrediction,
-    "data": DataPrediction,
-    "v": VPrediction,
-    "classifier": Classification,
-}
 
 
 @partial(register, static=["graph", "precondition", "gaussian_source"])
@@ -119,7 +139,8 @@ class Problem:
     """What defines a loss, apart from parameters and data: path, objective, distribution of t, the data's moments, network.
 
     source_moments: the source's, of a problem between two laws; None: a Gaussian path, from noise. gaussian_source: whether
-    that source is N(0, I), independent of the data.
+    that source is N(0, I), independent of the data. teacher: the field from which a flow map is distilled; None: from scratch.
+    progress: the share of the steps that are done, (), for what changes in the course of training.
     """
 
     path: GaussianPath
@@ -130,6 +151,8 @@ class Problem:
     precondition: bool
     source_moments: Moments | None = None
     gaussian_source: bool = False
+    teacher: Field | None = None
+    progress: Scalar = 0.0
 
     @property
     def ends(self) -> Ends:
@@ -143,7 +166,7 @@ class Draw(NamedTuple):
     """One training example: data z and noise eps (*shape,), time t (), and the label () of z; None: no label.
 
     y (*shape,): the source's point, between two laws, where eps is the noise between them (zeros where gamma is 0). mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
-    None: the target is made from z itself.
+    None: the target is made from z itself. until (): where a jump from t ends, of a flow map; else None.
     """
 
     z: Array
@@ -152,6 +175,7 @@ class Draw(NamedTuple):
     label: Scalar | None = None
     mean: Array | None = None
     y: Array | None = None
+    until: Scalar | None = None
 
 
 def time_at(problem: Problem, u: Scalar) -> Scalar:

@@ -14,7 +14,7 @@ import numpy as np
 from diffsde import predictions
 from diffsde.objectives.between import between_root_weight, raw_target_spread, target_spread
 from diffsde.objectives.losses import root_weight
-from diffsde.objectives.objective import Classification, Problem, Regression, regression, time_at
+from diffsde.objectives.objective import Problem, Regression, regression, time_at
 from diffsde.paths import coefficients
 from diffsde.types import Array, Scalar, on_device
 
@@ -33,9 +33,9 @@ def has_finite_loss(problem: Problem) -> bool:
 
     The integrand is compared at the quantiles u = 2^-16 and 2^-20 from each end: if it increases like 1/u or faster, the
     integral diverges. Preconditioned it is weight c_out^2; raw it is weight (a^2 s^2 + b^2), all of y's variance.
-    A classifier's loss is always finite: log(classes) untrained.
+    The loss of what is no regression is always finite: a classifier's is log(classes) untrained.
     """
-    if isinstance(problem.objective, Classification):
+    if not isinstance(problem.objective, Regression):
         return True
     at = _scales(problem)[:4]
     return bool(np.all(at[:2] / at[2:] < 16**0.97))

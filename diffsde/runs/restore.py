@@ -17,14 +17,12 @@ from diffsde.datasets import Snapshots
 from diffsde.datasets.common_scaling import with_scaling
 from diffsde.datasets.dataset import stamp
 from diffsde.errors import UserError
-from diffsde.fields import LearnedField
 from diffsde.guidance import Classifier
-from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification, VelocityAndScore
 from diffsde.runs import folder, progress
 from diffsde.runs.run_writer import best_step, read_log
-from diffsde.runs.train_config import Learned, TrainConfig, field_of, through_snapshots, train_choices
+from diffsde.runs.train_config import Learned, TrainConfig, TrainedField, field_of, through_snapshots, train_choices
 from diffsde.types import Moments, on_device
 
 
@@ -43,7 +41,7 @@ class Trained(NamedTuple):
     source_moments: Moments | None = None
 
     @property
-    def field(self) -> LearnedField | LearnedInterpolant:
+    def field(self) -> TrainedField:
         """The network's field."""
         learned = Learned(self.moments, self.graph, self.classes, self.source_moments)
         return field_of(self.config, learned, self.params)
@@ -56,7 +54,7 @@ class Trained(NamedTuple):
 
 def restore(
     run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
-) -> tuple[TrainConfig, LearnedField | LearnedInterpolant, int]:
+) -> tuple[TrainConfig, TrainedField, int]:
     """The config, the field and its step from a run folder; needs no dataset. Raises UserError for a classifier's folder.
 
     ema: the decay of the parameter average to take; 0: the parameters themselves; None: the first average. which: the
@@ -72,7 +70,7 @@ def restore(
 
 def restore_guide(
     run_folder: Path, which: str = "last", precision: str | None = None, labelled: bool = True
-) -> LearnedField | LearnedInterpolant | Classifier:
+) -> TrainedField | Classifier:
     """The guide in a run folder: a worse field (autoguidance), or a classifier. labelled: whether the samples have labels."""
     found = restore_network(run_folder, None, which, precision, "guide")
     if not labelled and found.classes and found.config.label_dropout == 0 and not found.classifies:
@@ -118,7 +116,7 @@ def _restored(
         net = nets.ClassifierNet(net)
     elif isinstance(config.objective, VelocityAndScore):
         net = nets.PairNet(net)
-    graph, shapes = structure(net, shape, precision or config.precision, classes)
+    graph, shapes = structure(net, shape, precision or config.precision, classes, config.objective.times)
     params = chosen_average(config, tree["state"], ema)
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")

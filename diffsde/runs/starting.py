@@ -85,12 +85,12 @@ def default_solver_error(field: Field, dataset: Dataset) -> str | None:
 
 
 def fixed_steps(sampler: Sampler, grid: Grid, asked: int | None) -> int | None:
-    """The number of steps if fixed: by the user, by a list of times, or 1 for an adaptive sampler; None: to be chosen."""
+    """The number of steps if fixed: by the user, by a list of times, 1 of an adaptive sampler, 1 or 2 jumps; None: to be chosen."""
     if asked is not None:
         return asked
     if isinstance(grid, ListGrid):
         return len(grid.times) - 1
-    return 1 if sampler.adaptive else None
+    return 1 if sampler.adaptive else sampler.usual_steps
 
 
 def trial_points(shape: tuple[int, ...]) -> int:

@@ -12,12 +12,14 @@ from diffsde.build import name_of, read_parts
 from diffsde.couplings import Coupling, Independent, IteratedPairs, PairCoupling
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.fields import LearnedField
+from diffsde.flow_maps import LearnedFlowMap
 from diffsde.knobs import as_words
 from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.loggers import Logger, NoLogger
 from diffsde.nets import Graph, Net
 from diffsde.objectives import (
     Classification,
+    FlowMapObjective,
     Objective,
     Regression,
     VelocityAndScore,
@@ -90,6 +92,8 @@ class TrainConfig:
         if isinstance(self.dataset, Snapshots) and self.source is not None:
             raise ValueError("source: snapshots begin at the first of them; leave it out")
         self._check_labels()
+        if isinstance(self.objective, FlowMapObjective) and not self.precondition:
+            raise ValueError("precondition=false is for fields; a flow map's network always sees scaled numbers")
         if self.between_laws:
             self._check_two_laws()
         elif isinstance(self.objective, VelocityAndScore):
@@ -212,6 +216,9 @@ def in_precision(precision: str, tree: Any) -> Any:
     )
 
 
+TrainedField = LearnedField | LearnedInterpolant | LearnedFlowMap
+
+
 class Learned(NamedTuple):
     """What a field is made of beside its config and parameters: moments of the data, graph and number of classes of the network,
     and between two laws the source's moments.
@@ -223,15 +230,17 @@ class Learned(NamedTuple):
     source_moments: Moments | None = None
 
 
-def field_of(config: TrainConfig, learned: Learned, params: Any) -> LearnedField | LearnedInterpolant:
+def field_of(config: TrainConfig, learned: Learned, params: Any) -> TrainedField:
     """The field of a network with these parameters."""
-    assert isinstance(config.objective, Regression)
     moments, graph, classes, source_moments = learned
+    if isinstance(objective := config.objective, FlowMapObjective):
+        return LearnedFlowMap(config.path, params, moments, graph, classes, ends_only=objective.ends_only)
+    assert isinstance(objective, Regression)
     if source_moments is not None:
         both = isinstance(config.objective, VelocityAndScore)
         kind = both, config.source_is_noise, config.precondition
         return LearnedInterpolant(config.path, params, moments, source_moments, graph, *kind, classes)
-    return LearnedField(config.path, params, moments, graph, config.objective.kind, config.precondition, classes)
+    return LearnedField(config.path, params, moments, graph, objective.kind, config.precondition, classes)
 
 
 def named(config: TrainConfig) -> str:

@@ -7,6 +7,7 @@ from diffsde.samplers.corrector import AnnealedLangevin, Langevin, PredictorCorr
 from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.exponential import DDIM, Exponential
+from diffsde.samplers.flow_map import Consistency, FlowMapJumps
 from diffsde.samplers.grids import GRIDS, Grid, times
 from diffsde.samplers.loop import LoopSettings, Saving, Trajectory, prior, simulate, simulate_compiled
 from diffsde.samplers.multistep import AB2, AB3, DEIS2, DEIS3, IPNDM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
@@ -32,6 +33,9 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "ipndm": IPNDM,
     "edm": EDMHeun,
     "adaptive": Adaptive,
+    # of flow maps
+    "flow_map": FlowMapJumps,
+    "consistency": Consistency,
     # of the SDE
     "em": EulerMaruyama,
     "stochastic_heun": StochasticHeun,

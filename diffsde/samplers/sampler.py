@@ -26,6 +26,8 @@ class Sampler(abc.ABC):
     be the increment of a given Brownian path over the step, divided by sqrt(h).
     needs_field: whether a step asks for what only a field on a path has: alpha and beta, the score, E[z|x]. Where not, it takes
     any process (processes/) too, of which it asks the velocity alone, or the drift and the diffusion.
+    jumps: whether a step asks for the field's jump, which flow maps alone know. usual_steps: how many steps are taken where
+    `steps` is null; None: as many as a trial on the field says.
     adaptive: whether the method takes steps of its own within each step of the grid, with as many evaluations as needed.
     A method with memory carries the memory as the loop's state: `start` makes the state of a point, `point` reads the point.
     """
@@ -37,6 +39,8 @@ class Sampler(abc.ABC):
     coupled: ClassVar[bool] = False
     needs_field: ClassVar[bool] = True
     adaptive: ClassVar[bool] = False
+    jumps: ClassVar[bool] = False
+    usual_steps: ClassVar[int | None] = None
 
     @property
     def needs(self) -> str:

@@ -19,9 +19,7 @@ from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.validation import said_validation
-from diffsde.fields import LearnedField
 from diffsde.knobs import as_words
-from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.metrics.figure_text import SMALL, decimals, with_places
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
@@ -30,7 +28,7 @@ from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
-from diffsde.runs.train_config import TrainConfig, field_of, named
+from diffsde.runs.train_config import TrainConfig, TrainedField, field_of, named
 from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
 from diffsde.verbs.train_pairs import row_of_cost, summary_of_cost
@@ -103,7 +101,7 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     return kl_from_law(field, dataset, key, law) if processes.is_main_process() else None
 
 
-def averaged(job: TrainJob, state: TrainState) -> LearnedField | LearnedInterpolant:
+def averaged(job: TrainJob, state: TrainState) -> TrainedField:
     """The field of the first parameter average, sharded like the run."""
     return field_of(job.chosen, learned(job.run), shard_parameters(job.run.sharding, ensembles.member(state.ema, 0)))
 
@@ -248,7 +246,7 @@ def pictured(run: Run) -> str:
     from diffsde import pictures
 
     shape = run.problem.moments.mean.shape
-    if not isinstance(run.problem.objective, Regression):
+    if isinstance(run.problem.objective, Classification):
         return pictures.RUN
     if shape in ((1,), (2,)):
         return pictures.RUN_IN_PLANE

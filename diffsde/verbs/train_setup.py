@@ -73,7 +73,8 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     source, source_arrays, source_moments = source_of(chosen, shape, jax.random.fold_in(key_measure, 1))
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
     made = network_of(chosen.objective, body)
-    graph, _ = structure(made, shape, chosen.precision, classes)
+    times = chosen.objective.times
+    graph, _ = structure(made, shape, chosen.precision, classes, times)
     ends = source_moments, source is not None and chosen.source_is_noise
     law = chosen.path, chosen.objective, chosen.time
     problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends))
@@ -102,7 +103,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         source_arrays=source_arrays,
         coupling=chosen.pairing,
     )
-    return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes)), body)
+    return Prepared(run, in_precision(chosen.precision, initialise(made, shape, key_init, classes, times)), body)
 
 
 def source_of(chosen: TrainConfig, shape: tuple[int, ...], key: Key) -> tuple[Dataset | None, Any, Moments | None]:
