@@ -16,7 +16,9 @@ from diffsde.paths import GaussianPath, coefficients
 from diffsde.types import Array, Moments, Prediction, PredictionType, Scalar, register
 
 FINE_STEPS = 256  # of RK4, for maps without a closed form; on the 11-component mixture (ot) they err by 1e-5 rms
-ARRIVAL = 2.0**-12  # time before t = 1 from which a finite data set's map goes to E[z|x], which is by then the nearest point
+ARRIVAL = (
+    2.0**-12
+)  # time before t = 1 from which a finite data set's map goes to E[z|x], which is by then the nearest point
 
 
 class Field(abc.ABC):
@@ -210,7 +212,7 @@ class EmpiricalField(FlowMap):
         arrives = c.beta == 0  # at a point itself, where the velocity is infinite
         found = solved(self, x, s, jnp.where(arrives, 1 - ARRIVAL, t), FINE_STEPS)
         found = jnp.where(arrives, c.alpha * self.data(found, 1 - ARRIVAL), found)
-        return jnp.where(jnp.asarray(s == t), x, found)
+        return jnp.where(arrives & (jnp.asarray(s) == t), x, found)  # a point that is there already
 
     def log_prob(self, x: Array, t: Scalar) -> Scalar:
         """log p_t(x) in nats, ()."""

@@ -46,7 +46,9 @@ class LearnedFlowMap(FlowMap):
     def network(self, x: Array, s: Scalar, t: Scalar) -> Array:
         """The network's output F (*shape,) at x (*shape,), of a jump from s to t, ()."""
         seen = predictions.network_input(x, coefficients(self.path, s), self.moments)
-        return apply(self.graph, self.params, seen, jnp.stack([jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)]), self.label)
+        return apply(
+            self.graph, self.params, seen, jnp.stack([jnp.asarray(s, x.dtype), jnp.asarray(t, x.dtype)]), self.label
+        )
 
     def output(self, x: Array, t: Scalar) -> Prediction:
         return predictions.from_network(self.network(x, t, t), x, coefficients(self.path, t), self.moments)

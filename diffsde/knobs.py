@@ -183,6 +183,7 @@ KNOBS: dict[str, Knob] = {
     "offset": NOT_NEGATIVE,
     **dict.fromkeys(("block", "iterations"), COUNT),
     "weight": Word(("unit", "beta2", "balanced", "auto")),
+    "diagonal": UNIT,
     "time.mean": ANY,
     "time.std": POSITIVE,
     "stratified": SWITCH,

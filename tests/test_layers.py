@@ -24,7 +24,7 @@ FLOORS = [
     ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
     ["datasets"],
-    ["fields", "interpolants", "learned_interpolant", "schroedinger"],
+    ["fields", "flow_maps", "interpolants", "learned_interpolant", "schroedinger"],
     ["nets", "optimizers", "loggers"],
     ["time_distributions", "mixtures", "empirical", "predictions", "preconditioning", "posterior_targets"],
     ["paths"],

@@ -39,7 +39,12 @@ def keeps_the_marginals(sampler: Sampler, path_name: str, steps: int, start: flo
 
 
 FINITE_STEPS = {"ald": 250}
-NOT_HERE = ("langevin", "adaptive")  # langevin stops at t = 0.9 by design; adaptive has tests of its own
+NOT_HERE = (
+    "langevin",
+    "adaptive",
+    "flow_map",
+    "consistency",
+)  # langevin stops at t = 0.9 by design; others have tests of their own
 
 
 @pytest.mark.parametrize("path_name", ["ot", pytest.param("vp", marks=pytest.mark.slow)])

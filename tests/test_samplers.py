@@ -614,6 +614,10 @@ def test_every_sampler_states_its_cost(name: str) -> None:
             calls.append(float(t))
             return super().output(x, t)
 
+        def jump(self, x: Array, s: Array, t: Array) -> Array:
+            calls.append(float(s))
+            return x
+
     sampler = SAMPLERS[name]()
     field = Counting(OT(), Ring().mixture(), (2,))
     sampler.step(field, sampler.start(jnp.ones(2)), 0.25, 0.25, jax.random.key(0))

@@ -58,7 +58,7 @@ def between_root_weight(problem: Problem, c: Coefficients) -> Scalar:
 
 def between_loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
     """(weight(t) |u_hat - target|^2 [+ |gamma score_hat + eps|^2]) / d, (), for one example."""
-    z, eps, t, label, _, y = sample
+    z, eps, t, label, _, y, *_ = sample
     assert y is not None
     c = coefficients(problem.path, t)
     x = c.alpha * z + c.beta * y + c.gamma * eps

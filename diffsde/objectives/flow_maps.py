@@ -12,7 +12,7 @@ from diffsde.fields import bound
 from diffsde.flow_maps import LearnedFlowMap
 from diffsde.objectives.objective import Draw, FlowMapObjective, Problem
 from diffsde.paths import GaussianPath, coefficients
-from diffsde.types import Array, Coefficients, Moments, Scalar, choice
+from diffsde.types import Array, Moments, Scalar, choice
 
 
 def flow_map(problem: Problem, params: Any, label: Scalar | None) -> LearnedFlowMap:
