@@ -91,6 +91,7 @@ def opened(browser: Any, file: Path) -> Iterator[Opened]:
     assert {url for url in found.asked if not url.startswith(("data:", "blob:"))} == {f"file://{file}"}
 
 
+@pytest.mark.slow
 def test_it_is_small_and_soon_there(opened: Opened, file: Path) -> None:
     assert file.stat().st_size < 6_000_000
     assert opened.cpu_seconds < 2, (

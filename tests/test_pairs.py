@@ -71,6 +71,7 @@ def test_pairs_by_an_ode_are_where_the_exact_flow_ends() -> None:
     assert np.std(np.asarray(found.y), axis=0) == pytest.approx([1.0, 0.5], rel=0.15) and bool(found.joint)
 
 
+@pytest.mark.slow
 def test_pairs_start_where_samples_do() -> None:
     """From beta(0) y + gamma(0) eps: 80 y on path=edm, the source widened on icfm; z then follow the law at t = 1."""
     end = ends_of(START, END).dataset

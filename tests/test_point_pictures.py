@@ -228,7 +228,7 @@ def test_the_true_row_is_data_with_noise() -> None:
         np.testing.assert_allclose(axis.collections[0].get_offsets(), scene.samples.x[i])
 
 
-@pytest.mark.parametrize("name", ["gmm", "moons", "table"])
+@pytest.mark.parametrize("name", ["gmm", "moons", pytest.param("table", marks=pytest.mark.slow)])
 def test_the_density_under_the_samples_integrates_to_one(name: str) -> None:
     """Exact of a mixture and of a finite set, counted of other data."""
     scene = scene_of_table() if name == "table" else points_of(name)
@@ -424,6 +424,7 @@ def test_titles_say_what_pictures_are_of() -> None:
                 assert {axis.get_xlabel() for axis in drawn.axes if axis.get_xlabel()} == {"$x_1$"}
 
 
+@pytest.mark.slow
 def test_a_picture_that_fails_takes_nothing_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +497,7 @@ def test_the_cells_of_a_sweep_s_grid_are_its_jobs_samples(here: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_guidance_swept_ends_in_a_row_without_label(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a mixture's components: samples of the same noise by the whole law's field."""
     words = "sample -m run=oracle dataset=gmm path=ot labels=[1,4] guidance=1,3 n=40 steps=6 hydra.sweep.dir=a".split()

@@ -72,6 +72,7 @@ def test_the_conditional_mean_stays_and_the_variance_falls(points: int) -> None:
     assert np.var(target - x / 2) < (0.45 if points == 2 else 0.1)  # of z itself 0.5
 
 
+@pytest.mark.slow
 def test_examples_are_the_same_and_their_mean_loss_too() -> None:
     """The points change the target of the gradient alone: not z, eps, t, nor the loss that is logged."""
     run, params = made()

@@ -260,6 +260,7 @@ def test_a_power_cut_does_not_leave_an_empty_file(here: Path, monkeypatch: pytes
     assert order == ["on disk", "in place"] and json.loads((here / "x.json").read_text()) == {"a": 1}
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a rate far too large at the end the best is not the last; sample finds it, and every average."""
     words = [*RUN, "keep=1", "best=true", "metric=cross_entropy_gap", "checkpoint_every=100", "hydra.run.dir=run"]

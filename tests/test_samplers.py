@@ -470,10 +470,10 @@ def test_memory_is_flat_in_the_number_of_steps() -> None:
     [
         (EulerMaruyama(), 1, {}),
         (EulerMaruyama(), 6, {}),
-        (EulerMaruyama(), 11, {"coupled": True, "last": "step"}),
-        (EulerMaruyama(), 5, {"saving": Saving(3, keep=8)}),
+        pytest.param(EulerMaruyama(), 11, {"coupled": True, "last": "step"}, marks=pytest.mark.slow),
+        pytest.param(EulerMaruyama(), 5, {"saving": Saving(3, keep=8)}, marks=pytest.mark.slow),
         (DPMSolverPP2MSDE(), 5, {"saving": Saving(4), "last": "denoise"}),
-        (Adaptive(), 5, {"last": "step"}),
+        pytest.param(Adaptive(), 5, {"last": "step"}, marks=pytest.mark.slow),
     ],
     ids=["one by one", "halves", "coupled", "kept", "memory", "adaptive"],
 )

@@ -337,6 +337,7 @@ def test_the_noise_of_a_measurement_follows_the_scale_of_the_data(
     assert "measurement.noise" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_data_are_looked_for_where_the_run_was_begun(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,7 +89,7 @@ def test_without_a_coupling_the_field_is_that_between_mixtures() -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-9)
 
 
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("backward", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_the_sde_of_its_sigma_couples_the_ends_as_the_closed_form(backward: bool) -> None:
     """Cov(X_0, X_1) and the law of the end, of 20,000 points, within five errors and the 200 steps' own."""
     found, n = plane(), 20_000

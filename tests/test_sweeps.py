@@ -149,6 +149,7 @@ def stop_in_job(monkeypatch: pytest.MonkeyPatch, job: int, at: int) -> None:
     monkeypatch.setattr(progress.Steps, "update", stop)
 
 
+@pytest.mark.slow
 def test_a_half_finished_sweep_goes_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,6 +156,7 @@ def test_points_in_memory_are_scaled_once(here: Path) -> None:
     np.testing.assert_allclose(data.moments(arrays, key).mean, points.mean(0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_own_files_with_labels(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Own arrays at both ends: a field of two labels in one scale, said and kept; and a validation loss of rows set apart."""
     files(here)

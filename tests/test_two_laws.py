@@ -192,7 +192,8 @@ def test_the_exact_field_in_python() -> None:
         run.sample(direction="backward")
 
 
-@pytest.mark.parametrize("direction", [pytest.param("forward", marks=pytest.mark.slow), "backward"])
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_figures_between_two_laws(direction: str) -> None:
     """Of the law at the end; KL is 0, its ODE ending in the density at the start."""
     words: dict[str, Any] = {"run": "oracle", **MIXTURES, "path": "bridge", "direction": direction, "steps": 64}
