@@ -60,6 +60,11 @@ class Field(abc.ABC):
         """Whether E[z|x] is known: where noise is added on the way, the velocity without the score does not give it."""
         return self.knows_score or not self.path.has_gamma
 
+    @property
+    def follows_path(self) -> bool:
+        """Whether its ODE goes through the laws p_t of its path; of a flow trained by likelihood only the ends are known."""
+        return True
+
     def bind(self, condition: Any) -> Field:
         """The field given a label (), where `classes` and None mean no label. Raises TypeError for an unconditional field."""
         raise TypeError("an unconditional field has nothing to be given")

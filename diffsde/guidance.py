@@ -45,6 +45,14 @@ class Guided(Field):
     def knows_score(self) -> bool:
         return self.field.knows_score
 
+    @property
+    def knows_data(self) -> bool:
+        return self.field.knows_data
+
+    @property
+    def follows_path(self) -> bool:
+        return self.field.follows_path
+
     @final
     def output(self, x: Array, t: Scalar) -> Prediction:
         inside = (self.start <= t) & (t <= self.end)

@@ -118,6 +118,14 @@ class Backward(InterpolantField):
     def knows_score(self) -> bool:
         return self.forward.knows_score
 
+    @property
+    def knows_data(self) -> bool:
+        return self.forward.knows_data
+
+    @property
+    def follows_path(self) -> bool:
+        return self.forward.follows_path
+
     def bind(self, condition: Any) -> Backward:
         return Backward(self.forward.bind(condition))
 

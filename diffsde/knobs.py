@@ -187,6 +187,10 @@ KNOBS: dict[str, Knob] = {
     "time.mean": ANY,
     "time.std": POSITIVE,
     "stratified": SWITCH,
+    "likelihood.solver": Word(("euler", "midpoint", "heun", "bosh3", "tsit5", "dopri5", "dopri8")),
+    "adjoint": Word(("checkpointed", "backsolve")),
+    "divergence": Word(("auto", "exact", "rademacher", "gaussian")),
+    **dict.fromkeys(("kinetic", "jacobian"), NOT_NEGATIVE),
     # networks
     **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
     **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap", "posterior_points"), NATURAL),

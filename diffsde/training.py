@@ -19,14 +19,16 @@ from diffsde.ensembles import over_members
 from diffsde.objectives import (
     Draw,
     FlowMapObjective,
+    Likelihood,
     Problem,
     exact_between,
     irreducible,
     irreducible_between,
+    likelihood_nfe,
     loss,
     regret_between,
     time_at,
-    training_loss,
+    training_losses,
 )
 from diffsde.optimizers import Optimizer
 from diffsde.paths import coefficients
@@ -199,7 +201,7 @@ def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int
     """
 
     def micro_batch_loss(params: Any, part: Draw) -> tuple[Scalar, Scalar]:
-        against, own = jax.vmap(partial(training_loss, problem, params))(part)
+        against, own = training_losses(problem, params, part)
         return jnp.mean(against) / micro_batches, jnp.mean(own) / micro_batches
 
     def of_micro_batch(part: Draw) -> tuple[Scalar, Any]:
@@ -279,11 +281,18 @@ def held_out_loss(run: Run, held_out: Batch, params: Any, key: Key, repeats: int
     return jnp.mean(of_points), jnp.std(of_points, ddof=1) / jnp.sqrt(count)
 
 
+@jax.jit
+def evaluations(run: Run, params: Any, key: Key) -> Scalar:
+    """Evaluations of the network (), forward alone, by which the likelihood of a batch is solved for."""
+    return likelihood_nfe(run.problem, params, examples(run, key, run.batch_size))
+
+
 @partial(jax.jit, static_argnames="count")
 def regret(
     run: Run, mixture: mixtures.Mixture, params: Any, key: Key, count: int, source: mixtures.Mixture | None = None
 ) -> Scalar:
-    """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, >= 0.
+    """E[weight(t) |y_hat - E[y|x_t]|^2/d], (), over `count` examples: the expected loss less the irreducible loss, >= 0; of a
+    likelihood KL(p || p_theta)/d.
 
     mixture, source: the laws of the data, and between two laws of the source. The examples depend on the key alone, so that
     the values at two training steps differ by the parameters only.
@@ -300,7 +309,11 @@ def regret(
         z, eps = exact.data.reshape(sample.z.shape), exact.noise.reshape(sample.z.shape)
         return loss(run.problem, params, sample._replace(z=z, eps=eps))
 
-    return jnp.mean(jax.vmap(of_one)(examples(run, key, count)))
+    batch = examples(run, key, count)
+    if isinstance(run.problem.objective, Likelihood):
+        own = training_losses(run.problem, params, batch)[1]
+        return jnp.mean(own - jax.vmap(partial(irreducible, run.problem, mixture))(batch))
+    return jnp.mean(jax.vmap(of_one)(batch))
 
 
 @partial(jax.jit, static_argnames="count")

@@ -16,11 +16,11 @@ from diffsde.datasets import Batch
 from diffsde.errors import UserError
 from diffsde.metrics.figure_text import SMALL, decimals, shown_loss, with_places
 from diffsde.mixtures import Mixture
-from diffsde.objectives import Regression
+from diffsde.objectives import Classification, Likelihood
 from diffsde.pairs_ahead import couple_held_out
 from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
-from diffsde.training import Pairs, Run, TrainState, held_out_loss, regret
+from diffsde.training import Pairs, Run, TrainState, evaluations, held_out_loss, regret
 
 EXAMPLES = 1000  # least examples of a validation loss; fewer held-out points are each used several times
 SHARE = 0.1  # ... and most of them, as a share of the examples of a line's steps: their losses need no gradient
@@ -29,7 +29,20 @@ Check = Callable[[TrainState], dict[str, Any]]  # entries of a line of the log, 
 
 
 def check_of(chosen: TrainConfig, run: Run) -> Check | None:
-    """The run's validation: the regret where the law is known, else the validation loss; None where neither is available."""
+    """The run's validation, and beside it the evaluations that a step of an ODE's training takes; None where there is neither."""
+    found = validation_or_regret(chosen, run)
+    if not isinstance(run.problem.objective, Likelihood) or processes.is_distributed():
+        return found
+    alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 8)
+
+    def check(state: TrainState) -> dict[str, Any]:
+        return {**(found(state) if found else {}), "nfe": evaluations(alone, state.params, key)}
+
+    return check
+
+
+def validation_or_regret(chosen: TrainConfig, run: Run) -> Check | None:
+    """The regret where the law is known, else the validation loss; None where neither is available."""
     law = chosen.dataset.law()
     if run.pair_set is not None:
         return validation_of_pairs(run, run.pair_set)
@@ -46,7 +59,7 @@ def regret_of(run: Run, law: Mixture, source: Mixture | None = None) -> Check | 
 
     law, source: of the data, and between two laws of the source.
     """
-    if not isinstance(run.problem.objective, Regression) or processes.is_distributed():
+    if isinstance(run.problem.objective, Classification) or processes.is_distributed():
         return None
     alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
+from diffsde.objectives.continuous import likelihood_nfe
 from diffsde.objectives.flow_maps import Eulerian
-from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss
+from diffsde.objectives.likelihood import ADJOINTS, Likelihood
+from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss, training_losses
 from diffsde.objectives.objective import (
     WEIGHTS,
     Classification,
@@ -42,9 +44,11 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "v": VPrediction,
     "classifier": Classification,
     "eulerian": Eulerian,
+    "likelihood": Likelihood,
 }
 
 __all__ = [
+    "ADJOINTS",
     "OBJECTIVES",
     "WEIGHTS",
     "Classification",
@@ -52,6 +56,7 @@ __all__ = [
     "Draw",
     "Eulerian",
     "FlowMapObjective",
+    "Likelihood",
     "NoisePrediction",
     "Objective",
     "Problem",
@@ -65,6 +70,7 @@ __all__ = [
     "has_finite_loss",
     "irreducible",
     "irreducible_between",
+    "likelihood_nfe",
     "linear_loss",
     "linear_loss_between",
     "loss",
@@ -77,5 +83,6 @@ __all__ = [
     "time_at",
     "time_within",
     "training_loss",
+    "training_losses",
     "weighted",
 ]

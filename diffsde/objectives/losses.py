@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from diffsde import mixtures, predictions
 from diffsde.nets import apply
 from diffsde.objectives.between import between_loss
+from diffsde.objectives.continuous import likelihood_losses
+from diffsde.objectives.likelihood import Likelihood
 from diffsde.objectives.objective import Classification, Draw, FlowMapObjective, Problem, regression
 from diffsde.paths import coefficients
 from diffsde.types import Array, Coefficients, Scalar
@@ -31,7 +33,7 @@ def root_weight(problem: Problem, c: Coefficients) -> Scalar:
 
 
 def loss(problem: Problem, params: Any, sample: Draw) -> Scalar:
-    """weight(t) |y_hat - y|^2 / d, (), for one example; for a classifier -log p(label | x_t, t), in nats."""
+    """weight(t) |y_hat - y|^2 / d, (), for one example; for a classifier -log p(label | x_t, t), for a likelihood -log p(z)/d, in nats."""
     return training_loss(problem, params, sample._replace(mean=None))[1]
 
 
@@ -40,6 +42,9 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
 
     Both have the same expected gradient; without `mean` they are equal.
     """
+    if isinstance(problem.objective, Likelihood):
+        found = training_losses(problem, params, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], sample))
+        return found[0][0], found[1][0]
     if problem.source_moments is not None:
         value = between_loss(problem, params, sample)
         return value, value
@@ -60,6 +65,13 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
     return jnp.mean(residual(mean, eps + c.alpha / c.beta * (z - mean)) ** 2), own
 
 
+def training_losses(problem: Problem, params: Any, batch: Draw) -> tuple[Array, Array]:
+    """`training_loss` of each example of a batch, (B,) each; a likelihood's by one solve for all."""
+    if isinstance(problem.objective, Likelihood):
+        return likelihood_losses(problem, params, batch)
+    return jax.vmap(partial(training_loss, problem, params))(batch)
+
+
 def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: Array) -> Array:
     """sqrt(weight) (y_hat - y), (*shape,), from the network's output; if preconditioned, sqrt(weight) c_out (F - F*)."""
     kind, root = regression(problem).kind, root_weight(problem, c)
@@ -76,9 +88,11 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     """weight(t) Var(y | x_t)/d, (), for one example of mixture data: its mean, the exact field's loss, is the least possible.
 
     Given x, y = (a - b alpha/beta) z + const, so that Var(y|x) = (alpha b - beta a)^2 tr Var(z|x)/beta^2; with a label,
-    the variance is that within the label's component.
+    the variance is that within the label's component. Of a likelihood -log p(z)/d of the mixture itself, whose mean is the entropy.
     """
     z, eps, t, label, *_ = sample
+    if isinstance(problem.objective, Likelihood):
+        return -mixtures.log_prob(mixtures.conditioned(mixture, label), z.reshape(-1)) / z.size
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)
     scale = root_weight(problem, c) * predictions.determinant(regression(problem).kind, c)

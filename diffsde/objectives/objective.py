@@ -33,8 +33,8 @@ WEIGHTS = {
 
 
 class Objective(abc.ABC):  # noqa: B024  # what networks learn shares a place in the config, no method
-    """What a network learns from x_t and t: a combination of z and eps (Regression), the label (Classification), or where the
-    ODE leads (FlowMapObjective). times: how many times its network is given, 2 for where a jump begins and ends.
+    """What a network learns from x_t and t: a combination of z and eps (Regression), the label (Classification), where the ODE
+    leads (FlowMapObjective); or p(z) itself (Likelihood). times: how many times its network is given, 2 for where a jump begins and ends.
     """
 
     times: ClassVar[int] = 1

@@ -207,6 +207,10 @@ class RunWriter:
         """(step, regret) of the log's lines that have a regret."""
         return [(int(line["step"]), line["regret"]) for line in self.lines if "regret" in line]
 
+    def evaluations(self) -> list[float]:
+        """Evaluations of the network in the solve of a batch, of the log's lines that have them."""
+        return [line["nfe"] for line in self.lines if "nfe" in line]
+
     def validation(self) -> list[tuple[float, float]]:
         """(validation loss, standard error) of the log's lines that have them."""
         return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diffsde.build import name_of, read_parts
+from diffsde.continuous_flow import ContinuousFlow
 from diffsde.couplings import Coupling, Independent, IteratedPairs, PairCoupling
 from diffsde.datasets import Dataset, Snapshots
 from diffsde.fields import LearnedField
@@ -20,17 +22,18 @@ from diffsde.nets import Graph, Net
 from diffsde.objectives import (
     Classification,
     FlowMapObjective,
+    Likelihood,
     Objective,
     Regression,
     VelocityAndScore,
     VelocityMatching,
 )
 from diffsde.optimizers import Optimizer
-from diffsde.paths import GaussianPath, check_ends
+from diffsde.paths import GaussianPath, check_ends, coefficients
 from diffsde.paths.piecewise import Piecewise
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
-from diffsde.time_distributions import TimeDistribution
+from diffsde.time_distributions import LogNormal, TimeDistribution
 from diffsde.types import Moments, on_device
 
 
@@ -94,6 +97,8 @@ class TrainConfig:
         self._check_labels()
         if isinstance(self.objective, FlowMapObjective) and not self.precondition:
             raise ValueError("precondition=false is for fields; a flow map's network always sees scaled numbers")
+        if isinstance(self.objective, Likelihood):
+            self._check_likelihood()
         if self.between_laws:
             self._check_two_laws()
         elif isinstance(self.objective, VelocityAndScore):
@@ -147,6 +152,21 @@ class TrainConfig:
                 " objective=cfm+score, or path=ot, on which they are made by the ODE (rectified flow)"
             )
 
+    def _check_likelihood(self) -> None:
+        if self.posterior_points:
+            raise ValueError(
+                f"posterior_points is {self.posterior_points}; objective=likelihood regresses on no target, leave it out"
+            )
+        if self.time != LogNormal():
+            raise ValueError(
+                f"time={name_of(self.time)} is of objectives that draw t; objective=likelihood solves an ODE over all t, leave it out"
+            )
+        if self.precondition and not self.between_laws and not finite_ends(self.path):
+            raise ValueError(
+                f"path={name_of(self.path)} has an infinite velocity at an end of the ODE that objective=likelihood solves; take"
+                " path=ot or trig, or precondition=false"
+            )
+
     def _check_labels(self) -> None:
         if isinstance(self.objective, Classification):
             if self.metric != "loss":
@@ -173,6 +193,12 @@ MORE_NOISE = {  # for each path with gamma, what makes it more than 0
     "icfm": "give path.sigma= above 0",
     "interpolant": "give path.gamma_t= above 0 between the ends, e.g. path.gamma_t=sqrt(t*(1-t))",
 }
+
+
+def finite_ends(path: GaussianPath) -> bool:
+    """Whether a preconditioned network has a finite velocity at t = 0 and t = 1: dalpha and dbeta are finite there."""
+    ends = [coefficients(path, jnp.asarray(t, float)) for t in (0, 1)]
+    return all(math.isfinite(float(slope)) for c in ends for slope in (c.dalpha, c.dbeta))
 
 
 def check_between(path: GaussianPath, objective: Objective) -> None:
@@ -216,7 +242,7 @@ def in_precision(precision: str, tree: Any) -> Any:
     )
 
 
-TrainedField = LearnedField | LearnedInterpolant | LearnedFlowMap
+TrainedField = LearnedField | LearnedInterpolant | LearnedFlowMap | ContinuousFlow
 
 
 class Learned(NamedTuple):
@@ -235,6 +261,8 @@ def field_of(config: TrainConfig, learned: Learned, params: Any) -> TrainedField
     moments, graph, classes, source_moments = learned
     if isinstance(objective := config.objective, FlowMapObjective):
         return LearnedFlowMap(config.path, params, moments, graph, classes, ends_only=objective.ends_only)
+    if isinstance(objective, Likelihood):
+        return ContinuousFlow(config.path, params, moments, graph, config.precondition, classes)
     assert isinstance(objective, Regression)
     if source_moments is not None:
         both = isinstance(config.objective, VelocityAndScore)

@@ -149,7 +149,9 @@ def latest_losses(members: list[RunWriter]) -> str:
         return ""
     held_out = [one.validation()[-1][0] for one in going_on if one.validation()]
     most = f" to {shown_loss(max(losses))}" if len(members) > 1 else ""
-    return f"loss {shown_loss(min(losses))}{most}" + (f", validation {shown_loss(min(held_out))}" if held_out else "")
+    held = f", validation {shown_loss(min(held_out))}" if held_out else ""
+    nfe = [one.evaluations()[-1] for one in going_on if one.evaluations()]
+    return f"loss {shown_loss(min(losses))}{most}{held}" + (f", NFE {max(nfe):.0f}" if nfe else "")
 
 
 def of_member(members: list[RunWriter], state: TrainState, i: int) -> TrainState:

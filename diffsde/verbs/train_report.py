@@ -23,7 +23,7 @@ from diffsde.knobs import as_words
 from diffsde.metrics.figure_text import SMALL, decimals, with_places
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
-from diffsde.objectives import Classification, Regression, VelocityAndScore
+from diffsde.objectives import Classification, Likelihood, Regression, VelocityAndScore
 from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
@@ -92,7 +92,7 @@ def metric_figure(job: TrainJob, state: TrainState) -> Figure | None:
 def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     """KL(p || p_theta) of the first parameter average; None where not measured, and on all processes but the first."""
     dataset = job.chosen.dataset
-    if not is_available(dataset, job.chosen.steps) or not isinstance(job.run.problem.objective, Regression):
+    if not is_available(dataset, job.chosen.steps) or isinstance(job.run.problem.objective, Classification):
         return None
     law = None
     if job.run.source is not None and (law := density_of(job.run.source)) is None:
@@ -137,6 +137,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
     kl = None if diverged else kl_of(job, state)
     seconds, cpu_seconds = job.member.seconds()
     coupled = summary_of_cost(run.coupling, pairs) if run.coupling and pairs else None
+    nfe = job.member.evaluations()
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
@@ -148,6 +149,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
         **({"coupling": coupled} if coupled else {}),
+        **({"nfe": {"first": nfe[0], "mean": float(np.mean(nfe)), "last": nfe[-1]}} if nfe else {}),
         "data": job.data,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -168,6 +170,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
+        *([("evaluations", shown_nfe(nfe))] if nfe else []),
         *([row_of_cost(run.coupling, coupled, others, run.batch_size)] if coupled else []),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
@@ -204,6 +207,11 @@ def shown_loss(loss: Figure) -> str:
     return f"{with_places(loss.value, places)}{error}" + (
         f"  (irreducible, on average: {floor.value:.4f} +- {floor.error:.4f})" if floor else ""
     )
+
+
+def shown_nfe(nfe: list[float]) -> str:
+    """Evaluations of the network per solve of a batch, of the log's lines, as text."""
+    return f"{nfe[-1]:.0f} of the network per solve, forward (first line {nfe[0]:.0f}, on average {np.mean(nfe):.1f})"
 
 
 def end_log(job: TrainJob, report: Report, pictures: list[Path]) -> None:
@@ -246,7 +254,8 @@ def pictured(run: Run) -> str:
     from diffsde import pictures
 
     shape = run.problem.moments.mean.shape
-    if isinstance(run.problem.objective, Classification):
+    objective = run.problem.objective
+    if isinstance(objective, Classification) or (isinstance(objective, Likelihood) and not are_images(shape)):
         return pictures.RUN
     if shape in ((1,), (2,)):
         return pictures.RUN_IN_PLANE
@@ -267,6 +276,8 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
         return f"diffsde sample labels=all guidance=2 {progress.word('guide', run)} run=<a field on the same path>"
     labels = (" labels=all guidance=2" if images else " labels=all") if chosen.dataset.conditional else ""
     how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
+    if isinstance(chosen.objective, Likelihood):
+        how = "sampler=heun" + (" steps=50 n=100" if images else "")
     if chosen.between_laws:
         knows_score = isinstance(chosen.objective, VelocityAndScore) or chosen.source_is_noise
         how = "sampler=em" if knows_score else "sampler=heun"

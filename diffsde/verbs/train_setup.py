@@ -17,6 +17,7 @@ from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, ClassifierNet, Net, PairNet, choose_net, initialise, structure
 from diffsde.objectives import (
     Classification,
+    Likelihood,
     Objective,
     Problem,
     Regression,
@@ -80,7 +81,8 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends))
     classifies = isinstance(chosen.objective, Classification)
     hidden = 0.0 if classifies else chosen.label_dropout
-    averaged = 0 if classifies or source is not None else points_of(chosen, moments.mean.size)
+    regresses = isinstance(chosen.objective, Regression)
+    averaged = 0 if not regresses or source is not None else points_of(chosen, moments.mean.size)
     if averaged:
         progress.say(
             f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
@@ -186,7 +188,7 @@ def n_classes(chosen: TrainConfig, arrays: Any) -> int:
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     """The irreducible loss and its standard error; None where the data's law is unknown or the expected loss is infinite."""
-    if dataset.law() is None or not isinstance(run.problem.objective, Regression):
+    if dataset.law() is None or not isinstance(run.problem.objective, Regression | Likelihood):
         return None
     if not has_finite_loss(run.problem):
         return None
