@@ -19,6 +19,9 @@ FINE_STEPS = 256  # of RK4, for maps without a closed form; on the 11-component 
 ARRIVAL = (
     2.0**-12
 )  # time before t = 1 from which a finite data set's map goes to E[z|x], which is by then the nearest point
+VELOCITY_ALONE = (
+    "a flow trained by objective=likelihood has a velocity alone: no score, no E[z|x], and no p_t of its path"
+)
 
 
 class Field(abc.ABC):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde.errors import UserError
-from diffsde.fields import Field, NetworkField, OracleField
+from diffsde.fields import VELOCITY_ALONE, Field, NetworkField, OracleField
 from diffsde.inverse.operators import from_matrix
 from diffsde.inverse.posteriors import PosteriorField
 from diffsde.mixtures import Mixture
@@ -22,6 +22,7 @@ from diffsde.solver_error import LENGTHS, noise_variance, of_std
 from diffsde.time_distributions import invert_log_snr
 from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
 
+ODE_SAMPLERS = "take heun, rk4, euler, midpoint, ab2, ab3 or adaptive, which solve its ODE"
 LEAST_SIGNAL = 0.1  # alpha/beta from which a network of the noise may start: its error in E[z|x] is 10 times its own
 
 
@@ -61,6 +62,8 @@ def choose_last_step(sampler: Sampler, field: Field, times: Array, last: str) ->
             f"the velocity of this field is infinite at t={float(at[-1]):.3g}; keep off, e.g. grid.end=0.999"
         )
     begins = finite_step(sampler, field, at[0], at[1] - at[0])
+    if last == "denoise" and not field.follows_path:
+        raise UserError(f"last=denoise: {VELOCITY_ALONE}; say last=mean")
     if last == "denoise" and not field.knows_data:
         raise UserError(
             "last: this field knows no E[z|x]: on a path with noise on the way (gamma) the velocity alone does not give it;"
@@ -252,6 +255,8 @@ def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
             f"sampler={name} asks a flow map where its ODE leads, and this field knows its velocity alone; train one"
             " (objective=eulerian), take run=oracle, whose map is exact, or sampler=heun"
         )
+    if not field.follows_path and sampler.needs != "velocity":
+        raise UserError(f"sampler={name}: {VELOCITY_ALONE}; {ODE_SAMPLERS}")
     if not field.gaussian:
         check_sampler_between(sampler, name, field.knows_score)
 

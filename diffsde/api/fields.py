@@ -24,7 +24,7 @@ from diffsde.datasets import Dataset
 from diffsde.datasets.normal import density_of
 from diffsde.datasets.scaling import Scaling, log_volume, to_model, to_own
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field, OracleField, bound, divergence
+from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound, divergence
 from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
 from diffsde.runs import machine
@@ -100,6 +100,8 @@ class Run:
     @refusals
     def score(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """grad log p_t(x). Of a coordinate that is constant in the data, which has no density, the model's own."""
+        if not self._field.follows_path:
+            raise UserError(f"score: {VELOCITY_ALONE}")
         if not self._field.knows_score:
             raise UserError(
                 "score: the velocity alone does not give it between two laws; train with path=bridge objective=cfm+score"
@@ -248,6 +250,8 @@ class Run:
         return points, at, known, np.ndim(x) == len(field.shape)
 
     def _refuse_unknown(self, what: str) -> None:
+        if not self._field.follows_path:
+            raise UserError(f"{what}: {VELOCITY_ALONE}")
         if not self._field.knows_data:
             raise UserError(f"{what}: on a path with noise on the way the velocity alone does not give it")
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsde import likelihood
 from diffsde.build import name_of
+from diffsde.continuous_flow import ContinuousFlow
 from diffsde.datasets.normal import density_of
 from diffsde.errors import UserError
 from diffsde.evaluation import densities
@@ -93,7 +94,8 @@ class Likelihood(Metric):
         if untouched(subject):
             progress.warn(f"likelihood: {RAW}")
         path = standing_in(subject.field, subject.source)
-        if wrong := densities.solver_warning(self.solving(subject), path, stds_of(subject.dataset)):
+        stds = stds_of(subject.dataset) if subject.field.follows_path else ()
+        if wrong := densities.solver_warning(self.solving(subject), path, stds):
             progress.warn(wrong)
 
     def measure(self, subject: Subject, key: Key) -> Measured:
@@ -131,7 +133,7 @@ def unguided(field: Field) -> Field:
 def untouched(subject: Subject) -> bool:
     """Whether the field was trained on bytes that were not dequantised."""
     assert subject.field is not None
-    learned = isinstance(unguided(subject.field), LearnedField)
+    learned = isinstance(unguided(subject.field), LearnedField | ContinuousFlow)
     return learned and subject.in_bytes and not subject.dataset.dequantise
 
 

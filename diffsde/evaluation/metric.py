@@ -91,9 +91,15 @@ class Subject:
     @cached_property
     def exact(self) -> OracleField | OracleInterpolant | None:
         """The exact field of the data's law, from that of the source; None where one of them is not known, the two were not
-        coupled independently, or the samples follow another law.
+        coupled independently, the samples follow another law, or the field's ODE another way than the path's p_t.
         """
-        if self.field is None or self.guided or self.coupling is not None or (law := self.dataset.law()) is None:
+        if (
+            self.field is None
+            or not self.field.follows_path
+            or self.guided
+            or self.coupling is not None
+            or (law := self.dataset.law()) is None
+        ):
             return None
         if self.source is None:
             exact = self.dataset.exact_field(self.field.path)

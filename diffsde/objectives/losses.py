@@ -44,7 +44,7 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
     """
     if isinstance(problem.objective, Likelihood):
         found = training_losses(problem, params, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], sample))
-        return found[0][0], found[1][0]
+        return jnp.asarray(found[0])[0], jnp.asarray(found[1])[0]
     if problem.source_moments is not None:
         value = between_loss(problem, params, sample)
         return value, value
@@ -69,7 +69,8 @@ def training_losses(problem: Problem, params: Any, batch: Draw) -> tuple[Array, 
     """`training_loss` of each example of a batch, (B,) each; a likelihood's by one solve for all."""
     if isinstance(problem.objective, Likelihood):
         return likelihood_losses(problem, params, batch)
-    return jax.vmap(partial(training_loss, problem, params))(batch)
+    against, own = jax.vmap(partial(training_loss, problem, params))(batch)
+    return jnp.asarray(against), jnp.asarray(own)
 
 
 def _residual(problem: Problem, c: Coefficients, output: Array, z: Array, eps: Array) -> Array:

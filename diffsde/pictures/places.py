@@ -12,7 +12,7 @@ import numpy as np
 from diffsde import mixtures
 from diffsde.datasets.scaling import log_volume, to_model
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import VELOCITY_ALONE, Field
 from diffsde.pictures.coordinates import numbers_of
 from diffsde.pictures.subjects import ShownSubject
 from diffsde.plots.style import Extent, window
@@ -137,6 +137,8 @@ def vectors(found: ShownSubject, field: Field, at: Places, times: np.ndarray, qu
 
 def vectors_along(found: ShownSubject, field: Field, x: np.ndarray, times: np.ndarray, quantity: str) -> np.ndarray:
     """Velocity or score (m, n, d) at points x (m, n, d) of times (m,), all in the data's own units. Raises UserError."""
+    if quantity == "score" and not field.follows_path:
+        raise UserError(f"quantity=score: {VELOCITY_ALONE}")
     if quantity == "score" and not field.knows_score:
         raise UserError("quantity=score: the velocity alone does not give it here; train with objective=cfm+score")
     points = jnp.asarray(to_model(found.scaling, x).reshape(*x.shape[:2], *found.shape))

@@ -145,8 +145,12 @@ class PointScene:
 
     @cached_property
     def shown(self) -> list[int]:
-        """The indices of the samples' times that are drawn, evenly spaced from the first to the last."""
+        """The indices of the samples' times that are drawn, evenly spaced from the first to the last; of a flow whose x_t follow
+        no path these two alone.
+        """
         times = self.samples.times
+        if not self.drawn.field.follows_path:
+            return [0, len(times) - 1]
         wanted = np.linspace(times[0], times[-1], SHOWN)
         return sorted({int(np.abs(times - t).argmin()) for t in wanted})
 

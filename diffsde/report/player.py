@@ -14,7 +14,7 @@ from diffsde.build import choose, name_of
 from diffsde.datasets import Dataset
 from diffsde.datasets.scaling import Scaling, to_own
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import VELOCITY_ALONE, Field
 from diffsde.nets.net import Net
 from diffsde.paths import GaussianPath, coefficients
 from diffsde.report.live_field import grid_numbers, law_of_mixture, law_of_points, live_field
@@ -91,6 +91,8 @@ def load_source(verb: str, where: Path, config: dict[str, Any], directory: Path)
     which = str(config.get("checkpoint") or "last") if verb != "train" else "last"
     ema = config.get("ema") if verb != "train" else None
     trained, field, step = restore(where, ema, which, "float32")
+    if not field.follows_path:
+        raise UserError(f"the player shows p_t beside the points, and {VELOCITY_ALONE}")
     if not field.gaussian:
         raise UserError("it shows fields from N(0, I) to the data, and none between two other laws")
     if trained.label_dropout == 0:

@@ -15,7 +15,7 @@ from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
-from diffsde.fields import EmpiricalField, Field
+from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
 from diffsde.interpolants import Backward, OracleInterpolant
 from diffsde.paths import GaussianPath, check_ends
@@ -62,6 +62,8 @@ def load_guided(chosen: Sampling) -> Loaded:
     field, dataset, origin, *_ = found
     if chosen.guidance is None:
         return found
+    if not field.follows_path:
+        raise UserError(f"guidance: {VELOCITY_ALONE}, and it is scores of p_t that guidance adds up; leave it out")
     start, end = chosen.guidance_interval
     how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
     if chosen.guide is None:

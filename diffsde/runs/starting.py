@@ -49,7 +49,10 @@ def stds_met(field: Field, dataset: Dataset) -> tuple[float, ...]:
     """stds_of the dataset; for a network trained on scaled points the std of its training data.
 
     So a trained run's samples do not change when the data's file does.
+    () for a flow that follows no path, of which Gaussian data on that path say nothing.
     """
+    if not field.follows_path:
+        return ()
     inner, backward = inside(field)
     if dataset.scaling(field.shape) is not None:
         if isinstance(inner, LearnedInterpolant):

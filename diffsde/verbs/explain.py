@@ -12,8 +12,8 @@ import numpy as np
 
 from diffsde.build import read
 from diffsde.errors import UserError
-from diffsde.fields import Field
-from diffsde.objectives import WEIGHTS, Problem, Regression, choose_weight, objection, resolve_weight
+from diffsde.fields import VELOCITY_ALONE, Field
+from diffsde.objectives import WEIGHTS, Likelihood, Problem, Regression, choose_weight, objection, resolve_weight
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine
 from diffsde.runs.results import Report, Result, say_result
@@ -22,7 +22,7 @@ from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, t
 from diffsde.samplers import Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import UntrainedField, choose_last_step, instability
+from diffsde.stability import ODE_SAMPLERS, UntrainedField, choose_last_step, instability
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Array, PredictionType
 from diffsde.verbs.explain_between import lines_between
@@ -144,6 +144,9 @@ def resolve_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
 def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], list[str]]:
     """(lines, warnings) on the sampler's order, steps and evaluations; for a classifier, of the field that it guides."""
     sampler = chosen.sampler
+    if isinstance(problem.objective, Likelihood):
+        refused = [] if sampler.needs == "velocity" else [f"refused: {VELOCITY_ALONE}; {ODE_SAMPLERS}"]
+        return [], refused
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
     steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""

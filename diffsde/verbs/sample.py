@@ -23,7 +23,7 @@ from diffsde.evaluation.budget import in_short
 from diffsde.evaluation.metric import Measured, Subject
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.table import METRICS, name_of_fit
-from diffsde.fields import Field, bound
+from diffsde.fields import VELOCITY_ALONE, Field, bound
 from diffsde.interpolants import path_times
 from diffsde.inverse import MMPS
 from diffsde.inverse.measurements import NOISE
@@ -74,6 +74,8 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
     """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
     field, dataset, origin, source, coupling = load_field(chosen)
     check_sampler(chosen.sampler, field, name_of(chosen.sampler))
+    if chosen.measurement is not None and not field.follows_path:
+        raise UserError(f"measurement: {VELOCITY_ALONE}")
     if chosen.measurement is not None and not field.gaussian:
         raise UserError(
             "measurement: inverse problems are solved on Gaussian paths from N(0, I) alone, not between two laws"
@@ -110,6 +112,10 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
         steps = choice.steps
     grid = times(placed, steps, field.path)
     start = float(np.asarray(grid)[0])
+    if start and not field.follows_path:
+        raise UserError(
+            f"grid.start is {start:g}: {VELOCITY_ALONE} from which to start later; its samples start at t=0"
+        )
     x0, absent = starting_points(field, dataset, start, key_prior, chosen.n, labels, source)
     warn_of_start(field, dataset, start, absent, law or (None if coupling is None else COUPLED))
     about = say_data(dataset) if chosen.run == "oracle" else {}
