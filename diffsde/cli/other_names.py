@@ -34,6 +34,7 @@ OTHERS: dict[str, dict[str, str]] = {
     },
     "objective": {
         "cfm": "flow velocity flowmatching conditionalflowmatching fm u",
+        "likelihood": "cnf ffjord mle maximumlikelihood nll normalizingflow",
         "noise": "eps epsilon ddpm noiseprediction epsprediction",
         "data": "denoising denoiser dataprediction z",
         "score": "dsm scorematching denoisingscorematching",
