@@ -115,7 +115,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
         objective = Likelihood(solver="heun", steps=5, divergence="gaussian", kinetic=0.3, jacobian=0.2)
         params = problem(objective)[1]
         value, h = jax.jit(partial(loss, objective)), 1e-5
-        ends = [jax.tree.map(lambda p, v: p + step * v, params, along(params)) for step in (h, -h)]
+        ends = [jax.tree.map(lambda p, v, step=step: p + step * v, params, along(params)) for step in (h, -h)]
         wanted = float(value(ends[0]) - value(ends[1])) / (2 * h)
         found = along(params, jax.jit(jax.grad(partial(loss, objective)))(params))
         assert abs(wanted) > 0.1
