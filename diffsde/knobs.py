@@ -195,6 +195,10 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
     **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap", "posterior_points"), NATURAL),
     "activation": Word(("silu", "gelu", "relu", "selu", "tanh", "softplus")),
+    "layers": COUNT,
+    "scale_bound": POSITIVE,
+    "bins": Number(whole=True, low=2, high=256),
+    "bound": POSITIVE,
     "positions": Word(("sincos", "learned", "none")),
     # optimizers
     **dict.fromkeys(("warmup", "weight_decay"), NOT_NEGATIVE),

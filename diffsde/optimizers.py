@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any, final
@@ -159,14 +160,18 @@ def hidden(names: list[str]) -> set[str]:
     Those two are layers that the network itself holds ("stem/kernel", "head/kernel"; a U-Net or a transformer keeps
     the rest in blocks, "blocks/3/attention/query/kernel"), and the first and last of a plain list ("layers/0/kernel").
     What such a list holds at its ends in the middle of a network is left to Adam too, which suits every layer. Of a
-    classifier ("body/...", "head/kernel") these are those of the network in its body.
+    classifier ("body/...", "head/kernel") these are those of the network in its body, of a coupling flow ("couplings/3/...")
+    those of the network of each layer.
     """
-    inside = {name for name in names if is_kernel(name) and name.removeprefix("body/").count("/") > 1}
-    lists: dict[str, dict[int, str]] = {}
+    within = {name: re.match(r"(body/|couplings/\d+/)?(.*)", name) for name in names if is_kernel(name)}
+    inside = {name for name, found in within.items() if found and found[2].count("/") > 1}
+    lists: dict[tuple[str, str], dict[int, str]] = {}
     for name in inside:
-        parts = name.removeprefix("body/").split("/")
+        found = within[name]
+        assert found
+        parts = found[2].split("/")
         if len(parts) == 3 and parts[1].isdigit():
-            lists.setdefault(parts[0], {})[int(parts[1])] = name
+            lists.setdefault((found[1] or "", parts[0]), {})[int(parts[1])] = name
     return inside - {layers[end] for layers in lists.values() for end in (min(layers), max(layers))}
 
 

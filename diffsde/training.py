@@ -17,6 +17,7 @@ from diffsde.couplings.pairs import PairSet, draw
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
 from diffsde.objectives import (
+    DiscreteLikelihood,
     Draw,
     FlowMapObjective,
     Likelihood,
@@ -310,7 +311,7 @@ def regret(
         return loss(run.problem, params, sample._replace(z=z, eps=eps))
 
     batch = examples(run, key, count)
-    if isinstance(run.problem.objective, Likelihood):
+    if isinstance(run.problem.objective, Likelihood | DiscreteLikelihood):
         own = training_losses(run.problem, params, batch)[1]
         return jnp.mean(own - jax.vmap(partial(irreducible, run.problem, mixture))(batch))
     return jnp.mean(jax.vmap(of_one)(batch))

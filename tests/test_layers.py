@@ -24,7 +24,7 @@ FLOORS = [
     ["samplers", "objectives", "couplings", "guidance", "inverse"],
     ["processes"],
     ["datasets"],
-    ["fields", "flow_maps", "continuous_flow", "interpolants", "learned_interpolant", "schroedinger"],
+    ["fields", "flow_maps", "continuous_flow", "discrete_flow", "interpolants", "learned_interpolant", "schroedinger"],
     ["nets", "optimizers", "loggers"],
     ["time_distributions", "mixtures", "empirical", "predictions", "preconditioning", "posterior_targets"],
     ["paths"],

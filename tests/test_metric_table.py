@@ -136,7 +136,7 @@ def true_samples(name: str) -> Subject:
         return of_posteriors()
     if needs & {"images", "classes", "labels"}:
         return of_digits()
-    subject = of_law("gmm") if needs & {"law", "field"} else of_law("moons", 4096)
+    subject = of_law("gmm") if needs & {"law", "field", "density"} else of_law("moons", 4096)
     if subject.drawing is not None and "sampler" in needs:
         at = times(UniformGrid(), 100, OT())
         subject.x = simulate_compiled(RK4(), subject.field, subject.drawing.x0, at, subject.drawing.key).x
@@ -221,7 +221,7 @@ def wrong(name: str) -> Subject:
     else:
         x = np.asarray(subject.x) * 0.5
     found = dataclasses.replace(subject, x=x, kept={})
-    if "field" in METRICS[name].needs:
+    if {"field", "density"} & {*METRICS[name].needs}:
         found.field = DATASETS["gmm"](radius=9.0).exact_field(OT())
     return found
 

@@ -259,17 +259,18 @@ def test_muon_orthogonalises_every_kind_of_hidden_layer() -> None:
 
 @pytest.mark.parametrize(
     ("name", "points"),
-    [("mlp", ((2,), (3,)))] + [pytest.param(net, ((8, 8, 1), (8, 8, 3)), marks=pytest.mark.slow) for net in IMAGES],
+    [("mlp", ((2,), (3,))), ("spline", ((4,), (6,)))]
+    + [pytest.param(net, ((8, 8, 1), (8, 8, 3)), marks=pytest.mark.slow) for net in IMAGES],
 )
 def test_muon_leaves_the_layers_that_touch_the_data(name: str, points: Any) -> None:
     """A kernel whose shape changes with the data's is in the first or the last layer, and so Adam's; Muon has others,
-    kernels alone: all of an MLP's, and in a network for images those that are in its blocks.
+    kernels alone: all of an MLP's and of the networks in a coupling flow, and in a network for images those that are in its blocks.
     """
     one, other = (structure(NETS[name](), shape)[1] for shape in points)
     kernels = {key for key in one if key.endswith("kernel")}
     touching = {key for key in kernels if one[key].shape != other[key].shape}
     assert touching and hidden(list(one)) == kernels - touching - ASIDE
-    assert hidden(list(one)) and (name == "mlp" or kernels > ASIDE)
+    assert hidden(list(one)) and (name in ("mlp", "spline") or kernels > ASIDE)
 
 
 def test_muon_refuses_a_net_without_hidden_matrices() -> None:

@@ -23,12 +23,14 @@ from diffsde.build import name_of
 from diffsde.datasets import Dataset
 from diffsde.datasets.normal import density_of
 from diffsde.datasets.scaling import Scaling, log_volume, to_model, to_own
+from diffsde.discrete_flow import DiscreteFlow, log_probs
 from diffsde.errors import UserError
 from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound, divergence
 from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
 from diffsde.runs import machine
 from diffsde.runs.load_field import load_field
+from diffsde.runs.load_flow import load_flow, names_flow
 from diffsde.runs.run_writer import read_log
 from diffsde.runs.sample_config import resolve_latest, sample_choices
 from diffsde.samplers import GRIDS, times
@@ -46,8 +48,9 @@ class Run:
     Points are in the data's own units, as samples.npz has them: x_own = mean + std x_model, at every t. So velocity and E[z|x]
     are the data's too, the score is per unit of the data, and log p is a density in them. Noise has no unit. x is (n, *shape)
     or one point (*shape,), t () or (n,), labels () or (n,); results are numpy arrays of x's leading shape.
+    A run of a discrete flow (net=realnvp, spline) has `sample` and `log_prob`, and no field: what is of a field says so.
     field, dataset: the objects inside, jax pytrees in the model's units, for code of your own; source: the law at t = 0 between
-    two laws, else None. words: how run= names it.
+    two laws, else None. model: the discrete flow in the field's place, else None. words: how run= names it.
     """
 
     words: dict[str, Any]
@@ -57,6 +60,7 @@ class Run:
     precision: str | None = None
     folder: Path | None = None
     source: Dataset | None = None
+    model: DiscreteFlow | None = None
 
     def __repr__(self) -> str:
         return f"Run: {self.origin}"
@@ -68,20 +72,29 @@ class Run:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of a point."""
-        return self._field.shape
+        return self._known.shape
 
     @property
     def classes(self) -> int:
         """Number of labels; 0 for an unconditional field."""
-        return self._field.classes
+        return self._known.classes
 
     @cached_property
     def scaling(self) -> Scaling | None:
         """The map from the model's units to the data's own; None where they are the same."""
-        return None if self.dataset is None else self.dataset.scaling(self._field.shape)
+        return None if self.dataset is None else self.dataset.scaling(self._known.shape)
+
+    @property
+    def _known(self) -> Field | DiscreteFlow:
+        """The field, or the discrete flow."""
+        return self.model or self._field
 
     @property
     def _field(self) -> Field:
+        if self.model is not None:
+            raise UserError(
+                f"{self.origin} is a discrete flow, which has no field: no velocity, score, E[z|x] or time; it has sample and log_prob"
+            )
         if self.field is None:
             raise UserError(f"{self.origin} is a classifier, which has no field; its folder is for guide=")
         return self.field
@@ -130,8 +143,11 @@ class Run:
         """log p_t(x) in nats, () per point: in closed form where the field is exact, else by the probability-flow ODE.
 
         The ODE is solved by RK4 in `steps` steps, spaced as t^2 (evaluate's solver_grid=quadratic); its divergence is exact for
-        up to 16 coordinates, else Hutchinson's estimate with a fixed probe per point.
+        up to 16 coordinates, else Hutchinson's estimate with a fixed probe per point. A discrete flow needs no ODE: t and steps are
+        left out.
         """
+        if self.model is not None:
+            return self._of_flow(self.model, x, t, labels, steps)
         field = self._field
         if (scaling := self.scaling) is not None and not scaling.std.all():
             raise UserError("log_prob: a coordinate of the data is constant, and has no density")
@@ -142,6 +158,17 @@ class Run:
         else:
             found = self._by_ode(field, x, t, labels, steps)
         return np.asarray(found - np.asarray(log_volume(self.scaling, field.shape), found.dtype))
+
+    def _of_flow(self, flow: DiscreteFlow, x: Points, t: Points, labels: Points, steps: int) -> np.ndarray:
+        """log p(x) of a discrete flow."""
+        if np.ndim(t) or t != 1 or steps != STEPS:
+            raise UserError("log_prob: a discrete flow has neither times nor steps; leave t and steps out")
+        points, _, known, single = self._arguments(x, t, labels)
+        with self._precision():
+            z = jnp.asarray(to_model(self.scaling, points).astype(kept()))
+            found = np.asarray(log_probs(flow, z, None if known is None else jnp.asarray(known)))
+        found = found - np.asarray(log_volume(self.scaling, flow.shape), found.dtype)
+        return found[0] if single else found
 
     @refusals
     def sample(
@@ -160,6 +187,8 @@ class Run:
         refuse_field_words(words)
         if x0 is None:
             return running.run_verb("sample", {**self.words, **words}, folder, verbose)
+        if self.model is not None:
+            raise UserError("x0: a discrete flow starts from its own noise, and not from points; leave it out")
         own = points_of(x0, self.shape, "x0")
         if words.get("n") not in (None, len(own)):
             raise UserError(f"n is {words['n']}, but x0 has {len(own)} points; leave out n")
@@ -230,7 +259,7 @@ class Run:
         self, x: Points, t: Points, labels: Points
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, bool]:
         """Points (n, *shape), times (n,) and labels (n,), and whether x is a single point. Raises UserError."""
-        field = self._field
+        field = self._known
         points = points_of(x, field.shape, "x")
         n = len(points)
         try:
@@ -370,10 +399,13 @@ def restored_run(run: str | Path, verbose: bool = False, **words: Any) -> Run:
         config, settings = resolve_latest(running.configured("sample", {**words, "run": run}))
         machine.configure_process(settings)
         chosen = sample_choices(config)
-        found = load_field(chosen)
         exact = config["run"] == "oracle"
         folder = None if exact else Path(config["run"])
         given = {**words, "run": config["run"]}
+        if names_flow(chosen.run):
+            flow, dataset, origin = load_flow(chosen)
+            return Run(given, None, dataset, origin, settings["precision"], folder, model=flow)
+        found = load_field(chosen)
         return Run(given, found.field, found.dataset, found.origin, settings["precision"], folder, found.source)
 
 

@@ -12,6 +12,7 @@ from diffsde.cli import choice_texts, help_text, run_words, spelling
 from diffsde.cli.job import add_resolver, config_folder, plain
 from diffsde.cli.main import check_word, qualified
 from diffsde.errors import UserError
+from diffsde.runs import flow_words
 
 
 def config_of(verb: str, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def config_of(verb: str, words: Mapping[str, Any]) -> dict[str, Any]:
             values.append((key, value))
     config = composed_with(verb, chosen, values)
     knobs.check(config)
+    flow_words.refuse(verb, config, [*given])
     return config
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from diffsde import knobs, memory, plugins, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
-from diffsde.runs import clock, provenance
+from diffsde.runs import clock, flow_words, provenance
 
 # Each module has a function with the verb's name.
 VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "simulate", "explain", "show")}
@@ -75,6 +75,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
         plugins.load(jobs.plugins)
         knobs.check(chosen)  # before the verb's module, which imports everything slow
+        flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
         if verb == "train":
             if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")

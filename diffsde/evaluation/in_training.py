@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from diffsde.datasets import Dataset
+from diffsde.discrete_flow import DiscreteFlow, samples
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Metric, Subject
 from diffsde.evaluation.references import usual_number
@@ -57,9 +58,14 @@ def sampling_times(field: Field, dataset: Dataset, source: Dataset | None = None
 
 
 def measured_figure(
-    field: Field, dataset: Dataset, word: str, key: Key, cache: Path | None = None, source: Dataset | None = None
+    field: Field | DiscreteFlow,
+    dataset: Dataset,
+    word: str,
+    key: Key,
+    cache: Path | None = None,
+    source: Dataset | None = None,
 ) -> Figure:
-    """The figure `word` of samples drawn by Heun's method in 100 steps: 10,000, or as many images as there are test images.
+    """The figure `word` of samples drawn by Heun's method in 100 steps, or of a discrete flow in one pass: 10,000, or as many images as there are test images.
 
     cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere. source: the law that
     samples start from, between two laws.
@@ -67,8 +73,11 @@ def measured_figure(
     name = GAPS.get(word, word)
     metric = next(metric for metric in METRICS.values() if name in in_training(metric))  # available: see check_metric
     key_prior, key_noise, key_true = jax.random.split(key, 3)
-    grid, last = sampling_times(field, dataset, source)
     n = usual_number(dataset)
+    if isinstance(field, DiscreteFlow):
+        subject = Subject(dataset, None, n, np.asarray(samples(field, key_noise, None, n)), cache=cache, model=field)
+        return metric().measure(subject, key_true).figures[name]
+    grid, last = sampling_times(field, dataset, source)
     if source is None:
         x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     else:

@@ -8,8 +8,10 @@ import numpy as np
 
 from diffsde import likelihood
 from diffsde.datasets import Dataset
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError
 from diffsde.evaluation.densities import density_figures, test_points
+from diffsde.evaluation.flow_densities import flow_kl
 from diffsde.fields import Field, bound
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
@@ -33,13 +35,18 @@ def is_available(dataset: Dataset, steps: int) -> bool:
     return steps >= LEAST and law is not None and law.means.shape[1] <= likelihood.EXACT
 
 
-def kl_from_law(field: Field, dataset: Dataset, key: Key, source: Mixture | None = None) -> Figure | None:
+def kl_from_law(
+    field: Field | DiscreteFlow, dataset: Dataset, key: Key, source: Mixture | None = None
+) -> Figure | None:
     """E_p[log p - log p_theta] over 2,000 points of p, in nats; None where the field's ODE has no finite solution.
 
     error: the standard error over the points and the change by FINER solver steps on the first 200, in quadrature. For a
     conditional field: the mean over the labels of KL(p(.|label) || p_theta(.|label)). source: the source's law, between two laws.
+    A discrete flow has no ODE to be solved, and no error but that of the points.
     """
     key_points, key_unused = jax.random.split(key)
+    if isinstance(field, DiscreteFlow):
+        return flow_kl(field, dataset, key_points, POINTS)
     labels = np.arange(field.classes) if field.classes else None
     points = test_points(dataset, POINTS, labels, key_points)
     try:

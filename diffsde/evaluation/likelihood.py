@@ -13,9 +13,12 @@ from diffsde import likelihood
 from diffsde.build import name_of
 from diffsde.continuous_flow import ContinuousFlow
 from diffsde.datasets.normal import density_of
+from diffsde.datasets.scaling import Scaling
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError
 from diffsde.evaluation import densities
-from diffsde.evaluation.densities import Solving
+from diffsde.evaluation.densities import Solving, TestPoints
+from diffsde.evaluation.flow_densities import flow_figures
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.fields import EmpiricalField, Field, LearnedField, bound
 from diffsde.guidance import Guided
@@ -33,7 +36,7 @@ class Likelihood(Metric):
     """-log p of points that the field was not trained on, by its probability-flow ODE (1806.07366; 2011.13456, eq. 39).
 
     bits_per_dim for images in bytes; else nll, in nats and the data's own units, and if the law p is known also
-    kl = E_p[log p - log p_theta]. The fields are knobs of configs/evaluate.yaml, which documents each.
+    kl = E_p[log p - log p_theta]. Of a discrete flow by the change of variables, without an ODE. The fields are knobs of configs/evaluate.yaml, which documents each.
     """
 
     quantities: ClassVar[dict[str, Quantity]] = {
@@ -41,7 +44,7 @@ class Likelihood(Metric):
         "nll": Quantity("nats", "lower"),
         "kl": Quantity("nats", "lower"),
     }
-    needs: ClassVar[tuple[str, ...]] = ("field",)
+    needs: ClassVar[tuple[str, ...]] = ("density",)
 
     n_test: int | None = None
     solver: str = "rk4"
@@ -73,6 +76,8 @@ class Likelihood(Metric):
         if untouched(subject) and "likelihood" not in subject.named:
             return f"{RAW}; metrics=[likelihood] measures it all the same"
         self.refuse(subject)
+        if subject.model is not None:
+            return None
         try:
             self.solving(subject)
         except UserError as error:
@@ -90,9 +95,10 @@ class Likelihood(Metric):
             )
 
     def prepare(self, subject: Subject) -> None:
-        assert subject.field is not None
         if untouched(subject):
             progress.warn(f"likelihood: {RAW}")
+        if subject.field is None:
+            return
         path = standing_in(subject.field, subject.source)
         stds = stds_of(subject.dataset) if subject.field.follows_path else ()
         if wrong := densities.solver_warning(self.solving(subject), path, stds):
@@ -100,11 +106,13 @@ class Likelihood(Metric):
 
     def measure(self, subject: Subject, key: Key) -> Measured:
         """The figures; as arrays, log_p (n,) of every test point and the points x, in the data's own units."""
-        field, how = subject.field, self.solving(subject)
-        assert field is not None
         key_points, key_solve = jax.random.split(key)
         points = densities.test_points(subject.dataset, self.n_test, subject.field_labels, key_points)
-        scaling = subject.dataset.scaling(field.shape)
+        scaling = subject.dataset.scaling(subject.shape)
+        if subject.model is not None:
+            return self._of_flow(subject.model, points, key_solve, scaling)
+        field, how = subject.field, self.solving(subject)
+        assert field is not None
         law = None if subject.source is None else density_of(subject.source)
         found, about, log_p = densities.likelihood_figures(
             field, points, how, self.dequantisations, key_solve, scaling, law
@@ -124,6 +132,14 @@ class Likelihood(Metric):
             found, {"likelihood": about}, tuple(rows), {"likelihood": {"log_p": log_p, "x": points.own(scaling)}}
         )
 
+    def _of_flow(self, flow: DiscreteFlow, points: TestPoints, key: Key, scaling: Scaling | None) -> Measured:
+        found, about, log_p = flow_figures(flow, points, self.dequantisations, key, scaling)
+        repeats = f", {about['dequantisations']} dequantisation(s)" if points.bytes else ""
+        rows = (("likelihood", f"{about['n']:,} test points, one pass each{repeats}, {about['seconds']:.2g} s"),)
+        about |= {"given_labels": points.labels is not None}
+        arrays = {"likelihood": {"log_p": log_p, "x": points.own(scaling)}}
+        return Measured(found, {"likelihood": about}, rows, arrays)
+
 
 def unguided(field: Field) -> Field:
     """The field without guidance, inside any number of Guided fields."""
@@ -132,29 +148,27 @@ def unguided(field: Field) -> Field:
 
 def untouched(subject: Subject) -> bool:
     """Whether the field was trained on bytes that were not dequantised."""
-    assert subject.field is not None
-    learned = isinstance(unguided(subject.field), LearnedField | ContinuousFlow)
+    learned = subject.model is not None or isinstance(unguided(subject.field), LearnedField | ContinuousFlow)  # type: ignore[arg-type]
     return learned and subject.in_bytes and not subject.dataset.dequantise
 
 
 def without_density(subject: Subject) -> str | None:
     """The reason why the field has no density or there are no test points for it; None where likelihood can be measured."""
     field, dataset = subject.field, subject.dataset
-    assert field is not None
     labelled = subject.labels is not None
     if subject.source is not None and density_of(subject.source) is None:
         return (
             f"the ODE ends in source={name_of(subject.source)}, whose density is not known; it is of mixtures (normal, gmm,"
             " gaussian, 8gaussians, mixture)"
         )
-    if isinstance(unguided(field), EmpiricalField):
+    if field is not None and isinstance(unguided(field), EmpiricalField):
         return "the exact field of finite data has no density"
     if dataset.count_points(dataset.load()) is not None:
         try:
             test = dataset.held_out()
         except UserError as error:
             return f"{error}; its training points would flatter"
-        scaling = dataset.scaling(field.shape)
+        scaling = dataset.scaling(subject.shape)
         if scaling is not None and not scaling.std.all():
             at = int(np.argmin(scaling.std.ravel()))
             name = (dataset.column_names() or tuple(map(str, range(scaling.std.size))))[at]

@@ -13,6 +13,7 @@ import numpy as np
 
 from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Dataset, Snapshots
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.evaluation.references import Real, real_beside, split
 from diffsde.fields import Field, OracleField
 from diffsde.interpolants import OracleInterpolant
@@ -59,7 +60,7 @@ class Subject:
     whole: whether the prior of `problem` is the law of all the data (no label, no guidance). cache: the folder for
     recomputable files. drawing: how the samples were drawn; None: not here. named: names of the metrics that the user asked for. kept: intermediate results shared by metrics.
     source: the law at t = 0; None: N(0, I), on a Gaussian path. coupling: how its points were paired with the data's; None:
-    independently.
+    independently. model: the discrete flow that the samples are of, in the place of a field.
     """
 
     dataset: Dataset
@@ -77,6 +78,14 @@ class Subject:
     kept: dict[str, Any] = dataclasses.field(default_factory=dict)
     source: Dataset | None = None
     coupling: Coupling | None = None
+    model: DiscreteFlow | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a point, as the field or the model has it."""
+        either = self.model or self.field
+        assert either is not None
+        return either.shape
 
     @cached_property
     def in_bytes(self) -> bool:
@@ -120,9 +129,12 @@ class Subject:
         return np.asarray(self.x)
 
 
+FLOW = "a discrete flow has no velocity, and is no field"
+
 # For each thing that a metric may need of its subject: the reason why a subject lacks it, or None where the subject has it.
 NEEDS: dict[str, Callable[[Subject], str | None]] = {
-    "field": lambda subject: None if subject.field else "there is no field",
+    "field": lambda subject: None if subject.field else FLOW if subject.model else "there is no field",
+    "density": lambda subject: None if subject.field or subject.model else "there is neither field nor flow",
     "samples": lambda subject: None if subject.n else "there are no samples",
     "sampler": lambda subject: None if subject.drawing else "how the samples were drawn is not known here",
     "law": lambda subject: None if subject.dataset.law() else "the exact law of the data is not known",

@@ -20,7 +20,20 @@ from diffsde.types import Array, Key, Scalar
 if TYPE_CHECKING:
     from flax import nnx
 
-    from diffsde.nets.table import MLP, NETS, Auto, ClassifierNet, DiT, Mixer, PairNet, UNet, choose_net
+    from diffsde.nets.table import (
+        MLP,
+        NETS,
+        Auto,
+        ClassifierNet,
+        CouplingNet,
+        DiT,
+        Mixer,
+        PairNet,
+        RealNVP,
+        Spline,
+        UNet,
+        choose_net,
+    )
 
 Graph = Any  # nnx.GraphDef: hashable, static
 Params = dict[str, Any]
@@ -30,16 +43,21 @@ __all__ = [
     "NETS",
     "Auto",
     "ClassifierNet",
+    "CouplingNet",
     "DiT",
     "Graph",
     "Mixer",
     "Net",
     "PairNet",
     "Params",
+    "RealNVP",
+    "Spline",
     "UNet",
     "apply",
     "choose_net",
     "count",
+    "flow_backward",
+    "flow_forward",
     "initialise",
     "structure",
 ]
@@ -96,10 +114,17 @@ def apply(graph: Graph, params: Any, x: Array, t: Scalar | Array, label: Scalar 
 
     label (): 0..classes, where `classes` is "no label", and so is None; a network made for 0 classes reads none.
     """
-    from flax import nnx
+    return _merged(graph, params)(x, t, label)
 
-    state = nnx.traversals.unflatten_mapping({_path(name): value for name, value in params.items()})
-    return nnx.merge(graph, state)(x, t, label)
+
+def flow_forward(graph: Graph, params: Any, x: Array, label: Scalar | None = None) -> tuple[Array, Scalar]:
+    """(z (d,), log |det dz/dx| ()) of a coupling flow at one point x (d,); label as in `apply`."""
+    return _merged(graph, params).forward(x, label)
+
+
+def flow_backward(graph: Graph, params: Any, z: Array, label: Scalar | None = None) -> Array:
+    """The point x (d,) that a coupling flow maps to z (d,)."""
+    return _merged(graph, params).backward(z, label)
 
 
 def count(params: Any) -> int:
@@ -115,6 +140,14 @@ def _named(params: nnx.State) -> Params:
         "/".join(map(str, path)): value
         for path, value in nnx.traversals.flatten_mapping(nnx.to_pure_dict(params)).items()
     }
+
+
+def _merged(graph: Graph, params: Any) -> Any:
+    """The module of a graph with these parameters."""
+    from flax import nnx
+
+    state = nnx.traversals.unflatten_mapping({_path(name): value for name, value in params.items()})
+    return nnx.merge(graph, state)
 
 
 def _path(name: str) -> tuple[str | int, ...]:

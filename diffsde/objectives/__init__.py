@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
 from diffsde.objectives.continuous import likelihood_nfe
+from diffsde.objectives.discrete import DiscreteLikelihood
 from diffsde.objectives.flow_maps import Eulerian
 from diffsde.objectives.likelihood import ADJOINTS, Likelihood
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss, training_losses
@@ -53,6 +54,7 @@ __all__ = [
     "WEIGHTS",
     "Classification",
     "DataPrediction",
+    "DiscreteLikelihood",
     "Draw",
     "Eulerian",
     "FlowMapObjective",

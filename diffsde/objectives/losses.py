@@ -12,6 +12,7 @@ from diffsde import mixtures, predictions
 from diffsde.nets import apply
 from diffsde.objectives.between import between_loss
 from diffsde.objectives.continuous import likelihood_losses
+from diffsde.objectives.discrete import DiscreteLikelihood, discrete_loss
 from diffsde.objectives.likelihood import Likelihood
 from diffsde.objectives.objective import Classification, Draw, FlowMapObjective, Problem, regression
 from diffsde.paths import coefficients
@@ -45,6 +46,9 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
     if isinstance(problem.objective, Likelihood):
         found = training_losses(problem, params, jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], sample))
         return jnp.asarray(found[0])[0], jnp.asarray(found[1])[0]
+    if isinstance(problem.objective, DiscreteLikelihood):
+        value = discrete_loss(problem, params, sample)
+        return value, value
     if problem.source_moments is not None:
         value = between_loss(problem, params, sample)
         return value, value
@@ -92,7 +96,7 @@ def irreducible(problem: Problem, mixture: mixtures.Mixture, sample: Draw) -> Sc
     the variance is that within the label's component. Of a likelihood -log p(z)/d of the mixture itself, whose mean is the entropy.
     """
     z, eps, t, label, *_ = sample
-    if isinstance(problem.objective, Likelihood):
+    if isinstance(problem.objective, Likelihood | DiscreteLikelihood):
         return -mixtures.log_prob(mixtures.conditioned(mixture, label), z.reshape(-1)) / z.size
     c = coefficients(problem.path, t)
     x = (c.alpha * z + c.beta * eps).reshape(-1)

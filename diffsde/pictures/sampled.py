@@ -5,18 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diffsde.build import name_of
 from diffsde.datasets import are_images
 from diffsde.datasets.snapshots import Snapshot
 from diffsde.inverse import MMPS
 from diffsde.pictures.drawn import Drawn, described_sampler
+from diffsde.pictures.flows import FlowScene
 from diffsde.pictures.posterior import PosteriorScene
-from diffsde.pictures.table import PICTURES, chosen_pictures, draw_pictures, kind_of, more_pictures, scene_of
+from diffsde.pictures.table import (
+    PICTURES,
+    chosen_pictures,
+    draw_pictures,
+    kind_of,
+    kind_of_flow,
+    more_pictures,
+    scene_of,
+)
 from diffsde.runs import progress
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.types import Array
 
 if TYPE_CHECKING:
+    from diffsde.runs.flow_sampling import FlowJob
     from diffsde.runs.simulating import SampleJob
 
 
@@ -80,3 +92,15 @@ def title_of(job: SampleJob, nfe: float) -> str:
 def counts(n: int, what: str) -> str:
     """`1 step`, `25 steps`."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def draw_flow_samples(job: FlowJob, x: Array) -> list[Path]:
+    """Draw the pictures of `pictures=` for samples x, print where they are and which others there are; their paths."""
+    kind = kind_of_flow(job.flow.shape)
+    wanted = chosen_pictures(job.chosen.drawn, kind)
+    if not wanted or not (job.known or are_images(job.flow.shape)):
+        return []
+    paths = draw_pictures(FlowScene(job, np.asarray(x)), wanted, job.out / "plots")
+    if more := more_pictures(wanted, kind):
+        progress.say(more)
+    return paths

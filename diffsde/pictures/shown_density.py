@@ -15,9 +15,11 @@ from diffsde.errors import UserError
 from diffsde.fields import Field
 from diffsde.likelihood import SHORT, log_likelihood_compiled, starting_law
 from diffsde.pictures.places import Places, densities, log_law, places, plane_of
+from diffsde.pictures.shown_flow import flow_densities
 from diffsde.pictures.subjects import Shown, ShownSubject, clouds_at, need_exact, subject
 from diffsde.plots import densities as plots
 from diffsde.runs import progress
+from diffsde.runs.load_flow import names_flow
 from diffsde.runs.show_config import ShowConfig
 from diffsde.samplers import times as grid_times
 from diffsde.samplers.grids import UniformGrid
@@ -33,6 +35,8 @@ ODE_SIDE, ODE_LINE = 40, 120  # places along a side, and on a line, at which a t
 
 def density(chosen: ShowConfig) -> Shown:
     """Densities as heat maps, contours or lines."""
+    if any(map(names_flow, chosen.runs)):
+        return flow_densities(chosen)
     found = subject(chosen)
     plane_of(found, chosen)  # refuses images before anything is computed
     if found.path is None:

@@ -154,7 +154,7 @@ def _of_run(chosen: ShowConfig, run: str) -> ShownSubject:
     if not field.follows_path and (chosen.what, chosen.of) not in (("field", None), ("field", "run")):
         raise UserError(f"run: '{run}': {VELOCITY_ALONE}, which is what=field of=run draws")
     dataset, shape, label = config.dataset, field.shape, chosen.label
-    trained = ShownField(_bound(field, label), name_of(config.objective))
+    trained = ShownField(bound_label(field, label), name_of(config.objective))
     exact, of = (
         _exact(config.source, dataset, config.path, shape, label) if field.follows_path else None,
         f"{progress.shown_path(Path(run))} at step {step}",
@@ -164,7 +164,8 @@ def _of_run(chosen: ShowConfig, run: str) -> ShownSubject:
     )
 
 
-def _bound(field: Any, label: int | None) -> Any:
+def bound_label(field: Any, label: int | None) -> Any:
+    """The field, or the flow, of a label; None: without one. Raises UserError for a label that it lacks."""
     if label is None:
         return field
     if not field.classes:
@@ -189,7 +190,7 @@ def _exact(
         return None
     if field is None or (label is not None and not field.classes):
         return None
-    return _bound(field, label)
+    return bound_label(field, label)
 
 
 def need_exact(found: ShownSubject, what: str) -> OracleField | EmpiricalField | OracleInterpolant:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from diffsde.datasets import Dataset, Snapshots, are_images
 from diffsde.datasets.snapshots import Snapshot
 from diffsde.errors import UserError, suggestion
-from diffsde.pictures import images, points, posterior, processes, snapshots, training
+from diffsde.pictures import flows, images, points, posterior, processes, snapshots, training
 from diffsde.pictures.coordinates import check_count, numbers_of
 from diffsde.pictures.drawn import Drawn
 from diffsde.runs import files, progress
@@ -32,6 +32,8 @@ LINE, PLANE, TABLE, IMAGES = "points on a line", "points in the plane", "points 
 SNAPSHOTS = "points at several times"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 RUN_IN_PLANE = "a run on points on a line or in the plane"
+FLOW_PLANE, FLOW_POINTS = "points in the plane of a discrete flow", "points of a discrete flow"
+FLOW_IMAGES = "images of a discrete flow"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
 OF_PATHS = {
@@ -85,6 +87,13 @@ PICTURES: dict[str, dict[str, Picture]] = {
     MEASURED_IMAGES: {
         "posterior": Picture("posterior.png", "samples of each posterior", posterior.posterior_images, True)
     },
+    FLOW_PLANE: {
+        "samples": Picture("samples.png", "data, samples, and the density of the flow", flows.flow_plane, True)
+    },
+    FLOW_POINTS: {"corner": Picture("corner.png", "coordinates one by one and two by two", flows.flow_corner, True)},
+    FLOW_IMAGES: {
+        "samples": Picture("samples.png", "samples beside data, a row for each label", flows.flow_images, True)
+    },
     RUN: {"loss": Picture("loss.png", "the loss along training", training.run_loss, True)},
     RUN_IN_PLANE: {
         "loss": Picture("loss.png", "the loss along training", training.run_loss, True),
@@ -100,6 +109,11 @@ PICTURES: dict[str, dict[str, Picture]] = {
     PATHS: {name: each for name, each in OF_PATHS.items() if name != "film"},
     PATHS_IN_PLANE: OF_PATHS,
 }
+
+
+def kind_of_flow(shape: tuple[int, ...]) -> str:
+    """The kind of pictures, a key of PICTURES, for samples of a discrete flow."""
+    return FLOW_IMAGES if are_images(shape) else FLOW_PLANE if shape == (2,) else FLOW_POINTS
 
 
 def kind_of(shape: tuple[int, ...], measured: bool = False, dataset: Dataset | None = None) -> str:

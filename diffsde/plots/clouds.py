@@ -56,6 +56,24 @@ def clouds_in_time(
     return figure
 
 
+def beside_one_another(
+    panels: Mapping[str, Cloud | HeatMap], extent: Extent, names: Sequence[str] = (), about: str = ""
+) -> Figure:
+    """A panel for each title: points in the plane, or a density. names: of the classes."""
+    figure, axes = new_panels(2.9, 1, len(panels), about, 110, 1.2 if names else 0.1)
+    for axis, (title, shown) in zip(axes[0], panels.items(), strict=True):
+        if isinstance(shown, Cloud):
+            points(axis, shown, extent)
+        else:
+            heat(axis, shown, DENSITY, power=1.0)
+        axis.set_title(title)
+        frame(axis, extent)
+        axis.label_outer()
+    if names:
+        legend(figure, names)
+    return figure
+
+
 def points(axis: Axes, cloud: Cloud, extent: Extent) -> None:
     """One cloud in the plane: scattered, in the colours of its classes, or counted where it has many points and no classes."""
     x, y = cloud

@@ -8,6 +8,7 @@ from typing import Any
 
 from diffsde.nested import flatten
 from diffsde.runs import progress
+from diffsde.runs.flow_words import NETS, OF_FIELDS
 from diffsde.runs.folder import MACHINE
 from diffsde.runs.record import key_typed
 from diffsde.runs.records import Record
@@ -29,11 +30,11 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     """The choices of a job as text, by key; parent: the run that it sampled from, whose keys have the prefix `run.` where the job
     has the same. Keys of a typed word that is in no config (experiment=) are choices too.
     """
-    own = named(record.config)
-    theirs = {} if parent is None else named(parent.config)
+    own = without_moot(record.verb, record.config, record.config if parent is None else parent.config)
+    theirs = {} if parent is None else without_moot(parent.verb, parent.config, parent.config)
     groups = {key.partition(".")[0] for key in theirs if "." in key or key in ("dataset", "path", "objective", "net")}
     found = {key: value for key, value in own.items() if not (parent and value == "null" and key in groups)}
-    taken = {key.partition(".")[0] for key in found}
+    taken = {key.partition(".")[0] for key in (*found, *named(record.config))}
     for key, value in theirs.items():
         if key not in FOLDERS:
             found[f"run.{key}" if key.partition(".")[0] in taken else key] = value
@@ -44,7 +45,8 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
             found[key] = folder_word(record, key, found[key], parent)
     if "path" in found:  # which has a law at t = 0, said by no key where that is N(0, I)
         found.setdefault("source", NORMAL)
-    if record.verb in ("sample", "evaluate"):  # nor is the direction of samples of before
+    flow = is_flow(record.config if parent is None else parent.config)
+    if record.verb in ("sample", "evaluate") and not flow:  # nor is the direction of samples of before
         found.setdefault("direction", "forward")
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
@@ -52,6 +54,24 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     if record.verb == "evaluate" and "n" not in record.summary:  # figures of the field alone
         found = {key: value for key, value in found.items() if key.partition(".")[0] not in SAMPLING}
     return found
+
+
+def without_moot(verb: str, config: dict[str, Any], trained: dict[str, Any]) -> dict[str, str]:
+    """`named` without the keys that are of fields, where the run `trained` is of a discrete flow, which they do not change."""
+    found = named(config)
+    if not is_flow(trained):
+        return found
+    moot = {"diffusion", *OF_FIELDS.get(verb, {})}
+    return {
+        key: value
+        for key, value in found.items()
+        if key.partition(".")[0] not in moot and not key.startswith("objective.")
+    }
+
+
+def is_flow(trained: dict[str, Any]) -> bool:
+    """Whether a run's config is of a discrete flow."""
+    return (trained.get("net") or {}).get("name") in NETS
 
 
 def folder_word(record: Record, key: str, value: str, parent: Record | None) -> str:

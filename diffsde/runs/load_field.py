@@ -14,6 +14,7 @@ from diffsde.couplings.coupling import Coupling
 from diffsde.datasets import Dataset, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError
 from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
@@ -174,11 +175,13 @@ def interpolant_of(source: Dataset | None, dataset: Dataset, path: GaussianPath)
     return OracleInterpolant(path, first, last, last.means.shape[1:])
 
 
-def labels_of(chosen: Sampling, field: Field) -> Array | None:
+def labels_of(chosen: Sampling, field: Field | DiscreteFlow) -> Array | None:
     """The labels (n,) of n samples, those of labels= in turn; None: no labels. Raises UserError for a label the field lacks."""
     if chosen.labels is None:
         return None
     if not field.classes:
+        if isinstance(field, DiscreteFlow):
+            raise UserError("labels: this flow knows none; train with dataset.conditional=true")
         raise UserError("labels: this field knows none" + unlabelled(chosen))
     labels = range(field.classes) if chosen.labels == "all" else chosen.labels
     for label in labels:

@@ -12,17 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffsde import checkpoints, nets
-from diffsde.build import choose
+from diffsde.build import choose, name_of
 from diffsde.datasets import Snapshots
 from diffsde.datasets.common_scaling import with_scaling
 from diffsde.datasets.dataset import stamp
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError
 from diffsde.guidance import Classifier
 from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification, VelocityAndScore
 from diffsde.runs import folder, progress
 from diffsde.runs.run_writer import best_step, read_log
-from diffsde.runs.train_config import Learned, TrainConfig, TrainedField, field_of, through_snapshots, train_choices
+from diffsde.runs.train_config import (
+    Learned,
+    TrainConfig,
+    TrainedField,
+    field_of,
+    flow_of,
+    through_snapshots,
+    train_choices,
+)
 from diffsde.types import Moments, on_device
 
 
@@ -47,6 +56,11 @@ class Trained(NamedTuple):
         return field_of(self.config, learned, self.params)
 
     @property
+    def flow(self) -> DiscreteFlow:
+        """The discrete flow of a coupling network."""
+        return flow_of(Learned(self.moments, self.graph, self.classes), self.params)
+
+    @property
     def classifies(self) -> bool:
         """Whether the network is a classifier."""
         return isinstance(self.config.objective, Classification)
@@ -65,7 +79,25 @@ def restore(
         raise UserError(
             f"run: '{run_folder}' is a classifier, which has no samples; give it as guide=, and a field as run="
         )
+    if found.config.is_flow:
+        raise UserError(no_field(run_folder, found.config))
     return found.config, found.field, found.step
+
+
+def restore_flow(
+    run_folder: Path, ema: float | None = None, which: str = "last", precision: str | None = None
+) -> tuple[TrainConfig, DiscreteFlow, int]:
+    """As `restore`, of a run whose network is a discrete flow (TrainConfig.is_flow)."""
+    found = restore_network(run_folder, ema, which, precision)
+    return found.config, found.flow, found.step
+
+
+def no_field(run_folder: Path, config: TrainConfig, knob: str = "run") -> str:
+    """Why a discrete flow is not for what takes a field."""
+    return (
+        f"{knob}: '{run_folder}' is a discrete flow (net={name_of(config.net)}), which has samples and a density but no"
+        " velocity; name the run of a field"
+    )
 
 
 def restore_guide(
@@ -73,6 +105,8 @@ def restore_guide(
 ) -> TrainedField | Classifier:
     """The guide in a run folder: a worse field (autoguidance), or a classifier. labelled: whether the samples have labels."""
     found = restore_network(run_folder, None, which, precision, "guide")
+    if found.config.is_flow:
+        raise UserError(no_field(run_folder, found.config, "guide"))
     if not labelled and found.classes and found.config.label_dropout == 0 and not found.classifies:
         raise UserError(
             f"guide: '{run_folder}' was trained with label_dropout=0 and does not know how to do without a label;"

@@ -13,12 +13,13 @@ from diffsde.build import name_of, read_parts
 from diffsde.continuous_flow import ContinuousFlow
 from diffsde.couplings import Coupling, Independent, IteratedPairs, PairCoupling
 from diffsde.datasets import Dataset, Snapshots
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.fields import LearnedField
 from diffsde.flow_maps import LearnedFlowMap
 from diffsde.knobs import as_words
 from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import Graph, Net
+from diffsde.nets import CouplingNet, Graph, Net
 from diffsde.objectives import (
     Classification,
     FlowMapObjective,
@@ -97,7 +98,9 @@ class TrainConfig:
         self._check_labels()
         if isinstance(self.objective, FlowMapObjective) and not self.precondition:
             raise ValueError("precondition=false is for fields; a flow map's network always sees scaled numbers")
-        if isinstance(self.objective, Likelihood):
+        if self.is_flow:
+            self._check_flow()
+        elif isinstance(self.objective, Likelihood):
             self._check_likelihood()
         if self.between_laws:
             self._check_two_laws()
@@ -112,6 +115,11 @@ class TrainConfig:
         """Whether the run is between two laws; else from noise, by a Gaussian path."""
         coupled = not isinstance(self.coupling, Independent)
         return self.source is not None or self.path.has_gamma or coupled or isinstance(self.dataset, Snapshots)
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the network is a discrete flow, which is no field."""
+        return isinstance(self.net, CouplingNet)
 
     @property
     def source_is_noise(self) -> bool:
@@ -150,6 +158,18 @@ class TrainConfig:
             raise ValueError(
                 f"coupling=iterated on path={name_of(self.path)} makes its pairs by an SDE, which needs the score: take"
                 " objective=cfm+score, or path=ot, on which they are made by the ODE (rectified flow)"
+            )
+
+    def _check_flow(self) -> None:
+        net = name_of(self.net)
+        if not isinstance(self.objective, Likelihood):
+            raise ValueError(
+                f"net={net} is a discrete flow, which has no velocity for objective={name_of(self.objective)} to train; say"
+                " objective=likelihood, or take another net"
+            )
+        if isinstance(self.dataset, Snapshots):
+            raise ValueError(
+                f"net={net} is a discrete flow, a density of one law; snapshots are many, take a net of a field"
             )
 
     def _check_likelihood(self) -> None:
@@ -271,10 +291,17 @@ def field_of(config: TrainConfig, learned: Learned, params: Any) -> TrainedField
     return LearnedField(config.path, params, moments, graph, objective.kind, config.precondition, classes)
 
 
+def flow_of(learned: Learned, params: Any) -> DiscreteFlow:
+    """The discrete flow of a coupling network with these parameters."""
+    return DiscreteFlow(params, learned.moments, learned.graph, learned.classes)
+
+
 def named(config: TrainConfig) -> str:
     """A config's main choices as text, e.g. dataset=gmm path=ot objective=cfm."""
     implied = config.source is None or isinstance(config.dataset, Snapshots)
     source = "" if implied else f"source={name_of(config.source)} "
     data = f"{source}dataset={name_of(config.dataset)}"
+    if config.is_flow:
+        return f"{data} net={name_of(config.net)} objective={name_of(config.objective)}"
     coupling = "" if isinstance(config.coupling, Independent) else f" coupling={name_of(config.coupling)}"
     return f"{data} path={name_of(config.path)}{coupling} objective={name_of(config.objective)}"

@@ -16,6 +16,7 @@ import numpy as np
 from diffsde import extras
 from diffsde.build import keys_of, read_parts
 from diffsde.datasets.scaling import Scaling, to_model
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError, first_line
 from diffsde.evaluation.field_error import FieldErrors
 from diffsde.evaluation.likelihood import Likelihood
@@ -29,14 +30,16 @@ from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, progress, records, sample_config
+from diffsde.runs.flow_sampling import FlowJob, drawn_of
 from diffsde.runs.load_field import load_field
+from diffsde.runs.load_flow import load_flow, names_flow
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.runs.restore import read_train_config
 from diffsde.runs.results import Arrays, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, Sampling, describe
 from diffsde.runs.simulating import SampleJob, how_drawn, simulate_jobs
-from diffsde.verbs import sample
+from diffsde.verbs import sample, sample_flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +91,7 @@ class EvaluateJob:
     origin: str
     metrics: list[Chosen]
     named: bool
-    samples: SampleJob | Samples | None
+    samples: SampleJob | FlowJob | Samples | None
 
     def group(self) -> Any:
         """Jobs are never computed together: every job is a group of its own."""
@@ -158,15 +161,17 @@ def number_of_samples(draws: SampleConfig) -> int:
 
 def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack) -> EvaluateJob:
     """The evaluation's field, samples (or how to draw them) and metrics. Raises UserError for a metric that is not available."""
-    own, likelihood, draws = chosen
+    own, _, draws = chosen
     samples: SampleJob | Samples | None
+    if names_flow(draws.run):
+        return prepare_flow(chosen, config, out, held)
     if own.samples is not None:
         field, dataset, origin, source, coupling = load_field(draws)
         samples = read_samples(Path(own.samples), field.shape, dataset.scaling(field.shape))
         draws = dataclasses.replace(draws, n=len(samples.x))
         labels = samples.y
     else:
-        samples = sample.prepare(draws, config, out, held)
+        samples = sample.prepare_field(draws, config, out, held)
         field, dataset, origin, source = samples.field, samples.dataset, samples.origin, samples.source
         labels, coupling = samples.data_labels, samples.coupling
     subject = Subject(
@@ -181,6 +186,42 @@ def prepare(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack)
         source=source,
         coupling=coupling,
     )
+    return with_metrics(chosen, config, out, subject, origin, samples, draws)
+
+
+def prepare_flow(chosen: Choices, config: dict[str, Any], out: Path, held: ExitStack) -> EvaluateJob:
+    """The same of a discrete flow."""
+    own, _, draws = chosen
+    samples: FlowJob | Samples
+    if own.samples is not None:
+        flow, dataset, origin = load_flow(draws)
+        samples = read_samples(Path(own.samples), flow.shape, dataset.scaling(flow.shape))
+        draws, labels = dataclasses.replace(draws, n=len(samples.x)), samples.y
+    else:
+        samples = sample_flow.prepare_flow(draws, config, out)
+        flow, dataset, origin, labels = samples.flow, samples.dataset, samples.origin, samples.data_labels
+    subject = Subject(
+        dataset,
+        n=draws.n,
+        labels=labels,
+        field_labels=given_labels(draws, flow),
+        cache=draws.machine.cache_folder,
+        model=flow,
+    )
+    return with_metrics(chosen, config, out, subject, origin, samples, draws)
+
+
+def with_metrics(
+    chosen: Choices,
+    config: dict[str, Any],
+    out: Path,
+    subject: Subject,
+    origin: str,
+    samples: SampleJob | FlowJob | Samples | None,
+    draws: SampleConfig,
+) -> EvaluateJob:
+    """The evaluation with its metrics, and with samples where one of these needs them. Raises UserError."""
+    own, likelihood, _ = chosen
     points = own.transport_points
     made: dict[str, Metric] = {
         "likelihood": likelihood,
@@ -202,7 +243,7 @@ def drawing_of(job: SampleJob) -> Drawing:
     )
 
 
-def given_labels(draws: SampleConfig, field: Field) -> np.ndarray | None:
+def given_labels(draws: SampleConfig, field: Field | DiscreteFlow) -> np.ndarray | None:
     """The distinct labels that the field is conditioned on; None where there are none."""
     if draws.labels is None:
         return None
@@ -276,9 +317,7 @@ def _report(job: EvaluateJob) -> Report:
         clock.lap(name)
     if not figures:
         raise UserError("metrics: nothing could be measured")
-    field = job.subject.field
-    assert field is not None
-    scaled = job.subject.dataset.scaling(field.shape) is not None
+    scaled = job.subject.dataset.scaling(job.subject.shape) is not None
     of_law = any(name in ("mixture", "w2") for name, *_ in job.metrics)
     rows += figure_rows(figures, job.subject.guided and of_law, scaled)
     rows.append(("written to", progress.shown_path(job.out)))
@@ -297,6 +336,12 @@ def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str,
         job.subject.x = job.samples.x
         summary["n"] = len(job.samples.x)
         rows.append(("samples", f"{len(job.samples.x):,} of {progress.shown_path(Path(str(job.config['samples'])))}"))
+    elif isinstance(job.samples, FlowJob):
+        found = drawn_of(job.samples)
+        summary |= sample_flow.how_drawn(found)
+        rows += [("samples", f"{len(found.x):,}"), ("steps", sample_flow.PASS)]
+        arrays["samples"] = sample_flow.sample_arrays(job.samples, found.x)
+        job.subject.x = np.asarray(found.x)
     elif job.samples is not None:
         drawn = simulate_jobs([job.samples])
         how = how_drawn(job.samples, drawn.found[0])

@@ -27,6 +27,7 @@ from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Array, PredictionType
 from diffsde.verbs.explain_between import lines_between
 from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, about_sampler, doc_lines, table
+from diffsde.verbs.explain_flow import lines_of_flow
 
 COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
 ROWS: dict[PredictionType, str] = {
@@ -52,6 +53,8 @@ def result_of(config: dict[str, Any]) -> Result:
 
 def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     """The report: the path and its limits, the loss, the sampler and its steps, and warnings about them."""
+    if chosen.net is not None:
+        return Report("", [], {}, 0.0, lines=lines_of_flow(chosen, chosen.net))
     if chosen.between_laws:
         return Report("", [], {}, 0.0, lines=lines_between(chosen, config))
     alpha, beta = written(chosen.path)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from diffsde.build import as_config
+from diffsde.build import as_config, name_of
 from diffsde.datasets import Dataset, Snapshots
-from diffsde.objectives import Objective
+from diffsde.nets import CouplingNet, Net
+from diffsde.objectives import Likelihood, Objective
 from diffsde.paths import GaussianPath
 from diffsde.runs import progress
 from diffsde.runs.sample_config import Stepping
@@ -31,15 +32,27 @@ class ExplainConfig(Stepping):
     time: TimeDistribution
     precondition: bool
     source: Dataset | None = None
+    net: Net | None = None
 
     def check(self) -> None:
         super().check()
+        if self.net is not None:
+            self._check_net(self.net)
         if isinstance(self.dataset, Snapshots):
             raise ValueError(
                 "dataset: explain is of two laws, not of many snapshots; give two of them, source= and dataset="
             )
         if self.between_laws:
             check_between(self.path, self.objective)
+
+    def _check_net(self, net: Net) -> None:
+        if not isinstance(net, CouplingNet):
+            raise ValueError(
+                f"net={name_of(net)}: what is said of a field is true of every net, leave it out; of a discrete flow say"
+                " net=realnvp or spline"
+            )
+        if not isinstance(self.objective, Likelihood):
+            raise ValueError(f"net={name_of(net)} is a discrete flow, which has no velocity; say objective=likelihood")
 
     @property
     def between_laws(self) -> bool:

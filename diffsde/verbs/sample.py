@@ -33,7 +33,9 @@ from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, folder, jobs, processes, progress
 from diffsde.runs.data_report import say_data
+from diffsde.runs.flow_sampling import FlowJob
 from diffsde.runs.load_field import labels_of, load_field
+from diffsde.runs.load_flow import names_flow
 from diffsde.runs.results import Cell, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, describe, resolve_latest, sample_choices
 from diffsde.runs.simulating import SampleJob, SimulationBatch, how_drawn, simulate_jobs
@@ -57,6 +59,7 @@ from diffsde.solver_remedies import solver_error
 from diffsde.stability import check_sampler, choose_last_step, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
+from diffsde.verbs.sample_flow import draw_flows, prepare_flow
 from diffsde.verbs.sample_sweep import grid_of
 
 
@@ -70,7 +73,16 @@ def together(asked: list[tuple[dict[str, Any], Path]]) -> list[jobs.Outcome]:
     return jobs.together(VERB, asked)
 
 
-def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
+def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob | FlowJob:
+    """The job, of a field or of a discrete flow. Raises UserError."""
+    if names_flow(chosen.run):
+        job = prepare_flow(chosen, config, out)
+        job.known = data_here(job.dataset, chosen.run)
+        return job
+    return prepare_field(chosen, config, out, held)
+
+
+def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
     """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
     field, dataset, origin, source, coupling = load_field(chosen)
     check_sampler(chosen.sampler, field, name_of(chosen.sampler))
@@ -164,7 +176,14 @@ def chosen_steps(
     return choice
 
 
-def draw(group: list[SampleJob]) -> Iterator[Result | UserError]:
+def draw(group: list[SampleJob] | list[FlowJob]) -> Iterator[Result | UserError]:
+    """The result of each job of one structure."""
+    if isinstance(group[0], FlowJob):
+        return draw_flows(group)
+    return draw_fields(group)
+
+
+def draw_fields(group: list[SampleJob]) -> Iterator[Result | UserError]:
     """Simulate jobs of one structure by one program; the result of each, whose arrays are made when it is asked for."""
     batch = simulate_jobs(group)
     clock.lap("sampling", compiling=batch.compiling)
@@ -267,7 +286,7 @@ def pictures_of(job: SampleJob, x: Array, nfe: float) -> list[Path]:
 
 def sweep_pictures(cells: list[Cell], where: Path) -> list[Path]:
     """The picture of a whole sweep, its jobs' samples side by side; its path."""
-    return grid_of(cells, where, prepare)
+    return grid_of(cells, where, prepare_field)
 
 
 COUPLED = "of pairs that are not independent"

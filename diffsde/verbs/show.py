@@ -106,7 +106,7 @@ def _new_samples(job: ShowJob) -> Shown:
     except ValueError as error:
         raise UserError(str(error)) from None
     with ExitStack() as held:
-        made = sample.prepare(draws, job.config, job.out, held)
+        made = sample.prepare_field(draws, job.config, job.out, held)
         begin, end = (float(each) for each in np.asarray(made.grid)[[0, -1]])
         times = np.clip(times, begin, end) if times[-1] > end or times[0] < begin else times
         times = np.unique(times)

@@ -108,7 +108,9 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     sharding = sharding_of(chosen)
     run = dataclasses.replace(replicate(sharding, run), sharding=sharding)
     fresh = shard_parameters(sharding, start(run, params))
-    if chosen.metric != "loss":  # a field that cannot be sampled for the metric is refused before it is trained
+    if (
+        chosen.metric != "loss" and not chosen.is_flow
+    ):  # a field that cannot be sampled for the metric is refused before it is trained
         sampling_times(field_of(chosen, learned(run), params), chosen.dataset, run.source)
     if isinstance(objective := run.problem.objective, Regression) and run.source is None:
         field = UntrainedField(chosen.path, run.problem.moments, objective.kind, chosen.precondition)

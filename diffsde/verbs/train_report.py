@@ -15,20 +15,22 @@ from diffsde import ensembles
 from diffsde.datasets import Snapshots, are_images
 from diffsde.datasets.normal import density_of
 from diffsde.datasets.streaming import Stream
+from diffsde.discrete_flow import DiscreteFlow
 from diffsde.evaluation.in_training import GAPS, measured_figure, score_name
 from diffsde.evaluation.kl import NAME, POINTS, is_available, kl_from_law, shown_kl
 from diffsde.evaluation.shown import directions, figure_rows, units
 from diffsde.evaluation.validation import said_validation
 from diffsde.knobs import as_words
+from diffsde.likelihood import bits_per_dim
 from diffsde.metrics.figure_text import SMALL, decimals, with_places
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
-from diffsde.objectives import Classification, Likelihood, Regression, VelocityAndScore
+from diffsde.objectives import Classification, DiscreteLikelihood, Likelihood, Regression, VelocityAndScore
 from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
 from diffsde.runs.run_writer import RunWriter
-from diffsde.runs.train_config import TrainConfig, TrainedField, field_of, named
+from diffsde.runs.train_config import TrainConfig, TrainedField, field_of, flow_of, named
 from diffsde.sharding import shard_parameters
 from diffsde.training import Run, TrainState
 from diffsde.verbs.train_pairs import row_of_cost, summary_of_cost
@@ -101,9 +103,12 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     return kl_from_law(field, dataset, key, law) if processes.is_main_process() else None
 
 
-def averaged(job: TrainJob, state: TrainState) -> TrainedField:
-    """The field of the first parameter average, sharded like the run."""
-    return field_of(job.chosen, learned(job.run), shard_parameters(job.run.sharding, ensembles.member(state.ema, 0)))
+def averaged(job: TrainJob, state: TrainState) -> TrainedField | DiscreteFlow:
+    """The field, or the discrete flow, of the first parameter average, sharded like the run."""
+    params = shard_parameters(job.run.sharding, ensembles.member(state.ema, 0))
+    if job.chosen.is_flow:
+        return flow_of(learned(job.run), params)
+    return field_of(job.chosen, learned(job.run), params)
 
 
 def loss_error(losses: list[float]) -> float | None:
@@ -137,6 +142,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
     kl = None if diverged else kl_of(job, state)
     seconds, cpu_seconds = job.member.seconds()
     coupled = summary_of_cost(run.coupling, pairs) if run.coupling and pairs else None
+    bits = bits_of(job, loss.value, held_out[-1][0] if held_out else None)
     nfe = job.member.evaluations()
     summary = {
         "steps": chosen.steps,
@@ -146,6 +152,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
         **(summary_of_metric(chosen.metric, measured, scaled) if measured else {}),
         **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
+        **({"bits_per_dim": bits} if bits else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
         **({"coupling": coupled} if coupled else {}),
@@ -168,6 +175,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         ("loss", shown_loss(loss) + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
         *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
         *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
+        *([("bits per dim", ", ".join(f"{value:.3f} {of}" for of, value in bits.items()))] if bits else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
         *([("evaluations", shown_nfe(nfe))] if nfe else []),
@@ -178,6 +186,14 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         ("next", next_command(chosen, are_images(shape), job.out)),
     ]
     return Report(f"trained {named(chosen)}", rows, summary, metric)
+
+
+def bits_of(job: TrainJob, loss: float, held_out: float | None) -> dict[str, float]:
+    """Bits per dimension of a likelihood's loss, and of that on held-out points, for images in bytes; {} for all else."""
+    if not isinstance(job.chosen.objective, Likelihood) or not job.chosen.dataset.in_bytes(job.chosen.dataset.load()):
+        return {}
+    both = {"training": loss} | ({} if held_out is None else {"held out": held_out})
+    return {of: float(bits_per_dim(np.asarray(-value), 1)) for of, value in both.items()}  # type: ignore[arg-type]
 
 
 def summary_of_metric(word: str, measured: Figure, scaled: bool) -> dict[str, Any]:
@@ -255,7 +271,9 @@ def pictured(run: Run) -> str:
 
     shape = run.problem.moments.mean.shape
     objective = run.problem.objective
-    if isinstance(objective, Classification) or (isinstance(objective, Likelihood) and not are_images(shape)):
+    if isinstance(objective, Classification | DiscreteLikelihood) or (
+        isinstance(objective, Likelihood) and not are_images(shape)
+    ):
         return pictures.RUN
     if shape in ((1,), (2,)):
         return pictures.RUN_IN_PLANE
@@ -275,6 +293,9 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     if isinstance(chosen.objective, Classification):
         return f"diffsde sample labels=all guidance=2 {progress.word('guide', run)} run=<a field on the same path>"
     labels = (" labels=all guidance=2" if images else " labels=all") if chosen.dataset.conditional else ""
+    if chosen.is_flow:
+        labels = " labels=all" if chosen.dataset.conditional else ""
+        return f"diffsde sample{' n=100' if images else ''}{labels} {progress.word('run', run)}"
     how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
     if isinstance(chosen.objective, Likelihood):
         how = "sampler=heun" + (" steps=50 n=100" if images else "")

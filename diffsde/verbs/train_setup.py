@@ -14,9 +14,10 @@ from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
 from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
-from diffsde.nets import MLP, ClassifierNet, Net, PairNet, choose_net, initialise, structure
+from diffsde.nets import MLP, ClassifierNet, CouplingNet, Net, PairNet, choose_net, initialise, structure
 from diffsde.objectives import (
     Classification,
+    DiscreteLikelihood,
     Likelihood,
     Objective,
     Problem,
@@ -65,6 +66,11 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     arrays = in_precision(chosen.precision, chosen.dataset.load())
     if chosen.dataset.stream:
         progress.streamed(chosen.dataset, arrays)
+    if isinstance(chosen.objective, Likelihood) and chosen.dataset.in_bytes(arrays) and not chosen.dataset.dequantise:
+        raise UserError(
+            "dataset.dequantise: the density of bytes as they are has no bound, and objective=likelihood would grow spikes on"
+            " them; say dataset.dequantise=true"
+        )
     classes = n_classes(chosen, arrays)
     key_init, key_measure, key_train = jax.random.split(jax.random.key(chosen.seed), 3)
     shape = point_shape(chosen.dataset, arrays)
@@ -77,7 +83,8 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     times = chosen.objective.times
     graph, _ = structure(made, shape, chosen.precision, classes, times)
     ends = source_moments, source is not None and chosen.source_is_noise
-    law = chosen.path, chosen.objective, chosen.time
+    objective = DiscreteLikelihood() if isinstance(body, CouplingNet) else chosen.objective
+    law = chosen.path, objective, chosen.time
     problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends))
     classifies = isinstance(chosen.objective, Classification)
     hidden = 0.0 if classifies else chosen.label_dropout
@@ -188,7 +195,7 @@ def n_classes(chosen: TrainConfig, arrays: Any) -> int:
 
 def known_floor(run: Run, dataset: Dataset) -> tuple[float, float] | None:
     """The irreducible loss and its standard error; None where the data's law is unknown or the expected loss is infinite."""
-    if dataset.law() is None or not isinstance(run.problem.objective, Regression | Likelihood):
+    if dataset.law() is None or not isinstance(run.problem.objective, Regression | Likelihood | DiscreteLikelihood):
         return None
     if not has_finite_loss(run.problem):
         return None
