@@ -110,7 +110,14 @@ MEMORY = Number(low=0, high=1, closed=(True, False))
 SWITCH = Switch()
 
 # Knobs that name the folder of a job, and the verb of that job.
-RUNS = {"run": "train", "guide": "train", "init": "train", "coupling.run": "train", "samples": "sample"}
+RUNS = {
+    "run": "train",
+    "guide": "train",
+    "init": "train",
+    "coupling.run": "train",
+    "teacher": "train",
+    "samples": "sample",
+}
 
 # What a run may be judged by: its loss, and of the figures in evaluation/table.py these.
 RUN_METRICS = (
@@ -184,6 +191,14 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("block", "iterations"), COUNT),
     "weight": Word(("unit", "beta2", "balanced", "auto")),
     "diagonal": UNIT,
+    "power": NOT_NEGATIVE,
+    "kappa": MEMORY,
+    "velocity": Word(("data", "own")),
+    "normalise": POSITIVE,
+    "tangent_warmup": Number(low=0, high=1, closed=(False, True)),
+    "split": Word(("midpoint", "uniform")),
+    "finest": Number(whole=True, low=2),
+    **dict.fromkeys(("ends_only", "in_rounds"), SWITCH),
     "time.mean": ANY,
     "time.std": POSITIVE,
     "stratified": SWITCH,

@@ -21,7 +21,9 @@ from diffsde.objectives import (
     Draw,
     FlowMapObjective,
     Likelihood,
+    Objective,
     Problem,
+    Semigroup,
     exact_between,
     irreducible,
     irreducible_between,
@@ -92,12 +94,16 @@ class Run:
 
 
 class TrainState(NamedTuple):
-    """The state of training after `step` () steps; a leaf of `ema` is (k, *shape), k averages of a parameter (*shape,)."""
+    """The state of training after `step` () steps; a leaf of `ema` is (k, *shape), k averages of a parameter (*shape,).
+
+    frozen: the first average at the end of the last round, of an objective that learns in rounds; else None.
+    """
 
     step: Array
     params: Any
     ema: Any
     opt_state: Any
+    frozen: Any = None
 
 
 @jax.jit
@@ -105,7 +111,28 @@ def start(run: Run, params: Any) -> TrainState:
     """The state before the first step. The EMA begins at the initial parameters, which the warm-up (ema_decay) forgets."""
     opt_state = run.optimizer.transform(run.steps).init(params)
     ema = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], len(run.ema), axis=0), params)
-    return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state)
+    frozen = jax.tree.map(jnp.copy, params) if learns_in_rounds(run.problem.objective) else None
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, opt_state, frozen)
+
+
+def learns_in_rounds(objective: Objective) -> bool:
+    """Whether the objective learns in rounds, each from the network as it was at the end of the one before."""
+    return isinstance(objective, Semigroup) and objective.in_rounds
+
+
+def at_step(run: Run, problem: Problem, step: Array, frozen: Any) -> Problem:
+    """The problem of a flow map at a step (): how far training is, and what it learns from."""
+    return dataclasses.replace(problem, progress=step / run.steps, frozen=frozen)
+
+
+def next_frozen(run: Run, state: TrainState, averages: Any) -> Any:
+    """What is frozen after the step of `state`: the first of the new averages where a round ends with it."""
+    objective = run.problem.objective
+    if not learns_in_rounds(objective):
+        return None
+    assert isinstance(objective, Semigroup)
+    now, then = (objective.round_at(at_step(run, run.problem, state.step + i, None)) for i in (0, 1))
+    return jax.tree.map(lambda old, new: jnp.where(now == then, old, new[0]), state.frozen, averages)
 
 
 def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
@@ -134,11 +161,11 @@ def examples(run: Run, key: Key, count: int, points: int = 0) -> Draw:
         eps = jax.random.normal(key_noise, (z[0].size, count), z.dtype).T  # the batch last: vectorised over it on CPU
     else:
         eps = jnp.zeros_like(z)
-    until = None
+    until = share = None
     if isinstance(problem.objective, FlowMapObjective):
-        more = jax.random.uniform(jax.random.fold_in(key_time, 2), (count, 2))
-        t, until = jax.vmap(partial(problem.objective.jump_times, problem))(u, more)
-    batch = Draw(z, eps.reshape(z.shape), t, label, y=y, until=until)
+        *more, share = jax.random.uniform(jax.random.fold_in(key_time, 2), (3, count))
+        t, until = jax.vmap(partial(problem.objective.jump_times, problem))(u, jnp.stack(more, axis=1))
+    batch = Draw(z, eps.reshape(z.shape), t, label, y=y, until=until, share=share)
     if points:
         batch = batch._replace(mean=target_means(run, batch, drawn, points))
     return constrain_batch(run.sharding, batch)
@@ -183,7 +210,7 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     if run.pairs is not None:
         run = dataclasses.replace(run, pairs=run.pairs.at(state.step))
     if isinstance(run.problem.objective, FlowMapObjective):
-        run = dataclasses.replace(run, problem=dataclasses.replace(run.problem, progress=state.step / run.steps))
+        run = dataclasses.replace(run, problem=at_step(run, run.problem, state.step, state.frozen))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
     micro_batches = run.micro_batches or (micro_batches_on_cpu(run.batch_size) if run.sharding is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, micro_batches)
@@ -192,7 +219,8 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     decay = ema_decay(run.ema, state.step)
     average = jax.vmap(lambda decay, old, new: new + decay * (old - new), in_axes=(0, 0, None))
     ema = jax.tree.map(lambda old, new: average(decay, old, new), state.ema, params)
-    return constrain_parameters(run.sharding, TrainState(state.step + 1, params, ema, opt_state)), value
+    frozen = next_frozen(run, state, ema)
+    return constrain_parameters(run.sharding, TrainState(state.step + 1, params, ema, opt_state, frozen)), value
 
 
 def mean_gradient(problem: Problem, params: Any, batch: Draw, micro_batches: int) -> tuple[Scalar, Any]:

@@ -21,7 +21,8 @@ from diffsde.nets.dit import DiT
 from diffsde.nets.mixer import Mixer
 from diffsde.nets.unet import UNet
 from diffsde.objectives import Draw, Eulerian, Problem
-from diffsde.objectives.flow_maps import output_slope, starting_point
+from diffsde.objectives.flow_map_losses import Scales
+from diffsde.objectives.flow_maps import starting_point
 from diffsde.paths import PATHS, GaussianPath, coefficients
 from diffsde.samplers import SAMPLERS, simulate
 from diffsde.stability import UntrainedField, check_sampler
@@ -166,9 +167,9 @@ def test_the_gradient_of_the_eulerian_loss_is_meanflow_s() -> None:
     """2505.13447, eq. 10: that of |v_{s,t} - stop_gradient(v + (t - s) (d/ds v_{s,t} + grad v_{s,t} v))|^2, over dv/dF squared."""
     with jax.enable_x64(True):
         field = network_map(PATHS["vp"]())
-        problem = problem_of(field, Eulerian())
+        problem = problem_of(field, Eulerian(velocity="data"))
         sample = Draw(jnp.array([0.4, -2.0]), jnp.array([1.1, 0.2]), jnp.asarray(0.3), until=jnp.asarray(0.8))
-        x, velocity = starting_point(problem, sample)
+        x, velocity = starting_point(problem, field.params, sample)
 
         def published(params: Any) -> Array:
             def average(params: Any, x: Array, s: Array) -> Array:
@@ -177,7 +178,7 @@ def test_the_gradient_of_the_eulerian_loss_is_meanflow_s() -> None:
             s = jnp.asarray(0.3)
             _, slope = jax.jvp(lambda x, s: average(field.params, x, s), (x, s), (velocity, jnp.ones(())))
             target = jax.lax.stop_gradient(velocity + 0.5 * slope)
-            scale = output_slope(PATHS["vp"](), MOMENTS, 0.3, 0.8)
+            scale = Scales(PATHS["vp"](), MOMENTS).of_velocity(0.3, 0.8)
             return jnp.mean((average(params, x, s) - target) ** 2) / scale**2
 
         ours = jax.jit(jax.grad(lambda params: problem.objective.loss(problem, params, sample)[0]))(field.params)
@@ -189,9 +190,9 @@ def test_where_no_jump_is_made_the_eulerian_loss_is_that_of_flow_matching() -> N
     field = network_map()
     problem, t = problem_of(field, Eulerian()), jnp.asarray(0.4)
     sample = Draw(jnp.array([0.4, -2.0]), jnp.array([1.1, 0.2]), t, until=t)
-    x, velocity = starting_point(problem, sample)
+    x, velocity = starting_point(problem, field.params, sample)
     loss, _ = jax.jit(lambda params: problem.objective.loss(problem, params, sample))(field.params)
-    scale = output_slope(field.path, MOMENTS, t, t)
+    scale = Scales(field.path, MOMENTS).of_velocity(t, t)
     np.testing.assert_allclose(loss, jnp.mean(((field.velocity(x, t) - velocity) / scale) ** 2), rtol=1e-4)
 
 

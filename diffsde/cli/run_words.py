@@ -114,7 +114,7 @@ def refusal(verb: str, key: str, value: str, why: str) -> str:
     if records.FILTER.match(value):
         return f"{key}: {why}"
     close = re.search(r" \(did you mean '[^']*'\?\)", why)
-    others = ", latest or oracle" if key == "run" and verb != "train" else ""
+    others = ", latest or oracle" if key == "teacher" or (key == "run" and verb != "train") else ""
     kind = f"a {'run' if RUNS[key] == 'train' else RUNS[key]} folder, an id, a name{others}"
     if not close and " is " in why:  # several ids that begin so
         return f"{key}: {why}"
@@ -185,6 +185,8 @@ def is_wanted(key: str, place: str) -> bool:
         "run": folder.is_field,
         "guide": folder.is_trained,
         "init": folder.is_trained,
+        "coupling.run": folder.is_field,
+        "teacher": folder.is_field,
         "samples": folder.is_drawn,
     }
     return wanted[key](Path(place))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
 from diffsde.objectives.continuous import likelihood_nfe
 from diffsde.objectives.discrete import DiscreteLikelihood
-from diffsde.objectives.flow_maps import Eulerian
+from diffsde.objectives.flow_maps import Eulerian, Lagrangian, Semigroup
 from diffsde.objectives.likelihood import ADJOINTS, Likelihood
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss, training_losses
 from diffsde.objectives.objective import (
@@ -45,6 +45,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "v": VPrediction,
     "classifier": Classification,
     "eulerian": Eulerian,
+    "lagrangian": Lagrangian,
+    "semigroup": Semigroup,
     "likelihood": Likelihood,
 }
 
@@ -58,12 +60,14 @@ __all__ = [
     "Draw",
     "Eulerian",
     "FlowMapObjective",
+    "Lagrangian",
     "Likelihood",
     "NoisePrediction",
     "Objective",
     "Problem",
     "Regression",
     "ScoreMatching",
+    "Semigroup",
     "VPrediction",
     "VelocityAndScore",
     "VelocityMatching",

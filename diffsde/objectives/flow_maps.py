@@ -1,4 +1,8 @@
-"""Objectives of flow maps X_{s,t}(x): identities of the exact map (2505.18825), asked of a network of two times."""
+"""Objectives of flow maps X_{s,t}(x): identities of the exact map (flow_map_losses.py), asked of a network of two times.
+
+Each learns from examples (x_s, u_s): u_s is a teacher's velocity (distillation), else dalpha z + dbeta eps, whose mean given
+x_s is the velocity (from scratch). Examples with s = t, a share `diagonal`, are flow matching.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diffsde import predictions
-from diffsde.fields import bound
+from diffsde.fields import Field, bound
 from diffsde.flow_maps import LearnedFlowMap
-from diffsde.objectives.objective import Draw, FlowMapObjective, Problem
-from diffsde.paths import GaussianPath, coefficients
-from diffsde.types import Array, Moments, Scalar, choice
+from diffsde.guidance import ClassifierFree
+from diffsde.objectives.flow_map_losses import (
+    Scales,
+    adaptive,
+    eulerian_change,
+    lagrangian,
+    output_of,
+    semigroup_target,
+)
+from diffsde.objectives.objective import Draw, FlowMapObjective, Problem, time_at
+from diffsde.paths import coefficients
+from diffsde.types import Array, Scalar, choice
+
+hold = jax.lax.stop_gradient
 
 
 def flow_map(problem: Problem, params: Any, label: Scalar | None) -> LearnedFlowMap:
@@ -20,46 +34,168 @@ def flow_map(problem: Problem, params: Any, label: Scalar | None) -> LearnedFlow
     return LearnedFlowMap(problem.path, params, problem.moments, problem.graph, label=label)
 
 
-def starting_point(problem: Problem, sample: Draw) -> tuple[Array, Array]:
-    """(x_s, the velocity there that is learnt from) (*shape,): the teacher's, else dalpha z + dbeta eps, whose mean given x_s is
-    u_s(x_s), with the posterior mean in the place of z where the example has one (Draw.mean).
+def teacher_of(problem: Problem, guidance: Scalar | None, label: Scalar | None) -> Field | None:
+    """The field that is distilled, guided, given a label (); None: from scratch."""
+    if problem.teacher is None:
+        return None
+    return bound(problem.teacher if guidance is None else ClassifierFree(problem.teacher, guidance), label)
+
+
+def starting_point(problem: Problem, params: Any, sample: Draw) -> tuple[Array, Array]:
+    """x_s and the velocity there that is learnt from, (*shape,): the teacher's; from scratch dalpha z + dbeta eps, with the
+    posterior mean in the place of z where the example has one (Draw.mean), moved by guidance.
+
+    Guided from scratch (2505.13447, eq. 21 of its appendix) it is omega (dalpha z + dbeta eps) + kappa u(x|label)
+    + (1 - omega - kappa) u(x), u the network's own velocity and omega = guidance (1 - kappa): the velocity that is learnt is then
+    u(x) + guidance (u(x|label) - u(x)) of the unguided ones, whatever kappa is.
     """
-    c = coefficients(problem.path, sample.t)
+    objective, s = problem.objective, sample.t
+    assert isinstance(objective, FlowMapObjective)
+    c = coefficients(problem.path, s)
     x = c.alpha * sample.z + c.beta * sample.eps
-    if problem.teacher is not None:
-        return x, bound(problem.teacher, sample.label).velocity(x, sample.t)
-    if sample.mean is None:
-        return x, c.dalpha * sample.z + c.dbeta * sample.eps
-    eps = sample.eps + c.alpha / c.beta * (sample.z - sample.mean)
-    return x, c.dalpha * sample.mean + c.dbeta * eps
-
-
-def output_slope(path: GaussianPath, moments: Moments, s: Scalar, t: Scalar) -> Scalar:
-    """predictions.jump_scale over t - s, (): how much the average velocity v_{s,t} changes with the network's output."""
-    start, end, half = (coefficients(path, time) for time in (s, t, (s + t) / 2))
-    close = predictions.near(s, t)
-    slope = moments.std * (half.dalpha * start.beta - half.dbeta * start.alpha) / predictions.total_std(start, moments)
-    return jnp.where(close, slope, predictions.jump_scale(start, end, moments) / jnp.where(close, 1, t - s))
+    if (teacher := teacher_of(problem, objective.guidance, sample.label)) is not None:
+        return x, teacher.velocity(x, s)
+    z, eps = sample.z, sample.eps
+    if sample.mean is not None:
+        z, eps = sample.mean, eps + c.alpha / c.beta * (z - sample.mean)
+    velocity = c.dalpha * z + c.dbeta * eps
+    if objective.guidance is None:
+        return x, velocity
+    omega = objective.guidance * (1 - objective.kappa)
+    own, free = (flow_map(problem, hold(params), label).velocity(x, s) for label in (sample.label, None))
+    return x, omega * velocity + objective.kappa * own + (1 - omega - objective.kappa) * free
 
 
 @choice
 class Eulerian(FlowMapObjective):
-    """eulerian: d/ds X_{s,t} + (grad X_{s,t}) u_s = 0 (2505.18825; from scratch MeanFlow, 2505.13447, eq. 6).
+    """eulerian: d/ds X_{s,t} + (grad X_{s,t}) u_s = 0 (2505.18825). MeanFlow and consistency models are presets of it.
 
-    With r = d/ds X_{s,t}(x_s) + (grad X_{s,t}(x_s)) u_s, by one derivative along (u_s, 1), the loss is
-    E|F - stop_gradient(F + r/k)|^2/d, F the network's output and k = d v_{s,t}/dF (output_slope).
+    velocity: u_s in the derivative from scratch: `data`, dalpha z + dbeta eps (MeanFlow, 2505.13447, eq. 10), or `own`, the
+    network's v_{s,s} (2505.18825, eq. 11). ends_only: t = 1 alone, a consistency model (2303.01469; continuous in time:
+    2410.11081). normalise: c, for the residual r as r/(|r| + c); null: r itself. tangent_warmup: share of the steps in which the
+    part of the residual that has the network's own derivative comes in, from 0 to 1 (both 2410.11081, section 4).
     """
 
     diagonal: float = 0.5
+    power: float = 0.0
+    velocity: str = "own"
+    ends_only: bool = False
+    normalise: float | None = None
+    tangent_warmup: float | None = None
+    guidance: float | None = None
+    kappa: float = 0.0
 
     def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
-        s, t = sample.t, sample.until
+        s, t, scales = sample.t, sample.until, Scales(problem.path, problem.moments)
         assert t is not None
-        x, velocity = starting_point(problem, sample)
+        x, velocity = starting_point(problem, params, sample)
         learnt = flow_map(problem, params, sample.label)
-        still = flow_map(problem, jax.lax.stop_gradient(params), sample.label)
-        _, residual = jax.jvp(lambda x, s: still.jump(x, s, t), (x, s), (velocity, jnp.ones_like(s)))
-        output = learnt.network(x, s, t)
-        target = jax.lax.stop_gradient(output + residual / output_slope(problem.path, problem.moments, s, t))
-        value = jnp.mean((output - target) ** 2)
-        return value, value
+        if self.velocity == "own" and problem.teacher is None:
+            velocity = jnp.where(s == t, velocity, hold(learnt.velocity(x, s)))
+        output, fixed, own = eulerian_change(learnt.network, scales, x, s, t, velocity)
+        plain = jnp.mean((fixed + own) ** 2)
+        if self.tangent_warmup is not None:
+            own *= jnp.minimum(1.0, problem.progress / self.tangent_warmup)
+        residual = fixed + own
+        if self.normalise is not None:
+            residual /= jnp.linalg.norm(residual) + self.normalise
+        return adaptive(output - hold(output + residual), self.power)[0], plain
+
+
+@choice
+class Lagrangian(FlowMapObjective):
+    """lagrangian: d/dt X_{s,t}(x_s) = u_t(X_{s,t}(x_s)), u_t a teacher's or the network's own v_{t,t} (2505.18825, eq. 10).
+
+    The right-hand side is held fixed; the gradient goes through the derivative in t.
+    """
+
+    diagonal: float = 0.5
+    power: float = 0.0
+    guidance: float | None = None
+    kappa: float = 0.0
+
+    def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
+        s, t, scales = sample.t, sample.until, Scales(problem.path, problem.moments)
+        assert t is not None
+        x, velocity = starting_point(problem, params, sample)
+        end, slope = lagrangian(flow_map(problem, params, sample.label), x, s, t)
+        field = teacher_of(problem, self.guidance, sample.label) or flow_map(problem, hold(params), sample.label)
+        wanted = jnp.where(s == t, velocity, field.velocity(hold(end), t))
+        return adaptive((slope - hold(wanted)) / scales.of_velocity(s, t), self.power)
+
+
+@choice
+class Semigroup(FlowMapObjective):
+    """semigroup: X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed (2505.18825, eq. 12, there progressive).
+
+    split: r, the `midpoint` of s and t, or `uniform` between them. finest: null: s and t are any; a power of two N: jumps are one
+    of n equal ones, n = 1, 2, 4, ..., N/2, and those of 1/N go along the velocity (shortcut models, 2410.12557). in_rounds: n
+    = N/2, N/4, ..., 1 in turn, each for an equal share of the steps, the right-hand side by the network as it was at the end
+    of the round before (progressive distillation, 2202.00512); from scratch after a round that learns the velocity alone.
+    """
+
+    diagonal: float = 0.5
+    power: float = 0.0
+    split: str = "midpoint"
+    finest: int | None = None
+    in_rounds: bool = False
+    guidance: float | None = None
+    kappa: float = 0.0
+
+    def check(self) -> None:
+        super().check()
+        if self.finest is not None and (self.finest < 2 or self.finest & (self.finest - 1)):
+            raise ValueError(f"finest is {self.finest}; it must be a power of two, 2 or more")
+        if self.finest is not None and self.split != "midpoint":
+            raise ValueError("split=uniform is for jumps of any length; with finest= they are halved: split=midpoint")
+        if self.in_rounds and self.finest is None:
+            raise ValueError(
+                "in_rounds=true halves the number of jumps in turn; give how many there are at first, finest="
+            )
+
+    @property
+    def levels(self) -> int:
+        """How many lengths of jumps there are."""
+        assert self.finest is not None
+        return self.finest.bit_length() - 1
+
+    def round_at(self, problem: Problem) -> Array:
+        """Which round it is, (), of in_rounds; 0 learns the velocity alone, and is left out with a teacher."""
+        first = int(problem.teacher is not None)
+        rounds = self.levels + 1 - first
+        return first + jnp.clip(jnp.floor(problem.progress * rounds), 0, rounds - 1)
+
+    def jump_times(self, problem: Problem, u: Scalar, v: Array) -> tuple[Scalar, Scalar]:
+        if self.finest is None:
+            return super().jump_times(problem, u, v)
+        on_diagonal = v[1] < self.diagonal
+        level = jnp.floor(v[0] * self.levels)
+        if self.in_rounds:
+            round_ = self.round_at(problem)
+            level, on_diagonal = self.levels - round_, on_diagonal | (round_ == 0)
+        count = 2.0**level
+        begin, one = jnp.floor(u * count) / count, time_at(problem, u)
+        return jnp.where(on_diagonal, one, begin), jnp.where(on_diagonal, one, begin + 1 / count)
+
+    def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
+        s, t, scales = sample.t, sample.until, Scales(problem.path, problem.moments)
+        assert t is not None and sample.share is not None
+        x, velocity = starting_point(problem, params, sample)
+        output = flow_map(problem, params, sample.label).network(x, s, t)
+        r = s + (sample.share if self.split == "uniform" else 0.5) * (t - s)
+        first = self._half(problem, params, sample, x, s, r)
+        second = self._half(problem, params, sample, scales.jump(first, x, s, r), r, t)
+        target = semigroup_target(first, second, scales, s, r, t)
+        wanted = jnp.where(s == t, output_of(velocity, scales, x, s), target)
+        return adaptive(output - hold(wanted), self.power)
+
+    def _half(self, problem: Problem, params: Any, sample: Draw, x: Array, s: Scalar, t: Scalar) -> Array:
+        """F (*shape,) of a jump of the right-hand side; of one of length 1/finest that of the velocity at its beginning."""
+        still = flow_map(problem, hold(params) if problem.frozen is None else problem.frozen, sample.label)
+        if self.finest is None:
+            return still.network(x, s, t)
+        along = (t - s) * self.finest < 1.5  # whether it is of length 1/finest, not 2/finest or more
+        if (teacher := teacher_of(problem, self.guidance, sample.label)) is None:
+            return still.network(x, s, jnp.where(along, s, t))
+        taught = output_of(teacher.velocity(x, s), Scales(problem.path, problem.moments), x, s)
+        return jnp.where(along, taught, still.network(x, s, t))

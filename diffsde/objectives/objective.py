@@ -105,27 +105,43 @@ class VPrediction(Regression):
 class FlowMapObjective(Objective):
     """A flow map X_{s,t}(x), learnt from points x_s at pairs of times s <= t (flow_maps.py): a field where s = t.
 
-    diagonal: the share of examples with s = t, which learn the velocity. ends_only: whether only jumps to t = 1 are learnt, so
-    that the velocity is not known.
+    diagonal: the share of examples with s = t, which learn the velocity. power: of the weight 1/(|residual|^2/d + 0.001)^power.
+    ends_only: whether only jumps to t = 1 are learnt, so that the velocity is not known. guidance: the weight w of a guided
+    velocity u(x) + w (u(x|label) - u(x)), whose map is learnt; null: no guidance. kappa: how much of it, from scratch, is the
+    network's own guided velocity (2505.13447, appendix).
     """
 
     times: ClassVar[int] = 2
-    ends_only: ClassVar[bool] = False
     diagonal: float
+    power: float
+    ends_only: bool = False
+    guidance: float | None
+    kappa: float
+
+    def check(self) -> None:
+        """Raise ValueError for numbers that contradict one another."""
+        if self.kappa and self.guidance is None:
+            raise ValueError(f"kappa is {self.kappa:g}, a part of guidance; give guidance= too")
+        if self.ends_only and self.diagonal:
+            raise ValueError(
+                f"diagonal is {self.diagonal:g}: with ends_only=true every jump ends at t = 1; say diagonal=0"
+            )
 
     @abc.abstractmethod
     def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
         """(training loss, loss) (), for one example whose jump is from sample.t to sample.until: the first is differentiated, the
-        second is reported, and depends neither on problem.progress nor on sample.mean.
+        second, without weights that depend on the error, is reported.
         """
 
     def jump_times(self, problem: Problem, u: Scalar, v: Array) -> tuple[Scalar, Scalar]:
-        """(s, t) (), from a uniform u () and two more v (2,): two draws of the distribution of t in order, or with probability
-        `diagonal` the same one twice.
+        """(s, t) (), from a uniform u () and two more v (2,): with probability `diagonal` both are the time at u of the distribution
+        of t, else u and v[0] in order: of a jump the ends are anywhere. t = 1 where only such jumps are learnt, s by that distribution.
         """
-        one, other = time_at(problem, u), time_at(problem, v[0])
+        one = time_at(problem, u)
+        if self.ends_only:
+            return one, jnp.ones_like(one)
         same = v[1] < self.diagonal
-        return jnp.where(same, one, jnp.minimum(one, other)), jnp.where(same, one, jnp.maximum(one, other))
+        return jnp.where(same, one, jnp.minimum(u, v[0])), jnp.where(same, one, jnp.maximum(u, v[0]))
 
 
 @choice
@@ -140,7 +156,8 @@ class Problem:
 
     source_moments: the source's, of a problem between two laws; None: a Gaussian path, from noise. gaussian_source: whether
     that source is N(0, I), independent of the data. teacher: the field from which a flow map is distilled; None: from scratch.
-    progress: the share of the steps that are done, (), for what changes in the course of training.
+    progress: the share of the steps that are done, (), for what changes in the course of training. frozen: the parameters of
+    the end of the last round, of an objective that learns in rounds; else None.
     """
 
     path: GaussianPath
@@ -153,6 +170,7 @@ class Problem:
     gaussian_source: bool = False
     teacher: Field | None = None
     progress: Scalar = 0.0
+    frozen: Any = None
 
     @property
     def ends(self) -> Ends:
@@ -166,7 +184,8 @@ class Draw(NamedTuple):
     """One training example: data z and noise eps (*shape,), time t (), and the label () of z; None: no label.
 
     y (*shape,): the source's point, between two laws, where eps is the noise between them (zeros where gamma is 0). mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
-    None: the target is made from z itself. until (): where a jump from t ends, of a flow map; else None.
+    None: the target is made from z itself. until (): where a jump from t ends, of a flow map, and share (): the share of it after
+    which it is cut in two, uniform in [0, 1); else None.
     """
 
     z: Array
@@ -176,6 +195,7 @@ class Draw(NamedTuple):
     mean: Array | None = None
     y: Array | None = None
     until: Scalar | None = None
+    share: Scalar | None = None
 
 
 def time_at(problem: Problem, u: Scalar) -> Scalar:

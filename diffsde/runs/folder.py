@@ -258,7 +258,7 @@ def latest() -> Path:
 
 def with_latest(config: dict[str, Any]) -> dict[str, Any]:
     """A training config with the folder that `latest` names in each knob that begins from another run. Raises UserError."""
-    for knob in ("init", "coupling.run"):
+    for knob in ("init", "coupling.run", "teacher"):
         if nested.get(config, knob) == "latest":
             config = nested.put(config, knob, str(latest()))
     return config

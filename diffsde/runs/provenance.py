@@ -19,7 +19,7 @@ from diffsde.runs.record import id_of, read_record
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")  # whose versions are written, of those that are imported
 LONGEST_WAIT = 2.0  # seconds for git, which may be slow over a network
-USED = ("run", "guide", "init", "samples", "coupling.run")  # knobs that name folders of other jobs
+USED = ("run", "guide", "init", "samples", "coupling.run", "teacher")  # knobs that name folders of other jobs
 
 
 class Given(NamedTuple):

@@ -253,7 +253,8 @@ def log_line(line: dict[str, float]) -> str:
 def state_to_dict(state: TrainState) -> dict[str, Any]:
     """The state as nested dicts with string keys, the same before and after a checkpoint."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(state.opt_state)
-    return state._asdict() | {"opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in leaves}}
+    held = {name: part for name, part in state._asdict().items() if part is not None}
+    return held | {"opt_state": {jax.tree_util.keystr(path): leaf for path, leaf in leaves}}
 
 
 def state_from_dict(like: TrainState, tree: dict[str, Any], out: Path) -> TrainState:
@@ -263,4 +264,4 @@ def state_from_dict(like: TrainState, tree: dict[str, Any], out: Path) -> TrainS
         raise UserError(f"run: the checkpoint in '{out}' is of another net or optimizer than its config.json says")
     leaves, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
     opt_state = jax.tree.unflatten(structure, [tree["opt_state"][jax.tree_util.keystr(path)] for path, _ in leaves])
-    return TrainState(tree["step"], tree["params"], tree["ema"], opt_state)
+    return TrainState(tree["step"], tree["params"], tree["ema"], opt_state, tree.get("frozen"))

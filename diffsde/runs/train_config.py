@@ -22,6 +22,7 @@ from diffsde.loggers import Logger, NoLogger
 from diffsde.nets import CouplingNet, Graph, Net
 from diffsde.objectives import (
     Classification,
+    Eulerian,
     FlowMapObjective,
     Likelihood,
     Objective,
@@ -70,6 +71,7 @@ class TrainConfig:
     source: Dataset | None = None
     coupling: Coupling = dataclasses.field(default_factory=Independent)
     posterior_points: int | None = 0  # the meaning of an older config.json without this knob
+    teacher: str | None = None
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -96,8 +98,7 @@ class TrainConfig:
         if isinstance(self.dataset, Snapshots) and self.source is not None:
             raise ValueError("source: snapshots begin at the first of them; leave it out")
         self._check_labels()
-        if isinstance(self.objective, FlowMapObjective) and not self.precondition:
-            raise ValueError("precondition=false is for fields; a flow map's network always sees scaled numbers")
+        self._check_flow_map()
         if self.is_flow:
             self._check_flow()
         elif isinstance(self.objective, Likelihood):
@@ -130,6 +131,38 @@ class TrainConfig:
     def pairing(self) -> Coupling | None:
         """How points of the two laws are paired, with what the path and the batch decide; None: independently."""
         return None if isinstance(self.coupling, Independent) else self.coupling.resolved(self.path, self.batch_size)
+
+    def _check_flow_map(self) -> None:
+        objective, own = self.objective, self.teacher is None
+        if not isinstance(objective, FlowMapObjective):
+            if not own:
+                raise ValueError(
+                    f"teacher is '{self.teacher}', of which flow maps learn; objective={name_of(objective)} learns from data"
+                    " alone: take objective=lagrangian, meanflow, consistency, shortcut or progressive, or leave teacher out"
+                )
+            return
+        if not self.precondition:
+            raise ValueError("precondition=false is for fields; a flow map's network always sees scaled numbers")
+        if objective.guidance is not None and not self.dataset.conditional:
+            raise ValueError(
+                f"objective.guidance is {objective.guidance:g}, towards a label; say dataset.conditional=true too"
+            )
+        if objective.guidance is not None and self.label_dropout == 0:
+            raise ValueError("objective.guidance is away from no label, which label_dropout=0 never teaches")
+        own_velocity = isinstance(objective, Eulerian) and objective.velocity == "own"
+        if own and objective.ends_only and (objective.guidance is not None or own_velocity):
+            wanted = "guidance" if objective.guidance is not None else "velocity=own"
+            raise ValueError(
+                f"objective.{wanted} needs a velocity, which a network that only jumps to t = 1 does not have; give teacher="
+            )
+        if not own and self.posterior_points:
+            raise ValueError(
+                f"posterior_points is {self.posterior_points}; with teacher= the targets are the teacher's, leave it out"
+            )
+        if not own and objective.kappa:
+            raise ValueError(
+                f"objective.kappa is {objective.kappa:g}, which is of guidance from scratch; leave teacher out"
+            )
 
     def _check_two_laws(self) -> None:
         check_between(self.path, self.objective)

@@ -91,7 +91,7 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     scaling = chosen.dataset.scaling(run.problem.moments.mean.shape)
     if chosen.init is not None and not checkpoints.steps(out / "checkpoints"):
         params = initial_params(chosen, params, run.classes)
-    parts = made_of(chosen)
+    parts = made_of(chosen, run)
     if begun:
         check_scaling(out, scaling)
         check_made_of(out, chosen, parts)
@@ -234,7 +234,7 @@ def reported(job: TrainJob, state: TrainState, compiling: float, members: int, s
 
 
 def resolve_runs(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The config with init=latest and coupling.run=latest resolved to folders, twice: to be kept, and to configure the process
+    """The config with init=, teacher= and coupling.run=latest resolved to folders, twice: to be kept, and to configure the process
     (Verb.resolve).
     """
     config = folder.with_latest(config)

@@ -18,6 +18,7 @@ from diffsde.nets import MLP, ClassifierNet, CouplingNet, Net, PairNet, choose_n
 from diffsde.objectives import (
     Classification,
     DiscreteLikelihood,
+    FlowMapObjective,
     Likelihood,
     Objective,
     Problem,
@@ -33,6 +34,7 @@ from diffsde.objectives import (
 from diffsde.paths.piecewise import Piecewise
 from diffsde.posterior_targets import default_points
 from diffsde.runs import progress
+from diffsde.runs.teachers import teacher_field
 from diffsde.runs.train_config import Learned, TrainConfig, in_precision
 from diffsde.solver_error import mixture_covariance
 from diffsde.training import Run, loss_floor
@@ -85,11 +87,12 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     ends = source_moments, source is not None and chosen.source_is_noise
     objective = DiscreteLikelihood() if isinstance(body, CouplingNet) else chosen.objective
     law = chosen.path, objective, chosen.time
-    problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends))
+    teacher = teacher_field(chosen, shape, classes)
+    problem = with_weight(Problem(*law, moments, graph, chosen.precondition, *ends, teacher))
     classifies = isinstance(chosen.objective, Classification)
     hidden = 0.0 if classifies else chosen.label_dropout
-    regresses = isinstance(chosen.objective, Regression)
-    averaged = 0 if not regresses or source is not None else points_of(chosen, moments.mean.size)
+    from_data = isinstance(chosen.objective, Regression | FlowMapObjective) and source is None and teacher is None
+    averaged = points_of(chosen, moments.mean.size) if from_data else 0
     if averaged:
         progress.say(
             f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
