@@ -40,6 +40,14 @@ class LearnedFlowMap(FlowMap):
     def knows_velocity(self) -> bool:
         return not self.ends_only
 
+    @property
+    def knows_score(self) -> bool:
+        return not self.ends_only
+
+    @property
+    def knows_data(self) -> bool:
+        return not self.ends_only
+
     def bind(self, condition: Scalar | None) -> Field:
         return dataclasses.replace(self, label=condition) if self.classes else super().bind(condition)
 

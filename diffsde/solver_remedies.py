@@ -82,6 +82,8 @@ def candidates(how: SamplingPlan, stds: tuple[float, ...]) -> Iterator[dict[str,
             both = {f"steps={more.steps} {words}": more._replace(grid=grid) for words, grid in around.items()}
             yield ({} if isinstance(how.grid, ListGrid) else {f"steps={more.steps}": more}) | both
     for name, sampler in SAMPLERS.items():
+        if sampler.jumps:  # which asks for another network
+            continue
         other = how._replace(sampler=sampler, steps=max(how.steps, AUTO_STEPS if how.sampler.adaptive else 1))
         steps = f" steps={other.steps}" if other.steps != how.steps else ""
         both = {f"sampler={name}{steps} {words}": other._replace(grid=grid) for words, grid in around.items()}

@@ -10,17 +10,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde import predictions
 from diffsde.errors import UserError
-from diffsde.fields import VELOCITY_ALONE, Field, NetworkField, OracleField
+from diffsde.fields import VELOCITY_ALONE, Field, FlowMap, NetworkField, OracleField
 from diffsde.inverse.operators import from_matrix
 from diffsde.inverse.posteriors import PosteriorField
 from diffsde.mixtures import Mixture
-from diffsde.paths import GaussianPath
+from diffsde.paths import GaussianPath, coefficients
 from diffsde.samplers import Sampler
 from diffsde.samplers.diffusions import Memoryless, Vanishing
 from diffsde.solver_error import LENGTHS, noise_variance, of_std
 from diffsde.time_distributions import invert_log_snr
-from diffsde.types import Array, Moments, PredictionType, Scalar, on_device, register
+from diffsde.types import Array, Moments, Prediction, PredictionType, Scalar, on_device, register
 
 ODE_SAMPLERS = "take heun, rk4, euler, midpoint, ab2, ab3 or adaptive, which solve its ODE"
 LEAST_SIGNAL = 0.1  # alpha/beta from which a network of the noise may start: its error in E[z|x] is 10 times its own
@@ -38,6 +39,31 @@ class UntrainedField(NetworkField):
 
     def network(self, x: Array, t: Scalar) -> Array:
         return jnp.zeros_like(x)
+
+
+@partial(register, static=["ends_only"])
+@dataclasses.dataclass(frozen=True)
+class UntrainedFlowMap(FlowMap):
+    """The same of a flow map: the map of isotropic Gaussian data with these moments."""
+
+    path: GaussianPath
+    moments: Moments
+    ends_only: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
+        return self.moments.mean.shape
+
+    @property
+    def knows_velocity(self) -> bool:
+        return not self.ends_only
+
+    def output(self, x: Array, t: Scalar) -> Prediction:
+        return predictions.from_network(jnp.zeros_like(x), x, coefficients(self.path, t), self.moments)
+
+    def jump(self, x: Array, s: Scalar, t: Scalar) -> Array:
+        c = coefficients(self.path, s), coefficients(self.path, t)
+        return predictions.jump(jnp.zeros_like(x), x, *c, self.moments)
 
 
 def finite_step(sampler: Sampler, field: Field, t: Scalar, h: Scalar) -> bool:
@@ -255,10 +281,28 @@ def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
             f"sampler={name} asks a flow map where its ODE leads, and this field knows its velocity alone; train one"
             " (objective=eulerian), take run=oracle, whose map is exact, or sampler=heun"
         )
+    if not sampler.jumps and not field.knows_velocity:
+        raise UserError(
+            f"sampler={name} asks for the velocity, and this model has learnt jumps to t = 1 alone; take sampler=flow_map for one"
+            " of them, or sampler=consistency for several with fresh noise between them"
+        )
     if not field.follows_path and sampler.needs != "velocity":
         raise UserError(f"sampler={name}: {VELOCITY_ALONE}; {ODE_SAMPLERS}")
     if not field.gaussian:
         check_sampler_between(sampler, name, field.knows_score)
+
+
+def check_jumps(sampler: Sampler, field: Field, times: Array) -> None:
+    """Raise UserError for jumps to times before t = 1 of a model that has learnt none of them."""
+    at = np.asarray(times)
+    if field.knows_velocity or sampler.stochastic or not sampler.jumps:
+        return
+    if len(at) > 2 or at[-1] < 1:
+        where = f"steps is {len(at) - 1}" if len(at) > 2 else f"grid.end is {at[-1]:g}"
+        raise UserError(
+            f"{where}, and this model has learnt jumps to t = 1 alone; take steps=1 to there, or sampler=consistency, which goes back"
+            " by fresh noise"
+        )
 
 
 def check_sampler_between(sampler: Sampler, name: str, knows_score: bool) -> None:

@@ -69,6 +69,8 @@ class Budget(Metric):
             return why
         drawing = subject.drawing
         assert drawing is not None
+        if drawing.sampler.jumps and drawing.sampler.stochastic:
+            return "jumps with fresh noise solve no equation that finer steps would; take sampler=flow_map"
         if drawing.sampler.stochastic and not drawing.coupled and subject.exact is None:
             return "the law is not known, and two runs of an SDE are compared one by one only with coupled=true"
         return None
@@ -106,6 +108,8 @@ def in_short(subject: Subject, key: Key) -> dict[str, Figure]:
     if exact is None or isinstance(field, OracleField | OracleInterpolant) or subject.labels is not None:
         return {}
     assert subject.field is not None
+    if not subject.field.knows_velocity:
+        return {}
     found = of_field(field_errors(subject.field, exact, subject.dataset, None, key, 50, subject.source))
     return {name: figure.against_exact(0.0) for name, figure in found.items()}
 

@@ -18,7 +18,8 @@ from diffsde.knobs import RUN_METRICS
 from diffsde.metrics.figures import Figure
 from diffsde.runs.starting import choose_grid, standing_in, starting_points, stds_of
 from diffsde.samplers import LoopSettings, prior, simulate_compiled, times
-from diffsde.samplers.grids import AutoGrid
+from diffsde.samplers.flow_map import FlowMapJumps
+from diffsde.samplers.grids import AutoGrid, UniformGrid
 from diffsde.samplers.ode import Heun
 from diffsde.stability import choose_last_step
 from diffsde.types import Array, Key
@@ -51,7 +52,11 @@ def check_metric(word: str, dataset: Dataset) -> None:
 
 
 def sampling_times(field: Field, dataset: Dataset, source: Dataset | None = None) -> tuple[Array, str]:
-    """The times and the last step's policy by which samples are drawn. Raises UserError for a field that is singular there."""
+    """The times and the last step's policy by which samples are drawn, of a flow map by one jump. Raises UserError for a field that
+    is singular there.
+    """
+    if field.jumps:
+        return times(UniformGrid(), 1, field.path), "step"
     placed = choose_grid(AutoGrid(), field, stds_of(dataset), standing_in(field, source))
     grid = times(placed, STEPS, field.path)
     return grid, choose_last_step(SAMPLER, field, grid, "auto")
@@ -65,7 +70,8 @@ def measured_figure(
     cache: Path | None = None,
     source: Dataset | None = None,
 ) -> Figure:
-    """The figure `word` of samples drawn by Heun's method in 100 steps, or of a discrete flow in one pass: 10,000, or as many images as there are test images.
+    """The figure `word` of samples drawn by Heun's method in 100 steps, of a flow map by one jump, of a discrete flow in one pass: 10,000,
+    or as many images as there are test images.
 
     cache: the folder where the classifier of images is kept, which every checkpoint needs; None: nowhere. source: the law that
     samples start from, between two laws.
@@ -82,7 +88,8 @@ def measured_figure(
         x0 = prior(field.path, grid[0], field.shape, key_prior, n)
     else:
         x0, _ = starting_points(field, dataset, float(grid[0]), key_prior, n, None, source)
-    x = simulate_compiled(SAMPLER, field, x0, grid, key_noise, settings=LoopSettings(last)).x
+    sampler = FlowMapJumps() if field.jumps else SAMPLER
+    x = simulate_compiled(sampler, field, x0, grid, key_noise, settings=LoopSettings(last)).x
     return metric().measure(Subject(dataset, field, n, np.asarray(x), cache=cache), key_true).figures[name]
 
 

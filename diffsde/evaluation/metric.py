@@ -133,8 +133,11 @@ FLOW = "a discrete flow has no velocity, and is no field"
 
 # For each thing that a metric may need of its subject: the reason why a subject lacks it, or None where the subject has it.
 NEEDS: dict[str, Callable[[Subject], str | None]] = {
-    "field": lambda subject: None if subject.field else FLOW if subject.model else "there is no field",
-    "density": lambda subject: None if subject.field or subject.model else "there is neither field nor flow",
+    "field": lambda subject: _without_field(subject),
+    "density": lambda subject: _without_density(subject),
+    "jumps": lambda subject: (
+        None if subject.field and subject.field.jumps else "the field is no flow map, such as objective=eulerian trains"
+    ),
     "samples": lambda subject: None if subject.n else "there are no samples",
     "sampler": lambda subject: None if subject.drawing else "how the samples were drawn is not known here",
     "law": lambda subject: None if subject.dataset.law() else "the exact law of the data is not known",
@@ -152,6 +155,18 @@ NEEDS: dict[str, Callable[[Subject], str | None]] = {
         else "nothing was measured of these samples; diffsde sample measurement=... scores reconstructions"
     ),
 }
+
+
+def _without_field(subject: Subject) -> str | None:
+    if subject.field is None:
+        return FLOW if subject.model else "there is no field"
+    return None if subject.field.knows_velocity else "this model jumps to t = 1 alone, and its velocity is not known"
+
+
+def _without_density(subject: Subject) -> str | None:
+    if subject.field is None:
+        return None if subject.model else "there is neither field nor flow"
+    return _without_field(subject)
 
 
 def _without_classes(classes: int) -> str | None:

@@ -9,6 +9,7 @@ from diffsde import plugins
 from diffsde.errors import UserError, suggestion
 from diffsde.evaluation.bridge import BridgeFit
 from diffsde.evaluation.budget import Budget
+from diffsde.evaluation.flow_map_error import FlowMapError
 from diffsde.evaluation.image_features import Frechet, LabelAccuracy, PrecisionRecall
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.memorisation import NearestNeighbours
@@ -39,6 +40,7 @@ METRICS: dict[str, type[Metric]] = {
     "prdc": PrecisionRecall,
     "labels": LabelAccuracy,
     "neighbours": NearestNeighbours,
+    "flow_map": FlowMapError,
     "likelihood": Likelihood,
     "straightness": Straightness,
     "budget": Budget,

@@ -70,7 +70,10 @@ def comparison_simulations(drawn: Drawn, followed: int, compared: int, between: 
         rows, x = np.arange(count), x0[:count]
         if sampler is ode:
             rows, x = np.concatenate([rows, which]), np.concatenate([x, noise.reshape(-1, *x.shape[1:])])
-        return simulated(drawn, sampler, x, rows, times, save_every, count) if len(rows) else None
+        at = (
+            times if drawn.field.knows_velocity or sampler.stochastic else times[[0, -1]]
+        )  # one jump is all that is learnt
+        return simulated(drawn, sampler, x, rows, at, save_every, count) if len(rows) else None
 
     mine = run(sampler, followed, max(1, (len(times) - 1) // FRAMES) if followed else None)
     theirs, way, panels = run(other, compared), None, {}

@@ -20,6 +20,7 @@ from diffsde.interpolants import path_times
 from diffsde.pictures.between import Between
 from diffsde.samplers import LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Diffusion
+from diffsde.samplers.flow_map import FlowMapJumps
 from diffsde.samplers.loop import Simulated
 from diffsde.samplers.ode import Euler
 from diffsde.samplers.sde import EulerMaruyama
@@ -137,10 +138,17 @@ def described_sampler(sampler: Sampler) -> str:
 
 
 def ode_and_sde(sampler: Sampler, diffusion: Diffusion) -> dict[str, Sampler]:
-    """An ODE sampler and an SDE sampler to compare, by title; one is the chosen sampler, `diffusion` is for an added SDE."""
+    """An ODE sampler and an SDE sampler to compare, by title; one is the chosen sampler, `diffusion` is for an added SDE. Jumps with
+    fresh noise are compared with jumps alone.
+    """
+    if sampler.jumps and sampler.stochastic:
+        return {f"jumps: {name_of(FlowMapJumps())}": FlowMapJumps(), f"jumps and noise: {name_of(sampler)}": sampler}
     if not sampler.stochastic:
         sde = EulerMaruyama(diffusion)
-        return {f"ODE: {name_of(sampler)}": sampler, f"SDE: {described_sampler(sde)}": sde}
+        return {
+            f"{'jumps' if sampler.jumps else 'ODE'}: {name_of(sampler)}": sampler,
+            f"SDE: {described_sampler(sde)}": sde,
+        }
     ode: Sampler = Euler()
     if isinstance(sampler, EulerMaruyama):  # with sigma = 0 it is Euler, by the program already compiled
         ode = dataclasses.replace(sampler, diffusion=dataclasses.replace(sampler.diffusion, sigma=0.0))  # type: ignore[type-var]

@@ -15,8 +15,7 @@ from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import to_own
 from diffsde.ensembles import member
 from diffsde.errors import UserError
-from diffsde.fields import LearnedField, bound
-from diffsde.learned_interpolant import LearnedInterpolant
+from diffsde.fields import bound
 from diffsde.pictures.between import Between
 from diffsde.pictures.drawn import described_sampler, names_of
 from diffsde.pictures.images import CLASSES, SIDE, image_overview, screen_of_images
@@ -24,7 +23,9 @@ from diffsde.plots.clouds import Cloud, clouds_in_time, histograms_in_time
 from diffsde.plots.loss import loss_curve
 from diffsde.plots.style import Extent, escape_formulas, window
 from diffsde.runs.starting import choose_grid, standing_in, starting_points, stds_met
+from diffsde.runs.train_config import TrainedField
 from diffsde.samplers import DPMSolverPP2M, Heun, LoopSettings, Sampler, Saving, simulate_compiled, times
+from diffsde.samplers.flow_map import FlowMapJumps
 from diffsde.samplers.grids import AutoGrid, UniformGrid
 from diffsde.stability import choose_last_step
 from diffsde.types import Key
@@ -49,7 +50,7 @@ class TrainedRun(NamedTuple):
     name: str
     held_out: list[float]
     regrets: list[tuple[int, float]]
-    field: LearnedField | LearnedInterpolant | None
+    field: TrainedField | None
     dataset: Dataset
     key: Key
     between: Between
@@ -61,23 +62,27 @@ def run_loss(run: TrainedRun) -> Figure:
 
 
 def run_samples(run: TrainedRun) -> Figure:
-    """A few samples by DPM-Solver++(2M) in 25 steps, between two laws by Heun's method, equally many per label: a cheap look at
-    the trained field.
+    """A few samples by DPM-Solver++(2M) in 25 steps, between two laws by Heun's method, of a flow map by one jump, equally many per
+    label: a cheap look at the trained field.
     """
     assert run.field is not None
     sampler: Sampler = DPMSolverPP2M() if run.field.gaussian else Heun()
+    steps = LEARNED_STEPS
+    if run.field.jumps:
+        sampler, steps = FlowMapJumps(), 1
     key_prior, key_noise = jax.random.split(run.key)
     kinds = min(run.field.classes, CLASSES)
     n = kinds * min(SIDE, LEARNED // kinds) if kinds else LEARNED
     condition = jnp.arange(n) % kinds if kinds else None
-    grid = times(UniformGrid(), LEARNED_STEPS, run.field.path)
+    grid = times(UniformGrid(), steps, run.field.path)
     last = choose_last_step(sampler, bound(run.field, member(condition, 0)), grid, "auto")
     source = law_at_0(run)
     x0, _ = starting_points(run.field, run.dataset, 0.0, key_prior, n, None, source)
     x = simulate_compiled(sampler, run.field, x0, grid, key_noise, condition, settings=LoopSettings(last)).x
-    nfe = sampler.nfe(LEARNED_STEPS, last)
+    nfe = sampler.nfe(steps, last)
     shown = screen_of_images(run.dataset, run.dataset.scaling(run.field.shape))(x)
-    about = f"{described_sampler(sampler)}, {LEARNED_STEPS} steps, {nfe:.4g} NFE, path {name_of(run.field.path)}, {run.name}"
+    many = f"{steps} step{'' if steps == 1 else 's'}"
+    about = f"{described_sampler(sampler)}, {many}, {nfe:.4g} NFE, path {name_of(run.field.path)}, {run.name}"
     return image_overview(
         {"": shown}, None if condition is None else np.asarray(condition), about, names_of(run.dataset)
     )
@@ -87,6 +92,8 @@ def run_marginals(run: TrainedRun) -> Figure:
     """x_t of the data above, samples of the trained field by Heun's method below, at the same times."""
     assert run.field is not None
     field, (key_true, key_start, key_noise) = run.field, jax.random.split(run.key, 3)
+    if not field.knows_velocity:
+        raise UserError("a model that jumps to t = 1 alone has no x_t on the way there")
     if field.classes:
         raise UserError(
             "the marginals of a conditional run are of a label; diffsde show what=marginals label=... draws them"

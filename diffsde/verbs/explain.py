@@ -10,10 +10,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffsde.build import read
+from diffsde.build import name_of, read
 from diffsde.errors import UserError
 from diffsde.fields import VELOCITY_ALONE, Field
-from diffsde.objectives import WEIGHTS, Likelihood, Problem, Regression, choose_weight, objection, resolve_weight
+from diffsde.objectives import (
+    WEIGHTS,
+    FlowMapObjective,
+    Likelihood,
+    Problem,
+    Regression,
+    choose_weight,
+    objection,
+    resolve_weight,
+)
 from diffsde.paths import GaussianPath, coefficients, log_snr, written
 from diffsde.runs import machine
 from diffsde.runs.results import Report, Result, say_result
@@ -22,7 +31,15 @@ from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, t
 from diffsde.samplers import Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import ODE_SAMPLERS, UntrainedField, choose_last_step, instability
+from diffsde.stability import (
+    ODE_SAMPLERS,
+    UntrainedField,
+    UntrainedFlowMap,
+    check_jumps,
+    check_sampler,
+    choose_last_step,
+    instability,
+)
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Array, PredictionType
 from diffsde.verbs.explain_between import lines_between
@@ -67,7 +84,7 @@ def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
         f"  x_t = ({alpha}) z + ({beta}) eps\n",
         *(f"  {line}" for line in [*table(columns), *ends(columns)]),
         f"\nobjective={config['objective']['name']} time={config['time']['name']}",
-        *doc_lines(chosen.objective),
+        *doc_lines(chosen.objective, 2 if isinstance(chosen.objective, FlowMapObjective) else 1),
         *about_loss(chosen, problem, alpha, beta),
         f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}",
         *doc_lines(chosen.sampler),
@@ -151,14 +168,20 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
         refused = [] if sampler.needs == "velocity" else [f"refused: {VELOCITY_ALONE}; {ODE_SAMPLERS}"]
         return [], refused
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
-    field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
+    field: Field
+    if isinstance(objective := problem.objective, FlowMapObjective):
+        field = UntrainedFlowMap(chosen.path, problem.moments, objective.ends_only)
+    else:
+        field = UntrainedField(chosen.path, problem.moments, kind, chosen.precondition)
     steps, how_many = fixed_steps(sampler, chosen.grid, chosen.steps), ""
     stds = stds_of(chosen.dataset)
     try:
+        check_sampler(sampler, field, name_of(sampler))
         grid = choose_grid(chosen.grid, field, stds)
         if steps is None:
             steps, how_many = usual_steps(chosen, problem, grid, stds)
         at = times(grid, steps, chosen.path)
+        check_jumps(sampler, field, at)
         last = choose_last_step(sampler, field, at, chosen.last)
     except UserError as error:
         return [], [f"refused: {error}"]

@@ -60,9 +60,10 @@ class ExplainConfig(Stepping):
         return self.source is not None or self.path.has_gamma
 
 
-def doc_lines(choice: Any) -> list[str]:
-    """The first paragraph of the docstring of a choice's class, as lines: the equation and its source."""
-    return [f"  {line}" for line in inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[0].splitlines()]
+def doc_lines(choice: Any, paragraphs: int = 1) -> list[str]:
+    """The first paragraphs of the docstring of a choice's class, as lines: the equation and its source."""
+    found = inspect.cleandoc(type(choice).__doc__ or "").split("\n\n")[:paragraphs]
+    return [f"  {line}" for paragraph in found for line in paragraph.splitlines()]
 
 
 def about_diffusion(chosen: ExplainConfig) -> list[str]:

@@ -56,7 +56,7 @@ from diffsde.samplers import Grid, times
 from diffsde.samplers.loop import Simulated
 from diffsde.solver_error import SamplingPlan
 from diffsde.solver_remedies import solver_error
-from diffsde.stability import check_sampler, choose_last_step, likelihood_instability
+from diffsde.stability import check_jumps, check_sampler, choose_last_step, likelihood_instability
 from diffsde.step_choice import MOST, StepChoice, choose_steps, fewest
 from diffsde.types import Array
 from diffsde.verbs.sample_flow import draw_flows, prepare_flow
@@ -123,6 +123,7 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
         choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem, source)
         steps = choice.steps
     grid = times(placed, steps, field.path)
+    check_jumps(chosen.sampler, field, grid)
     start = float(np.asarray(grid)[0])
     if start and not field.follows_path:
         raise UserError(

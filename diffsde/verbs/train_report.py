@@ -25,7 +25,14 @@ from diffsde.likelihood import bits_per_dim
 from diffsde.metrics.figure_text import SMALL, decimals, with_places
 from diffsde.metrics.figures import Figure, Reference
 from diffsde.nets import Net, count
-from diffsde.objectives import Classification, DiscreteLikelihood, Likelihood, Regression, VelocityAndScore
+from diffsde.objectives import (
+    Classification,
+    DiscreteLikelihood,
+    FlowMapObjective,
+    Likelihood,
+    Regression,
+    VelocityAndScore,
+)
 from diffsde.pairs_ahead import Cost
 from diffsde.runs import processes, progress
 from diffsde.runs.results import Report, summary_figures
@@ -299,7 +306,9 @@ def next_command(chosen: TrainConfig, images: bool, run: Path) -> str:
     how = "steps=50 n=100" if images else "sampler=em sigma=0.5"
     if isinstance(chosen.objective, Likelihood):
         how = "sampler=heun" + (" steps=50 n=100" if images else "")
-    if chosen.between_laws:
+    elif isinstance(chosen.objective, FlowMapObjective):
+        how = f"sampler={'consistency' if chosen.objective.ends_only else 'flow_map'}" + (" n=100" if images else "")
+    elif chosen.between_laws:
         knows_score = isinstance(chosen.objective, VelocityAndScore) or chosen.source_is_noise
         how = "sampler=em" if knows_score else "sampler=heun"
     return f"diffsde sample {how}{labels} {progress.word('run', run)}"
