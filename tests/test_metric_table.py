@@ -221,7 +221,7 @@ def wrong(name: str) -> Subject:
     else:
         x = np.asarray(subject.x) * 0.5
     found = dataclasses.replace(subject, x=x, kept={})
-    if {"field", "density"} & {*METRICS[name].needs}:
+    if {"field", "density", "jumps"} & {*METRICS[name].needs}:
         found.field = DATASETS["gmm"](radius=9.0).exact_field(OT())
     return found
 
