@@ -171,7 +171,7 @@ def measure(
     keep("cfm, euler", by_solver(base.field, judge, ("euler",), uniform), cpu_of_base)
     keep("cfm, heun", by_solver(base.field, judge, ("heun",), uniform), cpu_of_base)
     keep("cfm, best solver", by_solver(base.field, judge, SOLVERS, GRIDS), cpu_of_base)
-    made = [(objective, {}) for objective in objectives]
+    made: list[tuple[str, dict[str, str]]] = [(objective, {}) for objective in objectives]
     made += [(f"{objective} from cfm", {"teacher": str(out / name / "cfm")}) for objective in distilled]
     for title, more in made:
         objective = title.split()[0]
