@@ -202,6 +202,7 @@ KNOBS: dict[str, Knob] = {
     "time.mean": ANY,
     "time.std": POSITIVE,
     "stratified": SWITCH,
+    "target": Word(("conditional", "marginal")),
     "likelihood.solver": Word(("euler", "midpoint", "heun", "bosh3", "tsit5", "dopri5", "dopri8")),
     "adjoint": Word(("checkpointed", "backsolve")),
     "divergence": Word(("auto", "exact", "rademacher", "gaussian")),

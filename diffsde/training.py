@@ -16,6 +16,7 @@ from diffsde.couplings.coupling import Coupling
 from diffsde.couplings.pairs import PairSet, draw
 from diffsde.datasets import Batch, Buffer, Dataset
 from diffsde.ensembles import over_members
+from diffsde.marginal_targets import with_marginal_targets
 from diffsde.objectives import (
     DiscreteLikelihood,
     Draw,
@@ -23,6 +24,7 @@ from diffsde.objectives import (
     Likelihood,
     Objective,
     Problem,
+    Regression,
     Semigroup,
     exact_between,
     irreducible,
@@ -212,6 +214,8 @@ def train_step(run: Run, state: TrainState) -> tuple[TrainState, Scalar]:
     if isinstance(run.problem.objective, FlowMapObjective):
         run = dataclasses.replace(run, problem=at_step(run, run.problem, state.step, state.frozen))
     batch = examples(run, jax.random.fold_in(run.key, state.step), run.batch_size, run.points)
+    if isinstance(objective := run.problem.objective, Regression) and objective.marginal:
+        batch = with_marginal_targets(run.problem, run.arrays, batch, run.classes)
     micro_batches = run.micro_batches or (micro_batches_on_cpu(run.batch_size) if run.sharding is None else 1)
     value, gradients = mean_gradient(run.problem, state.params, batch, micro_batches)
     updates, opt_state = run.optimizer.transform(run.steps).update(gradients, state.opt_state, state.params)

@@ -9,6 +9,7 @@ from diffsde.objectives.flow_maps import Eulerian, Lagrangian, Semigroup
 from diffsde.objectives.likelihood import ADJOINTS, Likelihood
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss, training_losses
 from diffsde.objectives.objective import (
+    TARGETS,
     WEIGHTS,
     Classification,
     DataPrediction,
@@ -16,6 +17,7 @@ from diffsde.objectives.objective import (
     FlowMapObjective,
     NoisePrediction,
     Objective,
+    PathRegression,
     Problem,
     Regression,
     ScoreMatching,
@@ -53,6 +55,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 __all__ = [
     "ADJOINTS",
     "OBJECTIVES",
+    "TARGETS",
     "WEIGHTS",
     "Classification",
     "DataPrediction",
@@ -64,6 +67,7 @@ __all__ = [
     "Likelihood",
     "NoisePrediction",
     "Objective",
+    "PathRegression",
     "Problem",
     "Regression",
     "ScoreMatching",

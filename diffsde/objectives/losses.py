@@ -54,7 +54,7 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
         return value, value
     if isinstance(problem.objective, FlowMapObjective):
         return problem.objective.loss(problem, params, sample)
-    z, eps, t, label, mean, *_ = sample
+    z, eps, t, label, mean, *_, noise = sample
     c = coefficients(problem.path, t)
     x = c.alpha * z + c.beta * eps
     if isinstance(problem.objective, Classification):
@@ -66,7 +66,9 @@ def training_loss(problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, 
     own = jnp.mean(residual(z, eps) ** 2)
     if mean is None:
         return own, own
-    return jnp.mean(residual(mean, eps + c.alpha / c.beta * (z - mean)) ** 2), own
+    if noise is None:
+        noise = eps + c.alpha / c.beta * (z - mean)
+    return jnp.mean(residual(mean, noise) ** 2), own
 
 
 def training_losses(problem: Problem, params: Any, batch: Draw) -> tuple[Array, Array]:

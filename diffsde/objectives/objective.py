@@ -24,6 +24,10 @@ from diffsde.types import Array, Moments, PredictionType, Scalar, choice, regist
 
 SHORT = 2.0**-24  # the least distance of a uniform from 0 and 1
 
+TARGETS = {
+    "conditional": "y of the example's own z and eps (2210.02747, eq. 9)",
+    "marginal": "E[y | x_t], exactly: of mixtures, and of finite data (2210.02747, eq. 5), less the variance of y given x_t",
+}
 WEIGHTS = {
     "unit": "1: the mean squared error of the prediction itself",
     "beta2": "beta^2: turns the score loss into the noise loss (2011.13456, eq. 7)",
@@ -46,16 +50,37 @@ class Regression(Objective):
     kind: ClassVar[PredictionType]
     weight: str
 
+    @property
+    def marginal(self) -> bool:
+        """Whether the target is E[y | x_t], of the known law of the data, in the place of y."""
+        return False
+
     @abc.abstractmethod
     def __init__(self, weight: str) -> None: ...
 
 
+class PathRegression(Regression):
+    """A regression on a Gaussian path, by its `target` (TARGETS) on y or on E[y | x_t]: both have one minimiser, and one gradient in
+    expectation.
+    """
+
+    target: str
+
+    @property
+    def marginal(self) -> bool:
+        return self.target == "marginal"
+
+    @abc.abstractmethod
+    def __init__(self, weight: str, target: str) -> None: ...
+
+
 @choice
-class VelocityMatching(Regression):
+class VelocityMatching(PathRegression):
     """cfm: y = dalpha z + dbeta eps, conditional flow matching (2210.02747, eq. 9)."""
 
     kind: ClassVar[PredictionType] = "velocity"
     weight: str = "auto"
+    target: str = "conditional"
 
 
 @choice
@@ -71,35 +96,39 @@ class VelocityAndScore(Regression):
 
 
 @choice
-class ScoreMatching(Regression):
+class ScoreMatching(PathRegression):
     """score: y = -eps/beta, denoising score matching (Vincent 2011; 2011.13456, eq. 7)."""
 
     kind: ClassVar[PredictionType] = "score"
     weight: str = "beta2"
+    target: str = "conditional"
 
 
 @choice
-class NoisePrediction(Regression):
+class NoisePrediction(PathRegression):
     """noise: y = eps (DDPM, 2006.11239, eq. 14)."""
 
     kind: ClassVar[PredictionType] = "noise"
     weight: str = "unit"
+    target: str = "conditional"
 
 
 @choice
-class DataPrediction(Regression):
+class DataPrediction(PathRegression):
     """data: y = z, the denoiser, with EDM's weight (2206.00364, eq. 2 and table 1)."""
 
     kind: ClassVar[PredictionType] = "data"
     weight: str = "balanced"
+    target: str = "conditional"
 
 
 @choice
-class VPrediction(Regression):
+class VPrediction(PathRegression):
     """v: y = alpha eps - beta z (2202.00512, appendix D)."""
 
     kind: ClassVar[PredictionType] = "v"
     weight: str = "auto"
+    target: str = "conditional"
 
 
 class FlowMapObjective(Objective):
@@ -184,8 +213,9 @@ class Draw(NamedTuple):
     """One training example: data z and noise eps (*shape,), time t (), and the label () of z; None: no label.
 
     y (*shape,): the source's point, between two laws, where eps is the noise between them (zeros where gamma is 0). mean: the posterior mean E[z | x_t] (*shape,) over some data points, the source of the target (posterior_targets.py);
-    None: the target is made from z itself. until (): where a jump from t ends, of a flow map, and share (): the share of it after
-    which it is cut in two, uniform in [0, 1); else None.
+    None: the target is made from z itself. noise: E[eps | x_t] (*shape,) beside it, where that is known by a better formula than
+    from mean and x_t. until (): where a jump from t ends, of a flow map, and share (): the share of it after which it is cut in
+    two, uniform in [0, 1); else None.
     """
 
     z: Array
@@ -196,6 +226,7 @@ class Draw(NamedTuple):
     y: Array | None = None
     until: Scalar | None = None
     share: Scalar | None = None
+    noise: Array | None = None
 
 
 def time_at(problem: Problem, u: Scalar) -> Scalar:

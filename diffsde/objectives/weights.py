@@ -137,7 +137,7 @@ def objection(problem: Problem) -> str | None:
 
 def weighted(problem: Problem, weight: str) -> Problem:
     """The problem with another weight."""
-    return dataclasses.replace(problem, objective=type(regression(problem))(weight=weight))
+    return dataclasses.replace(problem, objective=dataclasses.replace(regression(problem), weight=weight))  # type: ignore[type-var]
 
 
 def resolve_weight(problem: Problem) -> Problem:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from diffsde.build import name_of, read_parts
 from diffsde.continuous_flow import ContinuousFlow
 from diffsde.couplings import Coupling, Independent, IteratedPairs, PairCoupling
-from diffsde.datasets import Dataset, Snapshots
+from diffsde.datasets import Dataset, FiniteDataset, Snapshots
 from diffsde.discrete_flow import DiscreteFlow
 from diffsde.fields import LearnedField
 from diffsde.flow_maps import LearnedFlowMap
@@ -103,6 +103,8 @@ class TrainConfig:
             self._check_flow()
         elif isinstance(self.objective, Likelihood):
             self._check_likelihood()
+        if isinstance(self.objective, Regression) and self.objective.marginal:
+            self._check_marginal()
         if self.between_laws:
             self._check_two_laws()
         elif isinstance(self.objective, VelocityAndScore):
@@ -219,6 +221,26 @@ class TrainConfig:
                 f"path={name_of(self.path)} has an infinite velocity at an end of the ODE that objective=likelihood solves; take"
                 " path=ot or trig, or precondition=false"
             )
+
+    def _check_marginal(self) -> None:
+        if self.between_laws:
+            raise ValueError(
+                "objective.target=marginal is of Gaussian paths; between two laws say objective.target=conditional"
+            )
+        if self.posterior_points:
+            raise ValueError(
+                f"posterior_points is {self.posterior_points}; objective.target=marginal averages over all of the law, leave it out"
+            )
+        if self.dataset.law() is None and not isinstance(self.dataset, FiniteDataset):
+            raise ValueError(
+                f"objective.target=marginal needs the exact E[z | x_t], and of dataset={name_of(self.dataset)} it is not known; it is of"
+                " mixtures (gmm, gaussian, 8gaussians, mixture) and of finite data. posterior_points= averages over drawn points"
+            )
+        for switch in ("stream", "flip", "dequantise"):
+            if getattr(self.dataset, switch, False):
+                raise ValueError(
+                    f"objective.target=marginal averages over the data's own points; say dataset.{switch}=false"
+                )
 
     def _check_labels(self) -> None:
         if isinstance(self.objective, Classification):

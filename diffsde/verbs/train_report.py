@@ -150,7 +150,9 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
     seconds, cpu_seconds = job.member.seconds()
     coupled = summary_of_cost(run.coupling, pairs) if run.coupling and pairs else None
     bits = bits_of(job, loss.value, held_out[-1][0] if held_out else None)
-    nfe = job.member.evaluations()
+    nfe, regrets = job.member.evaluations(), job.member.regrets()
+    if not (isinstance(objective := run.problem.objective, Regression) and objective.marginal):
+        regrets = []
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
@@ -163,6 +165,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
         **({"coupling": coupled} if coupled else {}),
+        **({"marginal_loss": regrets[-1][1]} if regrets else {}),
         **({"nfe": {"first": nfe[0], "mean": float(np.mean(nfe)), "last": nfe[-1]}} if nfe else {}),
         "data": job.data,
         "data_std": float(run.problem.moments.std),
@@ -185,6 +188,7 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         *([("bits per dim", ", ".join(f"{value:.3f} {of}" for of, value in bits.items()))] if bits else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
+        *([("marginal loss", marginal_loss(regrets[-1][1]))] if regrets else []),
         *([("evaluations", shown_nfe(nfe))] if nfe else []),
         *([row_of_cost(run.coupling, coupled, others, run.batch_size)] if coupled else []),
         *([("still to learn", little)] if little else []),
@@ -230,6 +234,11 @@ def shown_loss(loss: Figure) -> str:
     return f"{with_places(loss.value, places)}{error}" + (
         f"  (irreducible, on average: {floor.value:.4f} +- {floor.error:.4f})" if floor else ""
     )
+
+
+def marginal_loss(value: float) -> str:
+    """L_FM, the loss against E[y | x_t], of the parameter average, with what L_CFM has beside it."""
+    return f"{with_places(value, 4)} against E[y | x_t]; the loss against y is on average that and the irreducible loss"
 
 
 def shown_nfe(nfe: list[float]) -> str:

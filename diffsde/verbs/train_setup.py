@@ -92,12 +92,15 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     classifies = isinstance(chosen.objective, Classification)
     hidden = 0.0 if classifies else chosen.label_dropout
     from_data = isinstance(chosen.objective, Regression | FlowMapObjective) and source is None and teacher is None
-    averaged = points_of(chosen, moments.mean.size) if from_data else 0
+    marginal = isinstance(chosen.objective, Regression) and chosen.objective.marginal
+    averaged = points_of(chosen, moments.mean.size) if from_data and not marginal else 0
     if averaged:
         progress.say(
             f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
             " (posterior_points=0: its own)"
         )
+    if marginal:
+        progress.say("targets: each is the exact E[y | x_t]; the loss that is logged is against y, and has its floor")
     run = Run(
         problem,
         chosen.dataset,
