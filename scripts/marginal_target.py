@@ -133,7 +133,9 @@ def finite(target: str) -> None:
     state, _ = train_steps(run, start(run, params), jnp.asarray(FEW_STEPS), chunk=FEW_STEPS)
     average = jax.tree.map(lambda leaf: leaf[0], state.ema)
     field, x0 = field_of(chosen, learned(run), average), jax.random.normal(jax.random.key(6), (2000, 2))
-    x = simulate_compiled(Heun(), field, x0, jnp.linspace(0, 1, 201), jax.random.key(0), settings=LoopSettings("mean")).x
+    x = simulate_compiled(
+        Heun(), field, x0, jnp.linspace(0, 1, 201), jax.random.key(0), settings=LoopSettings("mean")
+    ).x
     fresh = chosen.dataset.draw(law, jax.random.key(11), 2000)
     print(f"| {target} | {nearest(x, points):.3f} | {nearest(fresh, points):.3f} |")
 
@@ -168,7 +170,9 @@ def main() -> None:
         exact = list(each.values())[-1]
         print(f"| {step} | " + " | ".join(f"{std:.4g}" for std, _ in each.values()) + f" | {exact[1]:.4g} |")
     picture(found, where)
-    print(f"\n| target, {FEW} points | samples to the nearest point | fresh points of the law to the nearest |\n|---|---|---|")
+    print(
+        f"\n| target, {FEW} points | samples to the nearest point | fresh points of the law to the nearest |\n|---|---|---|"
+    )
     for target in ("conditional", "marginal"):
         finite(target)
 

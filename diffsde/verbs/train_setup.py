@@ -100,7 +100,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
             " (posterior_points=0: its own)"
         )
     if marginal:
-        progress.say("targets: each is the exact E[y | x_t]; the loss that is logged is against y, and has its floor")
+        progress.say("targets: each is the exact E[y | x_t]; the loss that is logged is against y itself")
     run = Run(
         problem,
         chosen.dataset,
