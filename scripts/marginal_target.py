@@ -23,7 +23,7 @@ import numpy as np
 from diffsde.cli.main import composed
 from diffsde.datasets import Examples
 from diffsde.marginal_targets import with_marginal_targets
-from diffsde.objectives import Draw, training_loss
+from diffsde.objectives import Draw, training_losses
 from diffsde.plots.style import DATA, GREY, NOISE, blank_figure
 from diffsde.runs.train_config import field_of, train_choices
 from diffsde.samplers import LoopSettings, simulate_compiled
@@ -70,7 +70,7 @@ def losses(run: Run, params: Any) -> tuple[Array, Array]:
     """L_FM and L_CFM of 64 batches, (64 BATCH,) each, of the same examples."""
 
     def one(key: Key) -> tuple[Array, Array]:
-        return jax.vmap(partial(training_loss, run.problem, params))(batch_of(run, key, None))
+        return training_losses(run.problem, params, batch_of(run, key, None))
 
     against, own = jax.lax.map(one, jax.random.split(jax.random.key(8), 64))
     return against.ravel(), own.ravel()
@@ -129,7 +129,7 @@ def finite(target: str) -> None:
     chosen, run, params = begin(words)
     law = run.arrays
     points = run.dataset.draw(law, jax.random.key(5), FEW)
-    run = dataclasses.replace(run, dataset=Few(), arrays=Examples(points, None))
+    run = dataclasses.replace(run, dataset=Few(), arrays=Examples(points, None))  # type: ignore[arg-type]
     state, _ = train_steps(run, start(run, params), jnp.asarray(FEW_STEPS), chunk=FEW_STEPS)
     average = jax.tree.map(lambda leaf: leaf[0], state.ema)
     field, x0 = field_of(chosen, learned(run), average), jax.random.normal(jax.random.key(6), (2000, 2))
