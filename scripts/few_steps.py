@@ -33,6 +33,7 @@ from diffsde.samplers.grids import CosineGrid, Grid, LogSNRGrid, QuadraticGrid, 
 from diffsde.types import Array
 
 NFE = (1, 2, 4, 8)
+DIVERGED = 100.0  # figures from which a run is said to have diverged: no data set here is as wide
 IMAGES: dict[str, Any] = {"time": "logit_normal", "optimizer": "muon", "batch_size": 64}
 DATA: dict[str, dict[str, Any]] = {
     "gmm": {"dataset": "gmm"},
@@ -141,7 +142,13 @@ def by_solver(field: Field, judge: Judge, names: tuple[str, ...], grids: dict[st
 def by_jumps(field: FlowMap, judge: Judge) -> dict[int, dict[str, Any]]:
     """The figures of a flow map's jumps; of one that jumps to t = 1 alone, with fresh noise between them."""
     name = "flow_map" if field.knows_velocity else "consistency"
-    return {n: measured(judge, drawn(field, name, UniformGrid(), n, judge.x0), name) for n in NFE}
+    rows = {n: measured(judge, drawn(field, name, UniformGrid(), n, judge.x0), name) for n in NFE}
+    return {n: row if n == 1 or name == "flow_map" else without_rms(row) for n, row in rows.items()}
+
+
+def without_rms(row: dict[str, Any]) -> dict[str, Any]:
+    """The figures of samples with fresh noise on the way, which a map of the first noise alone is not compared with."""
+    return {key: value for key, value in row.items() if key not in ("rms", "error")}
 
 
 def measure(
@@ -165,7 +172,13 @@ def measure(
     def keep(row: str, figures: dict[int, dict[str, Any]], cpu_seconds: float) -> None:
         found["rows"][row] = {"cpu": cpu_seconds, "by_nfe": figures}
         (out / f"{name}.json").write_text(json.dumps(found, indent=1))
-        print(name, row, f"{cpu_seconds:.0f} s", {n: round(each["rms"], 3) for n, each in figures.items()}, flush=True)
+        print(
+            name,
+            row,
+            f"{cpu_seconds:.0f} s",
+            {n: round(each["rms"], 3) for n, each in figures.items() if "rms" in each},
+            flush=True,
+        )
 
     uniform = {"uniform": GRIDS["uniform"]}
     keep("cfm, euler", by_solver(base.field, judge, ("euler",), uniform), cpu_of_base)
@@ -179,6 +192,11 @@ def measure(
         assert isinstance(run.field, FlowMap)
         keep(title, by_jumps(run.field, judge), seconds + (cpu_of_base if more else 0))
     return found
+
+
+def written(value: float) -> str:
+    """A figure as text; of a run that diverged, the word."""
+    return f"{value:.3g}" if value < DIVERGED else "diverged"
 
 
 def table(out: Path, names: list[str]) -> str:
@@ -198,7 +216,7 @@ def table(out: Path, names: list[str]) -> str:
         ]
         for row, each in found["rows"].items():
             figures = [each["by_nfe"].get(str(n)) for n in NFE]
-            cells = [f"{f[key]:.3g}" if f else "" for key in ("rms", "w2") for f in figures]
+            cells = [written(f[key]) if f and key in f else "" for key in ("rms", "w2") for f in figures]
             lines.append(f"| {row} | {each['cpu']:.0f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -216,17 +234,20 @@ def picture(out: Path, names: list[str], path: Path) -> None:
     )
     titles = list(dict.fromkeys(row for each in found.values() for row in each["rows"]))
     families = [title for title in titles if not title.startswith("cfm")]
-    colours = dict(zip(families, plt.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
+    able = [colour for i, colour in enumerate(plt.get_cmap("tab10").colors) if i != 7]  # type: ignore[attr-defined]  # 7: grey
+    colours = dict(zip(families, able, strict=False))
     greys = dict(zip([t for t in titles if t.startswith("cfm")], ("0.65", "0.4", "0.0"), strict=False))
     for panel, (name, each) in zip(panels[0], found.items(), strict=True):
         for title, row in each["rows"].items():
-            at = [int(n) for n in row["by_nfe"]]
-            values = [figures["rms"] for figures in row["by_nfe"].values()]
+            at = [int(n) for n, figures in row["by_nfe"].items() if "rms" in figures]
+            values = [figures["rms"] for figures in row["by_nfe"].values() if "rms" in figures]
             how = {"color": greys[title], "ls": "--"} if title in greys else {"color": colours[title]}
             panel.plot(at, values, marker="o", ms=4, lw=1.5, label=title, **how)
         panel.set(xscale="log", yscale="log", title=name, xlabel="evaluations of the network")
         panel.set_xticks(NFE, [str(n) for n in NFE])
         panel.minorticks_off()
+        shown = [y for line in panel.get_lines() for y in line.get_ydata() if y < DIVERGED]
+        panel.set_ylim(min(shown) / 1.3, max(shown) * 1.3)
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(alpha=0.25)
     panels[0, 0].set_ylabel("rms distance to the map aimed at")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import diffsde
 from diffsde.datasets.mixture import Ring
 from diffsde.empirical import arrange
 from diffsde.errors import UserError
@@ -25,7 +26,7 @@ from diffsde.objectives.flow_map_losses import Scales
 from diffsde.objectives.flow_maps import starting_point
 from diffsde.paths import PATHS, GaussianPath, coefficients
 from diffsde.samplers import SAMPLERS, simulate
-from diffsde.stability import UntrainedField, check_sampler
+from diffsde.stability import UntrainedField, check_jumps, check_sampler
 from diffsde.time_distributions import Uniform
 from diffsde.training import Run, examples
 from diffsde.types import Array, Moments
@@ -248,4 +249,28 @@ def test_samplers_of_flow_maps_ask_for_a_flow_map() -> None:
             SAMPLERS[name](),
             OracleField(PATHS["ot"](), Mixture(jnp.zeros((1, 2)), jnp.ones((1, 1)), jnp.ones(1)), (2,)),
             name,
+        )
+
+
+def test_jumps_of_models_of_the_last_time_alone_are_refused() -> None:
+    last = dataclasses.replace(network_map(), ends_only=True)
+    with pytest.raises(UserError, match=r"sampler=heun asks for the velocity.*sampler=flow_map.*sampler=consistency"):
+        check_sampler(SAMPLERS["heun"](), last, "heun")
+    with pytest.raises(UserError, match=r"steps is 2.*t = 1 alone.*steps=1"):
+        check_jumps(SAMPLERS["flow_map"](), last, jnp.array([0.0, 0.5, 1.0]))
+    with pytest.raises(UserError, match=r"grid\.end is 0\.9"):
+        check_jumps(SAMPLERS["flow_map"](), last, jnp.array([0.0, 0.9]))
+    check_jumps(SAMPLERS["flow_map"](), last, jnp.array([0.0, 1.0]))
+    check_jumps(SAMPLERS["consistency"](), last, jnp.array([0.0, 0.5, 1.0]))
+
+
+def test_jumps_in_python() -> None:
+    """In the data's own units, labels given or not; the inverse takes them back."""
+    exact = diffsde.oracle(dataset={"name": "mixture", "means": [[3.0]], "stds": [2.0]}, path="ot")
+    ends = exact.jump([[1.0], [0.0]], [0.0, 0.0], 1.0)
+    np.testing.assert_allclose(ends, [[5.0], [3.0]], atol=1e-5)
+    np.testing.assert_allclose(exact.jump(ends[0], 1.0, 0.0), [1.0], atol=1e-5)
+    with pytest.raises(ValueError, match="jump: this field knows its velocity alone"):
+        dataclasses.replace(exact, field=UntrainedField(PATHS["ot"](), MOMENTS, "velocity", True)).jump(
+            [0.0, 0.0], 0, 1
         )

@@ -134,6 +134,30 @@ class Run:
         return self._at("noise", x, t, labels)
 
     @refusals
+    def jump(self, x: Points, s: Points, t: Points, labels: Points = None) -> np.ndarray:
+        """X_{s,t}(x): where the ODE takes x from time s to time t, of the exact field and of flow maps (objective=meanflow, ...).
+
+        >>> import diffsde
+        >>> exact = diffsde.oracle(dataset={"name": "mixture", "means": [[0.0]], "stds": [2.0]}, path="ot")
+        >>> exact.jump([[1.0]], 0, 1)
+        array([[2.]], dtype=float32)
+        """
+        field = self._field
+        if not field.jumps:
+            raise UserError(
+                "jump: this field knows its velocity alone; train a flow map (objective=meanflow, ...), or take the exact field"
+            )
+        points, until, known, single = self._arguments(x, t, labels)
+        begin = self._arguments(x, s, labels)[1]
+        if not field.knows_velocity and (until != 1).any():
+            raise UserError(f"jump: this model has learnt jumps to t = 1 alone; t is {until[until != 1][0]:g}")
+        with self._precision():
+            start, end = begin.astype(kept()), until.astype(kept())
+            ends = jumps_at(field, to_model(self.scaling, points), start, end, known)
+        found = to_own(self.scaling, np.asarray(ends))
+        return found[0] if single else found
+
+    @refusals
     def divergence(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """div u_t(x), exactly, by a derivative per coordinate; () per point."""
         return self._at("divergence", x, t, labels)
@@ -353,6 +377,17 @@ def at_points(one: Callable[[Field, Array, Scalar], Scalar]) -> Callable[..., Ar
         return jax.lax.map(at, (x, t, labels), batch_size=min(len(x), MANY))
 
     return program
+
+
+@jax.jit
+def jumps_at(field: Any, x: Array, s: Array, t: Array, labels: Array | None) -> Array:
+    """Where a flow map takes points x (n, *shape) from times s to t, both (n,), compiled, some points at a time."""
+
+    def at(given: tuple[Array, Array, Array, Array | None]) -> Array:
+        point, begin, until, label = given
+        return bound(field, label).jump(point, begin, until)
+
+    return jax.lax.map(at, (x, s, t, labels), batch_size=min(len(x), MANY))
 
 
 MANY = 1024  # points at once
