@@ -152,7 +152,7 @@ class Run:
         if not field.knows_velocity and (until != 1).any():
             raise UserError(f"jump: this model has learnt jumps to t = 1 alone; t is {until[until != 1][0]:g}")
         with self._precision():
-            start, end = begin.astype(kept()), until.astype(kept())
+            start, end = jnp.asarray(begin, kept()), jnp.asarray(until, kept())
             ends = jumps_at(field, to_model(self.scaling, points), start, end, known)
         found = to_own(self.scaling, np.asarray(ends))
         return found[0] if single else found
