@@ -12,7 +12,7 @@ from diffsde import ensembles
 from diffsde.build import name_of
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
-from diffsde.fields import Field
+from diffsde.fields import VELOCITY_ALONE, Field
 from diffsde.runs import progress
 from diffsde.runs.restore import restore
 from diffsde.runs.run_pairs import described
@@ -52,6 +52,8 @@ def trained(chosen: TrainConfig, teacher: str, shape: tuple[int, ...]) -> Field:
     where = f"teacher: '{teacher}'"
     if theirs.between_laws:
         raise UserError(f"{where} is a run between two laws; flow maps are learnt on Gaussian paths, from noise")
+    if not field.follows_path:
+        raise UserError(f"{where}: {VELOCITY_ALONE}, of which a flow map learns; take another run")
     if not field.knows_velocity:
         raise UserError(f"{where} only jumps to t = 1, and a teacher's velocity is what is learnt; take another run")
     if field.shape != shape:
