@@ -223,6 +223,8 @@ KNOBS: dict[str, Knob] = {
     "decay": Number(low=0, high=1, closed=(False, True)),
     "schedule": Word(("constant", "cosine", "wsd", "wsd_linear")),
     # samplers, diffusions and grids
+    "variable": Word(("auto", "t", "log_rho", "rho")),
+    "coefficients": Word(("t", "vary", "bh1", "bh2")),
     "churn": Number(low=0, high=2**0.5 - 1),
     **dict.fromkeys(("s_min", "s_max", "s_noise"), NOT_NEGATIVE),
     "corrections": COUNT,

@@ -26,8 +26,8 @@ from diffsde.fields import Field, OracleField
 from diffsde.runs.restore import restore
 from diffsde.samplers import Sampler, times
 from diffsde.samplers.diffusions import Memoryless, Vanishing
+from diffsde.samplers.dpm_solver import DPMSolverPP2MSDE
 from diffsde.samplers.grids import UniformGrid
-from diffsde.samplers.multistep import DPMSolverPP2MSDE
 from diffsde.samplers.ode import Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama
 from diffsde.types import Array

@@ -15,9 +15,9 @@ from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS
 from diffsde.samplers import SAMPLERS, LoopSettings, simulate
 from diffsde.samplers.diffusions import Bump, Constant, Diffusion, Memoryless
+from diffsde.samplers.dpm_solver import DPMSolverPP2MSDE
 from diffsde.samplers.exponential import Exponential
 from diffsde.samplers.loop import brownian_path
-from diffsde.samplers.multistep import DPMSolverPP2MSDE
 from diffsde.samplers.sampler import Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
 from tests.conftest import ends

@@ -23,10 +23,11 @@ from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.chunks import CACHE, bytes_live, chunks, fitting
 from diffsde.samplers.corrector import Langevin, PredictorCorrector
 from diffsde.samplers.diffusions import DIFFUSIONS, Bump, Constant, Diffusion, Memoryless, Vanishing
+from diffsde.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import ListGrid, UniformGrid
-from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE, Memory
+from diffsde.samplers.multistep import Memory
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sampler import Increment, Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun

@@ -15,10 +15,10 @@ from diffsde.runs.starting import trial_of
 from diffsde.samplers import SAMPLERS, LoopSettings, simulate_compiled, times
 from diffsde.samplers.corrector import Langevin
 from diffsde.samplers.diffusions import Constant, Memoryless
+from diffsde.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.grids import LogSNRGrid, UniformGrid
 from diffsde.samplers.loop import padded, prior
-from diffsde.samplers.multistep import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sde import EulerMaruyama, StochasticHeun
 from diffsde.solver_error import SamplingPlan, data_stds

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from diffsde.samplers.adams import AB2, AB3
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
+from diffsde.samplers.deis import DEIS2, DEIS3, IPNDM
 from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
+from diffsde.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
 from diffsde.samplers.edm import EDMHeun
 from diffsde.samplers.exponential import DDIM, Exponential
 from diffsde.samplers.flow_map import Consistency, FlowMapJumps
 from diffsde.samplers.grids import GRIDS, Grid, times
 from diffsde.samplers.loop import LoopSettings, Saving, Trajectory, prior, simulate, simulate_compiled
-from diffsde.samplers.multistep import AB2, AB3, DEIS2, DEIS3, IPNDM, DPMSolverPP2M, DPMSolverPP2MSDE, DPMSolverPP3M
 from diffsde.samplers.ode import RK4, Euler, Heun, Midpoint
 from diffsde.samplers.sampler import LAST_STEPS, Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
