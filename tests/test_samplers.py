@@ -22,6 +22,7 @@ from diffsde.samplers import GRIDS, SAMPLERS, LoopSettings, Saving, simulate, ti
 from diffsde.samplers.adaptive import Adaptive
 from diffsde.samplers.chunks import CACHE, bytes_live, chunks, fitting
 from diffsde.samplers.corrector import Langevin, PredictorCorrector
+from diffsde.samplers.deis import DEIS3
 from diffsde.samplers.diffusions import DIFFUSIONS, Bump, Constant, Diffusion, Memoryless, Vanishing
 from diffsde.samplers.dpm_solver import DPMSolverPP2M, DPMSolverPP2MSDE
 from diffsde.samplers.edm import EDMHeun
@@ -31,6 +32,7 @@ from diffsde.samplers.multistep import Memory
 from diffsde.samplers.ode import RK4, Euler, Heun
 from diffsde.samplers.sampler import Increment, Sampler
 from diffsde.samplers.sde import EulerMaruyama, ReverseDiffusion, StochasticHeun
+from diffsde.samplers.unipc import UniPC
 from diffsde.types import Array, Moments, Prediction
 from tests.conftest import ends
 
@@ -252,6 +254,10 @@ def test_weak_order_on_a_mixture(
 
 
 FINITE = [sampler for name, cls in SAMPLERS.items() if not (sampler := cls()).stochastic and sampler.order] + [
+    DEIS3("log_rho"),
+    DEIS3("rho"),
+    UniPC("bh2"),
+    UniPC("vary"),
     EDMHeun(),
     StochasticHeun(Constant(0.0)),
     Exponential(Constant(0.0)),
