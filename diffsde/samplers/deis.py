@@ -48,8 +48,7 @@ class DEIS(NoisePolynomial):
     """DEIS: eps a polynomial in the variable that is chosen.
 
     variable: t (tAB, the weight drho integrated by 16 Gauss-Legendre nodes), log_rho, rho (rho-AB), or auto: t, but log_rho
-    over a step in which alpha does not change, as on `ve` and `edm`, where t but names the noise level. auto is the best of
-    the three on the average over eight paths and six grids.
+    over a step in which alpha does not change, as on `ve` and `edm`, where t but names the noise level.
     """
 
     variable: str
