@@ -1,5 +1,7 @@
 """Multistep methods: the weights against quadrature, published coefficients, and fewer values where steps widen."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +24,8 @@ from diffsde.types import Array
 
 LAW = Ring().mixture()
 FIELD = OracleField(VP(), LAW, (2,))
-X, OLD = np.array([0.4, -0.3]), np.array([[1.0, 0.2], [-0.5, 0.7]])
+X: Any = np.array([0.4, -0.3])  # double where a test is; so is what a test makes of them
+OLD: Any = np.array([[1.0, 0.2], [-0.5, 0.7]])
 
 
 def rho(path: GaussianPath, t: float) -> float:
