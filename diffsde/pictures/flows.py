@@ -14,13 +14,14 @@ from matplotlib.figure import Figure
 
 from diffsde.build import name_of
 from diffsde.datasets import are_images
-from diffsde.datasets.scaling import to_model, to_own
+from diffsde.datasets.scaling import log_volume, to_model, to_own
 from diffsde.discrete_flow import log_probs
 from diffsde.pictures.coordinates import chosen_view
 from diffsde.pictures.drawn import names_of
 from diffsde.pictures.images import first_of, image_overview, screen_of_images
 from diffsde.plots.clouds import Cloud, beside_one_another
 from diffsde.plots.corner import Compared, corner
+from diffsde.plots.lines import flow_1d
 from diffsde.plots.style import HeatMap, escape_formulas, window
 from diffsde.runs import progress
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 TRUE = 10_000  # points drawn from the data
 SHOWN = 10_000  # samples drawn
 PIXELS = 120  # side of the density's heat map
+BINS = 80  # of histograms on a line
 IMAGES = 100  # samples in a grid without labels
 
 
@@ -86,6 +88,19 @@ def density_on(scene: FlowScene, sides: tuple[float, ...]) -> np.ndarray:
     points = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     model = jnp.asarray(to_model(scene.job.scaling, points), jnp.result_type(float))
     return np.exp(np.asarray(log_probs(scene.job.flow, model, None))).reshape(PIXELS, PIXELS)
+
+
+def flow_line(scene: FlowScene) -> Figure:
+    """Samples, data, and the flow's density, on a line."""
+    job, x, truth = scene.job, scene.own(scene.x)[:, 0], scene.own(scene.truth)[:, 0]
+    names = tuple(map(escape_formulas, job.dataset.column_names()))
+    left, right = window([np.column_stack([truth, truth])])[:2]
+    edges = np.linspace(left, right, BINS + 1)
+    places = to_model(job.scaling, (edges[1:, None] + edges[:-1, None]) / 2)
+    model = jnp.asarray(places, jnp.result_type(float))
+    labels = [None] if job.data_labels is None else [jnp.full(BINS, label) for label in np.unique(job.data_labels)]
+    log_p = [np.asarray(log_probs(job.flow, model, label)) - log_volume(job.scaling, (1,)) for label in labels]
+    return flow_1d(x, edges, truth, np.mean(np.exp(log_p), axis=0), names[0] if names else "$x$", scene.about)
 
 
 def flow_corner(scene: FlowScene) -> Figure:

@@ -33,7 +33,7 @@ SNAPSHOTS = "points at several times"
 RUN, RUN_ON_IMAGES, NO_PICTURES = "a run", "a run on images", "points of this shape"
 RUN_IN_PLANE = "a run on points on a line or in the plane"
 FLOW_PLANE, FLOW_POINTS = "points in the plane of a discrete flow", "points of a discrete flow"
-FLOW_IMAGES = "images of a discrete flow"
+FLOW_LINE, FLOW_IMAGES = "points of a discrete flow on a line", "images of a discrete flow"
 MEASURED_PLANE, MEASURED_IMAGES = "measured points in the plane", "measured images"
 PATHS, PATHS_IN_PLANE = "paths on a line or in more than two dimensions", "paths in the plane"
 OF_PATHS = {
@@ -90,6 +90,7 @@ PICTURES: dict[str, dict[str, Picture]] = {
     FLOW_PLANE: {
         "samples": Picture("samples.png", "data, samples, and the density of the flow", flows.flow_plane, True)
     },
+    FLOW_LINE: {"samples": Picture("samples.png", "samples, data, and the density of the flow", flows.flow_line, True)},
     FLOW_POINTS: {"corner": Picture("corner.png", "coordinates one by one and two by two", flows.flow_corner, True)},
     FLOW_IMAGES: {
         "samples": Picture("samples.png", "samples beside data, a row for each label", flows.flow_images, True)
@@ -113,7 +114,9 @@ PICTURES: dict[str, dict[str, Picture]] = {
 
 def kind_of_flow(shape: tuple[int, ...]) -> str:
     """The kind of pictures, a key of PICTURES, for samples of a discrete flow."""
-    return FLOW_IMAGES if are_images(shape) else FLOW_PLANE if shape == (2,) else FLOW_POINTS
+    if are_images(shape):
+        return FLOW_IMAGES
+    return FLOW_LINE if shape == (1,) else FLOW_PLANE if shape == (2,) else FLOW_POINTS
 
 
 def kind_of(shape: tuple[int, ...], measured: bool = False, dataset: Dataset | None = None) -> str:
