@@ -82,4 +82,4 @@ def test_each_objective_learns_to_jump_from_noise_to_data(here: Path, words: lis
     assert main(["train", *words, "steps=3000", "pictures=none", "hydra.run.dir=run"]) == 0
     sampled = ["sample", "run=run", "sampler=flow_map", "steps=1", "n=4000", "plots=false", "hydra.run.dir=samples"]
     assert main(sampled) == 0
-    assert json.loads(Path("samples/summary.json").read_text())["cross_entropy"]["value"] < most
+    assert json.loads(Path("samples/summary.json").read_text())["metrics"]["cross_entropy"]["value"] < most
