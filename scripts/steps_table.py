@@ -28,7 +28,7 @@ from diffsde.stability import choose_last_step
 from diffsde.step_choice import MOST, choose_steps, fewest
 
 N, MANY = 16_384, 1024
-SHOWN = [name for name, kind in SAMPLERS.items() if not kind.adaptive and name not in ("langevin", "ald")]
+SHOWN = [name for name, kind in SAMPLERS.items() if not kind.adaptive and name not in ("langevin", "ald", "best")]
 LATE = 0.001  # where samplers start that are infinite at t = 0
 
 

@@ -28,6 +28,8 @@ FLOORS = [
         "solver_error",
         "solver_remedies",
         "step_choice",
+        "sampler_trials",
+        "time_tuning",
         "likelihood",
     ],
     ["samplers", "objectives", "couplings", "guidance", "inverse"],

@@ -42,6 +42,7 @@ FINITE_STEPS = {"ald": 250}
 NOT_HERE = (
     "langevin",
     "adaptive",
+    "best",
     "flow_map",
     "consistency",
 )  # langevin stops at t = 0.9 by design; others have tests of their own

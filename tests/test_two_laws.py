@@ -356,7 +356,7 @@ def test_what_samplers_need_of_a_field() -> None:
     """Those that step any process take a field between two laws: the ODE's by its velocity alone."""
     found = {name: needs(kind()) for name, kind in SAMPLERS.items()}
     assert {name for name, need in found.items() if need == "score"} == {"em", "stochastic_heun", "langevin"}
-    velocity = {"euler", "midpoint", "heun", "rk4", "ab2", "ab3", "adaptive"}
+    velocity = {"euler", "midpoint", "heun", "rk4", "ab2", "ab3", "adaptive", "best"}
     assert {name for name, need in found.items() if need == "velocity"} == velocity
     assert needs(EulerMaruyama()) == "score"
 

@@ -17,7 +17,7 @@ from diffsde.cli.job import VERBS, remove_empty
 from diffsde.errors import UserError
 from diffsde.runs import files, folder, progress, provenance, records
 from diffsde.runs.plain_words import parted
-from diffsde.runs.record import Record, new_folder
+from diffsde.runs.record import Record, as_found, new_folder
 from diffsde.state import STATE
 
 SHOWN = 12  # most parts that differ of which each has a line
@@ -102,8 +102,10 @@ def chosen_run(words: Sequence[str]) -> Record:
 
 
 def again(record: Record) -> dict[str, Any]:
-    """The config of a run that is to be repeated: without a name, trackers and pictures beside the result; net=auto as it was."""
-    config = record.config | dict.fromkeys(folder.LABELS)
+    """The config of a run that is to be repeated: without a name, trackers and pictures beside the result; net=auto as it was, and
+    the sampler that a search found.
+    """
+    config = as_found(record.config, record.summary) | dict.fromkeys(folder.LABELS)
     if record.verb == "train":
         net = folder.read_net(record.folder)
         config |= {"run": None, "logger": {"name": "none"}} | ({"net": net} if net else {})

@@ -69,7 +69,7 @@ def load_source(verb: str, where: Path, config: dict[str, Any], directory: Path)
     if sampler and sampler.get("diffusion"):
         diffusion = choose(Diffusion, sampler["diffusion"], "diffusion")  # type: ignore[type-abstract]
     grid: Grid = AutoGrid()
-    if verb != "train" and config.get("grid") and config["grid"].get("name") != "list":
+    if verb != "train" and config.get("grid") and config["grid"].get("name") not in ("list", "optimised"):
         grid = choose(Grid, config["grid"], "grid")  # type: ignore[type-abstract]
     if config.get("source") is not None or config.get("direction") == "backward":
         raise UserError("it shows fields from N(0, I) to the data, and none between two other laws")

@@ -217,3 +217,11 @@ def unquoted(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" and value[0] not in inside.replace("\\'", ""):
         return inside.replace("\\'", "'")
     return value
+
+
+def as_found(config: dict[str, Any], summary: Any) -> dict[str, Any]:
+    """The config with the sampler, the grid, the steps and the last step that a search found, as the job's summary has them."""
+    found = summary.get("found") if isinstance(summary, dict) else None
+    if not isinstance(found, dict):
+        return config
+    return config | {key: found[key] for key in ("sampler", "grid", "steps", "last")}

@@ -15,7 +15,7 @@ from diffsde.errors import UserError
 from diffsde.nested import flatten
 from diffsde.runs.record import Record
 
-# Entries of a summary that are of the machine and its speed, and of folders' places.
+# Entries of a summary that are of the machine and its speed, of folders' places, and of the search for a sampler, which is not repeated.
 TIMES = (
     "seconds",
     "cpu_seconds",
@@ -27,6 +27,7 @@ TIMES = (
     "members",
     "device",
     "devices",
+    "found",
 )
 PARTS = ("versions", "machine", "git", "used")  # of a provenance: what may change the bits
 NO_MATTER = ("machine.host", "git.directory")  # entries of these that cannot

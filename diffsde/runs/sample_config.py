@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from diffsde.runs import folder, progress
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
 from diffsde.samplers import Grid, Sampler
+from diffsde.samplers.best import Best
 from diffsde.samplers.diffusions import Constant
+from diffsde.samplers.edm import EDMHeun
+from diffsde.samplers.grids import ListGrid, OptimisedGrid
 from diffsde.stability import takes_sigma
+
+MOST_TUNED = 64  # steps whose times grid=optimised tunes: the work grows with their square
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +36,46 @@ class Stepping:
     last: str
 
     def check(self) -> None:
-        """Raise ValueError where sigma= is set for a sampler without a diffusion."""
+        """Raise ValueError where sigma= is set for a sampler without a diffusion, and for a search that cannot be made."""
         takes_sigma(self.sampler, self.sigma)
+        if isinstance(self.sampler, Best):
+            check_candidates(self.sampler, self.grid)
+        if isinstance(self.grid, OptimisedGrid):
+            check_tunable(self.sampler, self.steps)
+
+
+def check_candidates(sampler: Best, grid: Grid) -> None:
+    """Raise ValueError for candidates of sampler=best that cannot be tried, and for a grid that fixes the number of steps."""
+    able = [name for name, kind in table(Sampler).items() if is_noise_free(kind()) and kind is not Best]
+    for name in sampler.candidates:
+        if name not in able:
+            raise ValueError(
+                f"sampler.candidates: '{name}' cannot be tried without noise; choose some of {', '.join(able)}"
+            )
+    if not sampler.candidates:
+        raise ValueError(f"sampler.candidates is empty; choose some of {', '.join(able)}")
+    if isinstance(grid, ListGrid):
+        raise ValueError(
+            "grid=list fixes the number of steps, which sampler=best is free in; name a sampler, or another grid"
+        )
+
+
+def check_tunable(sampler: Sampler, steps: int | None) -> None:
+    """Raise ValueError where grid=optimised has no times to tune."""
+    if not isinstance(sampler, Best) and not is_noise_free(sampler):
+        raise ValueError(
+            f"grid=optimised tunes the times of an ODE's solver, and not of sampler={name_of(sampler)}; take sampler=best, or"
+            " another grid"
+        )
+    if steps is None or steps > MOST_TUNED:
+        said = "needs their number" if steps is None else f"is of few steps, and steps is {steps}"
+        raise ValueError(f"grid=optimised tunes the times of so many steps, and {said}; give steps= up to {MOST_TUNED}")
+
+
+def is_noise_free(sampler: Sampler) -> bool:
+    """Whether a sampler solves the ODE, by steps on a grid."""
+    quiet = not sampler.stochastic or (isinstance(sampler, EDMHeun) and not sampler.churn)
+    return quiet and not sampler.adaptive and not sampler.jumps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,6 +181,10 @@ class SampleConfig(Sampling):
             raise ValueError(
                 f"coordinates is '{self.coordinates}'; it must be a list, e.g. coordinates=[0,3], or principal"
             )
+        if self.measurement is not None and (isinstance(self.sampler, Best) or isinstance(self.grid, OptimisedGrid)):
+            raise ValueError(
+                "sampler=best and grid=optimised are for a field without a measurement; with measurement= name a sampler and a grid"
+            )
         for name in ("posterior", "truth", "n_measurements"):
             if self.measurement is None and getattr(self, name) is not None:
                 raise ValueError(f"{name} is of an inverse problem; say what is measured with measurement=")
@@ -201,11 +249,13 @@ def with_precision(config: dict[str, Any]) -> dict[str, Any]:
     return config | {"precision": folder.read_config(Path(str(config.get("run")))).get("precision")}
 
 
-def describe(config: dict[str, Any]) -> str:
-    """A config's sampler, guidance and diffusion as text, e.g. sampler=em diffusion=constant sigma=0.5."""
+def describe(config: dict[str, Any], found: Mapping[str, Any] | None = None) -> str:
+    """A config's sampler, guidance and diffusion as text, e.g. sampler=em diffusion=constant sigma=0.5. found: what a search found."""
     sampler = config["sampler"]
     diffusion = sampler.get("diffusion")
     words = f"sampler={sampler['name']}"
+    if found and found["sampler"]["name"] != sampler["name"]:
+        words += f" ({found['sampler']['name']})"
     if config["guidance"] is not None:
         words += f" guidance={config['guidance']:g}"
     return words + (f" diffusion={diffusion['name']} sigma={diffusion['sigma']:g}" if diffusion else "")

@@ -27,6 +27,7 @@ from diffsde.processes import Process
 from diffsde.runs import machine, processes, progress
 from diffsde.runs.machine import Machine
 from diffsde.runs.sample_config import SampleConfig
+from diffsde.runs.sampler_search import Found
 from diffsde.samplers import Grid, LoopSettings, Sampler, Saving, simulate
 from diffsde.samplers.loop import (
     ChunkedLoop,
@@ -102,6 +103,7 @@ class SampleJob(SteppedJob):
     placed, grid: the resolved grid, and its times. choice: how the number of steps was chosen; None: by the user. known:
     whether there are data to compare with. data: the description of the data. source: the law at t = 0; None: N(0, I), on a
     Gaussian path. coupling: how its points were paired with the data's; None: independently.
+    found: how sampler=best and grid=optimised were resolved; None: the user said which.
     """
 
     config: dict[str, Any]
@@ -125,6 +127,7 @@ class SampleJob(SteppedJob):
     data: dict[str, Any]
     source: Dataset | None = None
     coupling: Coupling | None = None
+    found: Found | None = None
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def inputs(self) -> SimulationInputs:
@@ -331,5 +334,7 @@ def how_drawn(job: SampleJob, found: Simulated) -> dict[str, Any]:
     nfe = evaluations_made(job, chosen.sampler, found)
     at = path_times(job.field, at)
     ends = {"start": float(at[0]), "end": float(at[-1])}
-    choice = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
+    choice: dict[str, Any] = {} if job.choice is None else {"steps_chosen": job.choice._asdict()}
+    if job.found is not None:
+        choice["found"] = job.found._asdict()
     return {"n": chosen.n, **nfe, "steps": job.steps, **choice, "last": job.last, **ends, "grid": as_config(job.placed)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diffsde.samplers.adams import AB2, AB3
 from diffsde.samplers.adaptive import Adaptive
+from diffsde.samplers.best import Best
 from diffsde.samplers.corrector import AnnealedLangevin, Langevin, PredictorCorrector
 from diffsde.samplers.deis import DEIS2, DEIS3, IPNDM
 from diffsde.samplers.diffusions import DIFFUSIONS, Diffusion
@@ -35,6 +36,7 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "ipndm": IPNDM,
     "edm": EDMHeun,
     "adaptive": Adaptive,
+    "best": Best,
     # of flow maps
     "flow_map": FlowMapJumps,
     "consistency": Consistency,

@@ -29,12 +29,13 @@ from diffsde.evaluation.transport import W1, W2
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, folder, jobs, progress, records, sample_config
+from diffsde.runs import clock, files, folder, jobs, progress, records, sample_config
 from diffsde.runs.flow_sampling import FlowJob, drawn_of
 from diffsde.runs.load_field import load_field
 from diffsde.runs.load_flow import load_flow, names_flow
 from diffsde.runs.machine import Machine
 from diffsde.runs.outputs import Outputs
+from diffsde.runs.record import as_found
 from diffsde.runs.restore import read_train_config
 from diffsde.runs.results import Arrays, Report, Result, summary_figures
 from diffsde.runs.sample_config import SampleConfig, Sampling, describe
@@ -107,6 +108,7 @@ def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with run=latest resolved and, for samples=, with the knobs that these samples were drawn with."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
+        theirs = as_found(theirs, files.read_json(Path(str(config["samples"])) / "summary.json"))
         if theirs.get("measurement") is not None:
             raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
@@ -346,7 +348,7 @@ def add_samples(job: EvaluateJob, summary: dict[str, Any], rows: list[tuple[str,
         drawn = simulate_jobs([job.samples])
         how = how_drawn(job.samples, drawn.found[0])
         summary |= how | {"seconds": drawn.seconds, "seconds_compile": drawn.compiling}
-        rows.append(("samples", f"{how['n']:,} with {describe(job.config)}"))
+        rows.append(("samples", f"{how['n']:,} with {describe(job.config, how.get('found'))}"))
         rows.append(("steps", progress.described_steps(how)))
         arrays["samples"] = sample.sample_arrays(job.samples, drawn.found[0].x)
         job.subject.x = np.asarray(drawn.found[0].x)

@@ -43,7 +43,15 @@ from diffsde.stability import (
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Array, PredictionType
 from diffsde.verbs.explain_between import lines_between
-from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, about_sampler, doc_lines, table
+from diffsde.verbs.explain_config import (
+    SHOWN,
+    ExplainConfig,
+    about_diffusion,
+    about_sampler,
+    about_search,
+    doc_lines,
+    table,
+)
 from diffsde.verbs.explain_flow import lines_of_flow
 
 COLUMNS = ("t", "alpha", "beta", "dalpha", "dbeta", "log(alpha/beta)", "sigma_t")
@@ -163,6 +171,8 @@ def resolve_loss(chosen: ExplainConfig) -> tuple[Problem, list[str]]:
 
 def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], list[str]]:
     """(lines, warnings) on the sampler's order, steps and evaluations; for a classifier, of the field that it guides."""
+    if search := about_search(chosen):
+        return search, []
     sampler = chosen.sampler
     if isinstance(problem.objective, Likelihood):
         refused = [] if sampler.needs == "velocity" else [f"refused: {VELOCITY_ALONE}; {ODE_SAMPLERS}"]

@@ -36,7 +36,15 @@ from diffsde.solver_remedies import solver_error
 from diffsde.stability import check_sampler_between, choose_last_step
 from diffsde.step_choice import MOST, choose_steps, fewest
 from diffsde.types import Moments
-from diffsde.verbs.explain_config import SHOWN, ExplainConfig, about_diffusion, about_sampler, doc_lines, table
+from diffsde.verbs.explain_config import (
+    SHOWN,
+    ExplainConfig,
+    about_diffusion,
+    about_sampler,
+    about_search,
+    doc_lines,
+    table,
+)
 
 COLUMNS = ("t", "alpha", "beta", "gamma", "dalpha", "dbeta", "dgamma", "sigma_t")
 
@@ -150,6 +158,8 @@ def field_of(chosen: ExplainConfig, source: Dataset, dataset: Dataset) -> tuple[
 
 def about_steps(chosen: ExplainConfig, name: str, source: Dataset, dataset: Dataset) -> tuple[list[str], list[str]]:
     """(lines, warnings) on the sampler's order, steps and evaluations."""
+    if search := about_search(chosen):
+        return search, []
     sampler, stds = chosen.sampler, stds_of(dataset)
     try:
         knows_score = chosen.source is None or isinstance(chosen.objective, VelocityAndScore)

@@ -15,8 +15,11 @@ from diffsde.objectives import Likelihood, Objective
 from diffsde.paths import GaussianPath
 from diffsde.runs import progress
 from diffsde.runs.sample_config import Stepping
+from diffsde.runs.sampler_search import POINTS
 from diffsde.runs.train_config import check_between
 from diffsde.samplers import LAST_STEPS, Grid, Sampler
+from diffsde.samplers.best import Best
+from diffsde.samplers.grids import AutoGrid, OptimisedGrid
 from diffsde.time_distributions import TimeDistribution
 
 SHOWN = (0.0, 0.25, 0.5, 0.75, 1.0)  # times of the table
@@ -81,6 +84,31 @@ def table(columns: dict[str, np.ndarray]) -> list[str]:
     return [
         "".join(f"{cell:>{max(12, len(name) + 2)}}" for cell, name in zip(row, columns, strict=True)) for row in cells
     ]
+
+
+def about_search(chosen: Stepping) -> list[str]:
+    """Lines on what `sample` does before it samples where the sampler or the times are still to be found; [] where both are said."""
+    if isinstance(chosen.sampler, Best):
+        names = ", ".join(chosen.sampler.candidates)
+        asked = "as many evaluations as heun would make" if chosen.steps is None else f"{chosen.steps} evaluations"
+        lines = [
+            f"  sample tries {names} with {asked} on up to {POINTS:,} points of its field, each against a fine solution"
+        ]
+        if isinstance(chosen.grid, AutoGrid):
+            lines.append(
+                "  of the same ODE, on every grid of a fixed shape, and takes the sampler and the grid that err least"
+            )
+        else:
+            lines.append("  of the same ODE, and takes the sampler that errs least")
+    elif isinstance(chosen.grid, OptimisedGrid):
+        lines = [
+            f"  sample tries every grid of a fixed shape with {chosen.steps} steps on up to {POINTS:,} points of its field"
+        ]
+    else:
+        return []
+    if isinstance(chosen.grid, OptimisedGrid):
+        lines += doc_lines(chosen.grid)
+    return [*lines, "  what is found is said, kept in the cache, and written to summary.json"]
 
 
 def about_sampler(sampler: Sampler, grid: Grid, steps: int, how_many: str, last: str) -> list[str]:

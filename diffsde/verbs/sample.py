@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from diffsde.inverse.posteriors import PosteriorField
 from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, folder, jobs, processes, progress
+from diffsde.runs import clock, folder, jobs, processes, progress, sampler_search
 from diffsde.runs.data_report import say_data
 from diffsde.runs.flow_sampling import FlowJob
 from diffsde.runs.load_field import labels_of, load_field
@@ -52,8 +53,11 @@ from diffsde.runs.starting import (
     unstable,
     warn_of_start,
 )
+from diffsde.sampler_trials import TrialPoints
 from diffsde.samplers import Grid, times
+from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.loop import Simulated
+from diffsde.samplers.ode import Heun
 from diffsde.solver_error import SamplingPlan
 from diffsde.solver_remedies import solver_error
 from diffsde.stability import check_jumps, check_sampler, choose_last_step, likelihood_instability
@@ -117,7 +121,10 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
                 f"measurement.noise: {problem.noise:.3g} in the data's own units, {NOISE:g} stds of what is measured"
             )
         field = (chosen.posterior or MMPS()).field(field, problem.model_operator(), problem.noise, problem.y[0])
-    choice = None
+    choice = found = None
+    if sampler_search.is_open(chosen):
+        chosen, found = search_sampler(chosen, field, dataset, stds, labels, source)
+        placed = chosen.grid
     steps = fixed_steps(chosen.sampler, placed, chosen.steps)
     if steps is None:
         choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem, source)
@@ -137,6 +144,7 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
     job = SampleJob(
         config, chosen, out, field, dataset, *drawn, *keys, problem, scaling, known, about, source, coupling
     )
+    job.found = found
     job.last = choose_last_step(chosen.sampler, bound(field, ensembles.member(job.condition, 0)), grid, chosen.last)
     how = SamplingPlan(chosen.sampler, placed, steps, job.last)
     steep = None
@@ -147,6 +155,32 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
         line for line in (steep, grows, solver_error(how, path, stds), left_over(field, placed, job.last, stds)) if line
     ]
     return job
+
+
+def search_sampler(
+    chosen: SampleConfig,
+    field: Field,
+    dataset: Dataset,
+    stds: tuple[float, ...],
+    labels: Array | None,
+    source: Dataset | None,
+) -> tuple[SampleConfig, sampler_search.Found]:
+    """The choices with sampler=best and grid=optimised resolved for the field, by trials on points that depend on neither `seed`
+    nor `n`; and what was found. Where steps= is null, as many evaluations as Heun would make by its choice of steps.
+    """
+    given, count = bound(field, ensembles.member(labels, 0)), sampler_search.search_points(field.shape)
+    auto = choose_grid(AutoGrid(chosen.grid.start, chosen.grid.end), given, stds, standing_in(field, source))
+    budget = (chosen.steps or 0) * chosen.sampler.evaluations
+    if not budget:
+        as_heun = dataclasses.replace(chosen, sampler=Heun())
+        budget = Heun.evaluations * chosen_steps(as_heun, field, dataset, auto, stds, labels, None, source).steps
+    theirs = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
+    x0 = trial_starts(field, dataset, chosen.grid.start, count, theirs, source)
+    clock.lap("starting")
+    on, scaled = TrialPoints(field, x0, theirs), dataset.scaling(field.shape) is not None
+    resolved = sampler_search.resolved(chosen, budget, on, stds, auto, scaled)
+    clock.lap("choosing a sampler")
+    return resolved
 
 
 def chosen_steps(
@@ -247,7 +281,12 @@ def _report(job: SampleJob, x: Array, how: dict[str, Any], batch: SimulationBatc
         *network_rows(network),
     ]
     score = next((figure.distance_from_target for figure in found.figures.values()), math.nan)
-    return Report(f"sampled {chosen.n:,} points with {describe(job.config)} from {job.origin}", rows, summary, score)
+    return Report(
+        f"sampled {chosen.n:,} points with {describe(job.config, how.get('found'))} from {job.origin}",
+        rows,
+        summary,
+        score,
+    )
 
 
 def measured(job: SampleJob, x: Array) -> Measured:

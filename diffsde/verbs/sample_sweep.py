@@ -15,6 +15,7 @@ from diffsde.datasets.scaling import to_own
 from diffsde.errors import UserError
 from diffsde.runs import progress
 from diffsde.runs.load_field import load_field
+from diffsde.runs.record import as_found
 from diffsde.runs.results import Cell
 from diffsde.runs.sample_config import SampleConfig, sample_choices
 from diffsde.runs.simulating import SampleJob, simulate_jobs
@@ -39,7 +40,7 @@ def without_label(cell: Cell, prepare: Prepare) -> np.ndarray | None:
         **{"labels": None, "guidance": None, "guide": None, "guide_checkpoint": "last", "guidance_interval": [0, 1]},
         **{"save_every": None, "keep": None, "pictures": "none", "plots": None},
     }
-    config = {**cell.config, **plain}
+    config = {**as_found(cell.config, cell.summary), **plain}
     if config["sampler"].get("name") != "adaptive" and config["grid"].get("name") != "list":
         config["steps"] = cell.summary["steps"]
     try:

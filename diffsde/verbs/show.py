@@ -113,7 +113,7 @@ def _new_samples(job: ShowJob) -> Shown:
         grid = with_times(np.asarray(made.grid), np.asarray(on_device(times, float)))
         settings = LoopSettings(made.last, saving=Saving(1))
         drawn = simulate_compiled(
-            draws.sampler, made.field, made.x0, on_device(grid), made.key_noise, made.condition, settings=settings
+            made.chosen.sampler, made.field, made.x0, on_device(grid), made.key_noise, made.condition, settings=settings
         )
     for line in made.warnings:
         jobs.progress.warn(line)
@@ -122,7 +122,7 @@ def _new_samples(job: ShowJob) -> Shown:
     at = np.searchsorted(grid, np.asarray(on_device(times, float)))
     x = found.own(np.asarray(drawn.trajectory.x)[at])
     from_ = found.runs[0].title if found.runs else "the exact field"
-    how = f"{described_sampler(draws.sampler)}, {len(grid) - 1} steps, from {from_}"
+    how = f"{described_sampler(made.chosen.sampler)}, {len(grid) - 1} steps, from {from_}"
     return marginals(chosen, found, ShownStates(times, x, how), made.key_true)
 
 
