@@ -22,6 +22,7 @@ from diffsde.runs import sampler_search
 from diffsde.sampler_trials import TrialPoints, fine_solution, most_steps, ranked, tried
 from diffsde.samplers import SAMPLERS, simulate_compiled
 from diffsde.samplers.grids import CosineGrid, QuadraticGrid, UniformGrid
+from diffsde.stability import finite_step
 from diffsde.time_tuning import tuned
 
 KEY = jax.random.key(0)
@@ -52,6 +53,12 @@ def test_candidates_are_ranked_by_their_distance_from_the_exact_end() -> None:
         apart = end(row.sampler, row.times) - STD * X0
         assert row.rms == pytest.approx(float(np.sqrt(np.mean(np.square(apart, dtype=np.float64)))), abs=3e-6)
     assert [row.rms for row in rows] == sorted(row.rms for row in rows)
+
+
+@pytest.mark.parametrize("name", SAMPLERS["best"]().candidates)  # type: ignore[attr-defined]
+def test_candidates_step_from_noise_alone(name: str) -> None:
+    """From t = 0, where alpha = 0 and rho = beta/alpha is infinite."""
+    assert finite_step(SAMPLERS[name](), ON.field, jnp.asarray(0.0), jnp.asarray(0.1))
 
 
 def test_steps_of_a_budget() -> None:

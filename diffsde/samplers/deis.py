@@ -31,8 +31,9 @@ class NoisePolynomial(Multistep):
         known = field.output(x.x, t)
         w1, w2 = (jnp.where(x.known > 0, w, 0.0) for w in self.differences(field.path, x, t, h))
         change = w1 * (x.values[0] - known.noise) + w2 * (x.values[1] - known.noise)
-        late = jnp.where(x.known == 1, self.late(field.path, x, t, c, known.noise), 0.0)
-        known_end = end.alpha * (known.data + change + late / c.alpha) + end.beta * known.noise
+        # the division inside, since alpha may be 0 before the first step
+        late = jnp.where(x.known == 1, self.late(field.path, x, t, c, known.noise) / c.alpha, 0.0)
+        known_end = end.alpha * (known.data + change + late) + end.beta * known.noise
         return advance(x, known_end, known.noise, t)
 
     def late(self, path: GaussianPath, x: Memory, t: Scalar, c: Coefficients, noise: Array) -> Array:
