@@ -19,7 +19,7 @@ from diffsde.flow_maps import LearnedFlowMap
 from diffsde.knobs import as_words
 from diffsde.learned_interpolant import LearnedInterpolant
 from diffsde.loggers import Logger, NoLogger
-from diffsde.nets import CouplingNet, Graph, Net
+from diffsde.nets import Graph, Net
 from diffsde.objectives import (
     Classification,
     Eulerian,
@@ -122,6 +122,8 @@ class TrainConfig:
     @property
     def is_flow(self) -> bool:
         """Whether the network is a discrete flow, which is no field."""
+        from diffsde.nets import CouplingNet  # here: flax takes a while, and `explain` imports this module
+
         return isinstance(self.net, CouplingNet)
 
     @property

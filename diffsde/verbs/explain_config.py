@@ -10,7 +10,7 @@ import numpy as np
 
 from diffsde.build import as_config, name_of
 from diffsde.datasets import Dataset, Snapshots
-from diffsde.nets import CouplingNet, Net
+from diffsde.nets import Net
 from diffsde.objectives import Likelihood, Objective
 from diffsde.paths import GaussianPath
 from diffsde.runs import progress
@@ -49,6 +49,8 @@ class ExplainConfig(Stepping):
             check_between(self.path, self.objective)
 
     def _check_net(self, net: Net) -> None:
+        from diffsde.nets import CouplingNet  # here: flax takes a while
+
         if not isinstance(net, CouplingNet):
             raise ValueError(
                 f"net={name_of(net)}: what is said of a field is true of every net, leave it out; of a discrete flow say"
