@@ -22,6 +22,7 @@ ARRIVAL = (
 VELOCITY_ALONE = (
     "a flow trained by objective=likelihood has a velocity alone: no score, no E[z|x], and no p_t of its path"
 )
+ENDS_ALONE = "this model has learnt jumps to t = 1 alone, and neither a velocity nor a score"
 
 
 class Field(abc.ABC):

@@ -46,6 +46,10 @@ class Guided(Field):
         return self.field.knows_score
 
     @property
+    def knows_velocity(self) -> bool:
+        return self.field.knows_velocity
+
+    @property
     def knows_data(self) -> bool:
         return self.field.knows_data
 

@@ -119,6 +119,10 @@ class Backward(InterpolantField):
         return self.forward.knows_score
 
     @property
+    def knows_velocity(self) -> bool:
+        return self.forward.knows_velocity
+
+    @property
     def knows_data(self) -> bool:
         return self.forward.knows_data
 

@@ -25,7 +25,7 @@ from diffsde.datasets.normal import density_of
 from diffsde.datasets.scaling import Scaling, log_volume, to_model, to_own
 from diffsde.discrete_flow import DiscreteFlow, log_probs
 from diffsde.errors import UserError
-from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound, divergence
+from diffsde.fields import ENDS_ALONE, VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound, divergence
 from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
 from diffsde.runs import machine
@@ -113,6 +113,7 @@ class Run:
     @refusals
     def score(self, x: Points, t: Points, labels: Points = None) -> np.ndarray:
         """grad log p_t(x). Of a coordinate that is constant in the data, which has no density, the model's own."""
+        self._refuse_jumping("score")
         if not self._field.follows_path:
             raise UserError(f"score: {VELOCITY_ALONE}")
         if not self._field.knows_score:
@@ -238,6 +239,7 @@ class Run:
 
     def _at(self, what: str, x: Points, t: Points, labels: Points) -> np.ndarray:
         """A quantity in the model's units at points in the data's own."""
+        self._refuse_jumping(what)
         points, at, known, single = self._arguments(x, t, labels)
         with self._precision():
             found = np.asarray(PROGRAMS[what](self._field, to_model(self.scaling, points), at.astype(kept()), known))[
@@ -251,6 +253,7 @@ class Run:
         return found[0] if single else found
 
     def _by_ode(self, field: Field, x: Points, t: Points, labels: Points, steps: int) -> np.ndarray:
+        self._refuse_jumping("log_prob")
         points, at, known, single = self._arguments(x, t, labels)
         found = np.zeros(len(points), np.float64)
         with self._precision():
@@ -302,7 +305,12 @@ class Run:
             raise UserError(f"labels: they are 0 to {field.classes - 1} for this field")
         return points, at, known, np.ndim(x) == len(field.shape)
 
+    def _refuse_jumping(self, what: str) -> None:
+        if not self._field.knows_velocity:
+            raise UserError(f"{what}: {ENDS_ALONE}; it has jump(x, s, 1) and sample(sampler='flow_map')")
+
     def _refuse_unknown(self, what: str) -> None:
+        self._refuse_jumping(what)
         if not self._field.follows_path:
             raise UserError(f"{what}: {VELOCITY_ALONE}")
         if not self._field.knows_data:

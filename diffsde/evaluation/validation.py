@@ -20,7 +20,7 @@ from diffsde.objectives import Classification, Likelihood
 from diffsde.pairs_ahead import couple_held_out
 from diffsde.runs import processes
 from diffsde.runs.train_config import TrainConfig, in_precision
-from diffsde.training import Pairs, Run, TrainState, evaluations, held_out_loss, regret
+from diffsde.training import Pairs, Run, TrainState, at_step, evaluations, held_out_loss, learns_in_rounds, regret
 
 EXAMPLES = 1000  # least examples of a validation loss; fewer held-out points are each used several times
 SHARE = 0.1  # ... and most of them, as a share of the examples of a line's steps: their losses need no gradient
@@ -64,9 +64,17 @@ def regret_of(run: Run, law: Mixture, source: Mixture | None = None) -> Check | 
     alone, key = dataclasses.replace(run, sharding=None), jax.random.fold_in(run.key, 2**31 - 6)
 
     def check(state: TrainState) -> dict[str, Any]:
-        return {"regret": regret(alone, law, ensembles.member(state.ema, 0), key, REGRET_EXAMPLES, source)}
+        average = ensembles.member(state.ema, 0)
+        return {"regret": regret(of_round(alone, state), law, average, key, REGRET_EXAMPLES, source)}
 
     return check
+
+
+def of_round(run: Run, state: TrainState) -> Run:
+    """The run with the problem of the round that the step of `state` is in, of an objective that learns in rounds; else unchanged."""
+    if not learns_in_rounds(run.problem.objective):
+        return run
+    return dataclasses.replace(run, problem=at_step(run, run.problem, state.step, state.frozen))
 
 
 def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
@@ -92,7 +100,7 @@ def validation_of(chosen: TrainConfig, run: Run) -> Check | None:
         alone = dataclasses.replace(alone, pairs=couple_held_out(run, batch, key, repeats))
 
     def check(state: TrainState) -> dict[str, Any]:
-        value, error = held_out_loss(alone, batch, state.params, key, repeats=repeats)
+        value, error = held_out_loss(of_round(alone, state), batch, state.params, key, repeats=repeats)
         return {"validation_loss": value, "validation_error": error}
 
     return check

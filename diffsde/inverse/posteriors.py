@@ -42,6 +42,10 @@ class PosteriorField(Field):
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]  # read-only, derived
         return self.prior.shape
 
+    @property
+    def knows_velocity(self) -> bool:
+        return self.prior.knows_velocity
+
     @final
     def bind(self, condition: Observed) -> Field:
         return dataclasses.replace(self, prior=bound(self.prior, condition.label), y=condition.y)  # type: ignore[type-var]  # every one is a dataclass

@@ -18,7 +18,7 @@ from diffsde.datasets import Dataset, Snapshots, are_images, point_shape
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import Scaling, same_scaling, to_own
 from diffsde.errors import UserError
-from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound
+from diffsde.fields import ENDS_ALONE, VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound
 from diffsde.interpolants import OracleInterpolant
 from diffsde.paths import GaussianPath, check_ends
 from diffsde.paths.piecewise import Piecewise
@@ -151,6 +151,8 @@ def _of_run(chosen: ShowConfig, run: str) -> ShownSubject:
     config, field, step = restore(Path(run), chosen.ema, chosen.checkpoint or "last", chosen.machine.precision)
     if config.label_dropout == 0 and chosen.label is None:
         raise UserError(f"label: '{run}' was trained with label_dropout=0 and needs one; give label=, e.g. label=0")
+    if not field.knows_velocity and chosen.what != "marginals":
+        raise UserError(f"run: '{run}': {ENDS_ALONE}, of which what={chosen.what} is; what=marginals shows samples")
     if not field.follows_path and (chosen.what, chosen.of) not in (("field", None), ("field", "run")):
         raise UserError(f"run: '{run}': {VELOCITY_ALONE}, which is what=field of=run draws")
     dataset, shape, label = config.dataset, field.shape, chosen.label

@@ -14,6 +14,7 @@ from diffsde.errors import UserError
 from diffsde.runs import folder, progress
 from diffsde.runs.restore import restore_network
 from diffsde.runs.train_config import TrainConfig, named, train_choices
+from diffsde.training import learns_in_rounds
 
 
 def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int) -> None:
@@ -32,6 +33,11 @@ def lengthen(place: Path, chosen: TrainConfig, config: dict[str, Any], done: int
         raise UserError(
             f"{about} in {begun.coupling.rounds} rounds, equal shares of them, whose ends would move; begin another from its"
             f" parameters, with its other words too: diffsde train {named(begun)} init={place} steps={chosen.steps - done}"
+        )
+    if learns_in_rounds(begun.objective):
+        raise UserError(
+            f"{about} in rounds, equal shares of them, whose ends would move; begin another from its parameters, with its other"
+            f" words too: diffsde train {named(begun)} init={place} steps={chosen.steps - done}"
         )
     at = jnp.arange(done)
     before, after = (np.asarray(jax.vmap(optimizer.rate, (None, 0))(n, at)) for n in (begun.steps, chosen.steps))

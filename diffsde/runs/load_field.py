@@ -16,7 +16,7 @@ from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import same_scaling
 from diffsde.discrete_flow import DiscreteFlow
 from diffsde.errors import UserError
-from diffsde.fields import VELOCITY_ALONE, EmpiricalField, Field
+from diffsde.fields import ENDS_ALONE, VELOCITY_ALONE, EmpiricalField, Field
 from diffsde.guidance import Autoguided, Classifier, ClassifierFree, ClassifierGuided
 from diffsde.interpolants import Backward, OracleInterpolant
 from diffsde.paths import GaussianPath, check_ends
@@ -44,6 +44,8 @@ def load_field(chosen: Sampling) -> Loaded:
     found = load_guided(chosen)
     if chosen.direction == "forward":
         return found
+    if not found.field.knows_velocity:
+        raise UserError(f"direction=backward: {ENDS_ALONE} that could be followed back; leave it out")
     check_ends_of(found.field)
     turned, start = Backward(found.field), found.source or StandardNormal(found.field.shape)
     return Loaded(turned, start, f"{found.origin}, backward in time", found.dataset, found.coupling)
@@ -65,6 +67,8 @@ def load_guided(chosen: Sampling) -> Loaded:
         return found
     if not field.follows_path:
         raise UserError(f"guidance: {VELOCITY_ALONE}, and it is scores of p_t that guidance adds up; leave it out")
+    if not field.knows_velocity:
+        raise UserError(f"guidance: {ENDS_ALONE}, which guidance adds up; leave it out")
     start, end = chosen.guidance_interval
     how = chosen.guidance, jnp.asarray(start), jnp.asarray(end)
     if chosen.guide is None:

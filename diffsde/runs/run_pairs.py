@@ -21,6 +21,7 @@ from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import Scaling, same_scaling, to_model, to_own
 from diffsde.errors import UserError, first_line
+from diffsde.fields import ENDS_ALONE
 from diffsde.runs import progress
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs
 from diffsde.runs.restore import restore
@@ -38,6 +39,8 @@ def pairs_of_run(coupling: RunPairs, ends: Ends, key: Key, cache: Path | None) -
     place = Path(coupling.run)
     trained, field, step = restore(place, which=coupling.checkpoint)
     check_same_ends(place, trained.source, trained.dataset, ends)
+    if not field.knows_velocity:
+        raise UserError(f"coupling.run: '{place}': {ENDS_ALONE}, and pairs are made by an ODE; take another run")
     if coupling.sigma and not field.knows_score:
         raise UserError(
             f"coupling.sigma is {coupling.sigma:g}, and the SDE needs a score, which '{place}' did not learn; take"

@@ -92,6 +92,11 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
     check_sampler(chosen.sampler, field, name_of(chosen.sampler))
     if chosen.measurement is not None and not field.follows_path:
         raise UserError(f"measurement: {VELOCITY_ALONE}")
+    if chosen.measurement is not None and chosen.sampler.jumps:
+        raise UserError(
+            f"measurement: of the field given what is measured no map is known, which sampler={name_of(chosen.sampler)} asks for;"
+            " take sampler=heun"
+        )
     if chosen.measurement is not None and not field.gaussian:
         raise UserError(
             "measurement: inverse problems are solved on Gaussian paths from N(0, I) alone, not between two laws"

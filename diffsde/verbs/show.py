@@ -27,6 +27,7 @@ from diffsde.runs.simulating import how_drawn
 from diffsde.samplers import Diffusion, EulerMaruyama, Heun, LoopSettings, Sampler, Saving, simulate_compiled
 from diffsde.samplers.diffusions import Constant
 from diffsde.samplers.grids import AutoGrid
+from diffsde.stability import check_jumps
 from diffsde.types import on_device
 from diffsde.verbs import sample
 
@@ -111,6 +112,7 @@ def _new_samples(job: ShowJob) -> Shown:
         times = np.clip(times, begin, end) if times[-1] > end or times[0] < begin else times
         times = np.unique(times)
         grid = with_times(np.asarray(made.grid), np.asarray(on_device(times, float)))
+        check_jumps(draws.sampler, made.field, on_device(grid))  # a flow map's, to the picture's times
         settings = LoopSettings(made.last, saving=Saving(1))
         drawn = simulate_compiled(
             made.chosen.sampler, made.field, made.x0, on_device(grid), made.key_noise, made.condition, settings=settings

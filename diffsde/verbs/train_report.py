@@ -106,6 +106,8 @@ def kl_of(job: TrainJob, state: TrainState) -> Figure | None:
     law = None
     if job.run.source is not None and (law := density_of(job.run.source)) is None:
         return None
+    if isinstance(job.chosen.objective, FlowMapObjective) and job.chosen.objective.ends_only:
+        return None  # no velocity is learnt, whose ODE would give a density
     field, key = processes.all_gather(averaged(job, state)), jax.random.fold_in(job.run.key, 2**31 - 7)
     return kl_from_law(field, dataset, key, law) if processes.is_main_process() else None
 
