@@ -135,6 +135,7 @@ def test_both_adjoints_have_one_gradient() -> None:
             np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_regularisers_enter_the_training_loss_alone_by_their_weights() -> None:
     asked, params = problem(Likelihood(solver="heun", steps=5, kinetic=0.3, jacobian=0.2))
     against, own = likelihood_losses(asked, params, batch())

@@ -54,6 +54,7 @@ def test_training_lowers_the_loss_towards_the_entropy(run: Path) -> None:
     assert sorted(os.listdir(run / "plots")) == ["loss.png"]
 
 
+@pytest.mark.slow
 def test_resumed_and_made_longer_in_the_bits_of_one_that_never_stopped(there: Path) -> None:
     """20 steps, then run= steps=40: every parameter is that of 40 steps at once."""
     for steps in (40, 20):
@@ -151,6 +152,7 @@ def test_python_says_what_a_flow_is_not(there: Path) -> None:
         diffsde.train(coupling={"name": "run", "run": "run"}, dataset="gmm", steps=1, log_every=1)
 
 
+@pytest.mark.slow
 def test_a_comparison_names_what_a_flow_has(there: Path) -> None:
     """Beside samples of an exact field there is no sampler, grid or path for the flow's."""
     assert main("sample run=run n=100 threads=1 pictures=none hydra.run.dir=one".split()) == 0
