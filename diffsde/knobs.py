@@ -265,6 +265,10 @@ SHORT = {
     "lr": ("optimizer.lr",),
 }
 
+# The share of an optimizer's own peak learning rate that a run takes by default with an objective, lr= and optimizer.lr= unsaid:
+# the target of `eulerian` has the derivative of the network itself, and at the full rate it chases what it has just changed.
+RATES = {"eulerian": 0.3}
+
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:
     """The entry of KNOBS for a key of a choice of a group; None where there is none, and for a choice of the user's own, whose

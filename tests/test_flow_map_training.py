@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from diffsde import checkpoints
-from diffsde.cli.main import main
+from diffsde.cli.main import composed, main
 
 SMALL = ["batch_size=16", "net.widths=[8]", "threads=1", "pictures=none"]
 
@@ -33,6 +33,21 @@ def test_what_a_teacher_cannot_be_is_refused_in_a_line(here: Path, capsys: pytes
         assert main(["train", *SMALL, "steps=2", *words]) == 2
         error = capsys.readouterr().err.strip()
         assert message in error.splitlines()[-1], error
+
+
+@pytest.mark.parametrize(
+    ("words", "rate"),
+    [
+        (["objective=consistency"], 0.003),
+        (["objective=eulerian", "optimizer=lion"], 0.0003),
+        (["objective=meanflow", "optimizer.lr=0.01"], 0.01),
+        (["objective=meanflow", "lr=0.02"], 0.02),
+        (["objective=lagrangian"], 0.01),
+    ],
+)
+def test_an_objective_with_the_networks_own_derivative_learns_more_slowly(words: list[str], rate: float) -> None:
+    """By 0.3 of the optimizer's rate, which the config says, unless a word says the rate."""
+    assert composed("train", words)["optimizer"]["lr"] == pytest.approx(rate)
 
 
 @pytest.mark.slow
@@ -71,14 +86,18 @@ def test_a_run_teaches_runs_of_its_path_alone(here: Path, capsys: pytest.Capture
     ("words", "most"),
     [
         (["objective=meanflow"], 6.5),
+        (["objective=eulerian"], 6.5),
+        (["objective=consistency"], 6.5),
         (["objective=lagrangian"], 6.5),
-        (["objective=semigroup"], 8.0),
-        (["objective=progressive", "teacher=oracle"], 8.0),
-        (["objective=consistency", "teacher=oracle", "lr=0.003", "objective.normalise=null"], 8.0),
+        (["objective=semigroup"], 6.5),
+        (["objective=progressive", "teacher=oracle"], 6.5),
+        (["objective=consistency", "teacher=oracle"], 6.5),
     ],
 )
 def test_each_objective_learns_to_jump_from_noise_to_data(here: Path, words: list[str], most: float) -> None:
-    """The cross entropy of samples of one evaluation, on 11 components: exact 5.22, of the untrained map 17."""
+    """At the defaults: the cross entropy of samples of one evaluation, on 11 components: exact 5.22, of the untrained map 17. A map
+    that errs by 1.1 std of a component in each coordinate has 6.5.
+    """
     assert main(["train", *words, "steps=3000", "pictures=none", "hydra.run.dir=run"]) == 0
     sampled = ["sample", "run=run", "sampler=flow_map", "steps=1", "n=4000", "plots=false", "hydra.run.dir=samples"]
     assert main(sampled) == 0

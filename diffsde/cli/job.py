@@ -127,8 +127,21 @@ def plain(config: Any) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     found = OmegaConf.to_container(own, resolve=True)
     assert isinstance(found, dict)
-    said = _said_sigma(own, found)
+    said = _said_sigma(own, found) | _gentle_rate(own, found)
     return {str(key): _given(value) for key, value in (found | said).items() if (key, value) != ("source", {})}
+
+
+def _gentle_rate(config: Any, found: dict[Any, Any]) -> dict[str, Any]:
+    """The optimizer with a share of its own learning rate, where the objective asks for that and no word says the rate."""
+    from omegaconf import OmegaConf
+
+    share = knobs.RATES.get(str((found.get("objective") or {}).get("name")))
+    if share is None or "optimizer" not in found or found.get("lr") is not None:
+        return {}
+    if not OmegaConf.is_interpolation(config.optimizer, "lr"):
+        return {}
+    optimizer = found["optimizer"]
+    return {"optimizer": optimizer | {"lr": round(optimizer["lr"] * share, 9)}}
 
 
 def _said_sigma(config: Any, found: dict[Any, Any]) -> dict[str, Any]:

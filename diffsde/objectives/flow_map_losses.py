@@ -1,6 +1,6 @@
 """The identities of a flow map X_{s,t}(x), and targets for a network that is to satisfy them; all for one point x (*shape,).
 
-X_{s,t}(x) is where the ODE of velocity u takes x from time s to time t, so that (2505.18825, section 2)
+X_{s,t}(x) is where the ODE of velocity u takes x from time s to time t, so that (2505.18825)
     Eulerian    d/ds X_{s,t}(x) + (grad X_{s,t}(x)) u_s(x) = 0,
     Lagrangian  d/dt X_{s,t}(x) = u_t(X_{s,t}(x)),
     semigroup   X_{r,t}(X_{s,r}(x)) = X_{s,t}(x).
@@ -65,7 +65,7 @@ def eulerian_change(
 ) -> tuple[Array, Array, Array]:
     """F, and `eulerian`/of_velocity in two parts (*shape,): with F held fixed, and by its own change along the ODE.
 
-    Their sum is 0 of the exact map; F plus it is what MeanFlow has as its target (2505.13447, eq. 10): of the average velocity,
+    Their sum is 0 of the exact map; F plus it is what MeanFlow has as its target (2505.13447, section 4): of the average velocity,
     u_s + (t - s) D_s v. At t = s it is the output whose velocity is u_s. No gradient flows through the two parts.
     """
     along = (x, s), (velocity, jnp.ones_like(s))

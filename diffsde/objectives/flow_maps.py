@@ -45,7 +45,7 @@ def starting_point(problem: Problem, params: Any, sample: Draw) -> tuple[Array, 
     """x_s and the velocity there that is learnt from, (*shape,): the teacher's; from scratch dalpha z + dbeta eps, with the
     posterior mean in the place of z where the example has one (Draw.mean), moved by guidance.
 
-    Guided from scratch (2505.13447, eq. 21 of its appendix) it is omega (dalpha z + dbeta eps) + kappa u(x|label)
+    Guided from scratch (2505.13447, appendix) it is omega (dalpha z + dbeta eps) + kappa u(x|label)
     + (1 - omega - kappa) u(x), u the network's own velocity and omega = guidance (1 - kappa): the velocity that is learnt is then
     u(x) + guidance (u(x|label) - u(x)) of the unguided ones, whatever kappa is.
     """
@@ -70,14 +70,14 @@ def starting_point(problem: Problem, params: Any, sample: Draw) -> tuple[Array, 
 class Eulerian(FlowMapObjective):
     """eulerian: d/ds X_{s,t} + (grad X_{s,t}) u_s = 0 (2505.18825). MeanFlow and consistency models are presets of it.
 
-    velocity: u_s in the derivative from scratch: `data`, dalpha z + dbeta eps (MeanFlow, 2505.13447, eq. 10), or `own`, the
-    network's v_{s,s} (2505.18825, eq. 11). ends_only: t = 1 alone, a consistency model (2303.01469; continuous in time:
+    velocity: u_s in the derivative from scratch: `data`, dalpha z + dbeta eps (MeanFlow, 2505.13447, section 4), or `own`, the
+    network's v_{s,s} (self-distillation, 2505.18825). ends_only: t = 1 alone, a consistency model (2303.01469; continuous in time:
     2410.11081). normalise: c, for the residual r as r/(|r| + c); null: r itself. tangent_warmup: share of the steps in which the
     part of the residual that has the network's own derivative comes in, from 0 to 1 (both 2410.11081, section 4).
     """
 
     diagonal: float = 0.5
-    power: float = 0.0
+    power: float = 0.5
     velocity: str = "own"
     ends_only: bool = False
     normalise: float | None = None
@@ -104,7 +104,7 @@ class Eulerian(FlowMapObjective):
 
 @choice
 class Lagrangian(FlowMapObjective):
-    """lagrangian: d/dt X_{s,t}(x_s) = u_t(X_{s,t}(x_s)), u_t a teacher's or the network's own v_{t,t} (2505.18825, eq. 10).
+    """lagrangian: d/dt X_{s,t}(x_s) = u_t(X_{s,t}(x_s)), u_t a teacher's or the network's own v_{t,t} (2505.18825).
 
     The right-hand side is held fixed; the gradient goes through the derivative in t.
     """
@@ -126,7 +126,7 @@ class Lagrangian(FlowMapObjective):
 
 @choice
 class Semigroup(FlowMapObjective):
-    """semigroup: X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed (2505.18825, eq. 12, there progressive).
+    """semigroup: X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed (2505.18825, there progressive).
 
     split: r, the `midpoint` of s and t, or `uniform` between them. finest: null: s and t are any; a power of two N: jumps are one
     of n equal ones, n = 1, 2, 4, ..., N/2, and those of 1/N go along the velocity (shortcut models, 2410.12557). in_rounds: n

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from diffsde import knobs
 from diffsde.build import name_of
 from diffsde.consecutive import in_one
 from diffsde.datasets import Dataset, Snapshots, draw_many, point_shape
@@ -93,6 +95,11 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     hidden = 0.0 if classifies else chosen.label_dropout
     from_data = isinstance(chosen.objective, Regression | FlowMapObjective) and source is None and teacher is None
     marginal = isinstance(chosen.objective, Regression) and chosen.objective.marginal
+    if net is None and (share := share_of_rate(chosen)) is not None:
+        progress.say(
+            f"lr: {float(chosen.optimizer.lr):g}, {share:g} of the optimizer's own, since the target of"
+            f" objective={name_of(chosen.objective)} has the network's own derivative (lr= says another)"
+        )
     averaged = points_of(chosen, moments.mean.size) if from_data and not marginal else 0
     if averaged:
         progress.say(
@@ -141,6 +148,14 @@ def network_of(objective: Objective, net: Net) -> Net:
     if isinstance(objective, Classification):
         return ClassifierNet(net)
     return PairNet(net) if isinstance(objective, VelocityAndScore) else net
+
+
+def share_of_rate(chosen: TrainConfig) -> float | None:
+    """The share of the optimizer's own learning rate that the run has by its objective's default; None: it has what was said."""
+    share = knobs.RATES.get(name_of(chosen.objective))
+    if share is None or chosen.lr is not None:
+        return None
+    return share if math.isclose(float(chosen.optimizer.lr), share * type(chosen.optimizer).lr) else None
 
 
 def points_of(chosen: TrainConfig, size: int) -> int:
