@@ -266,8 +266,8 @@ SHORT = {
 }
 
 # The share of an optimizer's own peak learning rate that a run takes by default with an objective, lr= and optimizer.lr= unsaid:
-# the target of `eulerian` has the derivative of the network itself, and at the full rate it chases what it has just changed.
-RATES = {"eulerian": 0.3}
+# the target of these has the derivative of the network itself, and at the full rate it chases what it has just changed.
+RATES = {"eulerian": 0.3, "meanflow": 0.3, "consistency": 0.3}
 
 
 def knob(key: str, group: str = "", choice: str = "") -> Knob | None:

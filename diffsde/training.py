@@ -25,7 +25,7 @@ from diffsde.objectives import (
     Objective,
     Problem,
     Regression,
-    Semigroup,
+    SemigroupObjective,
     exact_between,
     irreducible,
     irreducible_between,
@@ -119,7 +119,7 @@ def start(run: Run, params: Any) -> TrainState:
 
 def learns_in_rounds(objective: Objective) -> bool:
     """Whether the objective learns in rounds, each from the network as it was at the end of the one before."""
-    return isinstance(objective, Semigroup) and objective.in_rounds
+    return isinstance(objective, SemigroupObjective) and objective.in_rounds
 
 
 def at_step(run: Run, problem: Problem, step: Array, frozen: Any) -> Problem:
@@ -132,7 +132,7 @@ def next_frozen(run: Run, state: TrainState, averages: Any) -> Any:
     objective = run.problem.objective
     if not learns_in_rounds(objective):
         return None
-    assert isinstance(objective, Semigroup)
+    assert isinstance(objective, SemigroupObjective)
     now, then = (objective.round_at(at_step(run, run.problem, state.step + i, None)) for i in (0, 1))
     return jax.tree.map(lambda old, new: jnp.where(now == then, old, new[0]), state.frozen, averages)
 

@@ -28,7 +28,7 @@ def test_what_a_teacher_cannot_be_is_refused_in_a_line(here: Path, capsys: pytes
         (["objective=lagrangian", "teacher=oracle", "dataset=moons"], "needs a known law or a finite set"),
         (["objective=lagrangian", "teacher=oracle", "posterior_points=64"], "the targets are the teacher's"),
         (["objective=lagrangian", "objective.guidance=2"], "dataset.conditional=true"),
-        (["objective=consistency", "objective.velocity=own"], "give teacher="),
+        (["objective=eulerian", "objective.ends_only=true", "objective.diagonal=0"], "give teacher="),
     ):
         assert main(["train", *SMALL, "steps=2", *words]) == 2
         error = capsys.readouterr().err.strip()

@@ -5,7 +5,16 @@ from __future__ import annotations
 from diffsde.objectives.between import exact_between, irreducible_between, linear_loss_between, regret_between
 from diffsde.objectives.continuous import likelihood_nfe
 from diffsde.objectives.discrete import DiscreteLikelihood
-from diffsde.objectives.flow_maps import Eulerian, Lagrangian, Semigroup
+from diffsde.objectives.flow_maps import (
+    Consistency,
+    Eulerian,
+    Lagrangian,
+    MeanFlow,
+    Progressive,
+    Semigroup,
+    SemigroupObjective,
+    Shortcut,
+)
 from diffsde.objectives.likelihood import ADJOINTS, Likelihood
 from diffsde.objectives.losses import irreducible, loss, root_weight, training_loss, training_losses
 from diffsde.objectives.objective import (
@@ -49,6 +58,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "eulerian": Eulerian,
     "lagrangian": Lagrangian,
     "semigroup": Semigroup,
+    "meanflow": MeanFlow,
+    "consistency": Consistency,
+    "shortcut": Shortcut,
+    "progressive": Progressive,
     "likelihood": Likelihood,
 }
 
@@ -72,6 +85,7 @@ __all__ = [
     "Regression",
     "ScoreMatching",
     "Semigroup",
+    "SemigroupObjective",
     "VPrediction",
     "VelocityAndScore",
     "VelocityMatching",

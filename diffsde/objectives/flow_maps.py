@@ -66,24 +66,17 @@ def starting_point(problem: Problem, params: Any, sample: Draw) -> tuple[Array, 
     return x, omega * velocity + objective.kappa * own + (1 - omega - objective.kappa) * free
 
 
-@choice
-class Eulerian(FlowMapObjective):
-    """eulerian: d/ds X_{s,t} + (grad X_{s,t}) u_s = 0 (2505.18825). MeanFlow and consistency models are presets of it.
+class EulerianObjective(FlowMapObjective):
+    """Of a kind with d/ds X_{s,t} + (grad X_{s,t}) u_s = 0.
 
-    velocity: u_s in the derivative from scratch: `data`, dalpha z + dbeta eps (MeanFlow, 2505.13447, section 4), or `own`, the
-    network's v_{s,s} (self-distillation, 2505.18825). ends_only: t = 1 alone, a consistency model (2303.01469; continuous in time:
-    2410.11081). normalise: c, for the residual r as r/(|r| + c); null: r itself. tangent_warmup: share of the steps in which the
-    part of the residual that has the network's own derivative comes in, from 0 to 1 (both 2410.11081, section 4).
+    velocity: u_s in the derivative from scratch: `data`, dalpha z + dbeta eps, or `own`, the network's v_{s,s}. normalise: c, for
+    the residual r as r/(|r| + c); null: r itself. tangent_warmup: share of the steps in which the part of the residual that has
+    the network's own derivative comes in, from 0 to 1.
     """
 
-    diagonal: float = 0.5
-    power: float = 0.5
-    velocity: str = "own"
-    ends_only: bool = False
+    velocity: str
     normalise: float | None = None
     tangent_warmup: float | None = None
-    guidance: float | None = None
-    kappa: float = 0.0
 
     def loss(self, problem: Problem, params: Any, sample: Draw) -> tuple[Scalar, Scalar]:
         s, t, scales = sample.t, sample.until, Scales(problem.path, problem.moments)
@@ -100,6 +93,55 @@ class Eulerian(FlowMapObjective):
         if self.normalise is not None:
             residual /= jnp.linalg.norm(residual) + self.normalise
         return adaptive(output - hold(output + residual), self.power)[0], plain
+
+
+@choice
+class Eulerian(EulerianObjective):
+    """eulerian: d/ds X_{s,t} + (grad X_{s,t}) u_s = 0 (2505.18825), u_s from scratch the network's own v_{s,s}.
+
+    velocity: `own`, or `data` as in MeanFlow. ends_only, normalise, tangent_warmup: those of consistency models.
+    """
+
+    diagonal: float = 0.5
+    power: float = 0.5
+    velocity: str = "own"
+    ends_only: bool = False
+    normalise: float | None = None
+    tangent_warmup: float | None = None
+    guidance: float | None = None
+    kappa: float = 0.0
+
+
+@choice
+class MeanFlow(EulerianObjective):
+    """meanflow: v_{s,t} = u_s + (t - s) D_s v_{s,t}, D_s along u_s = dalpha z + dbeta eps, the right-hand side held fixed (2505.13447).
+
+    As X_{s,t} = x + (t - s) v_{s,t} it is the Eulerian identity.
+    """
+
+    diagonal: float = 0.5
+    power: float = 0.5
+    guidance: float | None = None
+    kappa: float = 0.0
+    velocity = "data"
+
+
+@choice
+class Consistency(EulerianObjective):
+    """consistency: X_{s,1} does not change along dx/ds = u_s (2303.01469), continuous in time as in 2410.11081.
+
+    Jumps to t = 1 alone are learnt, so that the velocity is not known. normalise, tangent_warmup: 2410.11081, section 4, whose
+    learned weight is left out; its warm-up also holds back a part of what does not have the network's derivative.
+    """
+
+    power: float = 0.0
+    normalise: float | None = 0.1
+    tangent_warmup: float | None = 0.25
+    guidance: float | None = None
+    kappa: float = 0.0
+    diagonal = 0.0
+    velocity = "data"
+    ends_only = True
 
 
 @choice
@@ -124,23 +166,18 @@ class Lagrangian(FlowMapObjective):
         return adaptive((slope - hold(wanted)) / scales.of_velocity(s, t), self.power)
 
 
-@choice
-class Semigroup(FlowMapObjective):
-    """semigroup: X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed (2505.18825, there progressive).
+class SemigroupObjective(FlowMapObjective):
+    """Of a kind with X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed.
 
     split: r, the `midpoint` of s and t, or `uniform` between them. finest: null: s and t are any; a power of two N: jumps are one
-    of n equal ones, n = 1, 2, 4, ..., N/2, and those of 1/N go along the velocity (shortcut models, 2410.12557). in_rounds: n
-    = N/2, N/4, ..., 1 in turn, each for an equal share of the steps, the right-hand side by the network as it was at the end
-    of the round before (progressive distillation, 2202.00512); from scratch after a round that learns the velocity alone.
+    of n equal ones, n = 1, 2, 4, ..., N/2, and those of 1/N go along the velocity. in_rounds: n = N/2, N/4, ..., 1 in turn, each
+    for an equal share of the steps, the right-hand side by the network as it was at the end of the round before; from scratch
+    after a round that learns the velocity alone.
     """
 
-    diagonal: float = 0.5
-    power: float = 0.0
     split: str = "midpoint"
-    finest: int | None = None
+    finest: int | None
     in_rounds: bool = False
-    guidance: float | None = None
-    kappa: float = 0.0
 
     def check(self) -> None:
         super().check()
@@ -199,3 +236,42 @@ class Semigroup(FlowMapObjective):
             return still.network(x, s, jnp.where(along, s, t))
         taught = output_of(teacher.velocity(x, s), Scales(problem.path, problem.moments), x, s)
         return jnp.where(along, taught, still.network(x, s, t))
+
+
+@choice
+class Semigroup(SemigroupObjective):
+    """semigroup: X_{s,t}(x_s) = X_{r,t}(X_{s,r}(x_s)), the right-hand side held fixed (2505.18825, there progressive).
+
+    split: r half way, or `uniform` between s and t. finest, in_rounds: those of shortcut and progressive.
+    """
+
+    diagonal: float = 0.5
+    power: float = 0.0
+    split: str = "midpoint"
+    finest: int | None = None
+    in_rounds: bool = False
+    guidance: float | None = None
+    kappa: float = 0.0
+
+
+@choice
+class Shortcut(SemigroupObjective):
+    """shortcut: a jump of length 1, 1/2, ..., 2/finest is two of half its length; those of 1/finest go along the velocity (2410.12557)."""
+
+    diagonal: float = 0.75
+    power: float = 0.0
+    finest: int | None = 128
+    guidance: float | None = None
+    kappa: float = 0.0
+
+
+@choice
+class Progressive(SemigroupObjective):
+    """progressive: finest/2 jumps, then half as many in each round, one for two of the network of the round before (2202.00512)."""
+
+    diagonal: float = 0.25
+    power: float = 0.0
+    finest: int | None = 64
+    guidance: float | None = None
+    kappa: float = 0.0
+    in_rounds = True
