@@ -13,6 +13,7 @@ import numpy as np
 from diffsde import predictions
 from diffsde.errors import UserError
 from diffsde.fields import VELOCITY_ALONE, Field, FlowMap, NetworkField, OracleField
+from diffsde.interpolants import Backward
 from diffsde.inverse.operators import from_matrix
 from diffsde.inverse.posteriors import PosteriorField
 from diffsde.mixtures import Mixture
@@ -277,10 +278,7 @@ def mend(sampler: Sampler, gaussian: bool = True) -> str:
 def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
     """Raise UserError for a sampler, of this name, or a diffusion that the field cannot serve."""
     if sampler.jumps and not field.jumps:
-        raise UserError(
-            f"sampler={name} asks a flow map where its ODE leads, and this field knows its velocity alone; train one"
-            " (objective=eulerian), take run=oracle, whose map is exact, or sampler=heun"
-        )
+        raise UserError(f"sampler={name} asks a flow map where its ODE leads, and {without_jumps(field)}")
     if not sampler.jumps and not field.knows_velocity:
         raise UserError(
             f"sampler={name} asks for the velocity, and this model has learnt jumps to t = 1 alone; take sampler=flow_map for one"
@@ -290,6 +288,25 @@ def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
         raise UserError(f"sampler={name}: {VELOCITY_ALONE}; {ODE_SAMPLERS}")
     if not field.gaussian:
         check_sampler_between(sampler, name, field.knows_score)
+
+
+def without_jumps(field: Field) -> str:
+    """Why a field knows no jumps, and what to do: of one made from a flow map, by guidance or backward in time, leave that out."""
+    inner, backward = field, False
+    while (within := getattr(inner, "field", None) or getattr(inner, "forward", None)) is not None:
+        backward |= isinstance(inner, Backward)
+        inner = within
+    if not inner.jumps:
+        return (
+            "this field knows its velocity alone; train one (objective=meanflow), take run=oracle, whose map is exact, or"
+            " sampler=heun"
+        )
+    if backward:
+        return "a field backward in time has none; leave out direction=backward, or take sampler=heun"
+    return (
+        "a guided field has none; leave out guidance= (train with objective.guidance= to have it in the map), or take"
+        " sampler=heun"
+    )
 
 
 def check_jumps(sampler: Sampler, field: Field, times: Array) -> None:

@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 
+from diffsde.build import table
 from diffsde.cli import help_text
 from diffsde.cli.job import config_folder
 from diffsde.cli.main import composed, main
 from diffsde.cli.other_names import OTHERS, plain
 from diffsde.runs import machine
+from diffsde.samplers import Sampler
 
 QUICK = ["steps=20", "batch_size=64", "net.widths=[16]", "log_every=10"]
 
@@ -90,6 +92,15 @@ REFUSED = [
     ("sample run=oracle", "run=oracle needs a dataset= and a path="),
     ("sample run=oracle dataset=moons path=ot", "knows the exact field of mixtures"),
     ("sample run=oracle dataset=gmm path=ot sampler=hune", "did you mean 'heun'?"),
+    (
+        "sample run=oracle dataset=gmm path=ot sampler=flow_map last=denoise",
+        "the last jump, which sampler=flow_map is for",
+    ),
+    (
+        "sample sampler=consistency diffusion=bump",
+        "diffusion: sampler=consistency draws noise of its own, which no sigma_t",
+    ),
+    ("sample sampler=ab2 diffusion=bump", "diffusion: this sampler solves the ODE and has none"),
     ("sample run=oracle dataset=gmm path=ot sampler=em sigma=-1", "sigma is -1; it must be 0 or more"),
     ("sample run=oracle dataset=gmm path=ot sampler=heun sigma=0.5", "take sampler=em"),
     ("sample run=oracle dataset=gmm path=ot sampler=heun diffusion=bump", "take sampler=em"),
@@ -106,6 +117,12 @@ REFUSED = [
     ("sample run=oracle dataset=gmm path=ot last=maen", "last is 'maen'"),
     ("sample run=oracle dataset=gmm path=ot grid.start=1", "start must be below end"),
 ]
+
+
+def test_samplers_with_noise_of_their_own_are_named() -> None:
+    kinds = {name: kind() for name, kind in table(Sampler).items()}
+    own = [name for name, kind in kinds.items() if kind.stochastic and not hasattr(kind, "diffusion")]
+    assert sorted(own) == sorted(help_text.OWN_NOISE)
 
 
 @pytest.mark.parametrize(("line", "says"), REFUSED, ids=[line for line, _ in REFUSED])

@@ -16,6 +16,8 @@ from diffsde.empirical import arrange
 from diffsde.errors import UserError
 from diffsde.fields import EmpiricalField, FlowMap, OracleField, solved
 from diffsde.flow_maps import LearnedFlowMap
+from diffsde.guidance import ClassifierFree
+from diffsde.interpolants import Backward
 from diffsde.mixtures import Mixture, with_covariances
 from diffsde.nets import MLP, structure
 from diffsde.nets.dit import DiT
@@ -168,7 +170,7 @@ def test_the_gradient_of_the_eulerian_loss_is_meanflow_s() -> None:
     """2505.13447, eq. 10: that of |v_{s,t} - stop_gradient(v + (t - s) (d/ds v_{s,t} + grad v_{s,t} v))|^2, over dv/dF squared."""
     with jax.enable_x64(True):
         field = network_map(PATHS["vp"]())
-        problem = problem_of(field, Eulerian(velocity="data"))
+        problem = problem_of(field, Eulerian(velocity="data", power=0.0))
         sample = Draw(jnp.array([0.4, -2.0]), jnp.array([1.1, 0.2]), jnp.asarray(0.3), until=jnp.asarray(0.8))
         x, velocity = starting_point(problem, field.params, sample)
 
@@ -189,7 +191,7 @@ def test_the_gradient_of_the_eulerian_loss_is_meanflow_s() -> None:
 
 def test_where_no_jump_is_made_the_eulerian_loss_is_that_of_flow_matching() -> None:
     field = network_map()
-    problem, t = problem_of(field, Eulerian()), jnp.asarray(0.4)
+    problem, t = problem_of(field, Eulerian(power=0.0)), jnp.asarray(0.4)
     sample = Draw(jnp.array([0.4, -2.0]), jnp.array([1.1, 0.2]), t, until=t)
     x, velocity = starting_point(problem, field.params, sample)
     loss, _ = jax.jit(lambda params: problem.objective.loss(problem, params, sample))(field.params)
@@ -242,7 +244,7 @@ def test_samplers_of_flow_maps_ask_for_a_flow_map() -> None:
     moments = Moments(jnp.zeros(2), jnp.ones(()))
     field = UntrainedField(PATHS["ot"](), moments, "velocity", True)
     for name in ("flow_map", "consistency"):
-        with pytest.raises(UserError, match=f"sampler={name} asks a flow map.*objective=eulerian.*run=oracle"):
+        with pytest.raises(UserError, match=f"sampler={name} asks a flow map.*objective=meanflow.*run=oracle"):
             check_sampler(SAMPLERS[name](), field, name)
         check_sampler(SAMPLERS[name](), network_map(), name)
         check_sampler(
@@ -250,6 +252,17 @@ def test_samplers_of_flow_maps_ask_for_a_flow_map() -> None:
             OracleField(PATHS["ot"](), Mixture(jnp.zeros((1, 2)), jnp.ones((1, 1)), jnp.ones(1)), (2,)),
             name,
         )
+
+
+@pytest.mark.parametrize("name", ["flow_map", "consistency"])
+def test_what_is_made_of_a_flow_map_is_no_flow_map(name: str) -> None:
+    """The refusal names what made it one: guidance, or time turned round; with both, time."""
+    guided = ClassifierFree(network_map(), 2.0)
+    with pytest.raises(UserError, match=rf"sampler={name} .*a guided field has none; .*objective\.guidance="):
+        check_sampler(SAMPLERS[name](), guided, name)
+    for field in (network_map(), guided):
+        with pytest.raises(UserError, match=rf"sampler={name} .*leave out direction=backward"):
+            check_sampler(SAMPLERS[name](), Backward(field), name)
 
 
 def test_jumps_of_models_of_the_last_time_alone_are_refused() -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import pytest
 
 from diffsde.cli.main import main
 from diffsde.cli.rerun import rerun
+from diffsde.datasets.mixture import Gaussian
 from diffsde.fields import OracleField
 from diffsde.mixtures import Mixture
 from diffsde.paths import PATHS
@@ -24,6 +26,7 @@ from diffsde.samplers import SAMPLERS, simulate_compiled
 from diffsde.samplers.grids import CosineGrid, QuadraticGrid, UniformGrid
 from diffsde.stability import finite_step
 from diffsde.time_tuning import tuned
+from diffsde.verbs.sample import search_sampler
 
 KEY = jax.random.key(0)
 STD = 0.4  # of the Gaussian data: their ODE multiplies a point by it from t = 0 to 1
@@ -132,6 +135,31 @@ def test_a_command_finds_caches_and_repeats(
         patch.setattr(sampler_search, "search", lambda *_: pytest.fail("searched again"))
         Path("cache").rename("gone")
         assert rerun(["one"], tmp_path / "again").same
+
+
+@pytest.mark.slow
+def test_the_error_that_a_search_measured_is_the_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said of Gaussian data where a sampler was named is not said beside it."""
+    monkeypatch.chdir(tmp_path)
+    assert found_by("sampler=ab2 grid=uniform steps=1 cache=false", Path("named"))[0] == 0
+    assert "the solver's own error" in capsys.readouterr().err
+    assert found_by("sampler=best sampler.candidates=[ab2] grid=uniform steps=1 cache=false", Path("searched"))[0] == 0
+    said = capsys.readouterr()
+    assert "best of 1 evaluation: ab2" in said.out and "1 evaluation of the field" in said.out
+    assert "the solver's own error" not in said.err
+
+
+def test_a_search_on_a_flow_map_says_that_it_jumps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sampler_search, "resolved", lambda chosen, *_: (chosen, None))
+    data = Gaussian()
+    for run, name, jumps in (("here", "best", True), ("oracle", "best", False), ("here", "ab2", False)):
+        chosen: Any = SimpleNamespace(run=run, sampler=SAMPLERS[name](), grid=UniformGrid(), steps=3)
+        search_sampler(chosen, ON.field, data, (1.0,), None, None)
+        assert ("sampler=flow_map steps=3 makes as many evaluations" in capsys.readouterr().out) == jumps
 
 
 @pytest.mark.parametrize(

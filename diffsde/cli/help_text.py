@@ -230,11 +230,12 @@ def verbs_with(configs: Path, key: str) -> list[str]:
     return [verb for verb in verbs if key in known_keys(configs, verb)]
 
 
+OWN_NOISE = ("ald", "consistency", "edm", "pc", "reverse_diffusion")  # samplers whose noise is set by no diffusion
 EXTRAS = ("joblib", "submitit", "optuna")  # Hydra's plugins that are installed by diffsde's extras of the same names
 
 
-def composition_error(message: str, configs: Path, verb: str) -> str:
-    """A report of Hydra or OmegaConf rewritten in one line that says what would be right."""
+def composition_error(message: str, configs: Path, verb: str, words: Iterable[str] = ()) -> str:
+    """A report of Hydra or OmegaConf on a command's words rewritten in one line that says what would be right."""
     text = " ".join(message.split())
     if missing := re.search(r"Could not find '([\w/]+)/([^']*)'", text):
         group, choice = missing.groups()
@@ -247,6 +248,9 @@ def composition_error(message: str, configs: Path, verb: str) -> str:
         if key == "dataset@process.dataset":
             return "dataset: of the processes langevin alone has one, whose density it follows; source= is of the starting points"
         if key == "diffusion":
+            typed = [word.partition("=")[2] for word in words if word.startswith("sampler=")]
+            if typed and typed[-1] in OWN_NOISE:
+                return f"diffusion: sampler={typed[-1]} draws noise of its own, which no sigma_t sets; take sampler=em"
             return "diffusion: this sampler solves the ODE and has none; take sampler=em"
         *_, group, number = f".{key}".split(".")
         if group in groups(configs, verb) and (owners := owners_of(configs, key)):

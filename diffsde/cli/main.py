@@ -142,7 +142,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
         except Exception as error:
             if jobs.begun:
                 raise
-            raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+            raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
 
 
 def _begun_before(verb: str, words: list[str]) -> list[str]:

@@ -136,7 +136,7 @@ NEEDS: dict[str, Callable[[Subject], str | None]] = {
     "field": lambda subject: _without_field(subject),
     "density": lambda subject: _without_density(subject),
     "jumps": lambda subject: (
-        None if subject.field and subject.field.jumps else "the field is no flow map, such as objective=eulerian trains"
+        None if subject.field and subject.field.jumps else "the field is no flow map, such as objective=meanflow trains"
     ),
     "samples": lambda subject: None if subject.n else "there are no samples",
     "sampler": lambda subject: None if subject.drawing else "how the samples were drawn is not known here",

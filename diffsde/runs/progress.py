@@ -200,9 +200,14 @@ def word(key: str, path: Path) -> str:
     return shlex.quote(f"{key}={shown_path(path)}")
 
 
+def evaluations(count: int) -> str:
+    """So many evaluations, as text."""
+    return f"{count} evaluation" + ("" if count == 1 else "s")
+
+
 def described_steps(how: dict[str, Any]) -> str:
     """Steps, times, grid, evaluations and last step of a simulation, as text, from how_drawn's record."""
-    cost = f"{how['nfe']} evaluations of the field per sample"
+    cost = f"{evaluations(how['nfe'])} of the field per sample"
     if "nfe_max" in how:
         cost = f"{how['nfe']:.1f} evaluations of the field per sample on average, {how['nfe_max']} at most"
     return (

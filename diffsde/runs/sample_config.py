@@ -36,8 +36,13 @@ class Stepping:
     last: str
 
     def check(self) -> None:
-        """Raise ValueError where sigma= is set for a sampler without a diffusion, and for a search that cannot be made."""
+        """Raise ValueError where sigma= or last= is nothing that the sampler takes, and for a search that cannot be made."""
         takes_sigma(self.sampler, self.sigma)
+        if self.sampler.jumps and self.last == "denoise":
+            raise ValueError(
+                f"last=denoise takes E[z|x] in the place of the last jump, which sampler={name_of(self.sampler)} is for;"
+                " leave out last="
+            )
         if isinstance(self.sampler, Best):
             check_candidates(self.sampler, self.grid)
         if isinstance(self.grid, OptimisedGrid):

@@ -152,7 +152,7 @@ def search(
     rows = tried(samplers, grids, on, budget, chosen.last)
     if not rows:
         raise UserError(
-            f"sampler={name_of(chosen.sampler)}: with {budget} evaluations no candidate ends in a finite point; take more steps,"
+            f"sampler={name_of(chosen.sampler)}: with {progress.evaluations(budget)} no candidate ends in a finite point; take more steps,"
             " another last=, or grid.start=0.001"
         )
     rows, fine = ranked(rows, on, (auto, QuadraticGrid(chosen.grid.start, chosen.grid.end)))
@@ -250,7 +250,9 @@ def said(found: Found, scaled: bool, from_cache: bool) -> list[str]:
         )
     else:
         beaten = f"; the others at their best: {rest}" if rest else ""
-        lines.append(f"best of {found.budget} evaluations: {name} {words_of(found)}: {found.rms:.3g}{beaten} ({how})")
+        lines.append(
+            f"best of {progress.evaluations(found.budget)}: {name} {words_of(found)}: {found.rms:.3g}{beaten} ({how})"
+        )
     return [*lines, f"the same by: sampler={name} {words_of(found)}"]
 
 

@@ -92,7 +92,7 @@ def about_search(chosen: Stepping) -> list[str]:
     """Lines on what `sample` does before it samples where the sampler or the times are still to be found; [] where both are said."""
     if isinstance(chosen.sampler, Best):
         names = ", ".join(chosen.sampler.candidates)
-        asked = "as many evaluations as heun would make" if chosen.steps is None else f"{chosen.steps} evaluations"
+        asked = "as many evaluations as heun would make" if chosen.steps is None else progress.evaluations(chosen.steps)
         lines = [
             f"  sample tries {names} with {asked} on up to {POINTS:,} points of its field, each against a fine solution"
         ]
@@ -115,7 +115,7 @@ def about_search(chosen: Stepping) -> list[str]:
 
 def about_sampler(sampler: Sampler, grid: Grid, steps: int, how_many: str, last: str) -> list[str]:
     """Lines on a sampler's order, steps, evaluations and last step, and on its grid; how_many: a word on the number of steps."""
-    cost = f"{sampler.nfe(steps, last)} evaluations of the field"
+    cost = f"{progress.evaluations(sampler.nfe(steps, last))} of the field"
     if sampler.adaptive:
         cost = "as many evaluations as the tolerance needs"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}" if sampler.order else "no order in h"

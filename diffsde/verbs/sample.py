@@ -55,6 +55,7 @@ from diffsde.runs.starting import (
 )
 from diffsde.sampler_trials import TrialPoints
 from diffsde.samplers import Grid, times
+from diffsde.samplers.best import Best
 from diffsde.samplers.grids import AutoGrid
 from diffsde.samplers.loop import Simulated
 from diffsde.samplers.ode import Heun
@@ -156,9 +157,8 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
     if isinstance(field, PosteriorField):
         steep = likelihood_instability(chosen.sampler, field, grid, job.last, float(moments.std) ** 2)
     grows = unstable(chosen.sampler, field, grid, job.last, dataset, source)
-    job.warnings = [
-        line for line in (steep, grows, solver_error(how, path, stds), left_over(field, placed, job.last, stds)) if line
-    ]
+    errs = None if found else solver_error(how, path, stds)  # a search has measured it, on this field
+    job.warnings = [line for line in (steep, grows, errs, left_over(field, placed, job.last, stds)) if line]
     return job
 
 
@@ -181,6 +181,11 @@ def search_sampler(
         budget = Heun.evaluations * chosen_steps(as_heun, field, dataset, auto, stds, labels, None, source).steps
     theirs = None if labels is None else jnp.asarray(np.resize(np.asarray(labels), count))
     x0 = trial_starts(field, dataset, chosen.grid.start, count, theirs, source)
+    if isinstance(chosen.sampler, Best) and chosen.run != "oracle" and given.jumps:
+        progress.say(
+            f"this run is a flow map, whose jumps are not among the candidates: sampler=flow_map steps={budget} makes as many"
+            " evaluations"
+        )
     clock.lap("starting")
     on, scaled = TrialPoints(field, x0, theirs), dataset.scaling(field.shape) is not None
     resolved = sampler_search.resolved(chosen, budget, on, stds, auto, scaled)

@@ -255,7 +255,7 @@ def steps_in_words(job: ProcessJob, how: dict[str, Any]) -> str:
     if sampler.adaptive:
         return f"{job.steps} segments to t={end:g}, {how['nfe']:.1f} evaluations a path on average, {how['nfe_max']} at most"
     order = f"{'weak ' if sampler.stochastic else ''}order {sampler.order}"
-    return f"{job.steps} of {end / job.steps:.4g} to t={end:g} by {name_of(sampler)}, {order}, {how['nfe']} evaluations"
+    return f"{job.steps} of {end / job.steps:.4g} to t={end:g} by {name_of(sampler)}, {order}, {progress.evaluations(how['nfe'])}"
 
 
 def described(job: ProcessJob) -> str:
