@@ -146,7 +146,8 @@ def _read(cls: type[T], config: dict[str, Any], where: str, parts: Mapping[type,
             check()
     except (ValueError, UserError) as error:
         said = str(error).replace("dataset.", prefix) if issubclass(cls, Dataset) else str(error)  # of source= too
-        raise UserError(f"{prefix.rstrip('.') + ': ' if where else ''}{said}") from None
+        named = where and not said.startswith(prefix)
+        raise UserError(f"{prefix.rstrip('.') + ': ' if named else ''}{said}") from None
     return built
 
 

@@ -281,8 +281,8 @@ def check_sampler(sampler: Sampler, field: Field, name: str) -> None:
         raise UserError(f"sampler={name} asks a flow map where its ODE leads, and {without_jumps(field)}")
     if not sampler.jumps and not field.knows_velocity:
         raise UserError(
-            f"sampler={name} asks for the velocity, and this model has learnt jumps to t = 1 alone; take sampler=flow_map for one"
-            " of them, or sampler=consistency for several with fresh noise between them"
+            f"sampler={name} asks for the velocity, and this model has learnt jumps to t = 1 alone; say sample run=..."
+            " sampler=consistency, which makes several of them with fresh noise between, or sampler=flow_map for one"
         )
     if not field.follows_path and sampler.needs != "velocity":
         raise UserError(f"sampler={name}: {VELOCITY_ALONE}; {ODE_SAMPLERS}")

@@ -26,6 +26,7 @@ from diffsde.samplers import GRIDS, times
 from diffsde.samplers.ode import RK4
 from diffsde.time_distributions import LogNormal
 from diffsde.types import Moments
+from diffsde.verbs.explain import result_of as explained
 from diffsde.verbs.sample import sample
 from diffsde.verbs.show import show
 from diffsde.verbs.train import train
@@ -196,6 +197,17 @@ def test_what_needs_more_than_a_velocity_is_refused(verb: str, words: str, said:
 def test_choices_that_contradict_the_likelihood(words: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         train_choices(composed("train", ["objective=likelihood", *words.split()]))
+
+
+def test_explain_speaks_against_what_train_refuses() -> None:
+    """With the same words, and names no time, which is not drawn."""
+    words = ["objective=likelihood", "path=vp"]
+    with pytest.raises(UserError) as error:
+        train_choices(composed("train", words))
+    lines = explained(composed("explain", words)).report().lines
+    assert lines[-1] == f"  refused: {error.value}"
+    assert not any("time=" in line for line in lines)
+    assert "refused" not in explained(composed("explain", [*words, "precondition=false"])).report().lines[-1]
 
 
 @pytest.mark.slow

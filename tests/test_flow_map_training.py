@@ -25,12 +25,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_teacher_cannot_be_is_refused_in_a_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, message in (
         (["teacher=oracle"], "objective=cfm learns from data alone"),
-        (["objective=lagrangian", "teacher=oracle", "dataset=moons"], "needs a known law or a finite set"),
+        (["objective=lagrangian", "teacher=oracle", "dataset=moons"], "say dataset=gmm, fixed or array"),
         (["objective=lagrangian", "teacher=oracle", "posterior_points=64"], "the targets are the teacher's"),
         (["objective=lagrangian", "objective.guidance=2"], "dataset.conditional=true"),
         (["objective=eulerian", "objective.ends_only=true", "objective.diagonal=0"], "give teacher="),
+        (["objective=shortcut", "objective.finest=60"], "diffsde: objective.finest is 60"),
     ):
-        assert main(["train", *SMALL, "steps=2", *words]) == 2
+        assert main(["train", *SMALL, "steps=2", *words]) == 2, words
         error = capsys.readouterr().err.strip()
         assert message in error.splitlines()[-1], error
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 import diffsde
 from diffsde.cli.main import main
+from diffsde.datasets.fixed import FixedPoints
+from diffsde.datasets.toys import Moons
+from diffsde.pictures.flows import FlowScene
 from diffsde.report.keys import choices_of
 from diffsde.runs.records import read_record
 
@@ -52,6 +57,18 @@ def test_training_lowers_the_loss_towards_the_entropy(run: Path) -> None:
     assert regrets[-1] == pytest.approx(losses[-1] - 5.222092 / 2, abs=0.06) and regrets[-1] < regrets[0]
     assert found["metric"]["name"] == "cross_entropy_gap" and found["metric"]["value"] > 0
     assert sorted(os.listdir(run / "plots")) == ["loss.png"]
+
+
+def test_samples_of_a_flow_are_compared_with_the_points_that_there_are() -> None:
+    """Each row of a small file once, and the number that is said is theirs; of a law as many draws as are said."""
+    for dataset, said, count in (
+        (FixedPoints(size=7), "all 7 training points", 7),
+        (Moons(), "10,000 draws of the data", 10_000),
+    ):
+        job = SimpleNamespace(dataset=dataset, data_labels=None, key_true=jax.random.key(0))
+        scene = FlowScene(job, np.zeros((5, 2)))  # type: ignore[arg-type]
+        words, points = scene.compared
+        assert words == said and len(np.unique(points, axis=0)) == len(points) == count
 
 
 @pytest.mark.slow

@@ -30,9 +30,10 @@ from diffsde.pictures import Between, Drawn, TrainedRun, chosen_pictures, sweep_
 from diffsde.pictures.points import PIXELS, PointScene
 from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, RUN_IN_PLANE, SETS, TABLE
 from diffsde.plots import film, grid, images, marginals
-from diffsde.plots.style import HeatMap, window
+from diffsde.plots.style import LETTERS, HeatMap, in_lines, window
 from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
+from diffsde.samplers.flow_map import FlowMapJumps
 from diffsde.samplers.loop import prior
 from diffsde.samplers.ode import Euler
 from diffsde.types import register
@@ -378,6 +379,18 @@ def test_ode_and_sde_start_at_one_noise_and_one_of_them_is_the_samples() -> None
     euler = simulate_compiled(Euler(), drawn.field, drawn.x0, drawn.times, drawn.key).x
     np.testing.assert_allclose(ode.x[-1], euler, atol=1e-4)
     assert list(scene.runs) == ["ODE: euler", "SDE: em, constant sigma = 0.5"]
+
+
+def test_beside_jumps_no_sde_is_drawn() -> None:
+    """At the two times of one jump its paths would be straight lines."""
+    assert list(points_of("gmm", sampler=FlowMapJumps()).runs) == ["jumps: flow_map"]
+
+
+def test_no_word_is_left_alone_in_the_small_line() -> None:
+    words = "one two three four five six seven eight nine ten eleven twelve"
+    width = (len(words) - 1) / LETTERS  # inches, in which all but the last word fit
+    first, last = in_lines(words, width)
+    assert f"{first} {last}" == words and abs(len(first) - len(last)) <= len("twelve")
 
 
 def test_the_sde_beside_samples_is_stable_on_a_thin_set() -> None:

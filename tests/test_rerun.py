@@ -12,7 +12,7 @@ import pytest
 
 import diffsde
 from diffsde.cli.main import main
-from diffsde.cli.rerun import rerun
+from diffsde.cli.rerun import alone, rerun
 from diffsde.runs import locks, repeat
 from diffsde.runs.record import Record, id_of, read_record
 
@@ -134,6 +134,13 @@ def test_what_cannot_be_repeated_is_refused(
         assert main(["rerun", *words]) == 2
     error = capsys.readouterr().err
     assert wrong in error and error.count("\n") == 1
+
+
+def test_of_run_and_a_name_the_name_alone_is_the_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """run=NAME is what was made of the run, which may be several folders."""
+    monkeypatch.chdir(place)
+    assert alone(["run=base"]).startswith("diffsde rerun base is the run itself")
+    assert not any(map(alone, (["base"], ["run=nowhere"], ["run=base", "n=20"])))
 
 
 def test_what_a_job_used_is_found_where_it_was_moved(

@@ -75,6 +75,18 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     return Rerun(record.id, where, same, tuple(parts), tuple(reasons))
 
 
+def alone(words: Sequence[str]) -> str:
+    """What to type for the run itself, where run=NAME is all that was made of it; empty where that is not what the words say."""
+    name = words[0].removeprefix("run=")
+    if len(words) > 1 or name == words[0]:
+        return ""
+    try:
+        found = records.chosen([name], None)
+    except UserError:
+        return ""
+    return f"diffsde rerun {name} is the run itself, and run={name} what was made of it" if len(found) == 1 else ""
+
+
 def chosen_run(words: Sequence[str]) -> Record:
     """The run that the words choose, its folder absolute. Raises UserError where it is not one, or cannot be repeated."""
     if not words:
@@ -82,7 +94,9 @@ def chosen_run(words: Sequence[str]) -> Record:
     found = records.select(words)
     said = " ".join(words)
     if len(found) > 1:
-        raise UserError(f"rerun repeats one run, and {said} is {len(found)}; the newest is {found[0].id}")
+        raise UserError(
+            f"rerun repeats one run, and {said} is {len(found)}; {alone(words) or f'the newest is {found[0].id}'}"
+        )
     record = found[0]._replace(folder=Path(os.path.abspath(found[0].folder)))
     if record.state != "whole":
         inside = record.folder.is_relative_to(os.path.abspath(records.OUTPUTS))  # where ids are looked for

@@ -182,7 +182,7 @@ class SemigroupObjective(FlowMapObjective):
     def check(self) -> None:
         super().check()
         if self.finest is not None and (self.finest < 2 or self.finest & (self.finest - 1)):
-            raise ValueError(f"finest is {self.finest}; it must be a power of two, 2 or more")
+            raise ValueError(f"objective.finest is {self.finest}; it must be a power of two, 2 or more")
         if self.finest is not None and self.split != "midpoint":
             raise ValueError("split=uniform is for jumps of any length; with finest= they are halved: split=midpoint")
         if self.in_rounds and self.finest is None:

@@ -153,7 +153,7 @@ class FlowMapObjective(Objective):
             raise ValueError(f"kappa is {self.kappa:g}, a part of guidance; give guidance= too")
         if self.ends_only and self.diagonal:
             raise ValueError(
-                f"diagonal is {self.diagonal:g}: with ends_only=true every jump ends at t = 1; say diagonal=0"
+                f"objective.diagonal is {self.diagonal:g}: with ends_only=true every jump ends at t = 1; say diagonal=0"
             )
 
     @abc.abstractmethod

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diffsde.build import name_of
-from diffsde.datasets import are_images
+from diffsde.datasets import FiniteDataset
 from diffsde.datasets.scaling import log_volume, to_model, to_own
 from diffsde.discrete_flow import log_probs
 from diffsde.pictures.coordinates import chosen_view
@@ -50,10 +50,22 @@ class FlowScene:
         )
 
     @cached_property
+    def compared(self) -> tuple[str, np.ndarray]:
+        """Points of the data (m, *shape) in the model's units, with the samples' labels if there are any, and in words which: of
+        a finite set all, and none of them twice, where they are at most TRUE.
+        """
+        job, dataset, n = self.job, self.job.dataset, TRUE
+        arrays = dataset.load()
+        if isinstance(dataset, FiniteDataset) and job.data_labels is None and len(arrays.x) <= TRUE:
+            return f"all {len(arrays.x):,} training points", np.asarray(arrays.x)
+        if isinstance(dataset, FiniteDataset):
+            n = min(n, len(arrays.x))
+        return f"{n:,} draws of the data", np.asarray(dataset.draw_given(arrays, job.data_labels, job.key_true, n))
+
+    @property
     def truth(self) -> np.ndarray:
-        """Points of the data (m, *shape) in the model's units, with the samples' labels if there are any."""
-        dataset, n = self.job.dataset, min(TRUE, len(self.x)) if are_images(self.job.flow.shape) else TRUE
-        return np.asarray(dataset.draw_given(dataset.load(), self.job.data_labels, self.job.key_true, n))
+        """The points of the data that samples are compared with."""
+        return self.compared[1]
 
     def own(self, x: np.ndarray) -> np.ndarray:
         """Points in the data's own units."""
@@ -100,7 +112,9 @@ def flow_line(scene: FlowScene) -> Figure:
     model = jnp.asarray(places, jnp.result_type(float))
     labels = [None] if job.data_labels is None else [jnp.full(BINS, label) for label in np.unique(job.data_labels)]
     log_p = [np.asarray(log_probs(job.flow, model, label)) - log_volume(job.scaling, (1,)) for label in labels]
-    return flow_1d(x, edges, truth, np.mean(np.exp(log_p), axis=0), names[0] if names else "$x$", scene.about)
+    return flow_1d(
+        x, edges, (scene.compared[0], truth), np.mean(np.exp(log_p), axis=0), names[0] if names else "$x$", scene.about
+    )
 
 
 def flow_corner(scene: FlowScene) -> Figure:
@@ -109,7 +123,7 @@ def flow_corner(scene: FlowScene) -> Figure:
     names = tuple(map(escape_formulas, job.dataset.column_names()))
     view = chosen_view(job.chosen.coordinates, names, scene.truth)
     x, truth = (view.show(scene.own(each) if view.own else np.asarray(each)) for each in (scene.x, scene.truth))
-    compared = Compared(x, truth, f"{len(x):,} samples", f"{len(truth):,} points of the data")
+    compared = Compared(x, truth, f"{len(x):,} samples", scene.compared[0])
     return corner(compared, view.names, None, ", ".join(filter(None, (scene.about, view.about))))
 
 

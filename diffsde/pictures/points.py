@@ -125,7 +125,10 @@ class PointScene:
         x0 = np.asarray(drawn.x0)[:CLOUD]
         every, found = max(1, (len(times) - 1) // FRAMES), {}
         both = ode_and_sde(drawn.sampler, constant if stable else Vanishing(constant.sigma))
-        if not drawn.field.knows_velocity:  # then there are the samples' own jumps alone
+        jumps_alone = (
+            drawn.sampler.jumps and not drawn.sampler.stochastic
+        )  # an SDE at their few times is straight lines
+        if jumps_alone or not drawn.field.knows_velocity:
             both = {title: sampler for title, sampler in both.items() if sampler is drawn.sampler}
         elif not drawn.field.knows_score:  # then there is no SDE
             both = {title: sampler for title, sampler in both.items() if not sampler.stochastic}

@@ -71,14 +71,19 @@ def samples_1d(
 
 
 def flow_1d(
-    samples: np.ndarray, edges: np.ndarray, data: np.ndarray, density: np.ndarray, name: str = "$x$", about: str = ""
+    samples: np.ndarray,
+    edges: np.ndarray,
+    data: tuple[str, np.ndarray],
+    density: np.ndarray,
+    name: str = "$x$",
+    about: str = "",
 ) -> Figure:
-    """The histogram of samples (n,) of a flow, that of the data (m,) as an outline, and the flow's density on pixels."""
+    """The histogram of samples (n,) of a flow, that of the data (words, (m,)) as an outline, and the flow's density on pixels."""
     figure, axes = new_figure(6.4, 4, about=about)
     axis = axes[0, 0]
     histogram(axis, samples, edges, f"{len(samples):,} samples")
-    counts = np.histogram(data, edges, density=True)[0]
-    axis.stairs(counts, edges, color=DATA, lw=1.2, label=f"{len(data):,} points of the data")
+    counts = np.histogram(data[1], edges, density=True)[0]
+    axis.stairs(counts, edges, color=DATA, lw=1.2, label=data[0])
     axis.plot((edges[1:] + edges[:-1]) / 2, density, color=NOISE, lw=1.4, label="density of the flow")
     _dress(axis, name, edges)
     return figure

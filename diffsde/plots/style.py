@@ -68,6 +68,17 @@ def escape_formulas(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+def in_lines(about: str, width: float) -> list[str]:
+    """The small line over a picture of a width in inches, in as few lines as fit, of about one length: no word is left alone."""
+    text, most = escape_formulas(about), int(LETTERS * width)
+    lines = textwrap.wrap(text, most)
+    for letters in range(most - 1, 0, -1):
+        if len(found := textwrap.wrap(text, letters)) > len(lines):
+            break
+        lines = found
+    return lines
+
+
 def new_figure(
     width: float, height: float, rows: int = 1, columns: int = 1, about: str = "", dpi: float = 120, **kwargs: Any
 ) -> tuple[Figure, np.ndarray]:
@@ -75,7 +86,7 @@ def new_figure(
     figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
     FigureCanvasAgg(figure)
     if about:
-        figure.suptitle(textwrap.fill(escape_formulas(about), int(LETTERS * width)), fontsize=8, color=GREY)
+        figure.suptitle("\n".join(in_lines(about, width)), fontsize=8, color=GREY)
     return figure, _plain_axes(figure.subplots(rows, columns, squeeze=False, **kwargs))
 
 
@@ -99,7 +110,7 @@ def new_panels(
         0.3 + 0.17 * (titles - 1) if titles else beside,
     )  # inches; numbers have up to seven digits
     width = left + columns * side + (columns - 1) * beside + right
-    lines = textwrap.wrap(escape_formulas(about), int(LETTERS * width))
+    lines = in_lines(about, width)
     top = title + 0.1 + 0.16 * len(lines)
     height = bottom + rows * side + (rows - 1) * title + top
     figure = Figure(figsize=(width, height), dpi=dpi)

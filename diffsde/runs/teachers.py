@@ -12,9 +12,9 @@ from diffsde import ensembles
 from diffsde.build import name_of
 from diffsde.datasets.scaling import same_scaling
 from diffsde.errors import UserError
-from diffsde.fields import VELOCITY_ALONE, Field
+from diffsde.fields import Field
 from diffsde.runs import progress
-from diffsde.runs.restore import restore
+from diffsde.runs.restore import no_field, restore_network
 from diffsde.runs.run_pairs import described
 from diffsde.runs.train_config import TrainConfig, in_precision, named
 
@@ -38,8 +38,8 @@ def exact(chosen: TrainConfig) -> Field:
     field = chosen.dataset.exact_field(chosen.path)
     if field is None:
         raise UserError(
-            f"teacher=oracle needs a known law or a finite set of points, and dataset={name_of(chosen.dataset)} is neither;"
-            " take a trained run as the teacher, or train from scratch (teacher=null)"
+            f"teacher=oracle needs a known law or a finite set of points, and dataset={name_of(chosen.dataset)} has neither; say"
+            " dataset=gmm, fixed or array, whose field is exact, take a trained run as the teacher, or train from scratch (teacher=null)"
         )
     progress.say("teacher: the exact field" + ("" if chosen.dataset.law() is not None else " of the training points"))
     return field
@@ -48,12 +48,20 @@ def exact(chosen: TrainConfig) -> Field:
 def trained(chosen: TrainConfig, teacher: str, shape: tuple[int, ...]) -> Field:
     """The field of a trained run, of the same path, data and scaling. Raises UserError."""
     place = Path(teacher)
-    theirs, field, step = restore(place)
+    found = restore_network(place, None, "last", None, "teacher")
+    if found.classifies:
+        raise UserError(f"teacher: '{teacher}' is a classifier, which has no velocity; name the run of a field")
+    if found.config.is_flow:
+        raise UserError(no_field(place, found.config, "teacher"))
+    theirs, field, step = found.config, found.field, found.step
     where = f"teacher: '{teacher}'"
     if theirs.between_laws:
         raise UserError(f"{where} is a run between two laws; flow maps are learnt on Gaussian paths, from noise")
     if not field.follows_path:
-        raise UserError(f"{where}: {VELOCITY_ALONE}, of which a flow map learns; take another run")
+        raise UserError(
+            f"{where} is a flow trained by objective=likelihood, whose velocity is of no path: a flow map learns at points x_s of its"
+            " path, and there the ODE of that flow does not pass; take a run of objective=cfm"
+        )
     if not field.knows_velocity:
         raise UserError(f"{where} only jumps to t = 1, and a teacher's velocity is what is learnt; take another run")
     if field.shape != shape:

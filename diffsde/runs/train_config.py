@@ -218,11 +218,8 @@ class TrainConfig:
             raise ValueError(
                 f"time={name_of(self.time)} is of objectives that draw t; objective=likelihood solves an ODE over all t, leave it out"
             )
-        if self.precondition and not self.between_laws and not finite_ends(self.path):
-            raise ValueError(
-                f"path={name_of(self.path)} has an infinite velocity at an end of the ODE that objective=likelihood solves; take"
-                " path=ot or trig, or precondition=false"
-            )
+        if self.precondition and not self.between_laws and (why := infinite_end(self.path)):
+            raise ValueError(why)
 
     def _check_marginal(self) -> None:
         if self.between_laws:
@@ -276,6 +273,16 @@ def finite_ends(path: GaussianPath) -> bool:
     """Whether a preconditioned network has a finite velocity at t = 0 and t = 1: dalpha and dbeta are finite there."""
     ends = [coefficients(path, jnp.asarray(t, float)) for t in (0, 1)]
     return all(math.isfinite(float(slope)) for c in ends for slope in (c.dalpha, c.dbeta))
+
+
+def infinite_end(path: GaussianPath) -> str:
+    """Why a preconditioned network on this path is no velocity of objective=likelihood; empty where it is one."""
+    if finite_ends(path):
+        return ""
+    return (
+        f"path={name_of(path)} has an infinite velocity at an end of the ODE that objective=likelihood solves; take path=ot or trig,"
+        " or precondition=false"
+    )
 
 
 def check_between(path: GaussianPath, objective: Objective) -> None:

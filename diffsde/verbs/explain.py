@@ -28,6 +28,7 @@ from diffsde.runs import machine
 from diffsde.runs.results import Report, Result, say_result
 from diffsde.runs.sample_config import with_reference_sigma
 from diffsde.runs.starting import choose_grid, fixed_steps, stds_of, trial_of, trial_points, trial_starts
+from diffsde.runs.train_config import infinite_end
 from diffsde.samplers import Grid, times
 from diffsde.solver_error import GaussianField, SamplingPlan
 from diffsde.solver_remedies import solver_error
@@ -86,12 +87,13 @@ def _report(chosen: ExplainConfig, config: dict[str, Any]) -> Report:
     columns = along(chosen)
     problem, against = resolve_loss(chosen)
     steps, wrong = about_steps(chosen, problem)
+    drawn = "" if isinstance(chosen.objective, Likelihood) else f" time={config['time']['name']}"
     lines = [
         f"path={config['path']['name']}",
         *doc_lines(chosen.path),
         f"  x_t = ({alpha}) z + ({beta}) eps\n",
         *(f"  {line}" for line in [*table(columns), *ends(columns)]),
-        f"\nobjective={config['objective']['name']} time={config['time']['name']}",
+        f"\nobjective={config['objective']['name']}{drawn}",
         *doc_lines(chosen.objective, 2 if isinstance(chosen.objective, FlowMapObjective) else 1),
         *about_loss(chosen, problem, alpha, beta),
         f"\nsampler={config['sampler']['name']} grid={config['grid']['name']}",
@@ -175,8 +177,9 @@ def about_steps(chosen: ExplainConfig, problem: Problem) -> tuple[list[str], lis
         return search, []
     sampler = chosen.sampler
     if isinstance(problem.objective, Likelihood):
-        refused = [] if sampler.needs == "velocity" else [f"refused: {VELOCITY_ALONE}; {ODE_SAMPLERS}"]
-        return [], refused
+        why = infinite_end(chosen.path) if chosen.precondition else ""
+        refused = [] if sampler.needs == "velocity" else [f"{VELOCITY_ALONE}; {ODE_SAMPLERS}"]
+        return [], [f"refused: {each}" for each in [why, *refused] if each]
     kind = problem.objective.kind if isinstance(problem.objective, Regression) else "velocity"
     field: Field
     if isinstance(objective := problem.objective, FlowMapObjective):
