@@ -56,8 +56,9 @@ def test_increments_are_brownian() -> None:
     assert abs(np.corrcoef(flat[:-1, 0], flat[1:, 0])[0, 1]) < 4.5 / np.sqrt(len(flat))
 
 
-# edm's churn is a normal a step too, but at another time; `sample` refuses it like the others
-NOT_COUPLED = [name for name, kind in SAMPLERS.items() if kind.stochastic and not kind.coupled and name != "edm"]
+# edm's churn is a normal a step too, but at another time, and that of consistency is no increment; `sample` refuses both
+APART = ("edm", "consistency")
+NOT_COUPLED = [name for name, kind in SAMPLERS.items() if kind.stochastic and not kind.coupled and name not in APART]
 ONE, BUMP = Constant(1.0), Bump(1.5)
 LONG = [
     (EulerMaruyama(ONE), ONE),

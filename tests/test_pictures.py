@@ -371,6 +371,7 @@ def trained(run: str) -> None:
     assert main(["train", *words, "batch_size=8", "log_every=1", f"hydra.run.dir={run}"]) == 0
 
 
+@pytest.mark.slow
 def test_training_on_images_ends_with_samples(here: Path) -> None:
     """A row of ten for each of the two labels."""
     trained("run")

@@ -194,6 +194,7 @@ class NoScore(OracleInterpolant):
     classes = 0  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_a_run_is_drawn_beside_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row of x_t and one of samples, at the same times: here of the exact field, so that both have the same moments."""
     monkeypatch.setattr(training, "DRAWN", 4001)  # the least that is counted, not scattered

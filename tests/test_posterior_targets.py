@@ -98,6 +98,7 @@ def test_of_the_exact_mean_the_exact_field_loses_nothing() -> None:
     assert float(jnp.max(against)) < 1e-8 < 0.1 < float(jnp.mean(own))
 
 
+@pytest.mark.slow
 def test_gradient_keeps_its_expectation_and_loses_variance() -> None:
     """Over 300 batches of 64 the mean gradients agree within their errors; those of averaged targets scatter less."""
     run, params = made()

@@ -203,6 +203,7 @@ def test_training_and_likelihood_in_own_units(here: Path, capsys: pytest.Capture
     assert len(plain["x"]) == 40
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_scaling(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """When the file has other rows by now, samples are as they were; going on with the training is refused."""
     run(*TRAIN, "dataset.file=image.npy", "hydra.run.dir=runs/a")

@@ -105,6 +105,7 @@ def test_a_sampler_that_no_steps_make_right_takes_those_that_more_would_not_chan
     assert choose_steps(how, OT, (1.0,), stuck).error == np.inf
 
 
+@pytest.mark.slow
 def test_a_quiet_sampler_is_that_of_the_ode() -> None:
     for noisy, plain in (
         (EulerMaruyama(Constant(0.5)), Euler()),

@@ -149,6 +149,7 @@ def test_a_buffer_is_bounded_in_bytes() -> None:
     stream.close()
 
 
+@pytest.mark.slow
 def test_a_streamed_step_is_the_step_on_those_rows(here: Path) -> None:
     """A buffer of the rows that the run in memory draws gives its losses and parameters, bit for bit."""
     chosen = train_choices(composed("train", [*SMALL[1:], "posterior_points=0"]))

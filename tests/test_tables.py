@@ -328,6 +328,7 @@ def test_the_advice_is_taken_by_the_command_line(tmp_path: Path, monkeypatch: py
         assert len(found.x) > 1 and (word in advice or found.y is not None)
 
 
+@pytest.mark.slow
 def test_training_says_and_records_what_the_data_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

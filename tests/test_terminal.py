@@ -72,6 +72,7 @@ def test_a_refusal_keeps_its_status_where_nobody_reads_it(tmp_path: Path) -> Non
         assert (code, output, error) == (2, "", "")
 
 
+@pytest.mark.slow
 def test_a_closed_stream_does_not_become_a_file(tmp_path: Path) -> None:
     """The first file that is opened would get its number, and what others print there would be written into it."""
     code = "import os, sys; from diffsde.cli.main import main; main(sys.argv[1:]); os.write(1, b'stray'); os.write(2, b'stray')"

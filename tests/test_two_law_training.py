@@ -61,6 +61,7 @@ def errors(run: Path) -> tuple[float, float]:
 LAWS = "source=8gaussians source.radius=2 dataset=gmm dataset.components=4 dataset.radius=3 dataset.std=0.5".split()
 
 
+@pytest.mark.slow
 def test_both_outputs_learn_the_exact_field(here: Path) -> None:
     """Drift and score between two mixtures: a loss near its floor, a regret that has fallen, and errors of a few percent."""
     found = trained(here, *LAWS, *BOTH, "steps=700")

@@ -85,7 +85,7 @@ def check_words(asked: Sequence[str]) -> None:
     """Raise ValueError for an empty list of words, a word that names no metric, and a word given twice."""
     for word in asked:
         if word not in words():
-            near = suggestion(word, words()) or suggestion(word, metrics())
+            near = suggestion(word, words()) or suggestion(word, metrics(), most=40)
             raise ValueError(f"metrics: '{word}' is not a metric{near}")
     if not asked or len(set(asked)) < len(asked):
         raise ValueError(f"metrics is {list(asked)}; name each that is wanted once, e.g. metrics=[likelihood]")
