@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffsde
-from diffsde.evaluation.flow_map_error import apart
 from diffsde.fields import Field, FlowMap, OracleField, solved
 from diffsde.metrics.distances import MOST, transport
+from diffsde.metrics.figures import rms_distance
 from diffsde.samplers import SAMPLERS, LoopSettings, prior, simulate_compiled, times
 from diffsde.samplers.grids import CosineGrid, Grid, LogSNRGrid, QuadraticGrid, ShiftedGrid, UniformGrid
 from diffsde.types import Array
@@ -116,7 +116,7 @@ def drawn(field: Field, sampler: str, grid: Grid, steps: int, x0: Array) -> np.n
 
 def measured(judge: Judge, x: np.ndarray, how: str) -> dict[str, Any]:
     """The figures of samples: rms with its error, and W2."""
-    found = apart(x, judge.ends)
+    found = rms_distance(x, judge.ends)
     return {"rms": found.value, "error": found.error, "w2": judge.w2(x), "how": how}
 
 
@@ -132,7 +132,7 @@ def by_solver(field: Field, judge: Judge, names: tuple[str, ...], grids: dict[st
                     continue
                 x = drawn(field, name, placed, steps, judge.x0)
                 if np.isfinite(x).all():
-                    able.append((apart(x, judge.ends).value, f"{name}, {grid}", x))
+                    able.append((rms_distance(x, judge.ends).value, f"{name}, {grid}", x))
         if able:
             best = min(able, key=lambda each: each[0])
             rows[nfe] = measured(judge, best[2], best[1])

@@ -14,7 +14,7 @@ from diffsde.evaluation.field_error import END, FieldErrors, field_errors
 from diffsde.evaluation.metric import Drawing, Measured, Metric, Quantity, Subject
 from diffsde.fields import Field, OracleField
 from diffsde.interpolants import Backward, OracleInterpolant
-from diffsde.metrics.figures import Figure, mean_figure
+from diffsde.metrics.figures import Figure, mean_figure, rms_distance
 from diffsde.metrics.mixture import mixture_values
 from diffsde.mixtures import entropy
 from diffsde.samplers import LoopSettings, Sampler, simulate_compiled, times
@@ -186,15 +186,7 @@ def gaps(subject: Subject, ends: Ends) -> dict[str, Figure]:
 
 def apart(ends: Ends) -> Figure:
     """discretisation_rms, beside that of the exact field in as many steps."""
-    found = rms(ends.sampled, ends.fine)
+    found = rms_distance(ends.sampled, ends.fine)
     if ends.exact is None or ends.exact_sampled is None:
         return found
-    return found.against("field", rms(ends.exact_sampled, ends.exact))
-
-
-def rms(one: np.ndarray, other: np.ndarray) -> Figure:
-    """The root-mean-square distance (n, *shape), and its error."""
-    squares = np.square(one.astype(np.float64) - other).reshape(len(one), -1).sum(axis=1)
-    value = float(np.sqrt(squares.mean()))
-    error = float(squares.std(ddof=1) / np.sqrt(len(squares)) / (2 * value)) if value else 0.0
-    return Figure(value, error)
+    return found.against("field", rms_distance(ends.exact_sampled, ends.exact))

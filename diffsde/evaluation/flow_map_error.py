@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.fields import FlowMap, OracleField
-from diffsde.metrics.figures import Figure, root_mean_figure
+from diffsde.metrics.figures import rms_distance
 from diffsde.samplers import LoopSettings, prior, simulate_compiled
 from diffsde.samplers.flow_map import FlowMapJumps
 from diffsde.types import Array, Key
@@ -48,7 +48,7 @@ class FlowMapError(Metric):
         ends = jumped(exact, x0, labels, 1)
         figures = {}
         for n in JUMPS if field.knows_velocity else JUMPS[:1]:
-            found = apart(jumped(field, x0, labels, n), ends)
+            found = rms_distance(jumped(field, x0, labels, n), ends)
             found = found._replace(error=math.hypot(found.error or 0.0, UNSURE))
             figures[f"flow_map_{n}"] = found.against_exact(0.0)
         return Measured(figures, {"flow_map": {"n": POINTS}})
@@ -59,8 +59,3 @@ def jumped(field: FlowMap, x0: Array, labels: Array | None, n: int) -> np.ndarra
     at = jnp.linspace(0.0, 1.0, n + 1)
     settings = LoopSettings("step", chunk=PART)
     return np.asarray(simulate_compiled(FlowMapJumps(), field, x0, at, jax.random.key(0), labels, None, settings).x)
-
-
-def apart(one: np.ndarray, other: np.ndarray) -> Figure:
-    """The root mean square distance of points (n, *shape), |x - y| over all coordinates, and its error."""
-    return root_mean_figure(np.square(one.astype(np.float64) - other).reshape(len(one), -1).sum(axis=1))

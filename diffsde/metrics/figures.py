@@ -118,6 +118,11 @@ def root_mean_figure(squares: np.ndarray, groups: np.ndarray | None = None) -> F
     return Figure(value, None if error is None or value == 0 else error / (2 * value))
 
 
+def rms_distance(one: np.ndarray, other: np.ndarray) -> Figure:
+    """The root-mean-square distance of points (n, *shape), |x - y| over all coordinates, and its error."""
+    return root_mean_figure(np.square(one.astype(np.float64) - other).reshape(len(one), -1).sum(axis=1))
+
+
 def share_figure(hits: np.ndarray) -> Figure:
     """The share p of hits (n,), and half the width of Wilson's interval at one standard deviation (Wilson 1927):
     sqrt(p (1 - p)/n + 1/(4 n^2))/(1 + 1/n), which is not 0 where all or none are hits.
