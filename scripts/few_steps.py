@@ -1,6 +1,6 @@
 """How near one to eight evaluations come: flow maps of every family beside solvers of a velocity network, on five data sets.
 
-    python scripts/few_steps.py [--data gmm moons checkerboard digits mnist] [--steps 2000] [--out /tmp/few_steps]
+    python scripts/few_steps.py [--data gmm moons checkerboard digits mnist] [--steps 2000] [--out outputs/few_steps]
     python scripts/few_steps.py --table --picture docs/pictures/few_steps.png     # of what --out holds
 
 rms: sqrt(E |X_theta - X|^2) of 2,048 noises (512 of images), X_theta the model and X the map that is aimed at: of gmm the exact one, of
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--objectives", nargs="*", default=list(SCRATCH))
     parser.add_argument("--distilled", nargs="*", default=list(DISTILLED))
-    parser.add_argument("--out", type=Path, default=Path("/tmp/few_steps"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/few_steps"))
     parser.add_argument("--table", action="store_true", help="only the table of what --out holds")
     parser.add_argument("--picture", type=Path, help="draw rms against evaluations here")
     asked = parser.parse_args()

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--draws", type=int, default=2, help="pairs of sets of true points")
-    parser.add_argument("--out", type=Path, default=Path("/tmp/one_jump"))
+    parser.add_argument("--out", type=Path, default=Path("outputs/one_jump"))
     asked = parser.parse_args()
     for name in asked.data:
         runs = {}
