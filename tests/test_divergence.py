@@ -16,7 +16,7 @@ import pytest
 
 from diffsde import checkpoints
 from diffsde.cli.main import main
-from diffsde.runs import files, restore, run_writer, training_loop
+from diffsde.runs import files, restore, run_log, training_loop
 from diffsde.training import TrainState
 
 SMALL = ["batch_size=32", "net.widths=[16]"]
@@ -225,8 +225,8 @@ def test_every_json_file_is_strict_and_read_back(tmp_path: Path) -> None:
         {"a": [1.5, None, [None]], "b": {"c": None, "d": "nan", "e": True, "f": 3}}
     ]
     log = tmp_path / "metrics.jsonl"
-    log.write_text("".join(map(run_writer.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
+    log.write_text("".join(map(run_log.log_line, [{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}])))
     strict_json(log)
-    lines = run_writer.read_log(log)
-    assert math.isnan(lines[0]["score"]) and run_writer.best_step(lines, [1, 2]) == 2
+    scores = run_log.read_log(log).scores
+    assert math.isnan(scores[1]) and run_log.best_step(scores, [1, 2]) == 2
     assert restore.which_step(tmp_path, "2", "run") == 2

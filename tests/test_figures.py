@@ -300,5 +300,5 @@ def test_a_small_loss_has_digits_of_its_own() -> None:
     loss = Figure(4.8123e-6, 1.2e-7)
     assert train_report.shown_loss(loss) == "4.81e-06 +- 1.2e-07"
     assert train_report.shown_loss(Figure(0.51234, 0.0021)) == "0.5123 +- 0.0021"
-    assert said_validation([(4.8123e-6, 1.2e-7)], 4.8e-6).startswith("4.81e-06 +- 1.2e-07, ")
+    assert said_validation(np.array([[4.8123e-6, 1.2e-7]]), 4.8e-6).startswith("4.81e-06 +- 1.2e-07, ")
     assert [figure_text.shown_loss(value) for value in (0.51234, 4.8123e-6, 0.0)] == ["0.5123", "4.81e-06", "0.0000"]

@@ -17,7 +17,7 @@ from scipy import stats
 from diffsde import mixtures
 from diffsde.datasets import Ring
 from diffsde.metrics.distances import w2
-from diffsde.metrics.mixture import mixture_figures
+from diffsde.metrics.mixture import label_probabilities, mixture_figures, mixture_fit, mixture_values
 from diffsde.mixtures import Mixture
 
 COUNT = 20_000
@@ -105,6 +105,26 @@ def test_points_of_any_shape_are_flattened() -> None:
     x = samples(mixture)
     for one, other in zip(mixture_figures(mixture, x), mixture_figures(mixture, x.reshape(COUNT, 2, 2)), strict=True):
         assert float(one) == float(other)
+
+
+def test_many_samples_are_measured_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All samples once, by blocks whose last begins in the one before; never more numbers at a time than a block has."""
+    mixture, n = skew(), 1000
+    x = samples(mixture)[:n]
+    values = mixture_values(mixture, jnp.asarray(x))
+    held = []
+    monkeypatch.setattr("diffsde.metrics.mixture.BLOCK", 300 * x.shape[1] * len(mixture.weights))
+    monkeypatch.setattr(
+        "diffsde.metrics.mixture.mixture_values", lambda law, part: held.append(len(part)) or mixture_values(law, part)
+    )
+    found, r = mixture_fit(mixture, x), np.asarray(values.responsibilities, np.float64)
+    assert held == [300] * 4
+    np.testing.assert_allclose(found.log_p, values.log_p, rtol=1e-6)
+    np.testing.assert_allclose(found.squares, values.squares, rtol=1e-5)
+    np.testing.assert_allclose(found.mean, r.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found.covariance, np.cov(r, rowvar=False), atol=1e-7)
+    labels = np.arange(n) % len(mixture.weights)
+    np.testing.assert_allclose(label_probabilities(mixture, x, labels), r[np.arange(n), labels], atol=1e-6)
 
 
 RNG = np.random.default_rng(0)

@@ -28,7 +28,7 @@ from diffsde import checkpoints
 from diffsde.cli.main import main
 from diffsde.errors import UserError
 from diffsde.loggers import NoLogger
-from diffsde.runs import files, locks, run_writer, training_loop
+from diffsde.runs import files, locks, run_log, run_writer, training_loop
 from diffsde.training import TrainState
 from diffsde.types import Moments
 
@@ -228,7 +228,7 @@ def test_a_checkpoint_before_the_first_line_of_the_log_has_a_score(here: Path, m
     scores = {line["step"]: line["score"] for line in lines if "score" in line}
     expected = {20: np.mean(every[18:20]), 40: np.mean(every[:30]), 60: np.mean(every[30:])}
     assert len(every) == 60 and scores == pytest.approx(expected, rel=1e-6)
-    assert run_writer.best_step([{"step": 1, "score": math.nan}, {"step": 2, "score": 3.0}], [1, 2]) == 2
+    assert run_log.best_step({1: math.nan, 2: 3.0}, [1, 2]) == 2
 
 
 def test_all_processes_take_the_strides_they_agreed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

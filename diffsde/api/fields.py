@@ -31,7 +31,7 @@ from diffsde.mixtures import Mixture
 from diffsde.runs import machine
 from diffsde.runs.load_field import load_field
 from diffsde.runs.load_flow import load_flow, names_flow
-from diffsde.runs.run_writer import read_log
+from diffsde.runs.run_log import read_log
 from diffsde.runs.sample_config import resolve_latest, sample_choices
 from diffsde.samplers import GRIDS, times
 from diffsde.samplers.ode import RK4
@@ -235,7 +235,7 @@ class Run:
         """The mean losses of a trained run, one per line of its log; (0,) for an exact field."""
         if self.folder is None:
             return np.zeros(0)
-        return np.array([line["loss"] for line in read_log(self.folder / "metrics.jsonl") if "loss" in line])
+        return read_log(self.folder / "metrics.jsonl").column("loss")
 
     def _at(self, what: str, x: Points, t: Points, labels: Points) -> np.ndarray:
         """A quantity in the model's units at points in the data's own."""

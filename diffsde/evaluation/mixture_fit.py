@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from diffsde import mixtures
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.metrics.figures import Figure, Reference, mean_figure, root_mean_figure
-from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_figures, mixture_values
+from diffsde.metrics.mixture import expected_kl, kl_error, label_probabilities, mixture_fit, weight_kl
 from diffsde.overlap import Estimate
-from diffsde.types import Array, Key
+from diffsde.types import Key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +39,8 @@ class MixtureFit(Metric):
     def measure(self, subject: Subject, key: Key) -> Measured:
         mixture, whole = subject.dataset.law(subject.labels), subject.dataset.law()
         assert mixture is not None and whole is not None and subject.x is not None
-        x, labels = jnp.asarray(subject.x), subject.labels
-        log_p, r, squares = (np.asarray(part, np.float64) for part in mixture_values(mixture, x))
+        x, labels = np.asarray(subject.x), subject.labels
+        log_p, squares, q, covariance = mixture_fit(mixture, x)
         found = {
             "cross_entropy": mean_figure(-log_p, labels).against_estimate(mixtures.entropy(mixture)),
             "within_mode_std": root_mean_figure(squares, labels).against_exact(1.0),
@@ -49,19 +48,17 @@ class MixtureFit(Metric):
         if labels is not None:
             found["label_probability"] = label_probability(whole, x, labels)
         elif mixture.weights.size > 1:
-            kl, error = (
-                float(mixture_figures(mixture, x).mode_weight_kl),
-                kl_error(r, np.asarray(mixture.weights, np.float64)),
-            )
+            weights = np.asarray(mixture.weights, np.float64)
+            kl, error = weight_kl(q, weights), kl_error(len(x), q, covariance, weights)
             found["mode_weight_kl"] = Figure(kl, error, Reference("floor", *expected_kl(mixture, len(x))))
         if subject.guided:
             found = {name: figure.alone() for name, figure in found.items()}
         return Measured(found)
 
 
-def label_probability(mixture: mixtures.Mixture, x: Array, labels: np.ndarray) -> Figure:
+def label_probability(mixture: mixtures.Mixture, x: np.ndarray, labels: np.ndarray) -> Figure:
     """The mean of P(label | x) under the mixture, compared with its expectation for true points of the same labels."""
-    found = np.asarray(label_probabilities(mixture, x, jnp.asarray(labels)), np.float64)
+    found = label_probabilities(mixture, x, labels)
     shares, known = (
         np.bincount(labels, minlength=mixture.weights.size) / len(labels),
         mixtures.component_overlap(mixture),

@@ -129,14 +129,14 @@ def validation_of_pairs(run: Run, pairs: PairSet) -> Check | None:
     return check
 
 
-def said_validation(held_out: list[tuple[float, float]], loss: float) -> str:
-    """The last validation loss as text, with a remark where it has risen again (overfitting) or exceeds the training loss."""
-    value, error = held_out[-1]
-    least = min(range(len(held_out)), key=lambda i: held_out[i][0])
+def said_validation(held_out: np.ndarray, loss: float) -> str:
+    """The last of the validation losses held_out (lines, 2), each with its error, as text, with a remark where it has risen again (overfitting) or exceeds the training loss."""
+    value, error = held_out[-1].tolist()
+    least = int(held_out[:, 0].argmin())
     places = 4 if value >= SMALL else decimals(error)
     text = f"{with_places(value, places)} +- {with_places(error, places)}, of points kept from training"
-    if value > held_out[least][0] + 3 * error:
-        text += f"; it was {shown_loss(held_out[least][0])} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
+    if value > held_out[least, 0] + 3 * error:
+        text += f"; it was {shown_loss(float(held_out[least, 0]))} after {100 * (least + 1) // len(held_out)}% of the steps: fewer would do"
     elif value > loss + 3 * error:
         text += f"; above the training loss by {value - loss:.2g}"
     return text

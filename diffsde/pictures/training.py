@@ -39,17 +39,17 @@ class TrainedRun(NamedTuple):
     """The inputs of a training run's pictures.
 
     losses: mean losses, one per `every` steps, the last at `steps`; floor: the irreducible loss, where it is known; held_out:
-    validation losses; regrets: (step, regret); field: the trained field, if samples of it are drawn; name: the title; between: how
+    validation losses; regrets (lines, 2): step, regret; field: the trained field, if samples of it are drawn; name: the title; between: how
     x_t of the data comes about.
     """
 
-    losses: list[float]
+    losses: np.ndarray
     every: int
     steps: int
     floor: float | None
     name: str
-    held_out: list[float]
-    regrets: list[tuple[int, float]]
+    held_out: np.ndarray
+    regrets: np.ndarray
     field: TrainedField | None
     dataset: Dataset
     key: Key

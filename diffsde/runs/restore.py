@@ -22,7 +22,7 @@ from diffsde.guidance import Classifier
 from diffsde.nets import Graph, Net, structure
 from diffsde.objectives import Classification, VelocityAndScore
 from diffsde.runs import folder, progress
-from diffsde.runs.run_writer import best_step, read_log
+from diffsde.runs.run_log import best_step, read_log
 from diffsde.runs.train_config import (
     Learned,
     TrainConfig,
@@ -223,9 +223,8 @@ def which_step(run_folder: Path, which: str, knob: str) -> int | None:
     if which == "last":
         return None
     if which == "best":
-        lines = read_log(run_folder / "metrics.jsonl") if (run_folder / "metrics.jsonl").exists() else []
-        saved = checkpoints.steps(run_folder / "checkpoints")
-        if (step := best_step(lines, saved)) is None:
+        scores, saved = read_log(run_folder / "metrics.jsonl").scores, checkpoints.steps(run_folder / "checkpoints")
+        if (step := best_step(scores, saved)) is None:
             raise UserError(f"{asked}=best needs a run that was trained with best=true")
         return step
     if not which.isdigit():

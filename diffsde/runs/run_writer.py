@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -16,7 +15,8 @@ import numpy as np
 from diffsde import checkpoints
 from diffsde.errors import UserError
 from diffsde.loggers import Recorder
-from diffsde.runs import files, processes, progress
+from diffsde.runs import processes, progress
+from diffsde.runs.run_log import RunLog, best_step
 from diffsde.sharding import Sharding
 from diffsde.training import TrainState
 from diffsde.types import Moments, on_device
@@ -61,8 +61,7 @@ class RunWriter:
         self.out, self.plan, self.about = out, plan, {"moments": moments._asdict(), "classes": on_device(classes)}
         if source_moments is not None:
             self.about["source_moments"] = source_moments._asdict()
-        self.log, self.rate, self.diverged_ratio = out / "metrics.jsonl", rate, diverged_ratio
-        self.lines: list[dict[str, float]] = []
+        self.log, self.rate, self.diverged_ratio = RunLog(out / "metrics.jsonl"), rate, diverged_ratio
         self.window: list[float] = []
         self.untrained = math.nan
         self.warned = False
@@ -83,38 +82,19 @@ class RunWriter:
 
         where = self.out / "checkpoints"
         if not checkpoints.steps(where):
-            self._cut(0)
+            self.log.cut(0)
             return fresh
         step, tree = checkpoints.load(where, progress.warn, place=places, unfit=cannot_resume)
         for later in [number for number in checkpoints.steps(where) if number > step]:
             if processes.is_main_process():
                 checkpoints.set_aside(where, later, "damaged")
-        self._cut(step)
+        self.log.cut(step)
         held = int(tree.get("held", step % self.plan.log_every))  # none after the last step: all are in the log
         self.window = np.asarray(tree["window"])[:held].tolist()
         self.untrained = float(tree.get("untrained", math.nan))
         if step == self.plan.steps:
             self.window = []
         return state_from_dict(fresh, tree["state"], self.out)
-
-    def _cut(self, step: int) -> None:
-        """Keep the log's lines up to a step; later lines will be written again."""
-        if not self.log.exists():
-            return
-        self.lines = [line for line in read_log(self.log) if line["step"] <= step]
-        files.write(self.log, lambda path: path.write_text("".join(map(log_line, self.lines))))
-
-    def seconds(self) -> tuple[float, float]:
-        """Wall and CPU seconds spent so far."""
-        last = next((line for line in reversed(self.lines) if "seconds" in line), {})
-        return last.get("seconds", 0.0), last.get("cpu_seconds", 0.0)
-
-    def write(self, line: dict[str, float]) -> None:
-        """Append a line to the log."""
-        self.lines.append(line)
-        if processes.is_main_process():
-            with open(self.log, "a") as file:
-                file.write(log_line(line))
 
     def take(
         self, done: int, losses: np.ndarray, seconds: float, cpu_seconds: float, checked: dict[str, Any] | None = None
@@ -150,14 +130,14 @@ class RunWriter:
 
     def _log(self, step: int, figures: dict[str, float], spent: dict[str, float] | None = None) -> None:
         self.recorder.log(step, figures)
-        self.write({"step": step, **figures, **(spent or {})})
+        self.log.write({"step": step, **figures, **(spent or {})})
 
     def fail(self, step: int, why: str) -> None:
         """Mark the run as failed at a step; the newest checkpoint, of an earlier step, stays."""
         self.manager.wait()
         saved = checkpoints.steps(self.out / "checkpoints")
         kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
-        self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log}")
+        self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log.path}")
 
     def _lr(self, step: int) -> str:
         return f" (lr {float(self.rate(step - 1)):.3g})" if self.rate else ""
@@ -180,10 +160,10 @@ class RunWriter:
             self.fail(step, "the parameters, or the optimizer's state, became NaN or infinite")
             return
         if self.plan.best:
-            self.write({"step": step, "score": score(state)})
-            self.recorder.log(step, {"score": self.lines[-1]["score"]})
-        if processes.is_main_process() and self.log.exists():
-            with open(self.log) as file:
+            self.log.write({"step": step, "score": score(state)})
+            self.recorder.log(step, {"score": self.log.scores[step]})
+        if processes.is_main_process() and self.log.path.exists():
+            with open(self.log.path) as file:
                 os.fsync(file.fileno())
         window = np.zeros(self.plan.log_every, np.float32)
         window[: len(self.window)] = self.window
@@ -193,61 +173,12 @@ class RunWriter:
 
     def best(self, saved: list[int]) -> int | None:
         """The step among `saved` whose checkpoint has the lowest score; None where none has one."""
-        return best_step(self.lines, saved)
-
-    def score(self, step: int) -> float:
-        """The score of the checkpoint at a step, from the log."""
-        return next(line["score"] for line in reversed(self.lines) if line["step"] == step and "score" in line)
-
-    def losses(self) -> list[float]:
-        """The mean losses in the log, one per line."""
-        return [line["loss"] for line in self.lines if "loss" in line]
-
-    def regrets(self) -> list[tuple[int, float]]:
-        """(step, regret) of the log's lines that have a regret."""
-        return [(int(line["step"]), line["regret"]) for line in self.lines if "regret" in line]
-
-    def evaluations(self) -> list[float]:
-        """Evaluations of the network in the solve of a batch, of the log's lines that have them."""
-        return [line["nfe"] for line in self.lines if "nfe" in line]
-
-    def validation(self) -> list[tuple[float, float]]:
-        """(validation loss, standard error) of the log's lines that have them."""
-        return [(line["validation_loss"], line["validation_error"]) for line in self.lines if "validation_loss" in line]
+        return best_step(self.log.scores, saved)
 
 
 def cannot_resume(tree: dict[str, Any]) -> str | None:
     """The reason why training cannot resume from a checkpoint; None where it can."""
     return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
-
-
-def best_step(lines: list[dict[str, float]], saved: list[int]) -> int | None:
-    """The step among `saved` with the lowest score in the log; None where none has a finite score."""
-    scores = {
-        int(line["step"]): line["score"]
-        for line in lines
-        if line["step"] in saved and math.isfinite(line.get("score", math.nan))
-    }
-    return min(scores, key=lambda step: scores[step]) if scores else None
-
-
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl up to the first that is incomplete, e.g. cut short by a crash."""
-    lines: list[dict[str, float]] = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(line, dict) or "step" not in line:
-            break
-        lines.append({key: math.nan if value is None else value for key, value in line.items()})
-    return lines
-
-
-def log_line(line: dict[str, float]) -> str:
-    """A line of metrics.jsonl as text; numbers that are not finite become null."""
-    return json.dumps(files.strict(line), allow_nan=False) + "\n"
 
 
 def state_to_dict(state: TrainState) -> dict[str, Any]:

@@ -122,7 +122,7 @@ class WaitingLosses:
         self.members, self.length = members, length
         self.waiting: deque[Dispatch] = deque()
         self.began = time.perf_counter(), time.process_time()
-        self.before = [one.seconds() for one in members]
+        self.before = [one.log.seconds for one in members]
 
     def add(self, dispatch: Dispatch) -> None:
         """Add a dispatch to the queue."""
@@ -143,15 +143,16 @@ class WaitingLosses:
 
 def latest_losses(members: list[RunWriter]) -> str:
     """The last losses in the logs as text, for several members the lowest and the highest; empty where there is none yet."""
-    going_on = [one for one in members if not one.failed]
-    losses = [one.losses()[-1] for one in going_on if one.losses()]
-    if not losses:
+    going_on = [one.log for one in members if not one.failed]
+
+    def last(name: str) -> list[float]:
+        return [value for log in going_on if (value := log.last(name)) is not None]
+
+    if not (losses := last("loss")):
         return ""
-    held_out = [one.validation()[-1][0] for one in going_on if one.validation()]
     most = f" to {shown_loss(max(losses))}" if len(members) > 1 else ""
-    held = f", validation {shown_loss(min(held_out))}" if held_out else ""
-    nfe = [one.evaluations()[-1] for one in going_on if one.evaluations()]
-    return f"loss {shown_loss(min(losses))}{most}{held}" + (f", NFE {max(nfe):.0f}" if nfe else "")
+    held = f", validation {shown_loss(min(held_out))}" if (held_out := last("validation_loss")) else ""
+    return f"loss {shown_loss(min(losses))}{most}{held}" + (f", NFE {max(nfe):.0f}" if (nfe := last("nfe")) else "")
 
 
 def of_member(members: list[RunWriter], state: TrainState, i: int) -> TrainState:

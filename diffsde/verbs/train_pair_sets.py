@@ -83,7 +83,7 @@ def next_round(job: TrainJob, step: int, run: Run, state: TrainState) -> Run:
     assert isinstance(coupling, IteratedPairs)
     made, field = ends.index(step) + 1, field_at(job, state)
     figures = flow_figures(run, field)
-    job.member.write({"step": step, "round": made, **flat(figures)})
+    job.member.log.write({"step": step, "round": made, **flat(figures)})
     said = f"round {made} of {len(ends)}: {said_figures(figures)}"
     if made == len(ends):
         progress.say(said)
@@ -123,7 +123,7 @@ def with_flow(job: TrainJob, state: TrainState, report: Report) -> Report:
     if job.run.pair_set is None:
         return report
     figures = flow_figures(job.run, field_at(job, state))
-    rounds = [line for line in job.member.lines if "round" in line]
+    rounds = job.member.log.rounds
     rows = [
         (
             f"after round {line['round']:g}",

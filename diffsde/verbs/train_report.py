@@ -85,7 +85,8 @@ def score_of(job: TrainJob, state: TrainState) -> float:
         if validated and job.member.check:
             average = state._replace(params=ensembles.member(state.ema, 0))
             return float(job.member.check(average)["validation_loss"])
-        return final_loss(job.member.losses() or job.member.window)  # a checkpoint may come before the first line
+        losses = job.member.log.column("loss")
+        return final_loss(losses if losses.size else np.array(job.member.window))  # a checkpoint before the first line
     return found.distance_from_target
 
 
@@ -120,13 +121,13 @@ def averaged(job: TrainJob, state: TrainState) -> TrainedField | DiscreteFlow:
     return field_of(job.chosen, learned(job.run), params)
 
 
-def loss_error(losses: list[float]) -> float | None:
+def loss_error(losses: np.ndarray) -> float | None:
     """The standard error of final_loss, from the scatter of the averaged lines of the log; None for fewer than 4 lines."""
     tail = losses[-max(1, len(losses) // 10) :]
     return float(np.std(tail, ddof=1) / np.sqrt(len(tail))) if len(tail) > 3 else None
 
 
-def final_loss(losses: list[float]) -> float:
+def final_loss(losses: np.ndarray) -> float:
     """The mean loss over the last tenth of the log's lines."""
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
 
@@ -136,39 +137,44 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
 
     pairs: what the coupling of all members has cost.
     """
-    chosen, losses, run = job.chosen, job.member.losses(), job.run
-    loss, held_out = Figure(final_loss(losses), loss_error(losses)), job.member.validation()
+    chosen, log, run = job.chosen, job.member.log, job.run
+    losses, held_out = log.column("loss"), log.last("validation_loss")
+    loss = Figure(final_loss(losses), loss_error(losses))
     if job.floor is not None:
         loss = loss._replace(reference=Reference("floor", *job.floor))
     diverged = job.member.diverging(loss.value)
     measured = None if chosen.best else metric_figure(job, state)
     if chosen.best:
-        metric = job.member.score(chosen.steps)
+        metric = log.scores[chosen.steps]
     else:
         metric = loss.value if measured is None else measured.distance_from_target
     shape = run.problem.moments.mean.shape
     scaled = chosen.dataset.scaling(shape) is not None
     kl = None if diverged else kl_of(job, state)
-    seconds, cpu_seconds = job.member.seconds()
+    seconds, cpu_seconds = log.seconds
     coupled = summary_of_cost(run.coupling, pairs) if run.coupling and pairs else None
-    bits = bits_of(job, loss.value, held_out[-1][0] if held_out else None)
-    nfe, regrets = job.member.evaluations(), job.member.regrets()
-    if not (isinstance(objective := run.problem.objective, Regression) and objective.marginal):
-        regrets = []
+    bits = bits_of(job, loss.value, held_out)
+    nfe, marginal = log.column("nfe"), None
+    if isinstance(objective := run.problem.objective, Regression) and objective.marginal:
+        marginal = log.last("regret")
     summary = {
         "steps": chosen.steps,
         "parameters": count(state.params),
         "metric": {"name": score_name(chosen.metric), "value": metric},
         "loss": loss.as_dict(),
-        **({"validation_loss": {"value": held_out[-1][0], "error": held_out[-1][1]}} if held_out else {}),
+        **(
+            {"validation_loss": {"value": held_out, "error": log.last("validation_error")}}
+            if held_out is not None
+            else {}
+        ),
         **(summary_of_metric(chosen.metric, measured, scaled) if measured else {}),
         **({"kl": kl.as_dict() | {"n": POINTS}} if kl else {}),
         **({"bits_per_dim": bits} if bits else {}),
         **({"diverged": diverged} if diverged else {}),
         **({"weight": run.problem.objective.weight} if isinstance(run.problem.objective, Regression) else {}),
         **({"coupling": coupled} if coupled else {}),
-        **({"marginal_loss": regrets[-1][1]} if regrets else {}),
-        **({"nfe": {"first": nfe[0], "mean": float(np.mean(nfe)), "last": nfe[-1]}} if nfe else {}),
+        **({"marginal_loss": marginal} if marginal is not None else {}),
+        **({"nfe": {"first": float(nfe[0]), "mean": float(nfe.mean()), "last": float(nfe[-1])}} if nfe.size else {}),
         "data": job.data,
         "data_std": float(run.problem.moments.std),
         "seconds": seconds,
@@ -186,12 +192,16 @@ def report_of(job: TrainJob, state: TrainState, compiling: float, members: int, 
         ("parameters", f"{summary['parameters']:,}"),
         ("loss", shown_loss(loss) + (f"  diverged: untrained {job.member.untrained:.4g}" if diverged else "")),
         *([(NAME, shown_kl(kl, bool(run.classes)))] if kl else []),
-        *([("validation loss", said_validation(held_out, loss.value))] if held_out else []),
+        *(
+            [("validation loss", said_validation(log.column("validation_loss", "validation_error"), loss.value))]
+            if held_out is not None
+            else []
+        ),
         *([("bits per dim", ", ".join(f"{value:.3f} {of}" for of, value in bits.items()))] if bits else []),
         *(rows_of_metric(chosen.metric, metric, measured, scaled) if chosen.metric != "loss" else []),
         ("speed", f"{chosen.steps / seconds:.0f} steps/s{others}"),
-        *([("marginal loss", marginal_loss(regrets[-1][1]))] if regrets else []),
-        *([("evaluations", shown_nfe(nfe))] if nfe else []),
+        *([("marginal loss", marginal_loss(marginal))] if marginal is not None else []),
+        *([("evaluations", shown_nfe(nfe))] if nfe.size else []),
         *([row_of_cost(run.coupling, coupled, others, run.batch_size)] if coupled else []),
         *([("still to learn", little)] if little else []),
         ("run", progress.shown_path(job.out)),
@@ -243,7 +253,7 @@ def marginal_loss(value: float) -> str:
     return f"{with_places(value, 4)} against E[y | x_t]; the loss against y is on average that and the irreducible loss"
 
 
-def shown_nfe(nfe: list[float]) -> str:
+def shown_nfe(nfe: np.ndarray) -> str:
     """Evaluations of the network per solve of a batch, of the log's lines, as text."""
     return f"{nfe[-1]:.0f} of the network per solve, forward (first line {nfe[0]:.0f}, on average {np.mean(nfe):.1f})"
 
@@ -255,9 +265,9 @@ def end_log(job: TrainJob, report: Report, pictures: list[Path]) -> None:
 
 def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
     """Draw the pictures of `pictures=` for a trained run, and print which others there are; their paths."""
-    chosen = job.chosen
+    chosen, log = job.chosen, job.member.log
     words = as_words(chosen.pictures)
-    short = "default" in words and "loss" not in words and len(job.member.losses()) < CURVE
+    short = "default" in words and "loss" not in words and log.column("loss").size < CURVE
     if short:
         progress.say(
             f"no loss.png: fewer than {CURVE} lines of the log make no curve (log_every={job.member.plan.log_every})"
@@ -273,10 +283,12 @@ def draw_run(job: TrainJob, state: TrainState) -> list[Path]:
         return []
     if short:
         wanted.pop("loss", None)
-    held_out, title = [value for value, _ in job.member.validation()], f"{named(chosen)}, {chosen.steps:,} steps"
-    curve = job.member.losses(), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], title
+    held_out, title = log.column("validation_loss"), f"{named(chosen)}, {chosen.steps:,} steps"
+    curve = log.column("loss"), job.member.plan.log_every, chosen.steps, job.floor and job.floor[0], title
     key = jax.random.fold_in(jax.random.key(chosen.seed), 2**31 - 3)
-    scene = pictures.TrainedRun(*curve, held_out, job.member.regrets(), field, chosen.dataset, key, between(job))
+    scene = pictures.TrainedRun(
+        *curve, held_out, log.column("step of regret", "regret"), field, chosen.dataset, key, between(job)
+    )
     paths = pictures.draw_pictures(scene, wanted, job.out / "plots")
     if more := pictures.more_pictures(wanted, kind):
         progress.say(more)
