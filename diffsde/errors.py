@@ -20,7 +20,8 @@ def first_line(error: object) -> str:
 def suggestion(word: str, known: Iterable[str], most: int = 20) -> str:
     """' (did you mean x?)' where something known is close; and what there is, where that is a list of fewer than `most`."""
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    small = {each.lower(): each for each in reversed(known)}  # STEPS is near to steps
+    close = [small[each] for each in difflib.get_close_matches(word.lower(), small, n=1, cutoff=0.6)]
     listing = f"; choose one of {', '.join(known)}" if len(known) < most else ""
     return (f" (did you mean '{close[0]}'?)" if close else "") + listing
 

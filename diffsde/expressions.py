@@ -30,6 +30,10 @@ UNARY: dict[type[ast.unaryop], Callable[[Scalar], Scalar]] = {
 }
 
 
+# What a page or another keyboard has in the place of an operator:
+AS_TYPED = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00d7": "*", "\u00b7": "*", "\u00f7": "/", "\u03c0": "pi"})
+
+
 def evaluate_expression(text: str, variables: Mapping[str, Scalar]) -> Scalar:
     """The value of an arithmetic expression in the given variables.
 
@@ -63,7 +67,7 @@ def _squared(node: ast.expr) -> ast.expr:
 
 
 def _evaluated(text: str, variables: Mapping[str, Scalar], change: Callable[[ast.expr], ast.expr]) -> Scalar:
-    text = " ".join(text.split())  # so that one over several lines is read, and quoted in one
+    text = " ".join(text.translate(AS_TYPED).split())  # so that one over several lines is read, and quoted in one
     try:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):

@@ -7,6 +7,7 @@ two knobs (start below end) stays with the choice that has both, in its `check`.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -118,6 +119,9 @@ RUNS = {
     "teacher": "train",
     "samples": "sample",
 }
+
+# Knobs that may name a file or a folder, by the last part of their keys.
+FILES = ("file", "files", "labels", "test", "folder", "data_dir", "cache_dir", "keep", "matrix", "truth")
 
 # What a run may be judged by: its loss, and of the figures in evaluation/table.py these.
 RUN_METRICS = (
@@ -298,6 +302,19 @@ def check(config: dict[str, Any], where: str = "") -> None:
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")
     if not where:
         check_short(config)
+
+
+def home_expanded(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the home folder in the place of ~ where a value names a file or a folder: a shell leaves it after a key=."""
+
+    def whole(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return home_expanded(value)
+        if isinstance(value, list):
+            return [whole(key, each) for each in value]
+        return os.path.expanduser(value) if key in (*FILES, *RUNS) and isinstance(value, str) else value
+
+    return {key: whole(str(key), value) for key, value in config.items()}
 
 
 def group_at(where: str) -> str:

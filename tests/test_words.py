@@ -38,6 +38,8 @@ TEXT = [
 @pytest.mark.parametrize("text", TEXT)
 def test_text_means_itself(text: str) -> None:
     for key in ("dataset.file", "path.beta_t", "hydra.run.dir"):
+        if key == "hydra.run.dir" and text.startswith("~"):  # the home folder
+            continue
         assert [str(value) for value in meant(f"{key}={text}", False)] == [text]
     if "," not in text:  # each choice of a sweep, too
         other = "sqrt(1-t)"

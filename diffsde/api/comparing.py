@@ -76,6 +76,7 @@ def compare(
     words = where.split() if isinstance(where, str) else list(where)
     found = comparison_of(select([str(each) for each in what]), [by] if isinstance(by, str) else list(by), words)
     if folder is not None:
-        write_tables(found, Path(folder), USUAL)
-        draw_pictures(found, Path(folder), x, y)
+        place = Path(folder).expanduser()
+        write_tables(found, place, USUAL)
+        draw_pictures(found, place, x, y)
     return Compared(found)

@@ -41,4 +41,4 @@ def rerun(run: str | Path, *, folder: str | Path | None = None, verbose: bool = 
     from diffsde.cli import rerun as again
 
     with running.session(verbose):
-        return again.rerun([str(run)], Path(folder) if folder is not None else None)
+        return again.rerun([str(run)], Path(folder).expanduser() if folder is not None else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -40,7 +41,7 @@ def train(*, folder: str | Path | None = None, verbose: bool = False, **words: A
         classifies = config["objective"]["name"] == "classifier"
         if classifies and folder is None:
             raise UserError("objective=classifier: a classifier guides from its folder; say folder=, and then guide=")
-        where = Path(tempfile.mkdtemp(prefix="diffsde-") if folder is None else folder)
+        where = Path(tempfile.mkdtemp(prefix="diffsde-") if folder is None else os.path.expanduser(folder))
         try:
             jobs.single(VERB, config, where, True)
             run = classifier_run(where) if classifies else restored_run(where)

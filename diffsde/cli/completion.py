@@ -13,18 +13,7 @@ from diffsde.cli.plain import PLAIN
 from diffsde.errors import UserError
 
 SHELLS = ("bash", "zsh")
-FILES = (
-    "file",
-    "folder",
-    "labels",
-    "test",
-    "data_dir",
-    "truth",
-    "samples",
-    "matrix",
-    "cache_dir",
-    "plugins",
-)  # knobs that name a file or a folder
+FILES = (*knobs.FILES, "samples", "plugins")  # knobs that name a file or a folder
 OFFERED = 300  # runs whose names and ids are offered: reading more would be felt at each press of the key
 OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import knobs, plugins
-from diffsde.cli import choice_texts, help_text, run_words, spelling
+from diffsde.cli import choice_texts, help_text, run_words, spelling, word_forms
 from diffsde.cli.job import add_resolver, config_folder, plain
-from diffsde.cli.main import check_word, qualified
+from diffsde.cli.main import qualified
 from diffsde.errors import UserError
 from diffsde.runs import flow_words
 
@@ -32,7 +32,8 @@ def config_of(verb: str, words: Mapping[str, Any]) -> dict[str, Any]:
             chosen += choice_words(key, value)
             values += choice_values(key, value)
         else:
-            check_word(verb, f"{key}=null" if value is None and key in groups else key)
+            if value is None and key in groups:
+                word_forms.refuse_value(config_folder(), verb, f"{key}=null", key, "null", "")
             values.append((key, value))
     config = composed_with(verb, chosen, values)
     knobs.check(config)

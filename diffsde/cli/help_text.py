@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
 from diffsde.cli import choice_texts
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import suggestion
+from diffsde.knobs import Number, knob
 from diffsde.plugins import GROUP_OF
 from diffsde.runs.record import key_typed
 
@@ -267,15 +269,51 @@ def composition_error(message: str, configs: Path, verb: str, words: Iterable[st
     if several := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
         key, _, values = several[1].partition("=")
         key = key_typed(key)
-        return f"{key}={values} is a list of values: sweep them with -m; {key}=[{values}] is one value that is a list"
-    if missing := re.search(r"Error parsing override '(.*?)' missing EQUAL", text):
-        word = missing[1]
-        return f"'{word}' is not key=value; write e.g. {word}=..."
-    if (
-        "mismatched input" in text
-        or "no viable alternative" in text
-        or "extraneous input" in text
-        or "token recog" in text
-    ):
-        return f"{text.split(' See https')[0]}; write key=value, and quote what has spaces, commas or brackets"
+        one = "" if key in groups(configs, verb) else f"; {key}=[{values}] is one value that is a list"
+        return f"{key}={values} is a list of values: sweep them with -m{one}"
+    if swept := re.search(r"Sweep parameters '(.*?)' requires --multirun", text):
+        return f"{swept[1]} is several values: sweep them with -m"
+    if absent := re.search(r"Interpolation key '(.*?)' not found|Unsupported interpolation type (\w+)", text):
+        return unknown_variable(absent[1] or absent[2], words)
+    if unread := unreadable(words):
+        return f"{unread} cannot be read: {amiss(unread)}"
     return text.split(" full_key:")[0].split(" See https")[0]
+
+
+def unknown_variable(name: str, words: Iterable[str]) -> str:
+    """The message for ${name} in a word, where there is no such key; the very text is typed with a backslash before it."""
+    word = next((word for word in words if "${" + name in word), "")
+    if not word:
+        return f"${{{name}}} stands for the value of a key, and there is no key {name}"
+    if isinstance(knob(word.partition("=")[0].rpartition(".")[2]), Number):
+        return f"{word}: ${{...}} stands for the value of a key, and there is no key {name}; give a number"
+    literal = re.sub(r"(?<!\\)\$\{", r"\${", word)
+    return f"{word}: ${{...}} stands for the value of a key, and there is no key {name}; the very text is {shlex.quote(literal)}"
+
+
+def unreadable(words: Iterable[str]) -> str:
+    """The first of a command's words that Hydra's grammar cannot parse; empty where it parses all."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for word in words:
+        try:
+            OverridesParser.create().parse_override(word)
+        except HydraException:
+            if "=" in word and not word.startswith("-"):
+                return word
+        if re.search(r"(?<!\\)\$\{[^}]*$", word):
+            return word
+    return ""
+
+
+def amiss(word: str) -> str:
+    """What keeps a word from being read, and what would be right."""
+    key, _, value = word.partition("=")
+    for opening, closing in ("()", "[]", "{}"):
+        if value.count(opening) != value.count(closing):
+            return f"'{opening}' and '{closing}' do not match"
+    if quote := next((quote for quote in "'\"" if value.count(quote) % 2), ""):
+        return f"a quote {quote} is not closed"
+    inside = value.replace("'", "\\'")
+    return f"""if it is text, quote it twice, once for the shell: {shlex.quote(f"{key}='{inside}'")}"""

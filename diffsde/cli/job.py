@@ -64,7 +64,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
     if jobs.begun or jobs.process != os.getpid():  # this job's time begins when the last job ended
         clock.begin()
     jobs.begun.append(str(out))
-    words = [str(word) for word in about.overrides.task]
+    words = words_of(about.overrides.task)
     place = out
     try:
         if in_sweep:
@@ -72,7 +72,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         try:
             chosen = job_config(config, verb, in_sweep, words)
         except OmegaConfBaseException as error:
-            raise UserError(help_text.composition_error(str(error), config_folder(), verb)) from error
+            raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
         plugins.load(jobs.plugins)
         knobs.check(chosen)  # before the verb's module, which imports everything slow
         flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
@@ -80,7 +80,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
             if not in_sweep:
-                chosen, place = _going_on(chosen, words, out, [str(word) for word in about.overrides.hydra])
+                chosen, place = _going_on(chosen, words, out, words_of(about.overrides.hydra))
         if verb == "evaluate" and chosen["samples"] is not None:
             importlib.import_module(VERBS[verb]).refuse_words(words)
         if outcome is None:
@@ -107,6 +107,15 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             jobs.ended(out)
 
 
+def words_of(overrides: Any) -> list[str]:
+    """A job's words as they were typed: a variable ${...} in one stays itself."""
+    from omegaconf import OmegaConf
+
+    words = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(words, list)
+    return [str(word) for word in words]
+
+
 def job_config(config: Any, verb: str, in_sweep: bool, words: Sequence[str]) -> dict[str, Any]:
     """The plain config of a job; in a sweep of DRAWN verbs, without pictures unless the words set pictures= or plots=."""
     chosen = plain(config)
@@ -128,7 +137,8 @@ def plain(config: Any) -> dict[str, Any]:
     found = OmegaConf.to_container(own, resolve=True)
     assert isinstance(found, dict)
     said = _said_sigma(own, found) | _gentle_rate(own, found)
-    return {str(key): _given(value) for key, value in (found | said).items() if (key, value) != ("source", {})}
+    kept = {str(key): _given(value) for key, value in (found | said).items() if (key, value) != ("source", {})}
+    return knobs.home_expanded(kept)
 
 
 def _gentle_rate(config: Any, found: dict[Any, Any]) -> dict[str, Any]:

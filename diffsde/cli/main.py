@@ -12,17 +12,12 @@ from functools import partial, update_wrapper
 from typing import Any
 
 from diffsde import __version__, memory, plugins, terminal
-from diffsde.cli import choice_texts, completion, help_text, spelling
+from diffsde.cli import choice_texts, completion, help_text, spelling, word_forms
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
 from diffsde.cli.plain import PLAIN, run_plain
+from diffsde.cli.word_forms import HYDRA_FLAGS, MULTIRUN
 from diffsde.errors import Stopped, UserError, suggestion
 from diffsde.runs import clock, provenance
-
-HYDRA_FLAGS = (
-    "--cfg --config-dir --config-name --config-path --experimental-rerun --hydra-help --info --multirun --package"
-    " --resolve --run --shell-completion --version"
-).split()
-MULTIRUN = {"-m", "--multirun"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,8 +67,7 @@ def _main(words: list[str]) -> int:
         if "-h" in rest or "--help" in rest:
             print(help_text.verb_help(config_folder(), verb, rest))
             return 0
-        for word in rest:
-            check_word(verb, word)
+        rest = word_forms.read(config_folder(), verb, rest, bool(MULTIRUN & set(rest)))
         if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
             raise UserError(
                 "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
@@ -89,16 +83,6 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
-
-
-def check_word(verb: str, word: str) -> None:
-    """Raise UserError for a word that Hydra would answer with a page of usage or a traceback."""
-    key, _, value = word.partition("=")
-    if word.startswith("--") and key not in HYDRA_FLAGS:
-        raise UserError(f"'{word}' is not an option{suggestion(word, HYDRA_FLAGS)}; see diffsde {verb} --help")
-    if value == "null" and key in help_text.groups(config_folder(), verb):
-        names = ", ".join(help_text.choices(config_folder(), key, verb))
-        raise UserError(f"{word}: a group needs one of its choices: {names}")
 
 
 def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:

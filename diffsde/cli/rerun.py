@@ -41,7 +41,7 @@ def main(words: list[str]) -> None:
     rest, named = spelling.without_plugins(words)
     plugins.load(named)
     own, chosen = parted(rest, ("out",))
-    say(rerun(chosen, Path(own["out"]) if "out" in own else None))
+    say(rerun(chosen, Path(own["out"]).expanduser() if "out" in own else None))
 
 
 def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:

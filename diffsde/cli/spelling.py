@@ -4,6 +4,7 @@ the folders that its value names.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -73,6 +74,8 @@ def quoted(configs: Path, verb: str, word: str, sweeping: bool) -> str:
     A comma outside brackets separates the values of a sweep; choice(), range(), interval(), glob() keep their meaning.
     """
     key, equals, value = word.partition("=")
+    if key in PLACES:
+        value = os.path.expanduser(value)
     default = "text" if key in PLACES else _defaults(configs, verb).get(key, "")
     if not equals or not default:
         return word

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from diffsde import knobs
-from diffsde.cli import choice_texts, help_text, spelling
+from diffsde.cli import choice_texts, help_text, spelling, word_forms
 from diffsde.cli.job import VERBS, add_resolver, config_folder, plain
-from diffsde.cli.main import check_word, qualified
+from diffsde.cli.main import qualified
 from diffsde.cli.study_words import Asked
 from diffsde.errors import UserError
 
@@ -154,11 +154,8 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
     choice_texts.offer(config_folder())
     groups = help_text.groups(config_folder(), verb)
     try:
-        for word in words:
-            check_word(verb, word)
-        spelled = [
-            qualified(verb, word) for word in spelling.hydra_words(config_folder(), verb, list(words), sweeping=True)
-        ]
+        formed = word_forms.read(config_folder(), verb, words, sweeping=True)
+        spelled = [qualified(verb, word) for word in spelling.hydra_words(config_folder(), verb, formed, sweeping=True)]
         composing.refuse_too_many(spelled)
         parsed = OverridesParser.create().parse_overrides(spelled)
         jobs = [job for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]

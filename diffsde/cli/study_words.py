@@ -62,7 +62,7 @@ def asked(words: Sequence[str]) -> Asked:
         raise UserError("study: nothing is asked for; say train='path=ot,vp seed=0,1' sample='sampler=heun steps=5,10'")
     return Asked(
         stages,
-        Path(own["out"]) if own.get("out") else None,
+        Path(own["out"]).expanduser() if own.get("out") else None,
         own.get("resume") != "false",
         tuple(f"{key}={own[key]}" for key in MACHINE if key in own),
         tuple(plugins),

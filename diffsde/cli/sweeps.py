@@ -25,7 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from diffsde.cli.composing import GridSweeper
-from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty
+from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty, words_of
 from diffsde.errors import UserError, suggestion
 from diffsde.runs import files, folder, locks, provenance
 
@@ -128,9 +128,8 @@ class BatchLauncher(Launcher):
 
         verb = str(configs[0].hydra.job.config_name)
         module = importlib.import_module(VERBS[verb])
-        plain = [
-            job_config(config, verb, True, [str(word) for word in config.hydra.overrides.task]) for config in configs
-        ]
+        words = [words_of(config.hydra.overrides.task) for config in configs]
+        plain = [job_config(config, verb, True, said) for config, said in zip(configs, words, strict=True)]
         if not hasattr(module, "together") or (verb == "train" and any(config["run"] for config in plain)):
             return [None] * len(configs)  # with run=, each job is refused on its own
         machine.configure_process(plain[0])
@@ -139,7 +138,6 @@ class BatchLauncher(Launcher):
         outs = [
             Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))) for config in configs
         ]
-        words = [[str(word) for word in config.hydra.overrides.task] for config in configs]
         with provenance.given(self.task.keywords["jobs"].command, dict(zip(outs, words, strict=True))):
             outcomes: Sequence[Outcome] = module.together(list(zip(plain, outs, strict=True)))
         return outcomes
@@ -157,7 +155,7 @@ class SweepRecord(Callback):
             _sweep.get().enter(where)
         except UserError as error:
             raise SystemExit(str(error)) from error  # for any other exception of a callback Hydra only warns
-        words = [str(word) for word in config.hydra.overrides.task]
+        words = words_of(config.hydra.overrides.task)
         verb = str(config.hydra.job.config_name)
         if draws_nothing_unasked(verb, words):
             print("pictures: one of the sweep; of each job too with 'pictures=[default]'", flush=True)

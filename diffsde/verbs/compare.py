@@ -79,6 +79,7 @@ def folder_of(out: str | None) -> Path:
     """The folder for the files: out=, or a new one under outputs/compare. Raises UserError for the folder of a run."""
     if out is None:
         return new_folder("compare")
-    if (Path(out) / "config.json").exists():
+    folder = Path(out).expanduser()
+    if (folder / "config.json").exists():
         raise UserError(f"out: '{out}' is the folder of a run; give another")
-    return Path(out)
+    return folder
