@@ -228,6 +228,12 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
                 # about shardings that a damaged file no longer gives; what counts is checked below
                 warnings.simplefilter("ignore")
                 content = ocp.load(path, like)
+        if set(content) == {
+            "moments",
+            "state",
+        }:  # of format 1, before there were checksums, labels and several averages
+            averages = jax.tree.map(lambda leaf: leaf[None], content["state"]["ema"])
+            return content | {"state": content["state"] | {"ema": averages}}
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
         raise Damaged(first_line(error)[:160]) from error

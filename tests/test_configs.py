@@ -24,7 +24,7 @@ from diffsde.nets.dit import POSITIONS
 from diffsde.nets.layers import ACTIVATIONS
 from diffsde.objectives import WEIGHTS
 from diffsde.optimizers import SCHEDULES
-from diffsde.runs import folder, show_config
+from diffsde.runs import folder, formats, show_config
 from diffsde.runs.machine import PRECISIONS, Machine
 from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.outputs import Outputs
@@ -225,11 +225,11 @@ def test_a_diffusions_number_by_its_old_name_is_read(tmp_path: Path, sampler: st
         today["sampler"]["predictor"] = dict(EM)
     kept = json.loads(json.dumps(today).replace('"sigma": 0.7}', '"scale": 0.7}'))
     assert "scale" in json.dumps(kept)
-    (tmp_path / "config.json").write_text(json.dumps({"format": folder.FORMAT, "verb": "sample", "config": kept}))
+    (tmp_path / "config.json").write_text(json.dumps({"format": formats.FORMAT, "verb": "sample", "config": kept}))
     assert folder.read_config(tmp_path, "samples", "sample") == today
     assert folder.claim(tmp_path, "sample", today) is False
     kept["sigma"] = 0.5
-    (tmp_path / "config.json").write_text(json.dumps({"format": folder.FORMAT, "verb": "sample", "config": kept}))
+    (tmp_path / "config.json").write_text(json.dumps({"format": formats.FORMAT, "verb": "sample", "config": kept}))
     assert folder.read_config(tmp_path, "samples", "sample") == today
 
 

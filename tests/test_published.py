@@ -15,7 +15,7 @@ from diffsde.cli.study_plan import planned
 from diffsde.report import published
 from diffsde.report.published import Measured
 from diffsde.runs import records
-from diffsde.runs.record import FORMATS
+from diffsde.runs.formats import FORMAT
 
 
 def judged(where: Path, value: float, path: str, seed: int, exact: float = 1.0) -> None:
@@ -29,7 +29,7 @@ def judged(where: Path, value: float, path: str, seed: int, exact: float = 1.0) 
         ),
     ):
         (where / verb).mkdir(parents=True)
-        kept = {"format": FORMATS[-1], "verb": verb, "config": config}
+        kept = {"format": FORMAT, "verb": verb, "config": config}
         (where / verb / "config.json").write_text(json.dumps(kept))
         (where / verb / "summary.json").write_text(json.dumps(summary))
 

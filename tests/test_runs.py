@@ -18,7 +18,8 @@ from diffsde.cli.plain import PLAIN
 from diffsde.errors import UserError
 from diffsde.runs import locks, records
 from diffsde.runs.folder import latest
-from diffsde.runs.record import FORMATS, id_of
+from diffsde.runs.formats import FORMAT
+from diffsde.runs.record import id_of
 from diffsde.runs.records import read_record, select, trained
 
 DAY = "2026-05-04"
@@ -42,7 +43,7 @@ def make(
     (folder / ".hydra").mkdir()
     (folder / ".lock").touch()
     (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {word}\n" for word in words or []))
-    kept = {"format": FORMATS[-1], "verb": verb, "config": config, "directory": str(Path.cwd())}
+    kept = {"format": FORMAT, "verb": verb, "config": config, "directory": str(Path.cwd())}
     (folder / "config.json").write_text(json.dumps(kept))
     done = {"metrics": {"w2": {"value": 0.5, "error": 0.02, "floor": 0.3, "points": 9}}, "steps": config.get("steps")}
     if summary is None or summary:

@@ -19,7 +19,7 @@ from diffsde.cli.study_plan import Stage, evaluations
 from diffsde.cli.study_time import Guess, Past, Timing, earlier_jobs, guess
 from diffsde.errors import UserError
 from diffsde.runs import locks, records
-from diffsde.runs.record import FORMATS
+from diffsde.runs.formats import FORMAT
 
 TRAIN = "train=path=ot seed=range(0,2) steps=3 batch_size=8 net.widths=[4] dataset=gmm posterior_points=0 pictures=none"
 SMALL = "n=64 sampler=euler steps=2,3"
@@ -181,7 +181,7 @@ def test_an_earlier_job_is_timed_from_its_beginning(here: Path) -> None:
     folder = Path("outputs/evaluate/2026-05-04/10-00-00-000001")
     folder.mkdir(parents=True)
     for date, seconds in (("2026-05-04T10:00:00+00:00", 7.0), ("2026-05-05T10:00:00+00:00", None)):
-        kept = {"format": FORMATS[-1], "verb": "evaluate", "config": {}}
+        kept = {"format": FORMAT, "verb": "evaluate", "config": {}}
         kept["provenance"] = {"date": date, "machine": {"host": platform.node()}}
         (folder / "config.json").write_text(json.dumps(kept))
         (folder / "summary.json").write_text(json.dumps({"metrics": {}, "seconds": 2.0, "steps": 4}))

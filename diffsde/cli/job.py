@@ -206,6 +206,7 @@ def _going_on(
             )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
         own = folder.read_config(place)
+        folder.check_resumable(place)
         if "steps" in given:  # `run` set tells the verb that steps may have changed
             own = own | {"steps": config["steps"], "run": str(place)}
         free = {key: config[key] for key in (*folder.MACHINE, *FREE) if key in folder.MACHINE or key in given}

@@ -15,7 +15,7 @@ from diffsde import nested, plugins
 from diffsde.cli import spelling
 from diffsde.cli.job import VERBS, remove_empty
 from diffsde.errors import UserError
-from diffsde.runs import files, folder, progress, provenance, records
+from diffsde.runs import files, folder, formats, progress, provenance, records
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import Record, as_found, new_folder
 from diffsde.state import STATE
@@ -107,6 +107,8 @@ def chosen_run(words: Sequence[str]) -> Record:
         elif record.verb != "train":
             next_step = "give a finished one"
         raise UserError(f"rerun: {said} is {record.state}, and has no result to be compared with; {next_step}")
+    if why := formats.too_new(files.read_json(record.folder / "config.json")):
+        raise UserError(f"rerun: '{found[0].folder}' cannot be read: {why}")
     if record.verb not in VERBS or not record.config:
         raise UserError(f"rerun: '{found[0].folder / 'config.json'}' is not the config of a run of this version")
     if record.config.get("coordinator") is not None:

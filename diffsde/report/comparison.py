@@ -29,7 +29,9 @@ def compare(
     """
     found = jobs_of(records, parent or remembered(trained))
     if not found:
-        raise UserError(f"there is nothing to compare: of {len(records)} jobs none is finished and has figures")
+        raise UserError(
+            f"there is nothing to compare: of {len(records)} jobs none is finished and has figures and a config that can be read"
+        )
     jobs = chosen(found, where)
     if len({job.record.verb for job in jobs}) > 1:
         jobs = [job._replace(choices={"verb": job.record.verb} | job.choices) for job in jobs]

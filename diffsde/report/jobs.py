@@ -39,10 +39,10 @@ class Job(NamedTuple):
 
 
 def jobs_of(records: Sequence[Record], trained: Parent) -> list[Job]:
-    """The jobs of records that are whole and have figures, the oldest first; trained: the run that a job sampled from."""
+    """The jobs of records that are whole, and have figures and a config that can be read, the oldest first; trained: the run that a job sampled from."""
     found = []
     for record in sorted(records, key=age):
-        figures = figures_of(record) if record.state == "whole" else {}
+        figures = figures_of(record) if record.state == "whole" and record.config else {}
         if not figures:
             continue
         parent = None if record.verb == "train" else trained(record)

@@ -14,16 +14,14 @@ import numpy as np
 from diffsde import nested, plugins
 from diffsde.errors import UserError
 from diffsde.knobs import is_number
-from diffsde.runs import processes, provenance
+from diffsde.runs import formats, processes, progress, provenance
 from diffsde.runs.files import read_json, write_json
 from diffsde.runs.locks import is_held
-from diffsde.runs.old_words import in_words_of_now
 from diffsde.runs.record import OUTPUTS, folders
 
 if TYPE_CHECKING:
     from diffsde.datasets.scaling import Scaling
 
-FORMAT = 4  # version of the run folder's layout
 # The keys of a figure in summary.json that other commands compute with.
 NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error", "floor")
 
@@ -111,11 +109,14 @@ def newest(files: Iterable[Path], fits: Callable[[Path], bool] = lambda folder: 
 
 
 def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
-    """The content of config.json, the config in today's words; {} where it is absent or of another FORMAT."""
+    """The content of config.json in today's format and words; {} where it is absent or of a format that is not read.
+
+    neighbour: as in `read_json`, and warn of a newer format.
+    """
     content = read_json(folder / "config.json", neighbour)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return {}
-    return content | {"config": in_words_of_now(content["config"])} if "config" in content else content
+    if neighbour and (why := formats.too_new(content)):
+        progress.warn_once(f"'{folder}' is left out: {why}")
+    return formats.in_format_of_now(content) if formats.is_readable(content) else {}
 
 
 def write_config(
@@ -131,7 +132,7 @@ def write_config(
     """
     import jax
 
-    content = {"format": FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
+    content = {"format": formats.FORMAT, "verb": verb, "backend": jax.default_backend(), "config": config}
     content["directory"] = str(Path.cwd())  # file names in the config are relative to it
     content["provenance"] = provenance.of_job(folder, config)
     if own := plugins.needed(config):
@@ -176,7 +177,7 @@ def read_directory(folder: Path) -> Path:
 
 def read_net(folder: Path) -> Any:
     """The config of the net that a run was begun with."""
-    return in_words_of_now({"net": _read(folder).get("net")})["net"]
+    return _read(folder).get("net")
 
 
 def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[str, Any]:
@@ -186,11 +187,19 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
         raise UserError(f"{knob}: there is no folder '{folder}'; give a {what} folder{others}")
     if not (folder / "config.json").exists():
         raise UserError(f"{knob}: '{folder}' is not a run folder (it has no config.json)")
+    if why := formats.too_new(read_json(folder / "config.json")):
+        raise UserError(f"{knob}: '{folder}' cannot be read: {why}")
     content = _read(folder)
     if content.get("verb") != verb or not isinstance(content.get("config"), dict):
         raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a {verb} run of this version")
     plugins.check_needed(content.get("plugins"), knob, str(folder))
     return content["config"]
+
+
+def check_resumable(folder: Path) -> None:
+    """Raise UserError where training cannot go on in a folder that an earlier version wrote."""
+    if (content := _read(folder)) and (why := formats.not_resumable(content)):
+        raise UserError(f"run: '{folder}' cannot be resumed: {why}{folder}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

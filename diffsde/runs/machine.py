@@ -53,7 +53,7 @@ def configure_process(config: dict[str, Any]) -> None:
     differ from those of an earlier job of this process.
     """
     names = [field.name for field in dataclasses.fields(Machine)]
-    machine = read(Machine, {name: config[name] for name in names})
+    machine = read(Machine, {name: config[name] for name in names if name in config})
     for knob in ("threads", "devices"):
         if STATE.machine and getattr(machine, knob) != getattr(STATE.machine, knob):
             was, now = getattr(STATE.machine, knob), getattr(machine, knob)

@@ -9,7 +9,7 @@ from diffsde.knobs import disagreements
 
 
 def in_words_of_now(kept: Any) -> Any:
-    """A config from a folder of the current FORMAT, translated to today's words with the same meaning; other values unchanged."""
+    """A config from a folder of a format that is read, translated to today's words with the same meaning; other values unchanged."""
     if not isinstance(kept, dict):
         return kept
     # A diffusion's `sigma` was called `scale`.
@@ -20,6 +20,10 @@ def in_words_of_now(kept: Any) -> Any:
     net = config.get("net")
     if isinstance(net, dict) and net.get("positions") == "waves":
         config["net"] = net | {"positions": "sincos"}
+    if (
+        isinstance(net, dict) and net.get("gated_skip") is False
+    ):  # now a number of products, which was that of coordinates
+        config["net"] = net | {"gated_skip": 0}
     if "measurements" in config:
         config["n_measurements"] = config.pop("measurements")
     if "process" in config and not isinstance(config["process"], dict):  # now a group, of any SDE

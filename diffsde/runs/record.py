@@ -10,10 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde.runs import files, locks, progress
-from diffsde.runs.old_words import in_words_of_now
+from diffsde.runs import files, formats, locks, progress
 
-FORMATS = (4,)  # of config.json (folder.FORMAT) whose config can be read
 OUTPUTS = Path("outputs")
 DEEPEST = 6  # folders below outputs/ that are looked through: outputs/study/DAY/TIME/STAGE/JOB is five
 # An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
@@ -107,8 +105,10 @@ def record_of(folder: Path, there: set[str]) -> Record | None:
     if kept is None:
         return None
     summary, error = (_read(f"{place}/{name}") if name in there else {} for name in ("summary.json", "error.json"))
-    known = kept.get("format") in FORMATS and isinstance(kept.get("config"), dict)
-    config = in_words_of_now(kept["config"]) if known else {}
+    if why := formats.too_new(kept):
+        progress.warn_once(f"the choices of '{place}' are left out: {why}")
+    known = formats.is_readable(kept) and isinstance(kept.get("config"), dict)
+    config = formats.in_format_of_now(kept)["config"] if known else {}
     about = kept["provenance"] if isinstance(kept.get("provenance"), dict) else {}
     if "directory" in kept:
         about = {"directory": kept["directory"], **about}

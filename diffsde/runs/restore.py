@@ -142,7 +142,7 @@ def _restored(
     config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(where, progress.warn, step=which_step(run_folder, which, knob))
-    moments, classes = Moments(**tree["moments"]), int(tree["classes"])
+    moments, classes = Moments(**tree["moments"]), int(tree.get("classes", 0))
     source_moments = Moments(**tree["source_moments"]) if "source_moments" in tree else None
     shape = moments.mean.shape
     net = recorded_net(run_folder)

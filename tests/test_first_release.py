@@ -1,0 +1,114 @@
+"""Run folders of earlier versions: those in data/first_release stay readable, and those of a later version are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffsde.cli.main import main
+from diffsde.runs import formats
+from diffsde.runs.restore import read_train_config, restore
+
+STORED = Path(__file__).parent / "data" / "first_release"
+
+
+@pytest.fixture
+def stored(here: Path) -> Path:
+    """A working directory with copies of the stored folders."""
+    shutil.copytree(STORED, here, dirs_exist_ok=True)
+    return here
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_a_stored_network_gives_the_velocities_of_the_code_that_wrote_it(version: int) -> None:
+    """velocities.json was computed by that code (data/README.md)."""
+    place = STORED / f"format-{version}"
+    then = json.loads((place / "velocities.json").read_text())
+    field = restore(place)[1]
+    now = jax.vmap(field.velocity)(*(jnp.asarray(then[name], jnp.float32) for name in ("x", "t")))
+    assert np.asarray(now) == pytest.approx(np.array(then["velocity"]), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 4])
+def test_stored_networks_are_sampled_and_evaluated(version: int, stored: Path) -> None:
+    """With the samples' seed and words as they were: the numbers drawn may differ, the law may not."""
+    drawn = ["n=64", "steps=4", "sampler=em", "sigma=0.5", "pictures=none"]
+    assert main(["sample", f"run=format-{version}", *drawn, "hydra.run.dir=again"]) == 0
+    ours, theirs = (
+        json.loads((stored / place / "summary.json").read_text())["metrics"]["cross_entropy"]
+        for place in ("again", f"samples-{version}")
+    )
+    assert ours["value"] == pytest.approx(theirs["value"], abs=4 * theirs["error"])
+    words = ["n=64", "steps=4", "metrics=[cross_entropy,kl]", "hydra.run.dir=judged"]
+    assert main(["evaluate", f"run=format-{version}", *words]) == 0
+    assert json.loads((stored / "judged" / "summary.json").read_text())["metrics"]["kl"]["value"] > 0
+
+
+@pytest.mark.parametrize("version", [1, 4])
+def test_stored_folders_are_judged_compared_and_listed(
+    version: int, stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, drawn = f"format-{version}", f"samples-{version}"
+    assert main(["evaluate", f"samples={drawn}", "metrics=[cross_entropy]", "hydra.run.dir=judged"]) == 0
+    now, then = (
+        json.loads((stored / place / "summary.json").read_text())["metrics"]["cross_entropy"]["value"]
+        for place in ("judged", drawn)
+    )
+    assert now == pytest.approx(then, rel=1e-4)
+    capsys.readouterr()
+    assert main(["compare", run, "pictures=false"]) == 0
+    assert main(["compare", drawn, "pictures=false"]) == 0
+    assert main(["runs", run, drawn]) == 0
+    said = capsys.readouterr().out
+    assert "1 job of train" in said and "1 job of sample" in said and "net.widths=[16]" in said
+
+
+def test_training_goes_on_where_it_means_the_same(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (stored / "format-4" / "metrics.jsonl").read_text()
+    assert main(["train", "run=format-4", "steps=21", "pictures=none"]) == 0
+    assert json.loads((stored / "format-4" / "summary.json").read_text())["steps"] == 21
+    assert (stored / "format-4" / "metrics.jsonl").read_text().startswith(before)
+    there = read_train_config(stored / "format-4")
+    assert there.steps == 21 and there.posterior_points == 0  # which there were none of
+    capsys.readouterr()
+    assert main(["train", "run=format-1", "steps=21"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "cannot be resumed" in said and said.endswith("train init=format-1")
+
+
+def test_folders_of_a_later_version_are_refused(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    newer = formats.FORMAT + 1
+    for place in ("format-4", "samples-4"):
+        kept = json.loads((stored / place / "config.json").read_text())
+        (stored / place / "config.json").write_text(json.dumps(kept | {"format": newer}))
+    for words in (
+        ["sample", "run=format-4", "n=4"],
+        ["evaluate", "run=format-4"],
+        ["evaluate", "samples=samples-4"],
+        ["train", "run=format-4"],
+        ["train", "init=format-4"],
+        ["show", "what=field", "run=format-4"],
+        ["rerun", "format-4"],
+        ["compare", "format-4"],
+        ["report", "format-4", "out=page"],
+    ):
+        assert main(words) == 2, words
+        said = capsys.readouterr().err
+        lines = [line for line in said.splitlines() if not line.startswith("warning:")]
+        assert len(lines) == 1 and f"a newer diffsde (format {newer}" in said, (words, said)
+    assert main(["runs", "format-4", "samples-1"]) == 0
+    said = capsys.readouterr()
+    assert f"a newer diffsde (format {newer}" in said.err and "Traceback" not in said.err
+    assert not (stored / "outputs").exists() and not (stored / "page").exists()
+
+
+@pytest.mark.parametrize("content", [{"format": True}, {"format": "4"}, {"format": 0}, {"format": 4.5}, {}, [], None])
+def test_what_is_no_format_is_not_read(content: object) -> None:
+    assert not formats.is_readable(content) and not formats.too_new(content)
