@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+
+from diffsde import system_errors
 
 
 def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
@@ -15,10 +18,12 @@ def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        save(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+        with system_errors.naming(path, partial):
+            save(partial)
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that has gone: what is raised is said
+            partial.unlink(missing_ok=True)
     return path

@@ -33,11 +33,13 @@ class Number(NamedTuple):
             return f"it must be {wanted}"
         above = self.low <= number if self.closed[0] else self.low < number
         below = number <= self.high if self.closed[1] else number < self.high
+        if above and not below and self.high >= LARGE:
+            return f"it must be at most {self.high:,.0f}"
         return None if above and below else f"it must be {self.range()}"
 
     def range(self) -> str:
         """The range in words."""
-        if self.high == math.inf:
+        if self.high == math.inf or (self.high >= LARGE and self.closed[1]):
             return f"{self.low:g} or more" if self.closed[0] else "positive" if self.low == 0 else f"above {self.low:g}"
         left, right = "[" if self.closed[0] else "(", "]" if self.closed[1] else ")"
         high = "2^31" if self.high == 2**31 else f"{self.high:.5g}"
@@ -98,11 +100,16 @@ class Label(NamedTuple):
 
 
 LONGEST_LABEL = 60
+LARGE = 1024  # bounds from here on are of what fits, and said where they are passed alone
+INT32 = 2**31 - 1  # the largest number that programs count with
+MOST_TIMES = 1_000_000  # steps of a sampler between t = 0 and 1: of some more float32 no longer tells their times apart
 Knob = Number | Word | Switch | Text | NumberOr | Label
 
 ANY = Number()
-COUNT = Number(whole=True, low=1)
-NATURAL = Number(whole=True, low=0)
+COUNT = Number(whole=True, low=1, high=INT32)
+NATURAL = Number(whole=True, low=0, high=INT32)
+SIZE = Number(whole=True, low=1, high=65_536)  # of a network's layers
+LAYERS = Number(whole=True, low=1, high=256)  # each is compiled by itself
 POSITIVE = Number(low=0, closed=(False, True))
 NOT_NEGATIVE = Number(low=0)
 UNIT = Number(low=0, high=1)
@@ -136,7 +143,8 @@ WHAT = ("density", "field", "conditional", "path", "data", "noising", "marginals
 KNOBS: dict[str, Knob] = {
     # what is computed
     **dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"), COUNT),
-    **dict.fromkeys(("n", "n_measurements", "save_every", "n_test", "solver_steps", "dequantisations"), COUNT),
+    **dict.fromkeys(("n", "n_measurements", "save_every", "n_test", "dequantisations"), COUNT),
+    "solver_steps": Number(whole=True, low=1, high=MOST_TIMES),
     "seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "lr": POSITIVE,
     **dict.fromkeys(("ema", "label_dropout"), MEMORY),
@@ -161,8 +169,9 @@ KNOBS: dict[str, Knob] = {
     ".name": Label(),
     "tag": Label(),
     # how it is computed
-    **dict.fromkeys(("threads", "devices", "processes"), COUNT),
-    "rank": NATURAL,
+    **dict.fromkeys(("threads", "devices"), Number(whole=True, low=1, high=1024)),
+    "processes": Number(whole=True, low=1, high=65_536),
+    "rank": Number(whole=True, low=0, high=65_535),
     "precision": Word(("float32", "bfloat16", "float64")),
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
@@ -184,7 +193,7 @@ KNOBS: dict[str, Knob] = {
     "array.std": NOT_NEGATIVE,
     **dict.fromkeys(("snapshots.mean", "snapshots.times", "leave_out", "turn", "growth"), ANY),
     "snapshots.std": NOT_NEGATIVE,
-    "snapshots": Number(whole=True, low=2),
+    "snapshots": Number(whole=True, low=2, high=LARGE),
     **dict.fromkeys(("means", "covariances"), ANY),
     **dict.fromkeys(("stds", "weights"), POSITIVE),
     "test": NumberOr(INSIDE, "a file or a folder"),
@@ -201,7 +210,7 @@ KNOBS: dict[str, Knob] = {
     "normalise": POSITIVE,
     "tangent_warmup": Number(low=0, high=1, closed=(False, True)),
     "split": Word(("midpoint", "uniform")),
-    "finest": Number(whole=True, low=2),
+    "finest": Number(whole=True, low=2, high=INT32),
     **dict.fromkeys(("ends_only", "in_rounds"), SWITCH),
     "time.mean": ANY,
     "time.std": POSITIVE,
@@ -212,10 +221,12 @@ KNOBS: dict[str, Knob] = {
     "divergence": Word(("auto", "exact", "rademacher", "gaussian")),
     **dict.fromkeys(("kinetic", "jacobian"), NOT_NEGATIVE),
     # networks
-    **dict.fromkeys(("widths", "channels", "depth", "heads", "patch", "width", "mix", "expand"), COUNT),
-    **dict.fromkeys(("time_frequencies", "space_frequencies", "gated_skip", "overlap", "posterior_points"), NATURAL),
+    **dict.fromkeys(("widths", "channels", "heads", "patch", "width", "mix", "expand"), SIZE),
+    "depth": LAYERS,
+    **dict.fromkeys(("time_frequencies", "space_frequencies"), Number(whole=True, low=0, high=65_536)),
+    **dict.fromkeys(("gated_skip", "overlap", "posterior_points"), NATURAL),
     "activation": Word(("silu", "gelu", "relu", "selu", "tanh", "softplus")),
-    "layers": COUNT,
+    "layers": LAYERS,
     "scale_bound": POSITIVE,
     "bins": Number(whole=True, low=2, high=256),
     "bound": POSITIVE,
@@ -254,7 +265,7 @@ KNOBS: dict[str, Knob] = {
     # inverse problems
     "measurement.noise": POSITIVE,
     "measurement.keep": Text(),
-    "factor": Number(whole=True, low=2),
+    "factor": Number(whole=True, low=2, high=INT32),
     "hide": NATURAL,
     "posterior.scale": POSITIVE,
     "begin": INSIDE,
@@ -302,6 +313,9 @@ def check(config: dict[str, Any], where: str = "") -> None:
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")
     if not where:
         check_short(config)
+        steps = as_number(config.get("steps")) if "sampler" in config else None
+        if steps is not None and steps > MOST_TIMES:
+            raise UserError(f"steps is {config['steps']!r}; of a sampler it must be at most {MOST_TIMES:,}")
 
 
 def home_expanded(config: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,9 @@ FLOORS = [
     ["expressions", "types", "ensembles", "sharding", "overlap"],
     ["knobs"],
     ["atomic_files", "extras", "nested", "plugins"],
-    ["errors", "memory", "state", "terminal"],
+    ["memory"],
+    ["system_errors"],
+    ["errors", "state", "terminal"],
 ]
 DOORS = {
     "hydra": {"cli"},

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from diffsde import system_errors
 from diffsde.errors import InputError, UserError
 
 P = ParamSpec("P")
@@ -18,7 +19,8 @@ def refusals(call: Callable[P, T]) -> Callable[P, T]:
     @wraps(call)
     def refusing(*args: P.args, **words: P.kwargs) -> T:
         try:
-            return call(*args, **words)
+            with system_errors.as_user_errors():
+                return call(*args, **words)
         except InputError:
             raise
         except UserError as error:

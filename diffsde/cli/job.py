@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffsde import knobs, memory, plugins, terminal
+from diffsde import knobs, memory, plugins, system_errors, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
 from diffsde.runs import clock, flow_words, provenance
@@ -84,8 +84,8 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         if verb == "evaluate" and chosen["samples"] is not None:
             importlib.import_module(VERBS[verb]).refuse_words(words)
         if outcome is None:
-            act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
-            with provenance.given(jobs.command, {place: words}):
+            with system_errors.as_user_errors(), provenance.given(jobs.command, {place: words}):
+                act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
                 outcome = act(chosen, place)
         elif isinstance(outcome, UserError):
             raise outcome

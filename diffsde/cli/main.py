@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from functools import partial, update_wrapper
 from typing import Any
 
-from diffsde import __version__, memory, plugins, terminal
+from diffsde import __version__, memory, plugins, system_errors, terminal
 from diffsde.cli import choice_texts, completion, help_text, spelling, word_forms
 from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
 from diffsde.cli.plain import PLAIN, run_plain
@@ -49,30 +49,9 @@ def _main(words: list[str]) -> int:
     if words[0] in ("-V", "--version"):
         print(f"diffsde {__version__}")
         return 0
-    verb, rest = words[0], words[1:]
     try:
-        if verb == "-sc":
-            print(completion.script(rest[0] if rest else ""))
-            return 0
-        if verb == "--install-completion":
-            print(completion.install(rest[0] if rest else ""))
-            return 0
-        if verb in PLAIN:
-            run_plain(verb, rest)
-            return 0
-        if verb not in VERBS:
-            raise UserError(f"'{verb}' is not a verb{suggestion(verb, [*VERBS, *PLAIN])}; see diffsde --help")
-        rest, named = spelling.without_plugins(rest)
-        plugins.load(named)
-        if "-h" in rest or "--help" in rest:
-            print(help_text.verb_help(config_folder(), verb, rest))
-            return 0
-        rest = word_forms.read(config_folder(), verb, rest, bool(MULTIRUN & set(rest)))
-        if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
-            raise UserError(
-                "hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job"
-            )
-        run_hydra(verb, rest, Jobs(plugins=named))
+        with system_errors.as_user_errors():
+            run(words[0], words[1:])
         return 0
     except UserError as error:
         print(f"diffsde: {error}", file=sys.stderr)
@@ -83,6 +62,30 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
+
+
+def run(verb: str, rest: list[str]) -> None:
+    """Run a verb with the words after it. Raises UserError, Stopped and errors of the system."""
+    if verb == "-sc":
+        print(completion.script(rest[0] if rest else ""))
+        return
+    if verb == "--install-completion":
+        print(completion.install(rest[0] if rest else ""))
+        return
+    if verb in PLAIN:
+        run_plain(verb, rest)
+        return
+    if verb not in VERBS:
+        raise UserError(f"'{verb}' is not a verb{suggestion(verb, [*VERBS, *PLAIN])}; see diffsde --help")
+    rest, named = spelling.without_plugins(rest)
+    plugins.load(named)
+    if "-h" in rest or "--help" in rest:
+        print(help_text.verb_help(config_folder(), verb, rest))
+        return
+    rest = word_forms.read(config_folder(), verb, rest, bool(MULTIRUN & set(rest)))
+    if MULTIRUN & set(rest) and any(word.startswith("hydra.run.dir=") for word in rest):
+        raise UserError("hydra.run.dir is of one run; a sweep writes into hydra.sweep.dir=DIR, a folder for each job")
+    run_hydra(verb, rest, Jobs(plugins=named))
 
 
 def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
@@ -124,7 +127,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
             if stop.code not in (0, None):
                 raise UserError(f"see diffsde {verb} --help") from None
         except Exception as error:
-            if jobs.begun:
+            if jobs.begun or isinstance(error, UserError) or system_errors.line(error):
                 raise
             raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffsde import memory
 from diffsde.datasets.dataset import Dataset, Examples, draw_many
 from diffsde.datasets.finite import FiniteDataset
 from diffsde.datasets.toys import Moons
@@ -49,6 +50,9 @@ class FixedPoints(FiniteDataset):
         """Points of the dataset `drawn_from`, and their labels where it has some."""
         whole = self.drawn_from.load()
         classes = self.drawn_from.classes(whole)
+        points = jax.eval_shape(partial(draw_many, count=count), self.drawn_from, whole, key)
+        count_held = 2 * points.size * points.dtype.itemsize  # the points, and the random numbers that they are made of
+        memory.require(count_held, f"dataset.size={self.size:,}", "take a smaller dataset.size=")
         if self.equal_counts:
             y = np.arange(count, dtype=np.int32) % classes
             return Examples(on_device(self.drawn_from.draw_given(whole, y, key, count)), on_device(y))

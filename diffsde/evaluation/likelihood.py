@@ -22,7 +22,7 @@ from diffsde.evaluation.flow_densities import flow_figures
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
 from diffsde.fields import EmpiricalField, Field, LearnedField, bound
 from diffsde.guidance import Guided
-from diffsde.runs import progress
+from diffsde.runs import progress, sizes
 from diffsde.runs.starting import standing_in, stds_of
 from diffsde.samplers import GRIDS, Sampler
 from diffsde.samplers.adaptive import Adaptive
@@ -89,6 +89,8 @@ class Likelihood(Metric):
         dataset = subject.dataset
         if dataset.count_points(dataset.load()) is not None:
             densities.of_test(dataset, self.n_test, subject.field_labels)
+        elif self.n_test is not None:
+            sizes.require_samples(self.n_test, subject.shape, "n_test")
         if self.dequantisations > 1 and not subject.in_bytes:
             raise UserError(
                 f"dequantisations is {self.dequantisations}, but the data are no images in bytes; leave it at 1"

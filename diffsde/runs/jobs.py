@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import ensembles
+from diffsde import ensembles, system_errors
 from diffsde.errors import UserError
 from diffsde.runs import clock, folder, locks, machine, processes, progress
 from diffsde.runs.results import Report, Result, deliver, judged
@@ -41,16 +41,17 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
     with ExitStack() as held:
         for i, (config, out) in enumerate(jobs):
             try:
-                config, machines[i] = verb.resolve(config)
-                machine.configure_process(machines[i])
-                chosen = verb.choose(config)
-                out = processes.broadcast_path(out)
-                if folder.claim(out, verb.name, config):
-                    progress.say(f"already finished: {progress.shown_path(out)}")
-                    outcomes[i] = judged(folder.read_summary(out))[1].distance_from_target
-                else:
-                    held.enter_context(locks.held(out))
-                    begun[i] = verb.prepare(chosen, config, out, held)
+                with system_errors.as_user_errors():
+                    config, machines[i] = verb.resolve(config)
+                    machine.configure_process(machines[i])
+                    chosen = verb.choose(config)
+                    out = processes.broadcast_path(out)
+                    if folder.claim(out, verb.name, config):
+                        progress.say(f"already finished: {progress.shown_path(out)}")
+                        outcomes[i] = judged(folder.read_summary(out))[1].distance_from_target
+                    else:
+                        held.enter_context(locks.held(out))
+                        begun[i] = verb.prepare(chosen, config, out, held)
             except UserError as error:
                 outcomes[i] = error
         clock.lap("starting")
@@ -106,7 +107,8 @@ def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
     if isinstance(result, UserError):
         return result
     try:
-        return deliver(result, verb.name, job.config, job.out).score
+        with system_errors.as_user_errors():
+            return deliver(result, verb.name, job.config, job.out).score
     except UserError as error:
         return error
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
+from diffsde import memory
 from diffsde.build import read
 from diffsde.errors import UserError
 from diffsde.runs import processes
@@ -159,7 +160,9 @@ class Compiler:
         key = (function, structure, tuple(map(_kind, leaves)), tuple(sorted(static.items())))
         if key not in STATE.programs:
             begin = time.perf_counter()
-            STATE.programs[key] = function.lower(*args, **static).compile()
+            compiled = function.lower(*args, **static).compile()
+            require_memory(compiled)
+            STATE.programs[key] = compiled
             self.seconds += time.perf_counter() - begin
         return STATE.programs[key]
 
@@ -172,6 +175,14 @@ class Compiler:
                 jax.block_until_ready
             )  # a mark that it was done; not the function, which refers to a run
             self.seconds += time.perf_counter() - begin
+
+
+def require_memory(compiled: Any) -> None:
+    """Raise UserError where the machine has less memory than XLA says that a program takes; an accelerator's own errors say it."""
+    about = compiled.memory_analysis() if jax.default_backend() == "cpu" else None
+    if about is not None:
+        kept = about.argument_size_in_bytes + about.output_size_in_bytes - about.alias_size_in_bytes
+        memory.require(kept + about.temp_size_in_bytes, "the compiled program", memory.SMALLER)
 
 
 def _kind(leaf: Any) -> Any:

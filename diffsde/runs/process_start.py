@@ -16,6 +16,7 @@ from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
 from diffsde.processes import Process
 from diffsde.processes.process import Start
+from diffsde.runs import sizes
 from diffsde.runs.process_config import SimulateConfig, in_config_words
 from diffsde.samplers import Sampler
 from diffsde.solver_error import mixture_covariance
@@ -73,6 +74,7 @@ def from_points(chosen: SimulateConfig, process: Process) -> Starts:
     if not points.ndim:
         points = np.full(process.dimension or 1, float(points))
     points = np.atleast_2d(points)
+    sizes.require_samples(chosen.n, points.shape[1:], arrays=4)  # in float64 first, each with its number
     groups = np.arange(chosen.n) % len(points)
     x = points[groups]
     words = f"from x0 = {said(points[0])}" if len(points) == 1 else f"from {len(points)} points in turn"
@@ -89,6 +91,7 @@ def from_source(chosen: SimulateConfig, key: Key) -> Starts:
     source = chosen.source
     assert source is not None
     arrays = source.load()
+    sizes.require_samples(chosen.n, point_shape(source, arrays))
     x = jnp.asarray(source.draw_by_index(arrays, key, chosen.n), float)
     scaling = source.scaling(point_shape(source, arrays))
     if scaling is not None:

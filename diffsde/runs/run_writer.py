@@ -165,7 +165,7 @@ class RunWriter:
         if processes.is_main_process() and self.log.path.exists():
             with open(self.log.path) as file:
                 os.fsync(file.fileno())
-        window = np.zeros(self.plan.log_every, np.float32)
+        window = np.zeros(min(self.plan.log_every, self.plan.steps), np.float32)
         window[: len(self.window)] = self.window
         held = on_device(len(self.window), np.int32)
         losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}

@@ -32,7 +32,7 @@ from diffsde.inverse.posteriors import PosteriorField
 from diffsde.inverse.problem import InverseProblem, pose
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, folder, jobs, processes, progress, sampler_search
+from diffsde.runs import clock, folder, jobs, processes, progress, sampler_search, sizes
 from diffsde.runs.data_report import say_data
 from diffsde.runs.flow_sampling import FlowJob
 from diffsde.runs.load_field import labels_of, load_field
@@ -90,6 +90,7 @@ def prepare(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitS
 def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held: ExitStack) -> SampleJob:
     """The job: field, grid, number of steps, starting points, and warnings about the steps. Raises UserError."""
     field, dataset, origin, source, coupling = load_field(chosen)
+    sizes.require_samples(chosen.n, field.shape)
     check_sampler(chosen.sampler, field, name_of(chosen.sampler))
     if chosen.measurement is not None and not field.follows_path:
         raise UserError(f"measurement: {VELOCITY_ALONE}")
@@ -135,6 +136,9 @@ def prepare_field(chosen: SampleConfig, config: dict[str, Any], out: Path, held:
     if steps is None:
         choice = chosen_steps(chosen, field, dataset, placed, stds, labels, problem, source)
         steps = choice.steps
+    if chosen.save_every is not None:
+        states = 2 + (steps - 1) // chosen.save_every
+        sizes.require_states(states, min(chosen.keep or chosen.n, chosen.n), field.shape)
     grid = times(placed, steps, field.path)
     check_jumps(chosen.sampler, field, grid)
     start = float(np.asarray(grid)[0])

@@ -35,7 +35,7 @@ from diffsde.objectives import (
 )
 from diffsde.paths.piecewise import Piecewise
 from diffsde.posterior_targets import default_points
-from diffsde.runs import progress
+from diffsde.runs import progress, sizes
 from diffsde.runs.teachers import teacher_field
 from diffsde.runs.train_config import Learned, TrainConfig, in_precision
 from diffsde.solver_error import mixture_covariance
@@ -85,7 +85,9 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
     made = network_of(chosen.objective, body)
     times = chosen.objective.times
-    graph, _ = structure(made, shape, chosen.precision, classes, times)
+    sizes.require_batch(chosen.batch_size, shape, chosen.accumulate or 1)
+    graph, shapes = structure(made, shape, chosen.precision, classes, times)
+    sizes.require_network(shapes, len(chosen.decays))
     ends = source_moments, source is not None and chosen.source_is_noise
     objective = DiscreteLikelihood() if isinstance(body, CouplingNet) else chosen.objective
     law = chosen.path, objective, chosen.time

@@ -1,0 +1,200 @@
+"""Errors of the system end a command with one line and status 2, and what does not fit is refused before any memory is taken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffsde
+from diffsde import atomic_files, knobs, memory, system_errors
+from diffsde.cli.main import main
+from diffsde.errors import InputError, UserError
+from diffsde.runs import machine
+
+ORACLE = ["run=oracle", "dataset=gmm", "path=ot", "threads=1", "pictures=none"]
+DRAW = ["sample", *ORACLE, "n=64", "steps=4", "cache=false"]
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """A context in which no file may grow beyond `size` bytes: a full disk, as the system says it, EFBIG for ENOSPC."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refused(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    """The one line with which a command is refused."""
+    assert main(words) == 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and lines[0].startswith("diffsde: "), lines
+    return lines[0].removeprefix("diffsde: ")
+
+
+@pytest.mark.parametrize("number", system_errors.REMEDIES, ids=errno.errorcode.get)
+def test_an_error_of_the_system_is_a_line_with_the_file_and_what_would_be_right(number: int) -> None:
+    said = system_errors.line(OSError(number, os.strerror(number), "some/file"))
+    assert said == f"'some/file': {os.strerror(number)}; {system_errors.REMEDIES[number]}"
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    """A mistake of ours stays a traceback; a closed pipe is terminal.py's."""
+    for error in (
+        ValueError("Out of memory"),
+        KeyError("x"),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        UserError("x"),
+    ):
+        assert system_errors.line(error) is None
+    with pytest.raises(ZeroDivisionError), system_errors.as_user_errors():
+        1 / 0  # noqa: B018
+
+
+def test_memory_that_is_not_there_is_a_line_with_its_size() -> None:
+    """numpy's and XLA's own errors, asked for more than an address space has."""
+    with pytest.raises(UserError, match=r"memory of 64\.0 TiB for an array of shape \(1099511627776, 8\) is not available"), system_errors.as_user_errors():  # fmt: skip
+        np.empty((2**40, 8))
+    with pytest.raises(UserError, match=r"memory of 63 PiB is not available"), system_errors.as_user_errors():
+        jnp.zeros((2**27, 2**27 - 2**21), jnp.float32).block_until_ready()
+
+
+def test_the_texts_of_libraries_are_read() -> None:
+    class JaxRuntimeError(RuntimeError):
+        pass
+
+    text = "Error writing 'x/y' [OS error 28: ENOSPC No space left on device]"
+    assert "No space left" in (system_errors.line(JaxRuntimeError(text)) or "")
+    assert "No space left" in system_errors.of_checkpoint(ValueError(text))
+    assert "File too large" in system_errors.of_checkpoint(ValueError("EFBIG"))
+    assert system_errors.of_checkpoint(ValueError("a mistake\nof ours")) == "a mistake"
+
+
+def test_a_write_that_fails_names_the_file_and_leaves_nothing(here: Path) -> None:
+    with largest_file(1000), pytest.raises(OSError, match=r"File too large: 'a\.npz'"):
+        atomic_files.write_atomically(Path("a.npz"), lambda path: np.savez(path, x=np.zeros(10_000)))
+    with largest_file(1000), pytest.raises(OSError, match=r"requested and .* written: is the disk full: 'a\.npy'"):
+        atomic_files.write_atomically(Path("a.npy"), lambda path: np.save(path, np.zeros(10_000)))
+    name = "a" * 300
+    with pytest.raises(
+        OSError, match=rf"File name too long: '{name}'"
+    ):  # not by the name that it has until it is whole
+        atomic_files.write_atomically(Path(name), lambda path: path.write_text("x"))
+    assert [path.name for path in here.rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_ends_a_command_with_a_line(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with largest_file(500):
+        assert "config.json': File too large; raise the limit on a file's size" in refused(DRAW, capfd)
+    assert list(here.rglob("*.npz")) == [] and list(here.rglob("summary.json")) == []
+    with largest_file(500), pytest.raises(InputError, match="File too large"):
+        diffsde.oracle(dataset="gmm", path="ot").sample(n=64, steps=4, folder="out", cache=False, threads=1)
+    assert main(DRAW) == 0  # once there is room
+
+
+def test_a_sweeps_job_that_cannot_be_written_is_a_line(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One job alone: the sweep goes on with the next, and says which failed."""
+    from diffsde.runs import results
+
+    write, asked = results.write_arrays, iter([True, False])
+
+    def full_once(*args: object) -> object:
+        if next(asked, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x.npz")
+        return write(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(results, "write_arrays", full_once)
+    assert main([*DRAW, "-m", "seed=0,1", "hydra.sweep.dir=sweep"]) == 2
+    said = capfd.readouterr().err
+    assert "'x.npz': No space left on device; make room" in said and "Traceback" not in said
+    assert not Path("sweep/0/summary.json").exists() and Path("sweep/1/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", *ORACLE, "n=1e308"], "n is '?1e\\+?308'?; it must be at most 2,147,483,647"),
+        (["sample", *ORACLE, "steps=1e9"], "steps is .*; of a sampler it must be at most 1,000,000"),
+        (["train", "steps=2147483648"], "steps is 2147483648; it must be at most 2,147,483,647"),
+        (["train", "devices=100000"], "devices is 100000; it must be at most 1,024"),
+        (["train", "threads=100000"], "threads is 100000; it must be at most 1,024"),
+        (["train", "net=mlp", "net.widths=[1e9]"], r"net.widths\[0\] is .*; it must be at most 65,536"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)
+def test_numbers_beyond_what_fits_are_refused_by_their_knob(
+    words: list[str], said: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert re.fullmatch(said, refused(words, capfd))
+    assert list(here.iterdir()) == []
+
+
+def test_the_range_that_is_said_is_the_side_that_was_passed() -> None:
+    assert knobs.COUNT.refusal(0) == "it must be 1 or more"
+    assert knobs.COUNT.refusal(2**31) == "it must be at most 2,147,483,647" and knobs.COUNT.refusal(2**31 - 1) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sample", *ORACLE, "n=200000"], "n=200,000 points of 2 numbers: 3.05 MiB"),
+        (
+            ["sample", *ORACLE, "n=100", "steps=1000", "save_every=1"],
+            "a trajectory of 1,001 states of 100 samples of 2 numbers: 1.53 MiB",
+        ),
+        (["evaluate", *ORACLE[:-1], "n=10", "metrics=[likelihood]", "n_test=200000"], "n_test=200,000 points of 2 numbers: 3.05 MiB"),
+        (["simulate", "process=ou", "n=200000", "threads=1"], "n=200,000 points of 1 number: 3.05 MiB"),
+        (["train", "batch_size=200000", "threads=1"], "batch_size=200,000 examples of 2 numbers: 4.58 MiB"),
+        (["train", "net.widths=[300,300]", "threads=1"], r"a network of [\d,]+ parameters, trained with 1 average of them: 1.13 MiB"),
+        (["train", "dataset=fixed", "dataset.size=100000", "threads=1"], "dataset.size=100,000: 1.53 MiB"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_more_than_the_memory_is_refused_before_any_is_taken(
+    words: list[str],
+    said: str,
+    here: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "installed", lambda: 2.0**20)
+    assert re.match(rf"{said} of memory or more, and there are 1 MiB; take a ", refused(words, capfd))
+    assert [path for path in here.rglob("*") if path.is_file()] == []
+
+
+def test_a_program_that_takes_more_than_the_memory_is_refused_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies between its arguments and its results counts, as the compiler says it: 1 MiB here."""
+    square = jax.jit(lambda x: jnp.sort(jnp.outer(x, x), axis=0).sum(axis=1))
+    monkeypatch.setattr(memory, "installed", lambda: 2.0**20)
+    machine.Compiler()(square, np.ones(16, np.float32))
+    with pytest.raises(
+        UserError, match=r"^the compiled program: .* MiB of memory or more, and there are 1 MiB; take less"
+    ):
+        machine.Compiler()(square, np.ones(512, np.float32))
+
+
+def test_the_limits_of_control_groups_count(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/a/b\n5:cpu:/\n4:memory:/c\n")
+    (tmp_path / "root/a/b").mkdir(parents=True)
+    (tmp_path / "root/memory/c").mkdir(parents=True)
+    (tmp_path / "root/a/b/memory.max").write_text("max\n")
+    (tmp_path / "root/a/memory.max").write_text("1000\n")
+    (tmp_path / "root/memory/c/memory.limit_in_bytes").write_text("2000\n")
+    assert memory._control_groups(tmp_path / "cgroup", tmp_path / "root") == [1000.0, 2000.0]
+    assert memory._control_groups(tmp_path / "none", tmp_path / "root") == []
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.installed() <= pages + memory._swap()
