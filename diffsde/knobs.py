@@ -33,7 +33,7 @@ class Number(NamedTuple):
             return f"it must be {wanted}"
         above = self.low <= number if self.closed[0] else self.low < number
         below = number <= self.high if self.closed[1] else number < self.high
-        if above and not below and self.high >= LARGE:
+        if above and not below and self.high >= LARGE and self.closed[1]:
             return f"it must be at most {self.high:,.0f}"
         return None if above and below else f"it must be {self.range()}"
 

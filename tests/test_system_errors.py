@@ -100,7 +100,7 @@ def test_a_full_disk_ends_a_command_with_a_line(here: Path, capfd: pytest.Captur
         assert "config.json': File too large; raise the limit on a file's size" in refused(DRAW, capfd)
     assert list(here.rglob("*.npz")) == [] and list(here.rglob("summary.json")) == []
     with largest_file(500), pytest.raises(InputError, match="File too large"):
-        diffsde.oracle(dataset="gmm", path="ot").sample(n=64, steps=4, folder="out", cache=False, threads=1)
+        diffsde.oracle(dataset="gmm", path="ot", threads=1).sample(n=64, steps=4, folder="out", cache=False)
     assert main(DRAW) == 0  # once there is room
 
 

@@ -118,10 +118,9 @@ def git(folder: Path, *words: str) -> str | None:
     """What git prints; None where there is no git, it fails, or it is too slow."""
     import subprocess
 
+    asked = ["git", "--no-optional-locks", "-C", str(folder), *words]  # a lock of a git that is ended here would stay
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=LONGEST_WAIT, check=False
-        )
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=LONGEST_WAIT, check=False)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return done.stdout if done.returncode == 0 else None
