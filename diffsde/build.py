@@ -257,7 +257,8 @@ def _number(hint: type, value: Any, where: str) -> float | int:
             value = float(value)
         except ValueError:
             raise UserError(f"{where} is '{value}'; it must be {wanted}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = knobs.as_number(value)  # None also for a whole number beyond all floats
+    if number is None or not math.isfinite(number):
         raise UserError(f"{where} is {value!r}; it must be {wanted}")
     if hint is int:
         if value != int(value):

@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from diffsde import plugins
 from diffsde.errors import UserError
 
+# Sizes of numbers that are not whole, 0 aside: single precision, in which programs compute, holds their cubes.
+SMALLEST, LARGEST = 1e-12, 1e12
+LEAST_NORMAL = 2.0**-126  # of single precision; what is smaller counts as 0 there
+
 
 class Number(NamedTuple):
-    """A number, or each of a list of them: from `low` to `high`, the ends themselves included where `closed` says so."""
+    """A number, or each of a list of them: from `low` to `high`, the ends themselves included where `closed` says so.
+
+    smallest and largest: of its size, where it is neither whole nor 0.
+    """
 
     whole: bool = False
     low: float = -math.inf
     high: float = math.inf
     closed: tuple[bool, bool] = (True, True)
+    smallest: float = SMALLEST
+    largest: float = LARGEST
 
     def refusal(self, value: Any) -> str | None:
         """What a value must be instead; None where it is that."""
@@ -31,11 +41,27 @@ class Number(NamedTuple):
             return f"it must be {wanted}"
         if self.whole and number != int(number):
             return f"it must be {wanted}"
+        if not self.holds(number):
+            beyond = number > self.high >= LARGE and self.closed[1]
+            return f"it must be at most {self.high:,.0f}" if beyond else f"it must be {self.range()}"
+        return None if self.whole else self.refusal_of_size(number)
+
+    def holds(self, number: float) -> bool:
+        """Whether a number lies in the range."""
         above = self.low <= number if self.closed[0] else self.low < number
         below = number <= self.high if self.closed[1] else number < self.high
-        if above and not below and self.high >= LARGE and self.closed[1]:
-            return f"it must be at most {self.high:,.0f}"
-        return None if above and below else f"it must be {self.range()}"
+        return above and below
+
+    def refusal_of_size(self, number: float) -> str | None:
+        """What a number of the range must be instead where single precision would make another of it, or of its cube."""
+        if abs(number) > self.largest:
+            return f"it must be at most {self.largest:g} in size; single precision has no use for more"
+        if 0 < abs(number) < self.smallest:
+            zero = "0, or " * self.holds(0.0)
+            return f"it must be {zero}at least {self.smallest:.3g} in size; single precision has no use for less"
+        if not self.holds(single(number)):
+            return f"it must be {self.range()} in single precision too, which makes {single(number):g} of it"
+        return None
 
     def range(self) -> str:
         """The range in words."""
@@ -99,11 +125,19 @@ class Label(NamedTuple):
         return None
 
 
+class Choice(NamedTuple):
+    """A choice of a group, inside another choice or not: a config of its own."""
+
+    def refusal(self, value: Any) -> str | None:
+        """What a value must be instead; None where it is that."""
+        return None if isinstance(value, dict) else "it must be a choice: its name, and its numbers"
+
+
 LONGEST_LABEL = 60
 LARGE = 1024  # bounds from here on are of what fits, and said where they are passed alone
 INT32 = 2**31 - 1  # the largest number that programs count with
 MOST_TIMES = 1_000_000  # steps of a sampler between t = 0 and 1: of some more float32 no longer tells their times apart
-Knob = Number | Word | Switch | Text | NumberOr | Label
+Knob = Number | Word | Switch | Text | NumberOr | Label | Choice
 
 ANY = Number()
 COUNT = Number(whole=True, low=1, high=INT32)
@@ -116,6 +150,17 @@ UNIT = Number(low=0, high=1)
 INSIDE = Number(low=0, high=1, closed=(False, False))
 MEMORY = Number(low=0, high=1, closed=(True, False))
 SWITCH = Switch()
+CHOICE = Choice()
+FINE = Number(low=0, closed=(False, True), smallest=LEAST_NORMAL)
+# Numbers in the units of the user's data, which are those of no computation.
+OWN = Number(smallest=1e-30, largest=1e30)
+OWN_STD = OWN._replace(low=0)
+
+# The groups of a verb's config, and source=, a dataset too.
+GROUPS = (
+    *("dataset", "source", "path", "objective", "coupling", "time", "net", "optimizer", "logger", "process", "sampler"),
+    *("diffusion", "grid", "measurement", "posterior"),
+)
 
 # Knobs that name the folder of a job, and the verb of that job.
 RUNS = {
@@ -146,12 +191,13 @@ KNOBS: dict[str, Knob] = {
     **dict.fromkeys(("n", "n_measurements", "save_every", "n_test", "dequantisations"), COUNT),
     "solver_steps": Number(whole=True, low=1, high=MOST_TIMES),
     "seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
-    "lr": POSITIVE,
+    "lr": FINE._replace(largest=1e30),
     **dict.fromkeys(("ema", "label_dropout"), MEMORY),
     "sigma": NOT_NEGATIVE,
     "guidance": ANY,
     "guidance_interval": UNIT,
-    "tolerance": POSITIVE,
+    **dict.fromkeys(("tolerance", "atol"), FINE),
+    "rtol": FINE._replace(closed=(True, True)),
     # processes
     **dict.fromkeys(("theta", "mu", "x0"), ANY),
     "t_end": POSITIVE,
@@ -165,6 +211,10 @@ KNOBS: dict[str, Knob] = {
     "solver_grid": Word(("uniform", "quadratic", "cosine")),
     "probe": Word(("auto", "exact", "rademacher", "gaussian")),
     **dict.fromkeys(("precondition", "best", "resume", "plots", "coupled"), SWITCH),
+    # choices, and those inside them; .path is the top level's own
+    **dict.fromkeys(tuple(f".{group}" for group in GROUPS), CHOICE),
+    **dict.fromkeys(("sampler.diffusion", "sampler.predictor"), CHOICE),
+    **dict.fromkeys(("dataset.drawn_from", "process.dataset"), CHOICE),
     # what it is called; by the empty group's name, since every choice has a name too
     ".name": Label(),
     "tag": Label(),
@@ -189,10 +239,9 @@ KNOBS: dict[str, Knob] = {
     "arms": COUNT,
     **dict.fromkeys(("radial_std", "tangential_std"), POSITIVE),
     "pinwheel.rate": ANY,
-    "array.mean": ANY,
-    "array.std": NOT_NEGATIVE,
-    **dict.fromkeys(("snapshots.mean", "snapshots.times", "leave_out", "turn", "growth"), ANY),
-    "snapshots.std": NOT_NEGATIVE,
+    **dict.fromkeys(("array.mean", "snapshots.mean"), OWN),
+    **dict.fromkeys(("array.std", "snapshots.std"), OWN_STD),
+    **dict.fromkeys(("snapshots.times", "leave_out", "turn", "growth"), ANY),
     "snapshots": Number(whole=True, low=2, high=LARGE),
     **dict.fromkeys(("means", "covariances"), ANY),
     **dict.fromkeys(("stds", "weights"), POSITIVE),
@@ -233,7 +282,8 @@ KNOBS: dict[str, Knob] = {
     "positions": Word(("sincos", "learned", "none")),
     # optimizers
     **dict.fromkeys(("warmup", "weight_decay"), NOT_NEGATIVE),
-    **dict.fromkeys(("clip", "eps", "rms"), POSITIVE),
+    **dict.fromkeys(("clip", "rms"), POSITIVE),
+    "eps": FINE,
     **dict.fromkeys(("b1", "b2", "momentum"), MEMORY),
     "decay": Number(low=0, high=1, closed=(False, True)),
     "schedule": Word(("constant", "cosine", "wsd", "wsd_linear")),
@@ -247,8 +297,6 @@ KNOBS: dict[str, Knob] = {
     "freeze": INSIDE,
     "norm": Word(("sample", "dimension")),
     "pair": Word(("bosh3", "tsit5", "dopri5", "dopri8")),
-    "rtol": NOT_NEGATIVE,
-    "atol": POSITIVE,
     **dict.fromkeys(("start", "end", "times"), UNIT),
     "shift": POSITIVE,
     **dict.fromkeys(("low", "high"), ANY),
@@ -259,11 +307,11 @@ KNOBS: dict[str, Knob] = {
     "style": Word(("heat", "contours", "both")),
     "scale": Word(("linear", "log")),
     "format": Word(("png", "svg", "pdf")),
-    **dict.fromkeys(("z", "window"), ANY),
+    **dict.fromkeys(("z", "window"), OWN),
     "label": NATURAL,
     "resolution": Number(whole=True, low=8, high=1000),
     # inverse problems
-    "measurement.noise": POSITIVE,
+    "measurement.noise": OWN_STD._replace(closed=(False, True)),
     "measurement.keep": Text(),
     "factor": Number(whole=True, low=2, high=INT32),
     "hide": NATURAL,
@@ -308,7 +356,7 @@ def check(config: dict[str, Any], where: str = "") -> None:
         if isinstance(value, dict):
             check(value, place)
         elif (found := knob(key, group_at(where), str(config.get("name", "")))) is not None:
-            for said, each in entries(value):
+            for said, each in [("", value)] if isinstance(found, Choice) else entries(value):
                 if each is not None and (wanted := found.refusal(each)):
                     raise UserError(f"{place}{said} is {each!r}; {wanted}")
     if not where:
@@ -380,6 +428,11 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except (ValueError, OverflowError):
         return None
+
+
+def single(number: float) -> float:
+    """A number as single precision holds it."""
+    return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
 def is_number(word: str) -> bool:

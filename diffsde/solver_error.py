@@ -218,16 +218,17 @@ def sampled_variance(line: LinearRecursion, how: SamplingPlan, at: np.ndarray, s
     covariance = begin[:, None, None] ** 2 * np.outer(line.start, line.start)
     noise = np.einsum("snkm,snlm->snkl", line.b, line.b)
     whole = how.steps if how.last == "step" else how.steps - 1
-    for j in range(whole):
-        a = line.a[:, j]
-        covariance = a @ covariance @ a.swapaxes(1, 2) + noise[:, j]
+    with np.errstate(over="ignore", invalid="ignore"):  # of a sampler that is unstable
+        for j in range(whole):
+            a = line.a[:, j]
+            covariance = a @ covariance @ a.swapaxes(1, 2) + noise[:, j]
     if how.last == "mean":
         covariance = line.last @ covariance @ line.last.swapaxes(1, 2)
     variance = np.einsum("k,skl,l->s", line.point, covariance, line.point)
     if how.last == "denoise":  # E[z|x] = alpha std^2 x/(alpha^2 std^2 + beta^2) at the last time before the end
         j = how.steps - 1
         variance *= (alpha[j] * stds**2 / ((alpha[j] * stds) ** 2 + beta[j] ** 2)) ** 2
-    return variance
+    return np.where(np.isnan(variance), np.inf, variance)
 
 
 @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # it is small: compiling is what it costs

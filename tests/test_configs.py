@@ -180,6 +180,15 @@ def test_words_are_those_of_the_code(name: str, choices: Iterable[str]) -> None:
         ),
         ({"optimizer": {"name": "muon", "rms": 0}}, "optimizer.rms is 0; it must be positive"),
         ({"optimizer": {"name": "adam", "schedule": "cosin"}}, "optimizer.schedule is 'cosin'; choose one of constant"),
+        ({"sigma": 1e300}, r"sigma is 1e\+300; it must be at most 1e\+12 in size"),
+        ({"sigma": "1e-300"}, "sigma is '1e-300'; it must be 0, or at least 1e-12 in size"),
+        ({"optimizer": {"name": "adam", "clip": 1e-50}}, "optimizer.clip is 1e-50; it must be at least 1e-12 in size"),
+        (
+            {"ema": 0.999999999},
+            r"ema is 0.999999999; it must be in \[0, 1\) in single precision too, which makes 1 of it",
+        ),
+        ({"sampler": {"name": "em", "diffusion": 1e-8}}, "sampler.diffusion is 1e-08; it must be a choice"),
+        ({"path": []}, r"path is \[\]; it must be a choice"),
     ],
     ids=str,
 )
@@ -313,6 +322,7 @@ def test_read_takes_what_the_types_say() -> None:
         ({"count": 1.5}, "count is 1.5; it must be a whole number"),
         ({"count": "many"}, "count is 'many'; it must be a whole number"),
         ({"count": True}, "count is True"),
+        ({"count": 10**400}, "count is 1000"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"rate": None}, "rate is None; it must be a number"),
         ({"flag": 1}, "flag is 1; it must be true or false"),

@@ -30,7 +30,7 @@ from diffsde.datasets.array_files import (
 from diffsde.datasets.dataset import Examples, Source, stamp
 from diffsde.datasets.finite import PART, FiniteDataset
 from diffsde.datasets.held_out import split_rows
-from diffsde.datasets.scaling import Scaling, check_resolution, sample_moments, to_model
+from diffsde.datasets.scaling import Scaling, check_resolution, check_scale, sample_moments, to_model
 from diffsde.datasets.streaming import PART_EXAMPLES, part
 from diffsde.datasets.tables import ENDINGS, Table, read_table
 from diffsde.errors import UserError
@@ -287,6 +287,7 @@ def _scaling(dataset: ArrayFile, stamps: tuple[Any, ...], dtype: type) -> Scalin
     if not dataset.standardise:
         mend = "say dataset.standardise=true" + ("" if dtype is np.float64 else ", or precision=float64")
         check_resolution(found, dtype, where, mend, dataset.column_names())
+        check_scale(float(np.sqrt(np.mean(found.std**2))), where, "say dataset.standardise=true")
         return None
     names = dataset.column_names()
     check_resolution(found, np.float64, where, "take an offset off in the file itself, in whole numbers", names)

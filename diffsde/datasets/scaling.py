@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from diffsde import knobs
 from diffsde.errors import UserError
 
 LARGEST = 1e150  # of a number: its square is finite in float64
@@ -89,6 +90,15 @@ def check_resolution(found: SampleMoments, dtype: Any, where: str, mend: str, na
         raise UserError(
             f"{where}: coordinate {at} has a std of {found.std.flat[worst]:.3g} at values up to"
             f" {found.size.flat[worst]:.6g}, where {np.dtype(dtype).name} is rounded by {step.flat[worst]:.2g}; {mend}"
+        )
+
+
+def check_scale(std: float, where: str, mend: str = "scale the data") -> None:
+    """Raise UserError for a std, in the model's units, whose cube single precision does not hold; 0 is no matter here."""
+    if not std <= knobs.LARGEST or 0 < std < knobs.SMALLEST:
+        raise UserError(
+            f"{where}: a std of {std:.3g}, as the network and the solvers see it, is not from {knobs.SMALLEST:g} to"
+            f" {knobs.LARGEST:g}, with which single precision computes; {mend}"
         )
 
 

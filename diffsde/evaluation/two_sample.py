@@ -32,6 +32,17 @@ def too_few(subject: Subject) -> str | None:
     return None if subject.n >= 4 else f"it takes 4 or more samples; n is {subject.n}"
 
 
+def too_narrow(subject: Subject) -> str | None:
+    """Where all points are equal, so that there is no width to measure a distance in."""
+    return None if data_std(subject) > 0 else "all points of the data are equal"
+
+
+def data_std(subject: Subject) -> float:
+    """The root-mean-square std of a coordinate of the data, in the model's units."""
+    dataset = subject.dataset
+    return float(dataset.moments(dataset.load(), jax.random.key(0)).std)
+
+
 def held(figure: Figure, exact: float, subject: Subject) -> Figure:
     """The figure, held against what samples of the data's law have on average; alone, where they are guided."""
     return figure.alone() if subject.guided else figure.against_exact(exact)
@@ -74,11 +85,10 @@ class MMD(Metric):
         return fits(subject)
 
     def unavailable(self, subject: Subject) -> str | None:
-        return super().unavailable(subject) or too_few(subject)
+        return super().unavailable(subject) or too_few(subject) or too_narrow(subject)
 
     def measure(self, subject: Subject, key: Key) -> Measured:
-        dataset, (x, y) = subject.dataset, sets(subject, key)
-        std = float(dataset.moments(dataset.load(), jax.random.key(0)).std)
+        std, (x, y) = data_std(subject), sets(subject, key)
         widths = [float(each * std * np.sqrt(2 * x[0].size)) for each in kernels.BANDWIDTHS]
         said = ", ".join(f"{each:.3g}" for each in widths)
         figure = held(kernels.mmd_squared(x, y, std), 0.0, subject)

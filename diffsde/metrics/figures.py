@@ -43,18 +43,19 @@ class Figure(NamedTuple):
     points: int | None = None
 
     def against(self, kind: str, other: Figure) -> Figure:
-        """The same figure, held against another of this kind."""
-        return self._replace(reference=Reference(kind, other.value, other.error))
+        """The same figure, held against another of this kind; alone where that is infinite."""
+        known = math.isfinite(other.value)
+        return self._replace(reference=Reference(kind, other.value, other.error) if known else None)
 
     def against_exact(self, value: float) -> Figure:
         """The same figure, held against a value that is known."""
-        return self._replace(reference=Reference("exact", value))
+        return self.against("exact", Figure(value))
 
     def against_estimate(self, known: Estimate) -> Figure:
         """The same figure, held against the true law's: `exact`, where the error of that is negligible, else `true`."""
         if known.error < NEGLIGIBLE:
             return self.against_exact(known.value)
-        return self._replace(reference=Reference("true", known.value, known.error))
+        return self.against("true", Figure(known.value, known.error))
 
     def alone(self) -> Figure:
         """The same figure, held against nothing, as where its samples follow another law than the data's."""

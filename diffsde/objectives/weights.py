@@ -38,7 +38,7 @@ def has_finite_loss(problem: Problem) -> bool:
     if not isinstance(problem.objective, Regression):
         return True
     at = _scales(problem)[:4]
-    return bool(np.all(at[:2] / at[2:] < 16**0.97))
+    return bool(np.isfinite(at).all() and np.all(at[:2] <= 16**0.97 * at[2:]))
 
 
 def scale_spread(problem: Problem) -> float:

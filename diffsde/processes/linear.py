@@ -138,12 +138,14 @@ class GeometricBrownian(Process):
         return across(self.sigma) * x
 
     def mean(self, t: float, start: Start) -> np.ndarray:
-        return start.mean * np.exp(on_host(self.mu) * t)
+        with np.errstate(over="ignore"):  # infinite where it grows beyond all numbers
+            return start.mean * np.exp(on_host(self.mu) * t)
 
     def covariance(self, s: float, t: float, start: Start) -> np.ndarray:
         square = start.variance + start.mean**2
-        growth = np.exp(on_host(self.mu) * (s + t))
-        return growth * (square * np.exp(on_host(self.sigma) ** 2 * s) - start.mean**2)
+        with np.errstate(over="ignore", invalid="ignore"):
+            growth = np.exp(on_host(self.mu) * (s + t))
+            return growth * (square * np.exp(on_host(self.sigma) ** 2 * s) - start.mean**2)
 
     def log_prob(self, x: np.ndarray, t: float, start: Start) -> np.ndarray | None:
         if start.variance > 0 or start.mean == 0:

@@ -13,6 +13,7 @@ from diffsde.build import as_config, name_of
 from diffsde.datasets import point_shape
 from diffsde.datasets.scaling import to_own
 from diffsde.errors import UserError
+from diffsde.knobs import MOST_TIMES
 from diffsde.mixtures import Mixture
 from diffsde.processes import Process
 from diffsde.processes.process import Start
@@ -167,7 +168,12 @@ def unstable(sampler: Sampler, rates: Rates, t_end: float, steps: int) -> str | 
     if size <= limit:
         return None
     enough = math.ceil(t_end * rates.contraction / (limit / 4))
+    mend = (
+        f"take steps={enough} or more"
+        if enough <= MOST_TIMES
+        else "no number of steps mends that, an earlier t_end may"
+    )
     return (
         f"a step of {t_end / steps:.3g} is {size:.3g} times the drift's time scale {1 / rates.contraction:.3g};"
-        f" {name} is unstable above {limit:.3g}: take steps={enough} or more"
+        f" {name} is unstable above {limit:.3g}: {mend}"
     )

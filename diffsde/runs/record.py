@@ -10,9 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffsde.errors import UserError
 from diffsde.runs import files, formats, locks, progress
 
 OUTPUTS = Path("outputs")
+MOST_FOLDERS = 50_000  # that are no run's: days, sweeps and studies
 DEEPEST = 6  # folders below outputs/ that are looked through: outputs/study/DAY/TIME/STAGE/JOB is five
 # An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
 LETTERS = "bcdfghjkmnpqrstvwxz"
@@ -84,18 +86,38 @@ def is_job(folder: Path, there: set[str]) -> bool:
 
 
 def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]]:
-    """(folder, names of its entries) of every job in a folder, or below it."""
+    """(folder, names of its entries) of every job in a folder, or below it.
+
+    Raises UserError where most of what is there is of no run, as in /, which would be looked through for hours.
+    """
+    waiting, others = [(where, depth)], 0
+    while waiting:
+        place, depth = waiting.pop()
+        try:
+            entries = list(os.scandir(place))
+        except OSError:
+            continue
+        there = {entry.name for entry in entries}
+        if is_job(place, there):
+            yield place, there
+            continue
+        others += 1
+        if others > MOST_FOLDERS:
+            raise UserError(
+                f"'{where}' holds more than {MOST_FOLDERS:,} folders that are no run's; give one nearer to the runs"
+            )
+        inside = (
+            [entry.path for entry in entries if not entry.name.startswith(".") and is_folder(entry)] if depth else []
+        )
+        waiting += [(Path(each), depth - 1) for each in reversed(inside)]
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder that can be looked at: a link may lead where this user may not."""
     try:
-        entries = list(os.scandir(where))
+        return entry.is_dir()
     except OSError:
-        return
-    there = {entry.name for entry in entries}
-    if is_job(where, there):
-        yield where, there
-    elif depth:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                yield from folders(Path(entry.path), depth - 1)
+        return False
 
 
 def record_of(folder: Path, there: set[str]) -> Record | None:

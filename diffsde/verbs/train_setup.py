@@ -14,6 +14,7 @@ from diffsde.consecutive import in_one
 from diffsde.datasets import Dataset, Snapshots, draw_many, point_shape
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
+from diffsde.datasets.scaling import check_scale
 from diffsde.errors import UserError
 from diffsde.mixtures import Mixture
 from diffsde.nets import MLP, ClassifierNet, CouplingNet, Net, PairNet, choose_net, initialise, structure
@@ -81,6 +82,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
     moments = chosen.dataset.moments(arrays, key_measure)
     if not moments.std > 0:
         raise UserError("dataset: all points are equal; there is nothing to learn")
+    check_scale(float(moments.std), "dataset")
     source, source_arrays, source_moments = source_of(chosen, shape, jax.random.fold_in(key_measure, 1))
     body = chosen_net(chosen, shape, chosen.dataset.count_points(arrays)) if net is None else net
     made = network_of(chosen.objective, body)
@@ -141,7 +143,10 @@ def source_of(chosen: TrainConfig, shape: tuple[int, ...], key: Key) -> tuple[Da
     arrays = in_precision(chosen.precision, arrays)
     moments = source.moments(arrays, key)
     if not moments.std > 0:
-        raise UserError("source: all points are equal; a network between two laws needs a source of some width")
+        raise UserError(
+            "source: seen in the scale of the data all its points are equal; a network between two laws needs a source of some width"
+        )
+    check_scale(float(moments.std), "source", "scale the source, which is seen in the units of the data")
     return source, arrays, in_precision(chosen.precision, Moments(moments.mean, on_device(moments.std, float)))
 
 
