@@ -40,6 +40,7 @@ FLOORS = [
     ["time_distributions", "mixtures", "empirical", "predictions", "preconditioning", "posterior_targets"],
     ["paths"],
     ["expressions", "types", "ensembles", "sharding", "overlap"],
+    ["named_files"],
     ["knobs"],
     ["atomic_files", "extras", "nested", "plugins"],
     ["memory"],

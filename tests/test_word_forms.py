@@ -96,7 +96,9 @@ def test_read_where_it_is_unambiguous(typed: str, read: str | None) -> None:
 def test_of_two_words_for_a_key_the_last_counts_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["steps=5", "path=ot", "steps=6", "path=ot"]
     assert word_forms.read(config_folder(), "sample", words, sweeping=False) == words
-    assert capsys.readouterr().err == "steps=5 is replaced by steps=6, which follows it\n"
+    assert capsys.readouterr().out == "steps=5 is replaced by steps=6, which follows it\n"
+    word_forms.read(config_folder(), "sample", ["--cfg", "job", *words], sweeping=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_commas_part_the_values_of_a_sweep() -> None:

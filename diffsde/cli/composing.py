@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffsde.cli.common_fault import refuse_common
 from diffsde.errors import UserError
 
 BASES = 64  # most compositions in the cache
@@ -116,7 +117,9 @@ class GridSweeper(Sweeper):
         return self.basic.sweep(arguments)
 
     def validate(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose one job per combination of group choices. Raises Hydra's error for one that cannot be composed."""
+        """Compose one job per combination of group choices. Raises Hydra's error for one that cannot be composed, and
+        UserError for a fault of all jobs.
+        """
         parser, seen = OverridesParser.create(), set()
         for words in batch:
             kind = tuple(
@@ -126,3 +129,5 @@ class GridSweeper(Sweeper):
             if kind not in seen:
                 seen.add(kind)
                 self.composer.load_sweep_config(self.master, words)
+        verb = str(self.master.hydra.job.config_name)
+        refuse_common(verb, lambda: (self.composer.load_sweep_config(self.master, words) for words in batch))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from diffsde import knobs, memory, plugins, system_errors, terminal
+from diffsde import knobs, memory, named_files, plugins, system_errors, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
 from diffsde.runs import clock, flow_words, provenance
@@ -76,6 +76,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         plugins.load(jobs.plugins)
         knobs.check(chosen)  # before the verb's module, which imports everything slow
         flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
+        named_files.check(chosen)
         if verb == "train":
             if in_sweep and chosen["run"] is not None:
                 raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")

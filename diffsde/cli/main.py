@@ -119,6 +119,8 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
                 jobs.refused.extend(sweep.finish(jobs.compares))
             if jobs.refused:
                 raise UserError("\ndiffsde: ".join(jobs.refused))
+        except UserError:
+            raise
         except yaml.YAMLError as error:
             raise UserError(f"a config file is not valid YAML: {' '.join(str(error).split())}") from error
         except SystemExit as stop:  # argparse: an unknown --option, already explained by it

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from diffsde import knobs
+from diffsde import knobs, named_files
 from diffsde.cli import choice_texts, help_text, spelling, word_forms
-from diffsde.cli.job import VERBS, add_resolver, config_folder, plain
+from diffsde.cli.common_fault import check_choice
+from diffsde.cli.job import add_resolver, config_folder, plain
 from diffsde.cli.main import qualified
 from diffsde.cli.study_words import Asked
 from diffsde.errors import UserError
@@ -170,6 +170,7 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
                 seen |= {choices, *job}
                 found.append(plain(hydra.compose(verb, job)))
                 knobs.check(found[-1])
+                named_files.check(found[-1])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{verb}: {help_text.composition_error(str(error), config_folder(), verb)}") from None
     except UserError as error:
@@ -179,10 +180,8 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
 
 def check_choices(verb: str, configs: Sequence[dict[str, Any]]) -> None:
     """Raise UserError for a config that its verb would refuse before it looks at any run or data."""
-    module = importlib.import_module(VERBS[verb])
     try:
         for config in configs:
-            unset = {"n": 1} if verb == "evaluate" and config["n"] is None else {}  # its default is asked of the run
-            module.VERB.choose(config | unset)
+            check_choice(verb, config)
     except UserError as error:
         raise UserError(f"{verb}: {error}") from None

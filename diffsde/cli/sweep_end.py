@@ -51,9 +51,10 @@ def end_sweep(where: Path, compares: bool = True) -> list[str]:
     written += [("picture", path) for path in pictures_of_verb(cells, where)]
     lines = [(kind, progress.shown_path(path)) for kind, path in written]
     progress.print_table(f"swept {len(done)} of {len(jobs)} jobs", lines)
-    return [
-        f"job {record.folder.name} ({words_of(record)}): {record.error}" for record in jobs if record.state == "failed"
-    ]
+    failed = [record for record in jobs if record.state == "failed"]
+    if len({record.error for record in failed}) == 1 < len(failed) == len(jobs):
+        return [f"all {len(jobs)} jobs: {failed[0].error}"]
+    return [f"job {record.folder.name} ({words_of(record)}): {record.error}" for record in failed]
 
 
 def ended(job: Path) -> Record | None:

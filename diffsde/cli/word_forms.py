@@ -171,10 +171,14 @@ def refuse_commas(word: str) -> None:
 
 def say_twice(words: Sequence[str]) -> None:
     """Say which word counts where two set a key to different values: the last, as with Hydra."""
+    printed = bool({"--cfg", "-c", "--info", "-i"} & {*words})  # the config is what stdout is for
     last = {word.partition("=")[0]: word for word in words if "=" in word and not word.startswith("-")}
     for word in words:
         if (counts := last.get(word.partition("=")[0], word)) != word:
-            print(f"{printable(word)} is replaced by {printable(counts)}, which follows it", file=sys.stderr)
+            print(
+                f"{printable(word)} is replaced by {printable(counts)}, which follows it",
+                file=sys.stderr if printed else sys.stdout,
+            )
 
 
 def typed(key: str, value: str) -> str:
