@@ -209,6 +209,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("words", list(REFUSED))
 def test_refused_in_one_line(here: Path, capsys: pytest.CaptureFixture[str], words: str) -> None:
+    np.save(here / "x.npy", np.eye(2))
     trained(here, *words.split(), "steps=10", status=2)
     said = capsys.readouterr().err.strip()
     assert REFUSED[words] in said and "\n" not in said

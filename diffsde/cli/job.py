@@ -92,7 +92,9 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             raise outcome
         return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
     except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only
-        if in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
+        if in_sweep and not about.callbacks:  # a sweep of explain, which writes nothing
+            jobs.refused.append(f"job {about.job.num} ({' '.join(words)}): {error}")
+        elif in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
             if (out / "summary.json").exists():  # the folder holds another run: raised, so that Hydra ends the sweep
                 raise
             _keep_refusal(out, str(error), words)
