@@ -6,7 +6,8 @@ The names of the Python API are imported when they are first asked for: `import 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+
+TYPE_CHECKING = False  # as typing has it, which takes long to import: until signals are handled, Ctrl-C is Python's own
 
 if TYPE_CHECKING:
     from diffsde.api.comparing import Compared, compare
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module 'diffsde' has no attribute '{name}'")
     return getattr(importlib.import_module(_PLACES[name]), name)

@@ -27,8 +27,12 @@ def suggestion(word: str, known: Iterable[str], most: int = 20) -> str:
 
 
 class Stopped(KeyboardInterrupt):
-    """Asked to stop by a signal; the message says what was saved."""
+    """Asked to stop by a signal; the message says where, what is kept, and which command goes on."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
         self.number = number
+
+    def add(self, said: str) -> None:
+        """Say more, which the places on the way out know."""
+        self.args = ("; ".join(part for part in (*self.args, said) if part),)

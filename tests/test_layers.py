@@ -45,7 +45,7 @@ FLOORS = [
     ["atomic_files", "extras", "nested", "plugins"],
     ["memory"],
     ["system_errors"],
-    ["errors", "state", "terminal"],
+    ["errors", "signals", "state", "terminal"],
 ]
 DOORS = {
     "hydra": {"cli"},

@@ -383,7 +383,7 @@ def test_two_processes_killed_and_resumed(here: Path) -> None:
 
 def test_signals_outside_the_main_thread_are_not_ours() -> None:
     """A launcher may run jobs in threads, which cannot be sent signals."""
-    from diffsde.runs.signals import stoppable
+    from diffsde.signals import stoppable
 
     seen: list[bool] = []
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from diffsde.api.findings import Findings
 from diffsde.cli.from_python import config_of, in_yaml
-from diffsde.cli.job import VERBS, remove_empty
+from diffsde.cli.job import VERBS
 from diffsde.errors import UserError
 from diffsde.runs import clock, files, folder, jobs, machine, progress, provenance
+from diffsde.runs.leaving import remove_empty
 from diffsde.runs.records import text_of
 
 

@@ -14,7 +14,7 @@ from diffsde.api import running
 from diffsde.api.fields import Run, classifier_run, refuse_field_words, restored_run
 from diffsde.api.findings import Findings
 from diffsde.api.refusals import refusals
-from diffsde.errors import UserError
+from diffsde.errors import Stopped, UserError
 from diffsde.runs import jobs
 
 
@@ -45,7 +45,9 @@ def train(*, folder: str | Path | None = None, verbose: bool = False, **words: A
         try:
             jobs.single(VERB, config, where, True)
             run = classifier_run(where) if classifies else restored_run(where)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Stopped):
+                error.add("saved; the same call goes on" if folder is not None else "without folder= nothing is kept")
             if folder is None:
                 shutil.rmtree(where, ignore_errors=True)
             raise

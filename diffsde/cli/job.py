@@ -7,13 +7,14 @@ import importlib
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from diffsde import knobs, memory, named_files, plugins, system_errors, terminal
+from diffsde import atomic_files, knobs, memory, named_files, plugins, signals, system_errors, terminal
 from diffsde.cli import help_text
 from diffsde.errors import UserError
-from diffsde.runs import clock, flow_words, provenance
+from diffsde.runs import clock, flow_words, leaving, provenance
 
 # Each module has a function with the verb's name.
 VERBS = {verb: f"diffsde.verbs.{verb}" for verb in ("train", "sample", "evaluate", "simulate", "explain", "show")}
@@ -23,6 +24,9 @@ DRAWN = ("sample", "simulate")
 
 # Knobs that may be set when a run is resumed by run= under its own config, in addition to the machine's:
 FREE = ("checkpoint_every", "keep", "pictures")
+
+# The folder that Hydra is about to make for a job that has not begun, for the command to remove where it never does.
+about_to: ContextVar[list[Path]] = ContextVar("about_to")
 
 ENDS = ("summary.json", "error.json")  # of which a job that has ended has one
 
@@ -55,7 +59,6 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
     memory.tune_malloc()  # for a parallel launcher's process
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
 
     add_resolver()
     about = HydraConfig.get()
@@ -65,49 +68,66 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         clock.begin()
     jobs.begun.append(str(out))
     words = words_of(about.overrides.task)
-    place = out
-    try:
-        if in_sweep:
-            print(f"job {about.job.num}: {' '.join(words)}", flush=True)
+    place = [out]
+    with signals.leaving(leaving.of_job(verb, place, in_sweep, "resume=false" not in words)):
         try:
-            chosen = job_config(config, verb, in_sweep, words)
-        except OmegaConfBaseException as error:
-            raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
-        plugins.load(jobs.plugins)
-        knobs.check(chosen)  # before the verb's module, which imports everything slow
-        flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
-        named_files.check(chosen)
-        if verb == "train":
-            if in_sweep and chosen["run"] is not None:
-                raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
-            if not in_sweep:
-                chosen, place = _going_on(chosen, words, out, words_of(about.overrides.hydra))
-        if verb == "evaluate" and chosen["samples"] is not None:
-            importlib.import_module(VERBS[verb]).refuse_words(words)
-        if outcome is None:
-            with system_errors.as_user_errors(), provenance.given(jobs.command, {place: words}):
-                act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
-                outcome = act(chosen, place)
-        elif isinstance(outcome, UserError):
-            raise outcome
-        return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
-    except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only
-        if in_sweep and not about.callbacks:  # a sweep of explain, which writes nothing
-            jobs.refused.append(f"job {about.job.num} ({' '.join(words)}): {error}")
-        elif in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
-            if (out / "summary.json").exists():  # the folder holds another run: raised, so that Hydra ends the sweep
-                raise
-            _keep_refusal(out, str(error), words)
-        else:
-            jobs.refused.append(str(error))
-        return math.inf  # the worst score for a sweeper, which minimises
-    finally:
-        if (out / "config.json").exists():
-            _keep_composition(out / ".hydra", config, about)
-        else:
-            remove_empty(out)
-        if jobs.ended and jobs.process == os.getpid() and any((out / end).exists() for end in ENDS):
-            jobs.ended(out)
+            signals.check()  # of the job before
+            if in_sweep:
+                print(f"job {about.job.num}: {' '.join(words)}", flush=True)
+            outcome = _outcome(config, about, jobs, place, outcome)
+            return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
+        except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only
+            signals.again()
+            if in_sweep and not about.callbacks:  # a sweep of explain, which writes nothing
+                jobs.refused.append(f"job {about.job.num} ({' '.join(words)}): {error}")
+            elif in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
+                if (out / "summary.json").exists():  # it holds another run: raised, so that Hydra ends the sweep
+                    raise
+                _keep_refusal(out, str(error), words)
+            else:
+                jobs.refused.append(str(error))
+            return math.inf  # the worst score for a sweeper, which minimises
+        finally:
+            if (out / "config.json").exists():
+                _keep_composition(out / ".hydra", config, about)
+            else:
+                leaving.remove_empty(out)
+            if jobs.ended and jobs.process == os.getpid() and any((out / end).exists() for end in ENDS):
+                jobs.ended(out)
+
+
+def _outcome(config: Any, about: Any, jobs: Jobs, place: list[Path], known: float | UserError | None) -> Any:
+    """Check a job's config and run it, unless its outcome is known. place: its folder, to which one is added where another holds
+    the run that goes on. Raises UserError.
+    """
+    from hydra.types import RunMode
+    from omegaconf.errors import OmegaConfBaseException
+
+    verb, in_sweep = str(about.job.config_name), about.mode == RunMode.MULTIRUN
+    words = words_of(about.overrides.task)
+    try:
+        chosen = job_config(config, verb, in_sweep, words)
+    except OmegaConfBaseException as error:
+        raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
+    plugins.load(jobs.plugins)
+    knobs.check(chosen)  # before the verb's module, which imports everything slow
+    flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
+    named_files.check(chosen)
+    if verb == "train":
+        if in_sweep and chosen["run"] is not None:
+            raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")
+        if not in_sweep:
+            chosen, there = _going_on(chosen, words, place[0], words_of(about.overrides.hydra))
+            place.append(there)
+    if verb == "evaluate" and chosen["samples"] is not None:
+        importlib.import_module(VERBS[verb]).refuse_words(words)
+    if isinstance(known, UserError):
+        raise known
+    if known is not None:
+        return known
+    with system_errors.as_user_errors(), provenance.given(jobs.command, {place[-1]: words}):
+        act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
+        return act(chosen, place[-1])
 
 
 def words_of(overrides: Any) -> list[str]:
@@ -232,28 +252,7 @@ def _keep_composition(folder: Path, config: Any, about: Any) -> None:
     from omegaconf import OmegaConf
 
     if not folder.exists():
-        folder.mkdir()
-        OmegaConf.save(config, folder / "config.yaml")
-        OmegaConf.save(OmegaConf.create({"hydra": about}), folder / "hydra.yaml")
-        OmegaConf.save(about.overrides.task, folder / "overrides.yaml")
-
-
-def remove_empty(folder: Path) -> None:
-    """Remove a job's empty folder, and its parents that are empty then, up to outputs/."""
-    for place in [folder, *folder.parents]:
-        leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
-        if leftover - {"multirun.yaml", ".lock"} or place == Path.cwd():
-            return
-        if ".lock" in leftover:
-            from diffsde.runs.locks import is_held
-
-            if is_held(place):
-                return
-        try:
-            for name in leftover:
-                (place / name).unlink()
-            place.rmdir()
-        except OSError:  # a folder of that name, or no permission
-            return
-        if place.name == "outputs":
-            return
+        with atomic_files.whole_folder(folder) as partial:
+            OmegaConf.save(config, partial / "config.yaml")
+            OmegaConf.save(OmegaConf.create({"hydra": about}), partial / "hydra.yaml")
+            OmegaConf.save(about.overrides.task, partial / "overrides.yaml")

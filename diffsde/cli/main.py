@@ -9,15 +9,16 @@ import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial, update_wrapper
+from pathlib import Path
 from typing import Any
 
-from diffsde import __version__, memory, plugins, system_errors, terminal
+from diffsde import __version__, memory, plugins, signals, system_errors, terminal
 from diffsde.cli import choice_texts, completion, help_text, spelling, word_forms
-from diffsde.cli.job import VERBS, Jobs, add_resolver, config_folder, plain, run_job
+from diffsde.cli.job import VERBS, Jobs, about_to, add_resolver, config_folder, plain, run_job
 from diffsde.cli.plain import PLAIN, run_plain
 from diffsde.cli.word_forms import HYDRA_FLAGS, MULTIRUN
 from diffsde.errors import Stopped, UserError, suggestion
-from diffsde.runs import clock, provenance
+from diffsde.runs import clock, leaving, provenance
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     with terminal.guarded() as outputs:
         words = list(sys.argv[1:] if argv is None else argv)
         with provenance.given(shlex.join(["diffsde", *words]), {}):
-            status = _main(words)
+            status = signals.answered(partial(_main, words))
     left = any(isinstance(output.error, BrokenPipeError) for output in outputs)
     return terminal.BROKEN_PIPE if left and status == 0 else status
 
@@ -54,11 +55,11 @@ def _main(words: list[str]) -> int:
             run(words[0], words[1:])
         return 0
     except UserError as error:
+        signals.again()
         print(f"diffsde: {error}", file=sys.stderr)
         return 2
-    except Stopped as stop:
-        print(f"diffsde: stopped {stop}", file=sys.stderr)
-        return 128 + stop.number
+    except Stopped:
+        raise
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
@@ -109,11 +110,16 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
     task = update_wrapper(partial(run_job, jobs=jobs), run_job)
     with ExitStack() as stack:
         stack.callback(setattr, sys, "argv", before)
+        places: list[Path] = []
+        stack.callback(about_to.reset, about_to.set(places))
         try:
             if sweeping:
                 from diffsde.cli import sweeps
 
-                sweep = stack.enter_context(sweeps.running(jobs))
+                again = jobs.compares and "resume=false" not in words
+                sweep = stack.enter_context(sweeps.running(jobs, again))
+            else:
+                stack.enter_context(signals.leaving(partial(leaving.left_unbegun, places, jobs.begun)))
             hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)()
             if sweeping:
                 jobs.refused.extend(sweep.finish(jobs.compares))
@@ -129,6 +135,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
             if stop.code not in (0, None):
                 raise UserError(f"see diffsde {verb} --help") from None
         except Exception as error:
+            signals.again()
             if jobs.begun or isinstance(error, UserError) or system_errors.line(error):
                 raise
             raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error

@@ -8,14 +8,15 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import nested, plugins
+from diffsde import nested, plugins, signals
 from diffsde.cli import spelling
-from diffsde.cli.job import VERBS, remove_empty
+from diffsde.cli.job import VERBS
 from diffsde.errors import UserError
-from diffsde.runs import files, folder, formats, progress, provenance, records
+from diffsde.runs import files, folder, formats, leaving, progress, provenance, records
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import Record, as_found, new_folder
 from diffsde.state import STATE
@@ -53,12 +54,16 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     first = again(record)
     config = first | as_begun(first)
     typed = [f"{key}={value}" for key, value in record.words.items() if key not in folder.LABELS]
-    with begun_in(record), provenance.given("", {where: [*typed, f"rerun={record.id}"]}):
+    with (
+        begun_in(record),
+        signals.leaving(partial(stopped, where)),
+        provenance.given("", {where: [*typed, f"rerun={record.id}"]}),
+    ):
         try:
             getattr(importlib.import_module(VERBS[record.verb]), record.verb)(config, where)
         finally:
             if where.is_dir() and not (where / "config.json").exists():
-                remove_empty(where)
+                leaving.remove_empty(where)
     from diffsde.runs import repeat  # here: jax, which the verb has begun with the threads of the run
 
     after = records.read_record(where)
@@ -73,6 +78,12 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     ]
     reasons = [*late, *repeat.reasons(record, after), *([] if same else repeat.changed_code(record, after))]
     return Rerun(record.id, where, same, tuple(parts), tuple(reasons))
+
+
+def stopped(where: Path) -> str:
+    """Tidy the folder of a repetition that a signal ended, and say what is kept of it: it is not compared with anything."""
+    kept = f"the repetition so far is in {progress.shown_path(where)}" if leaving.tidied(where) else leaving.NOTHING
+    return f"{kept}; the same command begins another"
 
 
 def alone(words: Sequence[str]) -> str:

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffsde import plugins
+from diffsde import plugins, signals
 from diffsde.cli import study_words
 from diffsde.cli.job import Jobs
 from diffsde.cli.study_words import Asked
 from diffsde.errors import UserError
-from diffsde.runs import files, folder, locks, progress, records
+from diffsde.runs import files, folder, leaving, locks, progress, records
 from diffsde.runs.record import new_folder
 
 if TYPE_CHECKING:  # its module imports hydra's parser and composes; help and refusals need not wait
@@ -31,21 +31,23 @@ def main(words: list[str]) -> None:
 
     stages = planned(asked)
     where = place_of(asked)
-    where.mkdir(parents=True, exist_ok=True)
-    if not (
-        where / "study.json"
-    ).exists():  # before the lock's file, by which another command would take it for a job's
-        Study(asked, stages, where).save()
-    with locks.held(where):
-        study = Study(asked, stages, where)
-        study.save()
-        study.say()
-        try:
-            failed = study.run()
-        except BaseException:
-            progress.say(f"study: stopped; the same command goes on in {progress.shown_path(where)}")
-            raise
-        study.finish()
+    study = Study(asked, stages, where)
+    with signals.leaving(study.stopped):
+        where.mkdir(parents=True, exist_ok=True)
+        if not (
+            where / "study.json"
+        ).exists():  # before the lock's file, by which another command would take it for a job's
+            study.save()
+        with locks.held(where):
+            study = Study(asked, stages, where)
+            study.save()
+            study.say()
+            try:
+                failed = study.run()
+            except Exception:
+                progress.say(f"study: stopped; the same command goes on in {progress.shown_path(where)}")
+                raise
+            study.finish()
     if failed:
         raise UserError("\ndiffsde: ".join(failed))
 
@@ -91,6 +93,14 @@ class Study:
         self.finished = isinstance(there, dict) and bool(there.get("finished"))
         self.runs: dict[str, list[str]] = there.get("runs", {}) if isinstance(there, dict) else {}
         self.done = {stage.name: len(self.whole(stage)) for stage in stages}
+
+    def stopped(self) -> str:
+        """What is kept of a study that a signal ended."""
+        if not (self.where / "study.json").exists():
+            return leaving.left_by_files(self.where, "the same command begins again")
+        done = sum(len(self.whole(stage)) for stage in self.stages)
+        how = "the same command goes on" + ("" if self.asked.resume else ", without resume=false")
+        return f"{done} of {self.timing.jobs} jobs are done, in {progress.shown_path(self.where)}; {how}"
 
     def whole(self, stage: Stage) -> set[str]:
         """The names of the folders of a stage's finished jobs."""

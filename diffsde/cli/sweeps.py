@@ -24,10 +24,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from diffsde import signals
 from diffsde.cli.composing import GridSweeper
-from diffsde.cli.job import VERBS, Jobs, draws_nothing_unasked, job_config, remove_empty, words_of
+from diffsde.cli.job import VERBS, Jobs, about_to, draws_nothing_unasked, job_config, words_of
 from diffsde.errors import UserError, suggestion
-from diffsde.runs import files, folder, locks, provenance
+from diffsde.runs import files, folder, leaving, locks, provenance
 
 if TYPE_CHECKING:  # the module imports jax, and every command imports this module for SweepRecord
     from diffsde.runs.jobs import Outcome
@@ -59,26 +60,33 @@ class Sweep:
 
         return [] if self.folder is None else end_sweep(self.folder, compares)
 
+    def stopped(self, again: bool) -> str:
+        """Tidy the folder, where a signal ends the sweep, and say what is kept there."""
+        self.lock.close()
+        return leaving.left_by_sweep(self.folder, again)
+
     def leave(self, begun: bool) -> None:
         """Unlock the folder, and remove it if no job has begun."""
         self.lock.close()
         where, self.folder = self.folder, None
-        if where and not begun and not any(entry.is_dir() for entry in where.iterdir()):
-            for name in ("sweep.json", "multirun.yaml"):
-                (where / name).unlink(missing_ok=True)
-            remove_empty(where)
+        if where and where.is_dir() and not begun and not any(entry.is_dir() for entry in where.iterdir()):
+            leaving.remove_sweep(where)
 
 
 _sweep: ContextVar[Sweep] = ContextVar("sweep")  # the command's sweep, for the callback that Hydra creates
 
 
 @contextmanager
-def running(jobs: Jobs) -> Iterator[Sweep]:
-    """A context with the sweep of a command line, around Hydra's run of its jobs; `jobs` records whether any has begun."""
+def running(jobs: Jobs, again: bool) -> Iterator[Sweep]:
+    """A context with the sweep of a command line, around Hydra's run of its jobs; `jobs` records whether any has begun.
+
+    again: whether the same command goes on with it.
+    """
     sweep = Sweep()
     token = _sweep.set(sweep)
     try:
-        yield sweep
+        with signals.leaving(partial(sweep.stopped, again)):
+            yield sweep
     finally:
         _sweep.reset(token)
         sweep.leave(begun=bool(jobs.begun))
@@ -148,6 +156,9 @@ PLUGINS = (BatchLauncher, GridSweeper)
 
 class SweepRecord(Callback):
     """Hydra callback that records a sweep's words in sweep.json when it begins, so that the same command can resume it."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        about_to.get([]).append(Path(os.path.abspath(config.hydra.run.dir)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         where = Path(config.hydra.sweep.dir)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffsde.atomic_files import clear_partial
 from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
 
@@ -19,24 +20,30 @@ AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # opening a pipe of that name would bloc
 def held(folder: Path) -> Iterator[None]:
     """Lock the folder against other processes; the system releases the lock however this process ends. Raises UserError.
 
-    The lock is on a file in the folder, opened for writing: over NFS, other hosts see only such locks.
+    What a process that was killed left half written there is removed. The lock is on a file in the folder, opened for writing: over NFS, other hosts see only such locks.
     """
     if not processes.is_main_process():
         yield
         return
     path = folder / LOCK
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | AT_ONCE, 0o666)
-    except OSError as error:
-        raise UserError(f"'{path}' cannot be written ({error.strerror}); remove it") from None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise UserError(f"'{path}' cannot be written (it is no file); remove it")
-        if not _locked(descriptor):
-            raise UserError(f"'{folder}' is being written by another process; wait for it, or give another folder")
-        yield
-    finally:
-        os.close(descriptor)
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | AT_ONCE, 0o666)
+        except OSError as error:
+            raise UserError(f"'{path}' cannot be written ({error.strerror}); remove it") from None
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError(f"'{path}' cannot be written (it is no file); remove it")
+            if not _locked(descriptor):
+                raise UserError(f"'{folder}' is being written by another process; wait for it, or give another folder")
+            if not _is_at(descriptor, path):  # whoever held it before has removed the empty folder
+                folder.mkdir(parents=True, exist_ok=True)
+                continue
+            clear_partial(folder)
+            yield
+            return
+        finally:
+            os.close(descriptor)
 
 
 def is_held(folder: Path) -> bool:
@@ -59,6 +66,23 @@ def is_held(folder: Path) -> bool:
         return _left_alone(path, first_line(error))
     finally:
         os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
+
+
+def check(folder: Path) -> None:
+    """Raise UserError where the folder that this process has locked is gone, or another is in its place: writing would make half of
+    a new one.
+    """
+    if processes.is_main_process() and not os.path.isfile(folder / LOCK):
+        there = "is not a folder any more" if os.path.exists(folder) and not os.path.isdir(folder) else "was removed"
+        raise UserError(f"'{folder}' {there} while it was written; what it held is lost, begin again")
 
 
 def _locked(descriptor: int, shared: bool = False) -> bool:

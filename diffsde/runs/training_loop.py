@@ -19,7 +19,7 @@ from diffsde.metrics.figure_text import shown_loss
 from diffsde.pairs_ahead import PairsAhead
 from diffsde.runs import processes, progress
 from diffsde.runs.run_writer import RunWriter, Schedule
-from diffsde.runs.signals import stoppable
+from diffsde.signals import stoppable
 from diffsde.training import Run, TrainState
 
 SLICE = 1.0  # most seconds of one dispatch: how long a signal waits
@@ -73,7 +73,7 @@ def fit(
             one.manager.wait()
         (stop,) = processes.all_reduce_max(max(asked, default=0))
         if stop:  # at the last step too: a sweep would begin its next job
-            raise Stopped(f"at step {step} of {plan.steps}, saved; the same command goes on from there", stop)
+            raise Stopped(f"at step {step} of {plan.steps}", stop)
     return state
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from diffsde import signals
 from diffsde.errors import UserError, suggestion
 from diffsde.report.axes import axes_of
 from diffsde.report.comparison import Comparison, compare
@@ -11,6 +13,7 @@ from diffsde.report.pictures import draw_pictures, grid_picture
 from diffsde.report.show import say_comparison
 from diffsde.report.tables import USUAL, WRITERS, check_tables, write_tables
 from diffsde.runs import files, progress
+from diffsde.runs.leaving import left_by_files
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import new_folder
 from diffsde.runs.records import select
@@ -25,18 +28,26 @@ def main(words: list[str]) -> None:
         raise UserError(
             "compare: which runs? Give folders, sweeps, ids or filters, as in: diffsde compare outputs/sample path=ot"
         )
-    tables = tables_of(own.get("tables"))
-    drawn, paged = switch(own, "pictures", True), switch(own, "report", False)
+    tables_of(own.get("tables"))
+    for key in ("pictures", "report"):
+        switch(own, key, False)
     where = folder_of(own.get("out"))
     found = compare(select(rest), listed(own.get("by", "")), own.get("where", "").split())
     axes_of(found, own.get("x", ""), own.get("y", ""))  # a wrong word is refused before anything is written
     say_comparison(found)
-    written = write_tables(found, where, tables)
+    again = "" if "out" in own else f"with {progress.word('out', where)} "
+    with signals.leaving(partial(left_by_files, where, f"{again}the same command writes them all")):
+        write(found, words, own, where)
+
+
+def write(found: Comparison, words: list[str], own: dict[str, str], where: Path) -> None:
+    """Write the tables, pictures and the page of a comparison, and say where they are."""
+    written = write_tables(found, where, tables_of(own.get("tables")))
     files.write_json(where / "compare.json", {"words": words, "title": found.title, "remarks": found.remarks})
-    if drawn:
+    if switch(own, "pictures", True):
         with progress.working("drawing"):
             written += draw_pictures(found, where, own.get("x", ""), own.get("y", "")) + grid_picture(found, where)
-    if paged:
+    if switch(own, "report", False):
         written.append(page_of(found, where))
     for path in written:
         progress.say(f"  {path.suffix[1:]:<5} {progress.shown_path(path)}")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from diffsde import signals
 from diffsde.errors import UserError
 from diffsde.runs import progress, records
+from diffsde.runs.leaving import left_by_files
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import Record, new_folder
 
@@ -26,7 +29,8 @@ def main(words: list[str]) -> None:
     found = compare(chosen)
     configure()
     try:
-        page = write_page(found, where)
+        with signals.leaving(partial(left_by_files, where, "the same command writes the page")):
+            page = write_page(found, where)
     except OSError as error:
         raise UserError(f"out: '{where}' cannot be written: {error.strerror}") from None
     progress.say(f"{progress.shown_path(page)}  ({page.stat().st_size / 1e6:.1f} MB; open it in a browser)")

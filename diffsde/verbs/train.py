@@ -38,6 +38,7 @@ from diffsde.runs.starting import default_solver_error
 from diffsde.runs.train_config import TrainConfig, field_of, in_precision, through_snapshots, train_choices
 from diffsde.runs.training_loop import fit
 from diffsde.sharding import Sharding, member_sharding, replicate, shard_members, shard_parameters
+from diffsde.signals import stoppable
 from diffsde.stability import UntrainedField
 from diffsde.training import TrainState, start, train_members, train_steps
 from diffsde.verbs.train_pair_sets import next_round, resumed, with_flow, with_pair_set
@@ -131,9 +132,10 @@ def prepare_job(chosen: TrainConfig, config: dict[str, Any], out: Path, held: Ex
     if chosen.dataset.stream:
         stream = held.enter_context(closing(stream_of(chosen, member.plan, step, sharding)))
     logger = chosen.logger if processes.is_main_process() else NoLogger()
-    member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
-    if not begun:
-        folder.write_config(out, "train", config, scaling, as_config(net), parts)
+    with stoppable():  # else a signal between the two would leave a tracker's files in a folder that is no run's
+        member.recorder = held.enter_context(logger.open(out, config, step, progress.warn))
+        if not begun:
+            folder.write_config(out, "train", config, scaling, as_config(net), parts)
     job = TrainJob(config, chosen, out, run, state, floor, member, stream, data, net, held)
     if member.plan.round_ends:
         job.run = resumed(job)
