@@ -46,10 +46,12 @@ class Sweep:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
+        self.asked: Path | None = None  # the same, before it is locked
         self.lock = ExitStack()
 
     def enter(self, where: Path) -> None:
         """Create and lock the folder. Raises UserError where another process holds the lock."""
+        self.asked = where
         where.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locks.held(where))
         self.folder = where
@@ -63,7 +65,7 @@ class Sweep:
     def stopped(self, again: bool) -> str:
         """Tidy the folder, where a signal ends the sweep, and say what is kept there."""
         self.lock.close()
-        return leaving.left_by_sweep(self.folder, again)
+        return leaving.left_by_sweep(self.asked, again)
 
     def leave(self, begun: bool) -> None:
         """Unlock the folder, and remove it if no job has begun."""

@@ -94,7 +94,9 @@ def of_job(verb: str, places: list[Path], in_sweep: bool, again: bool) -> Callab
 
 
 def remove_sweep(where: Path) -> None:
-    """Remove the folder of a sweep in which there is no job."""
+    """Remove the folder of a sweep in which there is no job, unless another process has just begun one there."""
+    if locks.is_held(where):
+        return
     for name in ("sweep.json", "multirun.yaml"):
         (where / name).unlink(missing_ok=True)
     remove_empty(where)
