@@ -185,7 +185,7 @@ def trial(case: str, scratch: Path, number: int, at: int, after: float) -> tuple
     words = words_of(case, out, scratch)
 
     def struck() -> int:
-        count_changes(scratch, at, number)
+        count_changes(out, at, number)
         return diffsde(words)
 
     def strike(child: int) -> None:
@@ -217,7 +217,7 @@ def unstruck(case: str, scratch: Path, timed: bool) -> Ended:
     """Run a case without a strike, into scratch/whole-CASE; where it is timed, once before to compile."""
 
     def work() -> int:
-        count_changes(scratch, 0, 0)
+        count_changes(whole, 0, 0)
         return diffsde(words_of(case, whole, scratch))
 
     whole = scratch / f"whole-{case}"
