@@ -16,6 +16,11 @@ PARTIAL = re.compile(r"\.(.*)\.(\d+)\.partial(\.[^.]*)?")  # by which what is le
 LEFT = 3600.0  # seconds after which a file beside one that is being written, of no process here, is taken for left over
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8; what UTF-8 does not have, of a file's name for one, as escapes."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
     """Write a file by `save(temporary path)` and move it into place; the suffix is kept for those that look at it.
 

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+AND = "\ndiffsde: "  # between the lines of a UserError of several, one for each job that was refused
+
 
 class UserError(Exception):
     """One line that says what is wrong, where, and what would be right (exit status 2)."""
@@ -10,6 +12,10 @@ class UserError(Exception):
 
 class InputError(UserError, ValueError):
     """A UserError of a call in Python, where what a caller can mend is a ValueError."""
+
+
+class Unreadable(Exception):
+    """What is wrong with a file that exists and is not what diffsde, or anyone, should have written there; a few words."""
 
 
 def first_line(error: object) -> str:

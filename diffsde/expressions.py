@@ -16,6 +16,7 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     name: getattr(jnp, name)
     for name in ("sin", "cos", "tan", "exp", "expm1", "log", "log1p", "sqrt", "abs", "tanh", "sinh", "cosh", "arctan")
 }
+LONGEST = 1000  # letters of an expression
 CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e}
 BINARY: dict[type[ast.operator], Callable[[Scalar, Scalar], Scalar]] = {
     ast.Add: operator.add,
@@ -67,6 +68,8 @@ def _squared(node: ast.expr) -> ast.expr:
 
 
 def _evaluated(text: str, variables: Mapping[str, Scalar], change: Callable[[ast.expr], ast.expr]) -> Scalar:
+    if len(text) > LONGEST:
+        raise UserError(f"'{text[:60]}...' has {len(text):,} letters; an expression has {LONGEST:,} at most")
     text = " ".join(text.translate(AS_TYPED).split())  # so that one over several lines is read, and quoted in one
     try:
         tree = ast.parse(text, mode="eval")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+LONGEST = 2000  # letters of a line that is printed; what is between its ends is left out
 BROKEN_PIPE = 141  # the status of a command that SIGPIPE ended, which a shell knows
 
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)  # of this command
@@ -104,5 +105,16 @@ def first_time(message: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """On one line, whatever is in it: control characters, of a file's name for one, are written as escapes."""
+    """On one line, whatever is in it: control characters, of a file's name for one, are written as escapes, and of a line longer
+    than LONGEST the middle is left out.
+    """
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} ... ({len(text) - LONGEST:,} letters) ... {text[-LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def lines(text: str) -> str:
+    """Several lines, each printable; tabs stay."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))

@@ -164,7 +164,7 @@ def test_a_folder_that_is_no_run_or_has_no_checkpoint(
     assert "'empty' has no checkpoint" in capsys.readouterr().err
     (here / "empty" / "config.json").write_text("{")
     assert main(["sample", "run=empty"]) == 2
-    assert "is not the config of a train run" in capsys.readouterr().err
+    assert "run: 'empty/config.json' cannot be read: it is no JSON of ours" in capsys.readouterr().err
     assert sorted(entry.name for entry in here.iterdir()) == ["empty"]
 
 

@@ -20,6 +20,8 @@ from diffsde.report.packing import quantised
 from diffsde.report.player import source_key
 from tests.page_fixtures import EVIL, EXACT, comparison, record
 
+PNG = b"\x89PNG\r\n\x1a\n"
+
 
 class Read(HTMLParser):
     """What a browser would see: the scripts' texts, every tag with its attributes, and the title."""
@@ -50,7 +52,7 @@ class Read(HTMLParser):
 def written(tmp_path_factory: pytest.TempPathFactory) -> Read:
     """A page of 60 rows with markup in every text; without a player, which the browser's tests have."""
     where = tmp_path_factory.mktemp("page")
-    (where / "compare<b>.png").write_bytes(b"\x89PNG")
+    (where / "compare<b>.png").write_bytes(PNG)
     report = report_without_players(where)
     found = Read()
     found.feed(page.page_of(report))
@@ -98,9 +100,9 @@ def test_a_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
 
 def test_pictures_fill_the_page_and_no_more(tmp_path: Path) -> None:
     """The large one is left out and said, the small ones are in: 6 MB at most."""
-    (tmp_path / "a.png").write_bytes(bytes(3_000_000))
-    (tmp_path / "b.png").write_bytes(bytes(2_000_000))
-    (tmp_path / "c.gif").write_bytes(bytes(1000))
+    (tmp_path / "a.png").write_bytes(PNG + bytes(3_000_000))
+    (tmp_path / "b.png").write_bytes(PNG + bytes(2_000_000))
+    (tmp_path / "c.gif").write_bytes(b"GIF89a" + bytes(1000))
     report = report_without_players(tmp_path)
     assert [picture["title"] for picture in report["pictures"]] == ["a", "c"]
     assert report["pictures_note"].startswith("1 more is")

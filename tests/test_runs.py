@@ -185,7 +185,7 @@ def test_folders_of_any_condition(here: Path, text: str, capsys: pytest.CaptureF
     broken = make("10-00-00-000001", summary={})
     (broken / "config.json").write_text(text)
     old = make("11-00-00-000001", path={"name": "ot"})
-    (old / "config.json").write_text('{"format": 1, "verb": "train", "config": {"path": 7}}')
+    (old / "config.json").write_text('{"format": 1, "verb": "train", "config": {"path": {"name": "seven"}}}')
     sweep = Path("outputs/train", DAY, "12-00-00-000001-sweep")
     (sweep / "0").mkdir(parents=True)
     (sweep / ".lock").touch()

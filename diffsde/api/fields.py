@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from diffsde.errors import UserError
 from diffsde.fields import ENDS_ALONE, VELOCITY_ALONE, EmpiricalField, Field, OracleField, bound, divergence
 from diffsde.interpolants import OracleInterpolant
 from diffsde.mixtures import Mixture
-from diffsde.runs import machine
+from diffsde.runs import files, machine, shapes
 from diffsde.runs.load_field import load_field
 from diffsde.runs.load_flow import load_flow, names_flow
 from diffsde.runs.run_log import read_log
@@ -228,7 +227,7 @@ class Run:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """The summary.json of a trained run; {} for an exact field."""
-        return {} if self.folder is None else json.loads((self.folder / "summary.json").read_text())
+        return {} if self.folder is None else files.parsed_of_user(self.folder / "summary.json", shapes.SUMMARY) or {}
 
     @cached_property
     def losses(self) -> np.ndarray:

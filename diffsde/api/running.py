@@ -11,13 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from diffsde.api.findings import Findings
 from diffsde.cli.from_python import config_of, in_yaml
 from diffsde.cli.job import VERBS
-from diffsde.errors import UserError
-from diffsde.runs import clock, files, folder, jobs, machine, progress, provenance
+from diffsde.runs import clock, files, folder, jobs, machine, progress, provenance, shapes
+from diffsde.runs.drawn_arrays import read_archive
 from diffsde.runs.leaving import remove_empty
 from diffsde.runs.records import text_of
 
@@ -102,10 +100,6 @@ def read(verb: str, where: Path) -> Findings:
     """The findings in a folder of a finished job. Raises UserError."""
     arrays = {}
     for path in sorted(where.glob("*.npz")):
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays[path.stem] = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
-            raise UserError(f"folder: '{path}' cannot be read: {error}") from None
-    config = files.read_json(where / "config.json")["config"]
+        arrays[path.stem] = read_archive(path)
+    config = files.parsed_of_user(where / "config.json", shapes.CONFIG)["config"]
     return Findings(verb, f"already finished: {where}", folder.read_summary(where), arrays, config, where)

@@ -15,10 +15,11 @@ from diffsde.errors import UserError
 SHELLS = ("bash", "zsh")
 FILES = (*knobs.FILES, "samples", "plugins")  # knobs that name a file or a folder
 OFFERED = 300  # runs whose names and ids are offered: reading more would be felt at each press of the key
+PLAIN_TO_SHELLS = re.compile(r"[\w./@%+:,=\[\]~^-]* ?")  # words without a meaning of their own to a shell
 OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {
     local IFS=$'\\n'
-    COMPREPLY=($(compgen -W "$(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" diffsde)" -- "${COMP_WORDS[COMP_CWORD]}"))
+    COMPREPLY=($(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" diffsde))
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _diffsde_complete diffsde"""
@@ -88,12 +89,12 @@ def plain_completions(verb: str, typed: str) -> list[str]:
 
 
 def run_words(verb: str | None = None) -> list[str]:
-    """The names and ids of the newest OFFERED runs under outputs/, of the verb; names with spaces are left out."""
+    """The names and ids of the newest OFFERED runs under outputs/, of the verb."""
     from diffsde.runs import record
 
     places = sorted(record.folders(record.OUTPUTS / (verb or "")), key=lambda each: str(each[0]), reverse=True)
     there = [found for place in places[:OFFERED] if (found := record.record_of(*place)) is not None]
-    names = [each.name for each in there if each.name and " " not in each.name]
+    names = [each.name for each in there if each.name]
     return list(dict.fromkeys([*names, *(each.id for each in there)]))
 
 
@@ -129,5 +130,5 @@ def named_like(start: str) -> list[str]:
 
 
 def starting(typed: str, words: Iterable[str]) -> list[str]:
-    """The words that begin with `typed`."""
-    return [word for word in words if word.startswith(typed)]
+    """The words that begin with `typed`; none that a shell would not take as it stands, such as a file's name with $ or ; in it."""
+    return [word for word in words if word.startswith(typed) and PLAIN_TO_SHELLS.fullmatch(word)]

@@ -73,7 +73,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
         try:
             signals.check()  # of the job before
             if in_sweep:
-                print(f"job {about.job.num}: {' '.join(words)}", flush=True)
+                print(terminal.printable(f"job {about.job.num}: {' '.join(words)}"), flush=True)
             outcome = _outcome(config, about, jobs, place, outcome)
             return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
         except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only

@@ -17,7 +17,7 @@ from diffsde.cli import choice_texts, completion, help_text, spelling, word_form
 from diffsde.cli.job import VERBS, Jobs, about_to, add_resolver, config_folder, plain, run_job
 from diffsde.cli.plain import PLAIN, run_plain
 from diffsde.cli.word_forms import HYDRA_FLAGS, MULTIRUN
-from diffsde.errors import Stopped, UserError, suggestion
+from diffsde.errors import AND, Stopped, UserError, suggestion
 from diffsde.runs import clock, leaving, provenance
 
 
@@ -56,7 +56,8 @@ def _main(words: list[str]) -> int:
         return 0
     except UserError as error:
         signals.again()
-        print(f"diffsde: {error}", file=sys.stderr)
+        for line in str(error).split(AND):  # a sweep's, one for each job
+            print(f"diffsde: {terminal.printable(line)}", file=sys.stderr)
         return 2
     except Stopped:
         raise
@@ -124,7 +125,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
             if sweeping:
                 jobs.refused.extend(sweep.finish(jobs.compares))
             if jobs.refused:
-                raise UserError("\ndiffsde: ".join(jobs.refused))
+                raise UserError(AND.join(jobs.refused))
         except UserError:
             raise
         except yaml.YAMLError as error:
@@ -152,7 +153,7 @@ def _begun_before(verb: str, words: list[str]) -> list[str]:
     found = sweeps.unfinished_sweep(verb, given)
     if found is None:
         return words
-    print(f"resuming the sweep in {found} (resume=false begins afresh)", flush=True)
+    print(f"resuming the sweep in {terminal.printable(str(found))} (resume=false begins afresh)", flush=True)
     return [*words, f"hydra.sweep.dir={found}"]
 
 

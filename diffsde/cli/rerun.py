@@ -22,6 +22,10 @@ from diffsde.runs.record import Record, as_found, new_folder
 from diffsde.state import STATE
 
 SHOWN = 12  # most parts that differ of which each has a line
+OWN_CACHE = {
+    "cache": True,
+    "cache_dir": None,
+}  # programs are read from the user's own cache, not from where a folder says
 AT_START = ("threads", "devices")  # knobs that XLA reads once, when a process begins
 
 
@@ -124,7 +128,7 @@ def chosen_run(words: Sequence[str]) -> Record:
         raise UserError(f"rerun: '{found[0].folder / 'config.json'}' is not the config of a run of this version")
     if record.config.get("coordinator") is not None:
         raise UserError(f"rerun: {said} was run by several processes, which rerun does not start")
-    plugins.check_needed(files.read_json(record.folder / "config.json").get("plugins"), "rerun", said)
+    plugins.check_needed(files.parsed_of_user(record.folder / "config.json").get("plugins"), "rerun", said)
     return record
 
 
@@ -133,6 +137,7 @@ def again(record: Record) -> dict[str, Any]:
     the sampler that a search found.
     """
     config = as_found(record.config, record.summary) | dict.fromkeys(folder.LABELS)
+    config |= {key: value for key, value in OWN_CACHE.items() if key in config}
     if record.verb == "train":
         net = folder.read_net(record.folder)
         config |= {"run": None, "logger": {"name": "none"}} | ({"net": net} if net else {})

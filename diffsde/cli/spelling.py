@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from diffsde import knobs
+from diffsde import knobs, terminal
 from diffsde.cli import choice_texts, help_text, run_words
 from diffsde.cli.other_names import our_name
 from diffsde.errors import UserError, suggestion
@@ -195,5 +195,5 @@ def expanded(verb: str, word: str, sweeping: bool) -> str:
     found = run_words.named(verb, key, value, sweeping)
     if found is None:
         return word
-    print(run_words.said(word, found), flush=True)
+    print(terminal.printable(run_words.said(word, found)), flush=True)
     return f"{key}=" + ",".join(place if run_words.is_left(place) else _quote(place) for place in found.folders)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffsde import plugins, signals
+from diffsde.atomic_files import write_text
 from diffsde.cli import study_words
 from diffsde.cli.job import Jobs
 from diffsde.cli.study_words import Asked
-from diffsde.errors import UserError
-from diffsde.runs import files, folder, leaving, locks, progress, records
+from diffsde.errors import AND, UserError
+from diffsde.runs import files, folder, leaving, locks, progress, records, shapes
 from diffsde.runs.record import new_folder
 
 if TYPE_CHECKING:  # its module imports hydra's parser and composes; help and refusals need not wait
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # its module imports hydra's parser and composes; help and re
     from diffsde.runs.records import Record
 
 FORMAT = 1  # version of study.json
+SPENT = {"jobs", "first", "seconds", "cpu_seconds"}  # what is kept of a stage's time
 
 
 def main(words: list[str]) -> None:
@@ -49,16 +51,16 @@ def main(words: list[str]) -> None:
                 raise
             study.finish()
     if failed:
-        raise UserError("\ndiffsde: ".join(failed))
+        raise UserError(AND.join(failed))
 
 
 def place_of(asked: Asked) -> Path:
     """The study's folder: out=, else that of an unfinished study of the same words, else a new one. Raises UserError."""
     if asked.out is not None:
-        there = files.read_json(asked.out / "study.json")
-        if isinstance(there, dict) and (there.get("asked") != asked.kept() or not asked.resume):
+        there = files.parsed_of_user(asked.out / "study.json", shapes.STUDY)
+        if there is not None and (there.get("asked") != asked.kept() or not asked.resume):
             raise UserError(f"out: '{asked.out}' holds another study; nothing is overwritten, give another folder")
-        if not isinstance(there, dict) and next(records.folders(asked.out), None) is not None:
+        if there is None and next(records.folders(asked.out), None) is not None:
             raise UserError(f"out: '{asked.out}' holds jobs of no study; nothing is overwritten, give another folder")
         return asked.out
     found = unfinished(asked) if asked.resume else None
@@ -72,8 +74,8 @@ def unfinished(asked: Asked) -> Path | None:
     """The newest study under outputs/ of the same words that is neither finished nor being run."""
 
     def fits(path: Path) -> bool:
-        there = files.read_json(path, neighbour=True)
-        same = isinstance(there, dict) and there.get("asked") == asked.kept() and not there.get("finished")
+        there = files.read_json(path, neighbour=True, shape=shapes.STUDY)
+        same = there is not None and there.get("asked") == asked.kept() and not there.get("finished")
         return same and not locks.is_held(path.parent)
 
     return folder.newest(path for path in (folder.OUTPUTS / "study").glob("*/*/study.json") if fits(path))
@@ -86,12 +88,12 @@ class Study:
         from diffsde.cli.study_time import Timing
 
         self.asked, self.stages, self.where = asked, list(stages), where
-        there = files.read_json(where / "study.json")
-        spent = there.get("spent", {}) if isinstance(there, dict) else {}
+        there = files.parsed_of_user(where / "study.json", shapes.STUDY) or {}
+        spent = {name: each for name, each in there.get("spent", {}).items() if each.keys() >= SPENT}
         runs = sum(stage.jobs for stage in stages if stage.verb == "train")
         self.timing = Timing(stages, runs, spent)
-        self.finished = isinstance(there, dict) and bool(there.get("finished"))
-        self.runs: dict[str, list[str]] = there.get("runs", {}) if isinstance(there, dict) else {}
+        self.finished = bool(there.get("finished"))
+        self.runs: dict[str, list[str]] = there.get("runs", {})
         self.done = {stage.name: len(self.whole(stage)) for stage in stages}
 
     def stopped(self) -> str:
@@ -245,7 +247,7 @@ class Study:
 
         rows = published.table(self.asked.published, [each for stage in self.stages for each in self.records(stage)])
         path = self.where / "published.md"
-        files.write(path, lambda partial: partial.write_text(published.markdown(self.asked.published, rows)))
+        files.write(path, lambda partial: write_text(partial, published.markdown(self.asked.published, rows)))
         lines = [(f"{what}, {figure}", f"{said}; measured {own}; agrees: {so}") for what, figure, said, own, so in rows]
         progress.print_table(
             f"published ({self.asked.published['source']})", [*lines, ("table", progress.shown_path(path))]

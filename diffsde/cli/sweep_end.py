@@ -164,7 +164,7 @@ def _cell(value: Any) -> Any:
 
 
 def _write_csv(path: Path, rows: list[list[Any]]) -> None:
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         csv.writer(file).writerows(rows)
 
 

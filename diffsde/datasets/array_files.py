@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from diffsde.array_archives import map_npy, read_npy, read_npz
 from diffsde.datasets.scaling import LARGEST
 from diffsde.datasets.tables import ENDINGS
-from diffsde.errors import UserError, first_line
+from diffsde.errors import Unreadable, UserError, first_line
 
 CHANNELS = 4  # of an image, at most: grey, grey and alpha, colour, colour and alpha
 
@@ -56,22 +55,16 @@ def read_arrays(path: Path, key: str, stream: bool = False, knob: str = "file") 
     """The points, and `y` of an archive that has it. stream: leave those of a .npy on the disk."""
     try:
         match path.suffix.lower():
-            case ".npy" if stream:
-                return np.lib.format.open_memmap(path, mode="r"), None
             case ".npy":
-                with open(path, "rb") as file:
-                    return np.lib.format.read_array(file, allow_pickle=False), None
+                return map_npy(path) if stream else read_npy(path, texts=True), None
             case ".npz":
-                with zipfile.ZipFile(path):  # whose message for what is no archive is plain, where np.load's is not
-                    pass
-                with np.load(path, allow_pickle=False) as archive:
-                    name = entry(path, archive.files, key)
-                    return archive[name], archive["y"] if name != "y" and "y" in archive.files else None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        reason = first_line(error)
-        if "allow_pickle" in reason or "Object arrays" in reason or "Python objects" in reason:
-            reason = "it holds Python objects, not numbers; save a plain numeric array"
-        raise UserError(f"dataset.{knob}: '{path}' cannot be read: {reason}") from None
+                found = read_npz(
+                    path, lambda names: {entry(path, names, key): 0} | ({"y": 0} if "y" in names else {}), texts=True
+                )
+                first = next(iter(found))
+                return found[first], found["y"] if first != "y" and "y" in found else None
+    except (Unreadable, OSError) as error:
+        raise UserError(f"dataset.{knob}: '{path}' cannot be read: {first_line(error)}") from None
     raise UserError(
         f"dataset.file: '{path}' ends in '{path.suffix}'; it must be .npy, .npz, {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
     )

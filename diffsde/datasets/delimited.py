@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -11,12 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffsde.errors import UserError
+from diffsde.memory import installed
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", "|": "vertical bars", ",": "commas", " ": "spaces"}  # first of equals
 LOOKED_AT = 1000  # records from which the layout of a table is found
 MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 OTHERS = {b"PK\x03\x04": "an Excel workbook or a zip archive", b"\xd0\xcf\x11\xe0": "an Excel workbook"}
 COMMENT = "#"
+IN_MEMORY = 10  # bytes of memory, about, for a byte of text
 
 
 class Record(NamedTuple):
@@ -55,8 +59,12 @@ def opened(path: Path) -> Sheet:
 
 
 def _decoded(path: Path) -> tuple[str, tuple[str, ...]]:
-    content = path.read_bytes()
     where = f"dataset.file: '{path}'"
+    if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for ever
+        raise UserError(f"{where} is no regular file")
+    if (size := os.stat(path).st_size) > installed() // IN_MEMORY:
+        raise UserError(f"{where} has {size / 1e9:.1f} GB of text, too much for this machine; save it as .npy")
+    content = path.read_bytes()
     for mark, kind in OTHERS.items():
         if content.startswith(mark):
             raise UserError(f"{where} is {kind}, not text; save the sheet as CSV (UTF-8)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +14,23 @@ from diffsde.errors import first_line
 TIMEOUT = 20.0  # seconds that a mirror may be silent
 
 
-def download(name: str, folder: Path, mirrors: Sequence[str], check: Callable[[Path], object]) -> None:
-    """Bring folder/name from the first mirror that has it and whose copy passes `check`, which raises ValueError.
+class _AtMost(io.FileIO):
+    """A new file of at most so many bytes: what is larger is not what was asked for, and might have no end."""
+
+    def __init__(self, path: str, most: int) -> None:
+        super().__init__(path, "w")
+        self.left = most
+
+    def write(self, content: Any, /) -> int:
+        self.left -= len(content)
+        if self.left < 0:
+            raise OSError("what it sends is larger than the file that is published")
+        return super().write(content)
+
+
+def download(name: str, folder: Path, mirrors: Sequence[str], check: Callable[[Path], object], most: int) -> None:
+    """Bring folder/name from the first mirror that has it and whose copy, of at most so many bytes, passes `check`, which raises
+    ValueError.
 
     Raises OSError with the reason of each mirror.
     """
@@ -22,7 +38,8 @@ def download(name: str, folder: Path, mirrors: Sequence[str], check: Callable[[P
 
     def checked(address: str, partial: str, owner: Any) -> None:
         Path(partial).unlink()  # which only its owner could read
-        pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)(address, partial, owner)
+        with _AtMost(partial, most) as file:
+            pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT)(address, file, owner)
         try:
             check(Path(partial))
         except ValueError as error:

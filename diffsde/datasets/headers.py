@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
@@ -23,7 +24,12 @@ ROWS = 10  # from which on a pattern without a name is worth a word
 
 def is_whole(cell: str) -> bool:
     """Whether a cell is written as a whole number."""
-    return bool(re.fullmatch(r"[+-]?\d+", cell))
+    return bool(re.fullmatch(r"[+-]?\d{1,18}", cell))  # more digits are no name, and no number of a row
+
+
+def is_finite(cell: str) -> bool:
+    """Whether a cell is a number that floating point holds."""
+    return looks_numeric(cell) and math.isfinite(float(cell.replace(",", ".")))
 
 
 def index_kind(name: str | None, cells: list[str]) -> Literal["index", "doubt", ""]:
@@ -50,8 +56,8 @@ def numbers_as_header(head: list[str], rows: list[list[str]]) -> Literal["header
     """
     if head and not head[0] and len(head) > 1 and index_kind("", [row[0] for row in rows]):
         return "header" if all(map(is_whole, head[1:])) else ""  # a data frame's: no name above its index
-    body = [row for row in rows if len(row) == len(head) and all(map(looks_numeric, row))]
-    if not all(map(is_whole, head)) or len(set(head)) < len(head) or len(body) < 2:
+    body = [row for row in rows if len(row) == len(head) and all(map(is_finite, row))]
+    if not head or not all(map(is_whole, head)) or len(set(head)) < len(head) or len(body) < 2:
         return ""
     names = np.array([float(cell) for cell in head])
     values = np.array([[float(cell.replace(",", ".")) for cell in row] for row in body])

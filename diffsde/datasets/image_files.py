@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffsde.errors import UserError, first_line
+from diffsde.errors import Unreadable, UserError, first_line
 
 GREY = ("1", "L", "LA")
+FORMATS = ("PNG", "JPEG")
+PIXELS = 64 * 10**6  # of an image, decoded
 DEEP = ("I", "F")  # the modes of more than 8 bits begin with these
 ORIENTATION = 0x0112  # the EXIF tag that says how the camera was held: 1 upright, above 4 on its side
 
@@ -21,7 +27,7 @@ def look(file: Path, knob: str) -> tuple[tuple[int, int], bool]:
         on_its_side = image.getexif().get(ORIENTATION, 1) > 4
         return image.size[::-1] if on_its_side else image.size, image.mode in GREY
 
-    return _open(file, header, knob)
+    return _of_user(file, header, knob)
 
 
 def decode(file: Path, mode: str, shape: tuple[int, int], knob: str) -> np.ndarray:
@@ -39,20 +45,44 @@ def decode(file: Path, mode: str, shape: tuple[int, int], knob: str) -> np.ndarr
             image = ImageOps.fit(image, shape, Image.Resampling.LANCZOS)
         return np.asarray(image).reshape(shape[1], shape[0], len(mode))
 
-    return _open(file, pixels, knob)
+    return _of_user(file, pixels, knob)
 
 
-def _open(file: Path, look: Any, knob: str) -> Any:
-    """What `look` makes of the image. Raises UserError for what is no image."""
-    from PIL import Image
+def _of_user(file: Path, look: Callable[[Any], Any], knob: str) -> Any:
+    """What `look` makes of the image. Raises UserError for what is no image of 8 bits."""
+
+    def looked(image: Any) -> Any:
+        if image.mode.startswith(DEEP):
+            raise UserError(
+                f"dataset.{knob}: '{file}' has more than 8 bits a pixel (mode {image.mode}); save it with 8"
+            )
+        return look(image)
 
     try:
-        with Image.open(file) as image:
-            if image.mode.startswith(DEEP):
-                raise UserError(
-                    f"dataset.{knob}: '{file}' has more than 8 bits a pixel (mode {image.mode}); save it with 8"
-                )
-            return look(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = first_line(error)
-        raise UserError(f"dataset.{knob}: '{file}' cannot be read: {reason}; mend or remove the file") from None
+        return opened(file, looked)
+    except Unreadable as error:
+        raise UserError(f"dataset.{knob}: '{file}' cannot be read: {error}; mend or remove the file") from None
+
+
+def opened(file: Path, look: Callable[[Any], Any]) -> Any:
+    """What `look` makes of the image in a file: of FORMATS, whose decoders start no other program, and no more than PIXELS large,
+    by its header. Raises Unreadable.
+    """
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of odd metadata and of sizes, which are bounded here
+        try:
+            if not stat.S_ISREG(os.stat(file).st_mode):
+                raise Unreadable("it is no regular file")
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > PIXELS:
+                    raise Unreadable(
+                        f"it is {width} x {height} pixels large; at most {PIXELS // 10**6} million are read"
+                    )
+                return look(image)
+        except (Unreadable, UserError):
+            raise
+        except Exception as error:  # a decoder raises many kinds for a damaged file
+            raise Unreadable(first_line(error)[:200]) from None

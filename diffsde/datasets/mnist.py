@@ -17,6 +17,8 @@ from diffsde.datasets.idx import IdxFile, read_idx
 from diffsde.errors import UserError
 from diffsde.types import choice
 
+SLACK = 2**16  # bytes that a gzipped file may have beyond the file itself
+
 
 class Collection(NamedTuple):
     """name, where its files are, and its images and labels for training and for tests."""
@@ -55,7 +57,7 @@ DIGITS = _collection(
 FASHION = _collection(
     "fashion_mnist",
     (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
     (
@@ -142,7 +144,7 @@ def _download(collection: Collection, folders: list[Path]) -> None:
         if _found(file, folders) is None:
             try:
                 check = partial(read_idx, file=file, known=_known(collection))
-                download(f"{file.name}.gz", folders[0], collection.mirrors, check)
+                download(f"{file.name}.gz", folders[0], collection.mirrors, check, file.size + SLACK)
             except OSError as error:
                 names = ", ".join(f"{one.name}.gz" for one in (*collection.train, *collection.test))
                 looked = " and ".join(f"'{folder}'" for folder in folders)

@@ -11,12 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from diffsde.array_archives import read_npz
 from diffsde.datasets.array_files import check_shape, is_table, read_arrays, validated
 from diffsde.datasets.dataset import stamp
 from diffsde.datasets.scaling import Scaling
 from diffsde.datasets.snapshots import Series, Snapshots, check_series
 from diffsde.datasets.tables import ENDINGS, read_table
-from diffsde.errors import UserError
+from diffsde.errors import Unreadable, UserError
 from diffsde.types import choice
 
 
@@ -147,14 +148,20 @@ def _of_one(dataset: SnapshotFiles) -> Points:
 
 def _archive(dataset: SnapshotFiles) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[str, ...]]:
     x = _numbers(read_arrays(Path(dataset.file), dataset.key)[0], dataset.file)
-    with np.load(dataset.file, allow_pickle=False) as archive:
-        if dataset.time not in archive.files or dataset.time == dataset.key:
-            there = ", ".join(name for name in archive.files if name != dataset.key) or f"{dataset.key} alone"
+
+    def times_alone(names: list[str]) -> list[str]:
+        if dataset.time not in names or dataset.time == dataset.key:
+            there = ", ".join(name for name in names if name != dataset.key) or f"{dataset.key} alone"
             raise UserError(
                 f"dataset.time: '{dataset.file}' has no array '{dataset.time}' with the times; it has {there};"
                 " numpy.savez(file, x=points, time=times)"
             )
-        return x, archive[dataset.time], (), ()
+        return [dataset.time]
+
+    try:
+        return x, read_npz(Path(dataset.file), times_alone)[dataset.time], (), ()
+    except Unreadable as error:
+        raise UserError(f"dataset.file: '{dataset.file}' cannot be read: {error}") from None
 
 
 def _table(dataset: SnapshotFiles) -> tuple[np.ndarray, np.ndarray, tuple[str, ...], tuple[str, ...]]:

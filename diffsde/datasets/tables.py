@@ -203,7 +203,7 @@ def _column(layout: TableLayout, name: str, knob: str) -> int:
         raise UserError(
             f"dataset.{knob}: {layout.names.count(name)} columns are called '{name}'; give a number, from 0"
         )
-    if re.fullmatch(r"\d+", name) and int(name) < layout.kept:
+    if re.fullmatch(r"\d{1,9}", name) and int(name) < layout.kept:
         return int(name)
     if not layout.names:
         raise UserError(

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde.errors import UserError, first_line
+from diffsde.array_archives import read_npy
+from diffsde.datasets.image_files import opened
+from diffsde.errors import Unreadable, UserError, first_line
 from diffsde.inverse.operators import BlockMean, Mask, Operator, from_matrix
 from diffsde.types import Array, Key, choice
 
@@ -136,10 +138,10 @@ def read_array(file: str, knob: str) -> np.ndarray:
     if path.suffix.lower() != ".npy":
         raise UserError(f"{knob}: '{file}' ends in '{path.suffix}'; it must be .npy")
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        values = read_npy(path)
+    except (Unreadable, OSError) as error:
         raise UserError(f"{knob}: '{file}' cannot be read: {first_line(error)}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
+    if values.dtype.kind not in "fiub":
         raise UserError(f"{knob}: '{file}' must hold one array of real numbers")
     return values
 
@@ -155,13 +157,10 @@ def read_mask(file: str, shape: tuple[int, ...]) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         values = read_array(file, knob)
     else:
-        from PIL import Image
-
         try:
-            with Image.open(path) as image:
-                values = np.asarray(image.convert("L"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"{knob}: '{file}' cannot be read: {first_line(error)}") from None
+            values = opened(path, lambda image: np.asarray(image.convert("L")))
+        except Unreadable as error:
+            raise UserError(f"{knob}: '{file}' cannot be read: {error}") from None
     if values.shape not in (shape, shape[:2]):
         raise UserError(f"{knob}: the mask '{file}' has shape {values.shape}; the images have {shape[:2]}")
     return np.broadcast_to(values.reshape(*values.shape, *[1] * (3 - values.ndim)) != 0, shape).astype(float)

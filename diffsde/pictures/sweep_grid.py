@@ -22,6 +22,7 @@ from diffsde.plots import grid as plots
 from diffsde.plots import images as tiles
 from diffsde.plots.style import Extent, HeatMap, escape_formulas, window
 from diffsde.runs import folder, progress
+from diffsde.runs.drawn_arrays import read_drawn, read_trajectory
 from diffsde.runs.results import Cell
 
 FILE = "samples.png"
@@ -86,12 +87,8 @@ def draw_grid(cells: list[Cell], where: Path, without_label: np.ndarray | None =
 
 def samples_of(cell: Cell, words: tuple[str, ...]) -> Samples:
     """The samples in a job's folder, and the first trajectories, where they were saved."""
-    with np.load(cell.job / "samples.npz", allow_pickle=False) as archive:
-        x, y = archive["x"], archive.get("y")
-    way = None
-    if (cell.job / "trajectory.npz").exists():
-        with np.load(cell.job / "trajectory.npz", allow_pickle=False) as archive:
-            way = archive["x"][:, :LINES]
+    x, y = read_drawn(cell.job)
+    way = read_trajectory(cell.job)[1][:, :LINES] if (cell.job / "trajectory.npz").exists() else None
     return Samples(words, x, y, way)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import __version__
+from diffsde.atomic_files import write_text
 from diffsde.report.page_data import as_json, command_of, jobs_of, pictures_of, rows_of, slimmed
 from diffsde.report.page_players import players_of, samples_of
 from diffsde.report.rows import Comparison
@@ -34,7 +35,7 @@ SCRIPTS = (
 def write_page(comparison: Comparison, where: Path) -> Path:
     """Write the page of a comparison into the folder `where`, as report.html; its path. An older one is replaced."""
     text = page_of(report_of(comparison, where))
-    return write(where / FILE, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return write(where / FILE, lambda partial: write_text(partial, text))
 
 
 def report_of(comparison: Comparison, where: Path) -> dict[str, Any]:

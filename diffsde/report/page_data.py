@@ -15,6 +15,7 @@ from diffsde.runs.files import strict
 from diffsde.runs.records import Record, Trained, remembered, trained
 
 SUFFIXES = {".png": "image/png", ".gif": "image/gif"}
+BEGINS = {".png": b"\x89PNG\r\n\x1a\n", ".gif": b"GIF8"}  # the first bytes of such files
 
 
 def rows_of(comparison: Comparison) -> list[dict[str, Any]]:
@@ -109,8 +110,8 @@ def pictures_of(jobs: list[tuple[str, Path]], where: Path, room: int) -> tuple[l
     """
     found: list[dict[str, str]] = []
     left = 0
-    places = [(_pictures_in(where), "")]
-    places += [(_pictures_in(folder / "plots"), title if len(jobs) > 1 else "") for title, folder in jobs]
+    places = [(_pictures_in(where, where), "")]
+    places += [(_pictures_in(folder / "plots", folder), title if len(jobs) > 1 else "") for title, folder in jobs]
     seen: set[Path] = set()
     for files, of in places:
         for file in files:
@@ -129,10 +130,23 @@ def pictures_of(jobs: list[tuple[str, Path]], where: Path, room: int) -> tuple[l
     return found, f"{left} more {'is' if left == 1 else 'are'} in the jobs' folders, too large for a page of 6 MB."
 
 
-def _pictures_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _pictures_in(place: Path, folder: Path) -> list[Path]:
+    """The pictures in a place of a job's folder; no files that are none, nor links that lead out of the folder: a page that is given
+    away would have in it what they lead to.
+    """
+    if not place.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    inside = folder.resolve()
+    found = sorted(path for path in place.iterdir() if path.suffix in SUFFIXES and path.is_file())
+    return [path for path in found if path.resolve().is_relative_to(inside) and _begins_as(path)]
+
+
+def _begins_as(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(8).startswith(BEGINS[path.suffix])
+    except OSError:
+        return False
 
 
 def as_json(value: Any) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from diffsde.errors import UserError
 from diffsde.report.packing import packed, quantised
 from diffsde.runs import progress
+from diffsde.runs.drawn_arrays import read_drawn
 from diffsde.runs.records import Record, Trained, remembered, trained
 
 MOST = 8  # players in a page: each has some 0.4 MB
@@ -76,11 +77,10 @@ def _no_field(record: Record) -> str:
 def samples_of(record: Record) -> dict[str, Any]:
     """The first samples of a job: {"samples": points in the data's own units} or {"images": bytes}; {} where it has none such."""
     try:
-        with np.load(record.folder / "samples.npz", allow_pickle=False) as archive:
-            x = np.asarray(archive["x"][:SAMPLES], np.float64)
-    except (OSError, ValueError, KeyError):
+        x = np.asarray(read_drawn(record.folder)[0][:SAMPLES], np.float64)
+    except UserError:
         return {}
-    if not np.isfinite(x).all() or not x.size:
+    if not np.isfinite(x).all():
         return {}
     if x.ndim == 2 and x.shape[1] <= 2:
         offset = np.median(x, axis=0)  # data far from 0 would lose their digits

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffsde.errors import UserError
 from diffsde.metrics.differences import Lead, lead_of
 from diffsde.metrics.figure_text import shown_figure
 from diffsde.report.folding import seeds_of, units_of
 from diffsde.report.jobs import Job
 from diffsde.report.rows import Column, Folded, Row
+from diffsde.runs.drawn_arrays import read_log_densities
 
 # What must be equal for two training losses to be comparable: the loss is the mean of something else with each.
 OF_LOSS = (
@@ -135,11 +136,10 @@ def log_densities(row: Row) -> LogDensities | None:
     found, x = [], None
     for record in row.records:
         try:
-            with np.load(record.folder / "likelihood.npz", allow_pickle=False) as archive:
-                log_p, points = np.asarray(archive["log_p"], np.float64), archive["x"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            log_p, points = read_log_densities(record.folder)
+        except UserError:
             return None
-        if log_p.ndim != 1 or len(points) != len(log_p) or (x is not None and not np.array_equal(x, points)):
+        if x is not None and not np.array_equal(x, points):
             return None
         x = points
         found.append(log_p)

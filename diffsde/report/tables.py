@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffsde import extras
+from diffsde.atomic_files import write_text
 from diffsde.report.columns import costs_of, figures_of
 from diffsde.report.grid import Cell, Grid, grid_of
 from diffsde.report.keys import SEEDS, choices_of
@@ -68,7 +69,7 @@ def write_csv(comparison: Comparison) -> Callable[[Path], None]:
 
     def write(path: Path) -> None:
         table = by_job(comparison)
-        with open(path, "w", newline="") as file:
+        with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(table)
             writer.writerows(zip(*table.values(), strict=True))
@@ -159,7 +160,7 @@ def escape_latex(text: str) -> str:
 
 def text_writer(make: Callable[[Comparison], str]) -> Callable[[Comparison], Callable[[Path], object]]:
     """What writes the text of a comparison."""
-    return lambda comparison: lambda path: path.write_text(make(comparison))
+    return lambda comparison: lambda path: write_text(path, make(comparison))
 
 
 WRITERS: dict[str, Callable[[Comparison], Callable[[Path], object]]] = {

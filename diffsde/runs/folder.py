@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from diffsde import nested, plugins
-from diffsde.errors import UserError
+from diffsde.errors import Unreadable, UserError
 from diffsde.knobs import is_number
-from diffsde.runs import formats, processes, progress, provenance
-from diffsde.runs.files import read_json, write_json
+from diffsde.runs import formats, processes, progress, provenance, shapes
+from diffsde.runs.files import parsed, parsed_of_user, read_json, write_json
 from diffsde.runs.locks import is_held
 from diffsde.runs.record import OUTPUTS, folders
 
@@ -50,19 +50,31 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
     Raises UserError where the folder holds another run.
     """
     if (folder / "config.json").exists():
+        check_links(folder)
+        parsed_of_user(folder / "config.json", formats.fault)
         there = _read(folder)
         theirs, mine = there.get("config"), config
         if verb == "train" and config["run"] is not None and isinstance(theirs, dict):
             mine = config | {"run": None, "steps": theirs.get("steps")}
         if there.get("verb") != verb or not same(verb, theirs, mine) or not config.get("resume", True):
             raise UserError(f"'{folder}' already holds another run; nothing is overwritten, give another folder")
-        summary = read_json(folder / "summary.json")
-        if verb == "train" and isinstance(summary, dict):
+        summary = read_json(folder / "summary.json", shape=shapes.SUMMARY)
+        if verb == "train" and summary is not None:
             return summary.get("steps") == _number(config["steps"])
         return (folder / "summary.json").exists()
     if processes.is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
     return False
+
+
+def check_links(folder: Path) -> None:
+    """Raise UserError for a link that leads out of a run's folder, which another may have made: what is written would go there."""
+    inside = folder.resolve()
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
+            raise UserError(
+                f"'{entry}' leads out of the run's folder, and nothing is written through a link; put what it leads to in its place"
+            )
 
 
 def same(verb: str, one: Any, other: Any) -> bool:
@@ -113,7 +125,7 @@ def _read(folder: Path, neighbour: bool = False) -> dict[str, Any]:
 
     neighbour: as in `read_json`, and warn of a newer format.
     """
-    content = read_json(folder / "config.json", neighbour)
+    content = read_json(folder / "config.json", neighbour, formats.fault)
     if neighbour and (why := formats.too_new(content)):
         progress.warn_once(f"'{folder}' is left out: {why}")
     return formats.in_format_of_now(content) if formats.is_readable(content) else {}
@@ -187,7 +199,7 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
         raise UserError(f"{knob}: there is no folder '{folder}'; give a {what} folder{others}")
     if not (folder / "config.json").exists():
         raise UserError(f"{knob}: '{folder}' is not a run folder (it has no config.json)")
-    if why := formats.too_new(read_json(folder / "config.json")):
+    if why := formats.too_new(parsed_of_user(folder / "config.json", formats.fault, knob)):
         raise UserError(f"{knob}: '{folder}' cannot be read: {why}")
     content = _read(folder)
     if content.get("verb") != verb or not isinstance(content.get("config"), dict):
@@ -204,9 +216,14 @@ def check_resumable(folder: Path) -> None:
 
 def read_summary(folder: Path) -> dict[str, Any]:
     """The content of summary.json, null figures as NaN. Raises UserError where it is not the summary of a finished job."""
-    content = read_json(folder / "summary.json")
+    try:
+        content = parsed(folder / "summary.json", shapes.SUMMARY)
+    except Unreadable as error:
+        raise UserError(
+            f"'{folder / 'summary.json'}' cannot be read: {error}; remove it, and the run is finished again"
+        ) from None
     if not _has_figures(content):
-        raise UserError(f"'{folder / 'summary.json'}' cannot be read; remove it, and the run is finished again")
+        raise UserError(f"'{folder / 'summary.json'}' has no figures; remove it, and the run is finished again")
     return content | {key: _numbers(content[key]) for key in ("metric", "metrics", "loss") if key in content}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffsde.runs import shapes
 from diffsde.runs.old_words import in_words_of_now
 
 # Version of the run folder's layout, in config.json. Of 1, checkpoints have no checksum and one parameter average; 1 and 2 know
@@ -53,6 +54,13 @@ def _format(content: Any) -> int:
     """The format of the content of a config.json; 0 where it has none."""
     found = content.get("format") if isinstance(content, dict) else None
     return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
+def fault(content: Any) -> str | None:
+    """What is wrong with the content of a config.json; nothing of a newer format, whose shape is not known."""
+    return shapes.fault(content, shapes.ANY_FORMAT) or (
+        None if too_new(content) else shapes.fault(content, shapes.CONFIG)
+    )
 
 
 def not_resumable(content: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
+from diffsde import terminal
 from diffsde.runs import progress
 
 BETWEEN = 2  # letters between two columns
@@ -26,6 +27,8 @@ def print_grid(headings: Sequence[str], rows: Sequence[Sequence[tuple[str, bool]
     """Print a table. rows: of cells (text, whether it is bold; elsewhere than on a terminal with a star); words: the number of
     columns that are words, and stand at the left; last: whether the last row is apart from the others.
     """
+    headings = list(map(terminal.printable, headings))
+    rows = [[(terminal.printable(text), bold) for text, bold in row] for row in rows]
     if progress.on_terminal():
         _draw(headings, rows, words, last)
         return

@@ -13,7 +13,8 @@ from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
 
 LOCK = ".lock"
-AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # opening a pipe of that name would block; Windows has no such pipes
+# Opening a pipe of that name would block, and of a link would write to where it leads; Windows has neither.
+AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextmanager

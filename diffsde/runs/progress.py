@@ -42,18 +42,17 @@ def quiet(wanted: bool) -> Iterator[None]:
 def say(message: str) -> None:
     """Print one line for the user; of several processes only the first prints."""
     if processes.is_main_process() and _aloud.get():
-        print(message, flush=True)
+        print(terminal.lines(message), flush=True)
 
 
 def warn(message: str) -> None:
     """Print a warning: something works but may not do what was meant."""
     if processes.is_main_process():
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print(f"warning: {terminal.printable(message)}", file=sys.stderr, flush=True)
 
 
 def warn_once(message: str) -> None:
-    """Print a warning at most once per command, on one line, with unprintable characters escaped."""
-    message = terminal.printable(message)
+    """Print a warning at most once per command."""
     if terminal.first_time(message):
         warn(message)
 
@@ -174,16 +173,16 @@ def print_table(title: str, rows: list[tuple[str, str]]) -> None:
         from rich.text import Text
 
         # as Text: in a string rich would take the [a] of a path for markup, and :a: for a picture
-        grid = Table(title=Text(title, "table.title"), show_header=False, title_justify="left")
+        grid = Table(title=Text(terminal.printable(title), "table.title"), show_header=False, title_justify="left")
         grid.add_column(no_wrap=True)
         grid.add_column(overflow="fold")  # a path that is cut off could not be copied
         for name, value in rows:
-            grid.add_row(Text(name), Text(value))
+            grid.add_row(*(Text(terminal.printable(each)) for each in (name, value)))
         Console().print(grid)
         return
     width = max(len(name) for name, _ in rows)
     say(title)
-    for name, value in rows:
+    for name, value in ((terminal.printable(name), terminal.printable(value)) for name, value in rows):
         say(f"  {name:<{width}}  {value}")
 
 

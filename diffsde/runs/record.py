@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsde.errors import UserError
-from diffsde.runs import files, formats, locks, progress
+from diffsde.runs import files, formats, locks, progress, shapes
 
 OUTPUTS = Path("outputs")
 MOST_FOLDERS = 50_000  # that are no run's: days, sweeps and studies
@@ -123,10 +123,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 def record_of(folder: Path, there: set[str]) -> Record | None:
     """The record of a job's folder with these entries; None where its config.json is none of ours, which a warning says."""
     place = os.fspath(folder)
-    kept = _content(f"{place}/config.json") if "config.json" in there else {}
+    kept = _content(f"{place}/config.json", formats.fault) if "config.json" in there else {}
     if kept is None:
         return None
-    summary, error = (_read(f"{place}/{name}") if name in there else {} for name in ("summary.json", "error.json"))
+    summary = _read(f"{place}/summary.json", shapes.SUMMARY) if "summary.json" in there else {}
+    error = _read(f"{place}/error.json", shapes.ERROR) if "error.json" in there else {}
     if why := formats.too_new(kept):
         progress.warn_once(f"the choices of '{place}' are left out: {why}")
     known = formats.is_readable(kept) and isinstance(kept.get("config"), dict)
@@ -158,16 +159,14 @@ def _tags(kept: Any) -> tuple[str, ...]:
     return tuple(map(str, kept if isinstance(kept, list | tuple) else [kept] if kept is not None else []))
 
 
-def _read(path: Path | str) -> dict[str, Any]:
-    return _content(path) or {}
+def _read(path: Path | str, shape: Any) -> dict[str, Any]:
+    return _content(path, shape) or {}
 
 
-def _content(path: Path | str) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none, of which a warning says why."""
-    content = files.read_json(path, neighbour=True)
-    if content is not None and not isinstance(content, dict):
-        progress.warn_once(f"'{path}' is left out: it is no JSON of ours, but a {type(content).__name__}")
-    return content if isinstance(content, dict) else None
+def _content(path: Path | str, shape: Any) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none of the shape, of which a warning says why."""
+    content: dict[str, Any] | None = files.read_json(path, neighbour=True, shape=shape)
+    return content
 
 
 def _state(folder: Path, there: set[str], config: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -188,7 +187,7 @@ def _more(asked: Any, done: Any) -> bool:
 
 def _verb(folder: Path, sweep: Path | None) -> str:
     """The verb of a job that ended before its config was written: its sweep's, or that of outputs/VERB/."""
-    if sweep is not None and (verb := _read(sweep / "sweep.json").get("verb")):
+    if sweep is not None and (verb := _read(sweep / "sweep.json", shapes.SWEEP).get("verb")):
         return str(verb)
     place = os.path.abspath(folder)
     found = STAMP.search(place)

@@ -12,10 +12,12 @@ import jax
 import numpy as np
 
 from diffsde import checkpoints
-from diffsde.errors import UserError
 from diffsde.nested import flatten
+from diffsde.runs.drawn_arrays import read_archive
+from diffsde.runs.files import read_json
 from diffsde.runs.record import Record
 from diffsde.runs.run_log import lines_of
+from diffsde.runs.shapes import SUMMARY
 
 # Entries of a summary that are of the machine and its speed, of folders' places, and of the search for a sampler, which is not repeated.
 TIMES = (
@@ -49,19 +51,15 @@ def compared(before: Path, after: Path) -> list[Part]:
 
 
 def arrays(before: Path, after: Path) -> Iterator[Part]:
-    """The arrays of the .npz files, one pair in memory at a time."""
+    """The arrays of the .npz files, one pair of files in memory at a time."""
     for path in sorted(before.glob("*.npz")):
         other = after / path.name
         if not other.exists():
             yield Part(path.name, False, "is not there again")
             continue
-        try:
-            with np.load(path, allow_pickle=False) as mine, np.load(other, allow_pickle=False) as theirs:
-                for name in mine.files:
-                    there = name in theirs.files
-                    yield difference(f"{path.stem}.{name}", mine[name], theirs[name] if there else None)
-        except (OSError, ValueError) as error:
-            raise UserError(f"'{path}' cannot be compared: {error}") from None
+        mine, theirs = read_archive(path), read_archive(other)
+        for name, values in mine.items():
+            yield difference(f"{path.stem}.{name}", values, theirs.get(name))
 
 
 def parameters(before: Path, after: Path) -> Iterator[Part]:
@@ -124,7 +122,7 @@ def shown(value: Any) -> str:
 
 def flat_summary(path: Path) -> dict[str, Any]:
     """The entries of a summary by dotted names, but for times."""
-    content = json.loads(path.read_text())
+    content = read_json(path, neighbour=True, shape=SUMMARY) or {}
     return flatten({key: value for key, value in content.items() if key not in TIMES})
 
 
@@ -135,6 +133,8 @@ def difference(name: str, mine: np.ndarray, theirs: np.ndarray | None) -> Part:
         return Part(name, False, f"{mine.dtype} {mine.shape} there, {other} here")
     if mine.tobytes() == theirs.tobytes():
         return Part(name, True, f"the same {mine.size:,} numbers")
+    if mine.dtype.kind not in "biuf":
+        return Part(name, False, f"other {mine.dtype} {mine.shape}")
     differ = (mine != theirs) & ~((mine != mine) & (theirs != theirs))
     gap = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))[differ]
     finite = gap[np.isfinite(gap)]

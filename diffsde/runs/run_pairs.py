@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from diffsde.array_archives import names_in, read_npz
 from diffsde.build import as_config
 from diffsde.couplings.pairs import HELD_OUT, FilePairs, PairSet, RunPairs, pair_set
 from diffsde.datasets import Dataset, point_shape
@@ -20,7 +19,7 @@ from diffsde.datasets.dataset import draw_many
 from diffsde.datasets.finite import as_points
 from diffsde.datasets.normal import StandardNormal
 from diffsde.datasets.scaling import Scaling, same_scaling, to_model, to_own
-from diffsde.errors import UserError, first_line
+from diffsde.errors import Unreadable, UserError, first_line
 from diffsde.fields import ENDS_ALONE
 from diffsde.runs import progress
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs
@@ -215,11 +214,10 @@ def read_pair_arrays(file: str) -> tuple[np.ndarray, np.ndarray]:
     if not Path(file).is_file():
         raise UserError(f"coupling.file: '{file}' is not a file; {wanted}")
     try:
-        with zipfile.ZipFile(file):  # whose message for what is no archive is plain, where np.load's is not
-            pass
-        with np.load(file, allow_pickle=False) as archive:
-            if not {"y", "z"} <= {*archive.files}:
-                raise UserError(f"coupling.file: '{file}' holds {', '.join(archive.files) or 'nothing'}; {wanted}")
-            return archive["y"], archive["z"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        there = names_in(Path(file))
+        if not {"y", "z"} <= {*there}:
+            raise UserError(f"coupling.file: '{file}' holds {', '.join(there) or 'nothing'}; {wanted}")
+        found = read_npz(Path(file), lambda names: ("y", "z"))
+        return found["y"], found["z"]
+    except (Unreadable, OSError) as error:
         raise UserError(f"coupling.file: '{file}' cannot be read: {first_line(error)}; {wanted}") from None

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from diffsde.build import as_config, choose, name_of, table
-from diffsde.errors import UserError
+from diffsde.errors import Unreadable, UserError
 from diffsde.fields import Field
 from diffsde.runs import files, progress
 from diffsde.runs.sample_config import SampleConfig
@@ -227,7 +227,7 @@ def kept(file: Path) -> Found | None:
         choose(Grid, found.grid, "grid")  # type: ignore[type-abstract]
         choose(Sampler, found.sampler, "sampler")  # type: ignore[type-abstract]
         said(found, False, True)
-    except (files.Unreadable, UserError, TypeError, ValueError, LookupError) as error:
+    except (Unreadable, UserError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         progress.warn(f"'{file}' is not what was written ({str(error)[:80]}); samplers are tried again")
         return None
     return found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diffsde.errors import first_line
+from diffsde.array_archives import read_npz
+from diffsde.errors import Unreadable, first_line
 from diffsde.runs import files
 
 HASH = "hash"  # its name in the file
@@ -29,12 +28,9 @@ def write_sealed(file: Path, arrays: dict[str, np.ndarray]) -> Path:
 def read_sealed(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a file of `write_sealed`. Raises Damaged, and FileNotFoundError."""
     try:
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(file, texts=True)
         kept = str(arrays.pop(HASH))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except (Unreadable, KeyError) as error:
         raise Damaged(first_line(error)) from None
     if kept != hashed(arrays):
         raise Damaged("it is not what was written")

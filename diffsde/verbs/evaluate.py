@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from diffsde import extras
 from diffsde.build import keys_of, read_parts
 from diffsde.datasets.scaling import Scaling, to_model
 from diffsde.discrete_flow import DiscreteFlow
-from diffsde.errors import UserError, first_line
+from diffsde.errors import UserError
 from diffsde.evaluation.field_error import FieldErrors
 from diffsde.evaluation.likelihood import Likelihood
 from diffsde.evaluation.metric import Drawing, Metric, Subject
@@ -30,6 +29,7 @@ from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
 from diffsde.runs import clock, files, folder, jobs, progress, records, sample_config
+from diffsde.runs.drawn_arrays import read_drawn
 from diffsde.runs.flow_sampling import FlowJob, drawn_of
 from diffsde.runs.load_field import load_field
 from diffsde.runs.load_flow import load_flow, names_flow
@@ -256,12 +256,9 @@ def read_samples(place: Path, shape: tuple[int, ...], scaling: Scaling | None) -
     """The samples of a sample folder, converted by `scaling` to the model's units. Raises UserError where they cannot be used."""
     path = place / "samples.npz"
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"] if "y" in archive.files else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"samples: '{path}' cannot be read: {first_line(error)}") from None
-    if x.dtype.kind not in "fiu":
-        raise UserError(f"samples: '{path}' holds x of type {x.dtype}; it must be numbers")
+        x, y = read_drawn(place)
+    except UserError as error:
+        raise UserError(f"samples: {error}") from None
     if x.shape[1:] != shape:
         raise UserError(f"samples: '{path}' has points of shape {x.shape[1:]}, the field of {shape}")
     if bad := int((~np.isfinite(x)).reshape(len(x), -1).any(axis=1).sum()):

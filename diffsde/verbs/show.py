@@ -20,6 +20,7 @@ from diffsde.pictures.shown import SHOWN
 from diffsde.pictures.shown_marginals import DRAWN, IMAGES, TIMES, ShownStates, marginals
 from diffsde.pictures.subjects import Shown, need_exact, subject
 from diffsde.runs import clock, folder, jobs
+from diffsde.runs.drawn_arrays import read_drawn, read_trajectory
 from diffsde.runs.results import Report, Result
 from diffsde.runs.sample_config import SampleConfig, sample_choices
 from diffsde.runs.show_config import ShowConfig, resolve_run, show_choices
@@ -188,8 +189,7 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
         raise UserError(
             f"samples: those of '{where}' are given a measurement, and no draws of the data compare with them"
         )
-    with np.load(where / "trajectory.npz", allow_pickle=False) as saved:
-        kept, x = saved["times"], saved["x"]
+    kept, x = read_trajectory(where)
     wanted = np.asarray(chosen.times or TIMES)
     at = np.unique([int(np.abs(kept - t).argmin()) for t in wanted])
     if drawn.direction == "backward":
@@ -198,8 +198,10 @@ def _saved_samples(chosen: ShowConfig) -> Shown:
         )
     label, labels = None, None
     if drawn.labels is not None:  # the data above have the same ones
-        with np.load(where / "samples.npz", allow_pickle=False) as saved:
-            labels = saved["y"][: x.shape[1]]
+        labels = read_drawn(where)[1]
+        if labels is None:
+            raise UserError(f"samples: '{where / 'samples.npz'}' has no labels y, and its config says labels=")
+        labels = labels[: x.shape[1]]
         if len(set(labels.tolist())) == 1:
             label, labels = int(labels[0]), None
     run = None if drawn.run == "oracle" else drawn.run
