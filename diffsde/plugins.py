@@ -5,12 +5,13 @@ A file that someone else wrote, such as a run's config.json, may name a plugin b
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -85,6 +86,33 @@ def load(names: Iterable[str]) -> None:
         if STATE.parts == before and not any(part.cls.__module__ == module.__name__ for part in before.values()):
             raise UserError(f"plugins: '{name}' adds nothing; say in it diffsde.register('path', 'my_path', MyPath)")
         STATE.plugins[key] = stamp
+
+
+DEBUG = "DIFFSDE_DEBUG"  # set to anything, a plugin's error is raised with its traceback
+
+
+@contextlib.contextmanager
+def as_user_errors() -> Iterator[None]:
+    """A context in which an error out of a plugin's code is a UserError: which of its functions, at which line, and what."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or os.environ.get(DEBUG) or (place := place_in_plugin(error)) is None:
+            raise
+        raise UserError(f"plugins: {place}: {reason(error)} ({DEBUG}=1 shows the traceback)") from error
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """'Class.method, my_parts.py line N' of the innermost call in a plugin's code; None where no plugin was called."""
+    files = {key for key in STATE.plugins if key.endswith(".py")}
+    modules = {part.cls.__module__ for part in STATE.parts.values()} | (STATE.plugins.keys() - files)
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__"))
+        if frame.f_code.co_filename in files or module in modules or module.partition(".")[0] in modules:
+            name = frame.f_code.co_qualname.replace(".<locals>", "")
+            found = f"{name}, {os.path.basename(frame.f_code.co_filename)} line {line}"
+    return found
 
 
 def file_of(name: str) -> Path | None:

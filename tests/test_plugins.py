@@ -85,6 +85,23 @@ def test_one_file_works_everywhere(parts: Path, capsys: pytest.CaptureFixture[st
     )
 
 
+def test_an_error_in_a_plugins_code_is_a_line_that_says_where(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of its own errors, and of those of calls that it makes; with the traceback where that is asked for."""
+    text = FILES["my_parts.py"].replace("return t**self.power", "return t**self.power[0]", 1)
+    (here / "bad.py").write_text(text)
+    (line,) = (i for i, code in enumerate(text.splitlines(), 1) if "power[0]" in code)
+    words = ["explain", "plugins=[bad.py]", "path=cubic", "sampler=em"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    where = rf"plugins: Cubic\.\w+, bad\.py line {line}"
+    assert re.fullmatch(rf"diffsde: {where}: IndexError: .* \(DIFFSDE_DEBUG=1 shows the traceback\)\n", said), said
+    monkeypatch.setenv("DIFFSDE_DEBUG", "1")
+    with pytest.raises(IndexError):
+        main(words)
+
+
 @pytest.mark.slow
 def test_a_net_a_diffusion_and_a_metric(parts: Path) -> None:
     """The page's other plugin: each is used, and sigma= is short for the diffusion's own sigma."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
-from diffsde import knobs, named_files
+from diffsde import knobs, named_files, plugins
 from diffsde.cli import help_text
 from diffsde.cli.job import VERBS, config_folder, job_config, words_of
 from diffsde.errors import UserError
@@ -57,4 +57,5 @@ def check_choice(verb: str, config: dict[str, Any], words: Sequence[str] = ()) -
     module = importlib.import_module(VERBS[verb])
     unset = {"n": 1} if verb == "evaluate" and config["n"] is None else {}  # its default is asked of the run
     if hasattr(module, "VERB"):  # explain and show choose as they go
-        module.VERB.choose(config | unset)
+        with plugins.as_user_errors():
+            module.VERB.choose(config | unset)

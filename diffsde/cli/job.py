@@ -125,7 +125,11 @@ def _outcome(config: Any, about: Any, jobs: Jobs, place: list[Path], known: floa
         raise known
     if known is not None:
         return known
-    with system_errors.as_user_errors(), provenance.given(jobs.command, {place[-1]: words}):
+    with (
+        system_errors.as_user_errors(),
+        plugins.as_user_errors(),
+        provenance.given(jobs.command, {place[-1]: words}),
+    ):
         act: Callable[[Any, Path], Any] = getattr(importlib.import_module(VERBS[verb]), verb)
         return act(chosen, place[-1])
 
