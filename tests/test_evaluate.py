@@ -277,7 +277,7 @@ REFUSED = [
     (f"{GMM} sampler=hune", "did you mean 'heun'?"),
     (
         "evaluate samples=absent",
-        "samples: there is no folder 'absent', and no id or name; give a sample folder, an id, a name\n",
+        "samples: there is no folder 'absent', and no id or name; give a sample folder, an id or a name\n",
     ),
     ("evaluate " + " ".join(ORACLE) + " n=1000", "there are 360 in all, and enough for n=360"),
     ("evaluate " + " ".join(ORACLE) + " n=1", "frechet is not available: it takes 2 or more samples; n is 1"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from diffsde.cli import choice_texts
+from diffsde.cli.other_names import key_advice
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import suggestion
 from diffsde.knobs import Number, knob
@@ -265,6 +266,7 @@ def composition_error(message: str, configs: Path, verb: str, words: Iterable[st
         known = known_keys(configs, verb)
         inner = [each for each in known if each.endswith(f".{key}")]  # a choice's own number, its group left out
         named = f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else suggestion(key, known)
+        named = key_advice(key, known) or named
         return f"{key} is not known{named}; see diffsde {verb} --help"
     if several := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
         key, _, values = several[1].partition("=")
@@ -288,7 +290,7 @@ def unknown_variable(name: str, words: Iterable[str]) -> str:
     if isinstance(knob(word.partition("=")[0].rpartition(".")[2]), Number):
         return f"{word}: ${{...}} stands for the value of a key, and there is no key {name}; give a number"
     literal = re.sub(r"(?<!\\)\$\{", r"\${", word)
-    return f"{word}: ${{...}} stands for the value of a key, and there is no key {name}; the very text is {shlex.quote(literal)}"
+    return f"{word}: ${{...}} stands for the value of a key, and there is no key {name}; in double quotes it is the shell's variable; the very text is {shlex.quote(literal)}"
 
 
 def unreadable(words: Iterable[str]) -> str:

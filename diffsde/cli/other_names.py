@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # By group: our name, and the names that mean it elsewhere, spelled as `plain` spells.
 OTHERS: dict[str, dict[str, str]] = {
@@ -70,6 +71,52 @@ OTHERS: dict[str, dict[str, str]] = {
     "grid": {"uniform": "linear", "rho": "karras edm polynomial", "shifted": "sd3 shift", "log_snr": "lambda"},
     "diffusion": {"memoryless": "reverse"},
 }
+
+# By key: the names that mean it elsewhere, spelled likewise; the first of the keys that a verb has is meant.
+KEYS: dict[str, str] = {
+    "lr": "learningrate stepsize",
+    "steps": "iterations iters niter numsteps nsteps maxsteps maxiter nfe timesteps numinferencesteps",
+    "batch_size": "batch bs minibatch",
+    "net": "model network architecture arch",
+    "dataset": "data",
+    "dataset.file": "file datafile",
+    "n": "numsamples nsamples samplesize count",
+    "objective": "loss lossfn criterion prediction predictiontype",
+    "sampler": "solver integrator method",
+    "path": "scheduler noiseschedule probabilitypath",
+    "optimizer.schedule": "lrschedule",
+    "optimizer": "optim",
+    "guidance": "guidancescale cfgscale",
+    "seed": "randomseed rng",
+    "run": "checkpoint ckpt weights modelpath load",
+    "experiment": "config configfile recipe",
+    "hydra.run.dir": "out output outputdir outdir savedir logdir folder dir",
+    "metrics": "metric",
+    "processes": "numprocesses worldsize",
+}
+# Names of elsewhere for what is said otherwise here:
+EXPLAINED: dict[str, str] = {
+    **dict.fromkeys(
+        ("epochs", "epoch", "numepochs", "nepochs"),
+        "training is counted in steps=, of batch_size= points each",
+    ),
+    **dict.fromkeys(
+        ("device", "gpu", "cuda", "accelerator", "usegpu"),
+        "jax takes the accelerator that it finds, and JAX_PLATFORMS=cpu before the command the CPU",
+    ),
+    **dict.fromkeys(("verbose", "quiet", "debug"), "what is printed is the same always"),
+}
+
+
+def key_advice(key: str, known: Iterable[str]) -> str:
+    """What a key of elsewhere is here: '; it is called lr= here'; empty where nothing is known of it."""
+    name = plain(key).replace(".", "")
+    if name in EXPLAINED:
+        return f"; {EXPLAINED[name]}"
+    ours = next(
+        (ours for ours, others in KEYS.items() if name in others.split() and ours in (*known, "hydra.run.dir")), ""
+    )
+    return f"; it is called {ours}= here" if ours else ""
 
 
 def plain(name: str) -> str:

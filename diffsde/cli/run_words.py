@@ -114,8 +114,8 @@ def refusal(verb: str, key: str, value: str, why: str) -> str:
     if records.FILTER.match(value):
         return f"{key}: {why}"
     close = re.search(r" \(did you mean '[^']*'\?\)", why)
-    others = ", latest or oracle" if key == "teacher" or (key == "run" and verb != "train") else ""
-    kind = f"a {'run' if RUNS[key] == 'train' else RUNS[key]} folder, an id, a name{others}"
+    others = ", a name, latest or oracle" if key == "teacher" or (key == "run" and verb != "train") else " or a name"
+    kind = f"a {'run' if RUNS[key] == 'train' else RUNS[key]} folder, an id{others}"
     if not close and " is " in why:  # several ids that begin so
         return f"{key}: {why}"
     return f"{key}: there is no folder '{value}', and no id or name{close[0] if close else ''}; give {kind}"
