@@ -78,7 +78,9 @@ def run(verb: str, rest: list[str]) -> None:
         run_plain(verb, rest)
         return
     if "=" in verb:
-        raise UserError(f"'{verb}' is not a verb, with which a command begins: diffsde train {shlex.join(words)}")
+        raise UserError(
+            f"'{verb}' is not a verb, with which a command begins: diffsde train {shlex.join([verb, *rest])}"
+        )
     if verb not in VERBS:
         raise UserError(f"'{verb}' is not a verb{suggestion(verb, [*VERBS, *PLAIN])}; see diffsde --help")
     rest, named = spelling.without_plugins(rest)
