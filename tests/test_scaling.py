@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,22 @@ def test_moments_in_one_pass_keep_their_digits() -> None:
     np.testing.assert_allclose(found.std, steps.std(0), rtol=1e-6)
     np.testing.assert_array_equal(found.least, x.min(0))
     np.testing.assert_array_equal(found.most, x.max(0))
+
+
+def test_many_points_are_brought_into_own_units_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no more memory than what comes out and a few blocks; as float64 as a whole where one number needs it."""
+    monkeypatch.setattr("diffsde.datasets.scaling.BLOCK", 2**10)
+    scaling = Scaling(np.array([3.0, -2.0]), np.array([0.5, 40.0]))
+    x = np.random.default_rng(0).normal(size=(100_001, 2)).astype(np.float32)
+    tracemalloc.start()
+    own = to_own(scaling, x)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert own.dtype == np.float32 and most < own.nbytes + 100 * 2**10
+    np.testing.assert_array_equal(own, (scaling.mean + scaling.std * x.astype(np.float64)).astype(np.float32))
+    np.testing.assert_array_equal(to_own(scaling, x[7]), own[7])
+    x[-1, 1] = 1e38
+    assert to_own(scaling, x).dtype == np.float64 and to_own(scaling, x)[-1, 1] == pytest.approx(4e39)
 
 
 def test_there_and_back() -> None:

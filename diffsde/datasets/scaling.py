@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from diffsde.errors import UserError
 
 LARGEST = 1e150  # of a number: its square is finite in float64
 COARSE = 0.01  # of a coordinate's std: numbers of this type that are further apart there cannot stand for the data
+BLOCK = 2**20  # numbers that are converted at a time
 FINE = 2.0**-12  # ... samples in float32 are no further apart than this
 
 
@@ -111,7 +113,7 @@ def to_model(scaling: Scaling | None, x: Any) -> np.ndarray:
 
 
 def to_own(scaling: Scaling | None, x: Any) -> np.ndarray:
-    """mean + std x_model of points (..., *shape), computed in float64.
+    """mean + std x_model of points (..., *shape), computed in float64, BLOCK numbers at a time.
 
     The result is float32, or float64 where x is, or where float32 would be rounded by more than 2^-12 of a std. Without a
     scaling x as it is.
@@ -119,11 +121,19 @@ def to_own(scaling: Scaling | None, x: Any) -> np.ndarray:
     x = np.asarray(x)
     if scaling is None:
         return x
-    own = scaling.mean + scaling.std * x.astype(np.float64)
     step = np.finfo(np.float32).eps / 2 * np.abs(scaling.mean)
     coarse = bool((step > FINE * scaling.std)[scaling.std > 0].any()) or bool((scaling.std == 0).any())
-    too_large = float(np.abs(own).max(initial=0)) > float(np.finfo(np.float32).max)
-    return own if x.dtype == np.float64 or coarse or too_large else own.astype(np.float32)
+    if x.dtype == np.float64 or coarse:
+        return scaling.mean + scaling.std * x
+    if x.ndim <= scaling.mean.ndim:
+        return to_own(scaling, x[None])[0]
+    own, rows = np.empty(x.shape, np.float32), max(1, BLOCK // max(1, math.prod(x.shape[1:])))
+    for begin in range(0, len(x), rows):
+        part = scaling.mean + scaling.std * x[begin : begin + rows].astype(np.float64)
+        if np.abs(part).max(initial=0) > np.finfo(np.float32).max:
+            return scaling.mean + scaling.std * x.astype(np.float64)
+        own[begin : begin + rows] = part
+    return own
 
 
 def log_volume(scaling: Scaling | None, shape: tuple[int, ...]) -> float:

@@ -33,6 +33,7 @@ TIMES = (
     "devices",
     "found",
 )
+CLOCKED = ("coupling.solver_ms", "coupling.step_ms", "coupling.waited")  # the same, inside of another entry
 PARTS = ("versions", "machine", "git", "used")  # of a provenance: what may change the bits
 NO_MATTER = ("machine.host", "git.directory")  # entries of these that cannot
 
@@ -123,7 +124,8 @@ def shown(value: Any) -> str:
 def flat_summary(path: Path) -> dict[str, Any]:
     """The entries of a summary by dotted names, but for times."""
     content = read_json(path, neighbour=True, shape=SUMMARY) or {}
-    return flatten({key: value for key, value in content.items() if key not in TIMES})
+    flat = flatten({key: value for key, value in content.items() if key not in TIMES})
+    return {name: value for name, value in flat.items() if not name.startswith(CLOCKED)}
 
 
 def difference(name: str, mine: np.ndarray, theirs: np.ndarray | None) -> Part:

@@ -124,5 +124,5 @@ def log_line(line: dict[str, float]) -> str:
 
 def best_step(scores: dict[int, float], saved: list[int]) -> int | None:
     """The step among `saved` with the lowest score; None where none has a finite score."""
-    finite = [step for step, score in scores.items() if step in saved and math.isfinite(score)]
+    finite = [step for step in saved if math.isfinite(scores.get(step, math.nan))]
     return min(finite, key=lambda step: scores[step]) if finite else None
