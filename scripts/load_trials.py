@@ -77,6 +77,7 @@ def log(count: int) -> None:
     from diffsde.runs import repeat, run_log
 
     words = ("dataset=moons", "net.widths=[8]", "batch_size=16", "posterior_points=0", "log_every=10", "threads=1")
+    words += ("optimizer.schedule=constant",)
     command("train", *words, "steps=20", "hydra.run.dir=run", "pictures=none")
     path, before = Path("run/metrics.jsonl"), Path("run/metrics.jsonl").read_text()
     with open(path, "w") as file:

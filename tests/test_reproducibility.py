@@ -29,7 +29,7 @@ drifting train dataset=drifting {SMALL}
 coupled train source=8gaussians dataset=moons path=icfm coupling=ot {SMALL}
 both train source=8gaussians dataset=moons path=bridge objective=cfm+score coupling=sinkhorn {SMALL}
 reflow train dataset=moons path=ot coupling=run coupling.run=train coupling.pairs=200 {SMALL}
-iterated train source=gaussian dataset=moons path=bridge coupling=iterated coupling.pairs=200 coupling.rounds=2 {SMALL}
+iterated train source=gaussian dataset=moons path=bridge objective=cfm+score coupling=iterated coupling.pairs=200 coupling.rounds=2 {SMALL}
 map train dataset=moons objective=meanflow {SMALL}
 distilled train dataset=moons objective=lagrangian teacher=train {SMALL}
 cnf train dataset=moons objective=likelihood {SMALL}
