@@ -76,8 +76,15 @@ def log(count: int) -> None:
     from diffsde.plots.loss import loss_curve
     from diffsde.runs import repeat, run_log
 
-    words = ("dataset=moons", "net.widths=[8]", "batch_size=16", "posterior_points=0", "log_every=10", "threads=1")
-    words += ("optimizer.schedule=constant",)
+    words = (
+        "dataset=moons",
+        "net.widths=[8]",
+        "batch_size=16",
+        "posterior_points=0",
+        "log_every=10",
+        "threads=1",
+        "optimizer.schedule=constant",
+    )
     command("train", *words, "steps=20", "hydra.run.dir=run", "pictures=none")
     path, before = Path("run/metrics.jsonl"), Path("run/metrics.jsonl").read_text()
     with open(path, "w") as file:
