@@ -35,7 +35,7 @@ distilled train dataset=moons objective=lagrangian teacher=train {SMALL}
 cnf train dataset=moons objective=likelihood {SMALL}
 spline train dataset=moons net=spline objective=likelihood batch_size=16 steps=4 pictures=none
 longer train init=train {SMALL.replace("steps=4", "steps=6")}
-ode sample run=moons checkpoint=best sampler=adaptive n=20 pictures=none
+ode sample run=moons checkpoint=best sampler=adaptive grid.end=0.999 n=20 pictures=none
 best sample run=train sampler=best steps=8 n=20 pictures=none
 tuned sample run=train sampler=heun grid=optimised steps=4 n=20 pictures=none
 guided sample run=digits labels=all guidance=2 n=10 steps=3 pictures=none

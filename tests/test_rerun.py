@@ -181,6 +181,7 @@ def test_what_a_summary_has_beside_numbers_counts_too(tmp_path: Path, changed: s
     for name, content in (("before", summary), ("same", summary), ("after", other)):
         (tmp_path / name).mkdir()
         clocked = {"seconds": len(name), "coupling": {"name": "ot", "step_ms": {"value": len(name), "unit": "CPU ms"}}}
+        clocked["likelihood"] = {"n": 20, "seconds": len(name)}
         (tmp_path / name / "summary.json").write_text(json.dumps(content | clocked))
     assert all(part.same for part in repeat.compared(tmp_path / "before", tmp_path / "same"))
     assert [part.name for part in repeat.compared(tmp_path / "before", tmp_path / "after") if not part.same] == [

@@ -19,21 +19,10 @@ from diffsde.runs.record import Record
 from diffsde.runs.run_log import lines_of
 from diffsde.runs.shapes import SUMMARY
 
-# Entries of a summary that are of the machine and its speed, of folders' places, and of the search for a sampler, which is not repeated.
-TIMES = (
-    "seconds",
-    "cpu_seconds",
-    "seconds_compile",
-    "seconds_likelihood",
-    "field",
-    "run",
-    "samples",
-    "members",
-    "device",
-    "devices",
-    "found",
-)
-CLOCKED = ("coupling.solver_ms", "coupling.step_ms", "coupling.waited")  # the same, inside of another entry
+# Entries of a summary that are of the clock, also inside of other entries, as those of a likelihood or a coupling; ...
+CLOCK = frozenset(("seconds", "cpu_seconds", "seconds_compile", "seconds_likelihood", "solver_ms", "step_ms", "waited"))
+# ... and of the machine, of folders' places, and of the search for a sampler, which is not repeated.
+PLACES = ("field", "run", "samples", "members", "device", "devices", "found")
 PARTS = ("versions", "machine", "git", "used")  # of a provenance: what may change the bits
 NO_MATTER = ("machine.host", "git.directory")  # entries of these that cannot
 
@@ -102,7 +91,7 @@ def numbers_logged(path: Path) -> np.ndarray | None:
         return None
     found = array("d")
     for line, _ in lines_of(path):
-        found.extend(value for key, value in line.items() if key not in TIMES)
+        found.extend(value for key, value in line.items() if key not in CLOCK)
     return np.array(found)
 
 
@@ -124,8 +113,8 @@ def shown(value: Any) -> str:
 def flat_summary(path: Path) -> dict[str, Any]:
     """The entries of a summary by dotted names, but for times."""
     content = read_json(path, neighbour=True, shape=SUMMARY) or {}
-    flat = flatten({key: value for key, value in content.items() if key not in TIMES})
-    return {name: value for name, value in flat.items() if not name.startswith(CLOCKED)}
+    flat = flatten({key: value for key, value in content.items() if key not in PLACES})
+    return {name: value for name, value in flat.items() if CLOCK.isdisjoint(name.split("."))}
 
 
 def difference(name: str, mine: np.ndarray, theirs: np.ndarray | None) -> Part:
