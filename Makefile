@@ -5,10 +5,11 @@ PYTHON ?= python3.13 python3.12 python3.11 python3 python
 
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv-tools/bin
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all format docs wheel-test clean
+.PHONY: help install demo test test-all test-lowest test-newest format docs wheel-test audit sbom clean
 
 help: ## list the targets
 	@echo "usage: make TARGET [PYTHON=python3.12]    PYTHON: what .venv is made with, when it is made"
@@ -53,6 +54,11 @@ test test-all: $(READY)
 test: ## check formatting, lint and types, then run the tests that are not slow
 test-all: ## the same, with the slow tests
 
+test-lowest test-newest:
+	@scripts/test_versions.sh $(subst test-,,$@) "$(PYTHON)" $(TESTS)
+test-lowest: ## the tests with the lowest versions that pyproject.toml allows, in .venv-lowest (TESTS=FILE: fewer)
+test-newest: ## the same with the newest, in .venv-newest
+
 format: $(READY) ## format the code and mend what the linter can
 	@echo "== formatting"
 	@$(BIN)/ruff format
@@ -68,8 +74,21 @@ docs: $(READY) ## build the documentation as a site, site/index.html
 wheel-test: $(READY) ## build the wheel, install it in an empty venv and use it from elsewhere
 	@scripts/check_wheel.sh $(BIN)/python
 
+$(TOOLS)/.ready: $(READY)
+	@echo "== installing pip-audit and cyclonedx-bom in .venv-tools"
+	@$(BIN)/python -m venv .venv-tools
+	@$(TOOLS)/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3' 'cyclonedx-bom>=7.5,<8'
+	@touch $@
+
+audit: $(TOOLS)/.ready ## look for known vulnerabilities of the versions in constraints.txt
+	@scripts/audit.sh $(TOOLS)
+
+sbom: $(TOOLS)/.ready ## list what is installed in .venv as a CycloneDX file, sbom.json
+	@$(TOOLS)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file sbom.json $(BIN)/python
+	@echo "== sbom.json: $$(grep -c '"bom-ref"' sbom.json) packages"
+
 clean: ## remove .venv, caches and build products; outputs/ stays
 	@echo "== removing .venv, caches and build products"
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/diffsde/tests"
-	@rm -rf .venv build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	@rm -rf .venv .venv-lowest .venv-newest .venv-tools sbom.json build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

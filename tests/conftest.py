@@ -63,10 +63,17 @@ def double_precision() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def a_command_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins the machine anew, though one process runs them all, some with threads=1 and some without."""
+    """Each test begins the machine anew, though one process runs them all, some with threads=1 and some without; the first of a
+    module begins after the module's own fixtures, which may have run commands.
+    """
     monkeypatch.setenv("NPROC", "")
     monkeypatch.delenv("NPROC")
+    _forget()
     yield
+    _forget()
+
+
+def _forget() -> None:
     STATE.machine = None
     STATE.parts.clear()
     STATE.plugins.clear()

@@ -16,7 +16,7 @@ from diffsde import mixtures, schroedinger
 from diffsde.datasets import DATASETS, Dataset
 from diffsde.datasets.finite import as_points
 from diffsde.errors import UserError
-from diffsde.evaluation import features, straightness, transport
+from diffsde.evaluation import features, flow_map_error, straightness, transport
 from diffsde.evaluation.bridge import gaussian
 from diffsde.evaluation.in_training import GAPS, figure_words, measured_figure
 from diffsde.evaluation.metric import NEEDS, Drawing, Subject
@@ -49,6 +49,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(straightness, "SETS", 2)
     monkeypatch.setattr(discriminator, "STEPS", 300)
     monkeypatch.setattr(transport, "SINKHORN_POINTS", 256)
+    monkeypatch.setattr(flow_map_error, "POINTS", 500)
+    monkeypatch.setattr(flow_map_error, "PART", 500)
 
 
 def of_law(name: str, n: int = 2000) -> Subject:

@@ -122,11 +122,12 @@ def calibration(spreads: np.ndarray, distances: np.ndarray) -> Figure:
     samples' mean from the truth. error: jackknife over the measurements of the logarithm, times the value (Efron & Stein
     1981); None for k = 1.
     """
-    k, value = len(spreads), float(np.sqrt(spreads.sum() / distances.sum()))
-    if k < 2:
-        return Figure(value)
-    without = np.log((spreads.sum() - spreads) / (distances.sum() - distances)) / 2
-    return Figure(value, value * float(np.sqrt((k - 1) * np.var(without))))
+    k = len(spreads)
+    with np.errstate(divide="ignore", invalid="ignore"):  # samples or means that do not differ at all
+        value = float(np.sqrt(spreads.sum() / distances.sum()))
+        without = np.log((spreads.sum() - spreads) / (distances.sum() - distances)) / 2
+        error = value * float(np.sqrt((k - 1) * np.var(without)))
+    return Figure(value, error) if k > 1 and np.isfinite(error) else Figure(value)
 
 
 def against_exact(laws: list[Any], x: list[np.ndarray], key: Key) -> dict[str, Figure]:
