@@ -215,6 +215,8 @@ def _choose(kind: type, value: Any, where: str) -> Any:
     if not isinstance(value, dict) or "name" not in value:
         raise UserError(f"{where} is {value!r}; choose {where}=..., one of {', '.join(choices)}")
     name = value["name"]
+    if not isinstance(name, str):
+        raise UserError(f"{where}.name is {name!r}; choose one of {', '.join(choices)}")
     if name not in choices:
         raise UserError(f"{where} '{name}' is not a {group}{suggestion(str(name), choices, MOST)}")
     return _read(choices[name], {key: item for key, item in value.items() if key != "name"}, where)

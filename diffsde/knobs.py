@@ -143,6 +143,7 @@ ANY = Number()
 COUNT = Number(whole=True, low=1, high=INT32)
 NATURAL = Number(whole=True, low=0, high=INT32)
 SIZE = Number(whole=True, low=1, high=65_536)  # of a network's layers
+TIMES = Number(whole=True, low=1, high=1000)  # that something is done once more
 LAYERS = Number(whole=True, low=1, high=256)  # each is compiled by itself
 POSITIVE = Number(low=0, closed=(False, True))
 NOT_NEGATIVE = Number(low=0)
@@ -188,7 +189,7 @@ WHAT = ("density", "field", "conditional", "path", "data", "noising", "marginals
 KNOBS: dict[str, Knob] = {
     # what is computed
     **dict.fromkeys(("steps", "batch_size", "accumulate", "log_every", "checkpoint_every", "keep"), COUNT),
-    **dict.fromkeys(("n", "n_measurements", "save_every", "n_test", "dequantisations"), COUNT),
+    **dict.fromkeys(("n", "n_measurements", "save_every", "n_test"), COUNT),
     "solver_steps": Number(whole=True, low=1, high=MOST_TIMES),
     "seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "lr": FINE._replace(largest=1e30),
@@ -225,8 +226,10 @@ KNOBS: dict[str, Knob] = {
     "precision": Word(("float32", "bfloat16", "float64")),
     **dict.fromkeys(("cache", "shard"), SWITCH),
     # data
-    **dict.fromkeys(("components", "size"), COUNT),
-    **dict.fromkeys(("rounds", "pairs"), COUNT),
+    **dict.fromkeys(("components", "arms"), TIMES._replace(high=10_000)),
+    "size": COUNT,
+    "pairs": COUNT,
+    **dict.fromkeys(("rounds", "corrections", "dequantisations"), TIMES),
     "split_seed": Number(whole=True, low=0, high=2**31, closed=(True, False)),
     "judged_by": Word(("test", "validation")),
     "dataset.shift": ANY,
@@ -236,7 +239,6 @@ KNOBS: dict[str, Knob] = {
     "dataset.scale": POSITIVE,
     "circles.factor": INSIDE,
     "gaussian.mean": ANY,
-    "arms": COUNT,
     **dict.fromkeys(("radial_std", "tangential_std"), POSITIVE),
     "pinwheel.rate": ANY,
     **dict.fromkeys(("array.mean", "snapshots.mean"), OWN),
@@ -292,7 +294,6 @@ KNOBS: dict[str, Knob] = {
     "coefficients": Word(("t", "vary", "bh1", "bh2")),
     "churn": Number(low=0, high=2**0.5 - 1),
     **dict.fromkeys(("s_min", "s_max", "s_noise"), NOT_NEGATIVE),
-    "corrections": COUNT,
     **dict.fromkeys(("snr", "step_size"), POSITIVE),
     "freeze": INSIDE,
     "norm": Word(("sample", "dimension")),

@@ -15,7 +15,7 @@ from diffsde.cli import choice_texts, help_text
 from diffsde.cli.job import config_folder
 
 CONFIGS = config_folder()
-SHARES = {"train": 28, "sample": 26, "evaluate": 14, "explain": 14, "simulate": 10, "show": 8}
+SHARES = {"train": 24, "sample": 24, "evaluate": 12, "explain": 18, "simulate": 14, "show": 8}
 EXTREMES = (
     "0 -1 1 1e-300 1e300 -1e300 1e-30 1e30 1e308 1e309 nan inf -inf 0.5 2147483647 2147483648 4294967296 "
     "9223372036854775808 10000000000000000000000000000000000000000 -0.0 1e-8 1e9 0.999999999"
@@ -208,7 +208,7 @@ def sizes_drawn(draw: random.Random, verb: str, taken: dict[str, str], words: di
             "dit": {"net.width": "8", "net.depth": "1", "net.heads": "1"},
             "mixer": {"net.width": "8", "net.depth": "1"},
         }.get(taken["net"], {"net.channels": "[8,8]", "net.depth": "1", "net.heads": "1"})
-    if verb == "evaluate" and draw.random() < 0.8:
+    if verb == "evaluate" and draw.random() < 0.97:
         from_metrics = (
             "mixture",
             "modes",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+from diffsde import memory
 from diffsde.errors import UserError
 from diffsde.paths import GaussianPath
 
@@ -61,6 +62,8 @@ class BatchCoupling(Coupling):
         if together % (self.block or 1):
             whole = "coupling.batch_size" if self.batch_size else "batch_size"
             raise UserError(f"coupling.block is {self.block}; it must divide {whole}={together}")
+        coupled = self.block or together  # by their squared distances, in float64
+        memory.require(8 * coupled**2, f"a plan of {coupled:,} points", "take a smaller coupling.block=")
         return together
 
     def plan(self, y: np.ndarray, z: np.ndarray, random: np.random.Generator, labels: np.ndarray | None = None) -> Plan:

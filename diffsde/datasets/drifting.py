@@ -6,10 +6,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from diffsde import memory
 from diffsde.datasets.scaling import Scaling
 from diffsde.datasets.snapshots import Series, Snapshots
 from diffsde.mixtures import Mixture
 from diffsde.types import choice, on_device
+
+MOST_GROWTH = 25.0  # of all distances by e to this, 7e10: beyond, single precision has no use for the points
 
 
 @choice
@@ -31,6 +34,15 @@ class Drifting(Snapshots):
     sigma: float = 0.2
     split_seed: int = 0
     leave_out: float | None = None
+
+    def check(self) -> None:
+        numbers = 2 * self.snapshots * self.size
+        memory.require(8 * numbers, f"dataset.size={self.size:,} of {self.snapshots} snapshots", "take a smaller size")
+        if abs(self.growth) * (self.snapshots - 1) > MOST_GROWTH:
+            raise ValueError(
+                f"growth is {self.growth:g}: by the last of {self.snapshots} snapshots all distances are exp(growth *"
+                f" {self.snapshots - 1}) times what they were; take one of at most {MOST_GROWTH / (self.snapshots - 1):.3g}"
+            )
 
     def series(self) -> Series:
         return _drawn(self)

@@ -27,6 +27,18 @@ def require_states(states: int, keep: int, shape: tuple[int, ...]) -> None:
     memory.require(2 * states * keep * _point(shape), what, "take a larger save_every= or a smaller keep=")
 
 
+def require_pairs(pairs: int, shape: tuple[int, ...]) -> None:
+    """Raise UserError where so many pairs of points, made by steps from one end to the other, are more than the memory."""
+    require_samples(pairs, shape, "coupling.pairs", arrays=2 * SAMPLES)
+
+
+def require_means(batch_size: int, points: int) -> None:
+    """Raise UserError where the weights of so many points for each example of a batch are more than the memory."""
+    what = f"posterior_points={points:,} for each of batch_size={batch_size:,} examples"
+    if _on_host():
+        memory.require(4 * batch_size * points, what, "take fewer of either")
+
+
 def require_batch(batch_size: int, shape: tuple[int, ...], accumulate: int) -> None:
     """Raise UserError where the examples that are computed together are more than the memory."""
     count = batch_size // accumulate

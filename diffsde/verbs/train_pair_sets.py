@@ -10,13 +10,14 @@ import jax
 
 from diffsde import ensembles
 from diffsde.couplings import FilePairs, IteratedPairs, RunPairs
+from diffsde.datasets import point_shape
 from diffsde.datasets.dataset import draw_many
 from diffsde.errors import UserError
 from diffsde.evaluation.shown import figure_rows
 from diffsde.evaluation.straightness import figures_of
 from diffsde.evaluation.validation import check_of
 from diffsde.metrics.figures import Figure
-from diffsde.runs import progress
+from diffsde.runs import progress, sizes
 from diffsde.runs.pairs import Carrying, Ends, carried_pairs, draw_labelled, independent_pairs
 from diffsde.runs.results import Report
 from diffsde.runs.run_pairs import keep_pairs, pairs_of_files, pairs_of_run, read_pairs
@@ -38,6 +39,8 @@ MEASURING = KEY + 1  # ... and for the points of which figures are measured
 def with_pair_set(chosen: TrainConfig, run: Run) -> Run:
     """The run with the pairs that it begins with, where its coupling is a set of them. Raises UserError."""
     coupling, key = run.coupling, jax.random.fold_in(run.key, KEY)
+    if isinstance(coupling, RunPairs | IteratedPairs):
+        sizes.require_pairs(coupling.pairs, point_shape(run.dataset, run.arrays))
     match coupling:
         case FilePairs():
             made = pairs_of_files(coupling, ends_of(run))

@@ -106,6 +106,7 @@ def prepare_with(chosen: TrainConfig, net: Net | None) -> Prepared:
         )
     averaged = points_of(chosen, moments.mean.size) if from_data and not marginal else 0
     if averaged:
+        sizes.require_means(chosen.batch_size // (chosen.accumulate or 1), averaged)
         progress.say(
             f"targets: each is E[z | x_t] over {averaged} points of the data, of less variance than its own z and the same mean"
             " (posterior_points=0: its own)"
