@@ -201,6 +201,8 @@ def sizes_drawn(draw: random.Random, verb: str, taken: dict[str, str], words: di
             continue
         if draw.random() < (0.1 if key in useless else 0.97):
             words[key] = draw.choice(small)
+    if verb == "train":
+        words.setdefault("steps", "5")
     for group, choice in taken.items():
         words |= {f"{group}.{key}": said for key, said in SIZES.get(choice, {}).items()}
     if taken.get("net") in ("mixer", "dit", "unet"):

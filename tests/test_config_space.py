@@ -19,7 +19,11 @@ from hypothesis import strategies as st
 from diffsde import knobs
 from diffsde.build import GROUPS, choose, read_parts, table
 from diffsde.cli.main import composed, main
+from diffsde.couplings.methods import OptimalTransport
+from diffsde.datasets.drifting import Drifting
+from diffsde.datasets.scaling import check_scale
 from diffsde.errors import UserError
+from diffsde.paths import PATHS
 from diffsde.runs.process_config import simulate_choices
 from diffsde.runs.sample_config import sample_choices
 from diffsde.runs.show_config import show_choices
@@ -124,6 +128,33 @@ def test_a_command_is_refused_by_its_key_and_leaves_nothing(
     said = capfd.readouterr().err
     assert said.startswith(f"diffsde: {key} is ") and said.count("\n") == 1
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "tags"), [("tag=inf", ["inf"]), ("tag=[1e5,a b]", ["1e5", "a b"]), ("tag=a,2", ["a", "2"])]
+)
+def test_a_tag_is_the_text_that_was_typed(word: str, tags: list[str]) -> None:
+    """inf was null in config.json, and 1e5 100000.0."""
+    assert composed("simulate", [word])["tag"] == tags
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: OptimalTransport().resolved(PATHS["ot"](), 2**24),
+            "a plan of 16,777,216 points: 2 PiB of memory or more",
+        ),
+        (lambda: Drifting(size=10**9, snapshots=1000).check(), "dataset.size=1,000,000,000 of 1000 snapshots: "),
+        (lambda: Drifting(growth=30.0).check(), "growth is 30: by the last of 5 snapshots all distances are exp"),
+        (lambda: check_scale(1e30, "dataset"), r"dataset: a std of 1e\+30, as the network and the solvers see it"),
+        (lambda: check_scale(math.nan, "dataset"), "dataset: a std of nan"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_it_is_made(make: Callable[[], object], says: str) -> None:
+    with pytest.raises((UserError, ValueError), match=says):
+        make()
+    check_scale(0.0, "dataset")  # constant data are no matter of scale
 
 
 @pytest.mark.slow

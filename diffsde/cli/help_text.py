@@ -268,6 +268,9 @@ def composition_error(message: str, configs: Path, verb: str, words: Iterable[st
         named = f" (did you mean '{inner[0]}'?)" if len(inner) == 1 else suggestion(key, known)
         named = key_advice(key, known) or named
         return f"{key} is not known{named}; see diffsde {verb} --help"
+    if merged := re.search(r"Error merging override '?([^= ]+)=(.*)", text):
+        kind = "list" if merged[2].startswith("[") else "dict"
+        return f"{key_typed(merged[1])} is no {kind}; see diffsde {verb} --help for what it is"
     if several := re.search(r"Ambiguous value for argument '(.*?)' 1\.", text):
         key, _, values = several[1].partition("=")
         key = key_typed(key)

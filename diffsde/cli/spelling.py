@@ -175,6 +175,9 @@ def refuse_unknown(key: str, names: list[str], known: list[str]) -> None:
 def listed(word: str, sweeping: bool) -> str:
     """metrics=frechet, times=0.5 or pictures=film,marginals written as a list; in a sweep commas separate the sweep's values instead."""
     key, _, value = word.partition("=")
+    if key == "tag" and value not in ("", "null", "[]") and value[0] != "$" and ("," not in value or not sweeping):
+        inside = value.removeprefix("[").removesuffix("]")  # text, whatever a tag such as 1e5 or inf looks like
+        return "tag=[" + ",".join(_quote(unquoted(each)) for each in run_words.pieces(inside)) + "]"
     if key not in LISTS or not value or value[0] in "[$" or value == "null" or ("," in value and sweeping):
         return word
     return (
