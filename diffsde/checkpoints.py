@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -19,9 +20,13 @@ import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from diffsde.errors import UserError, first_line
-from diffsde.types import Array, on_device
+from diffsde.memory import installed
+from diffsde.system_errors import shown_bytes
+from diffsde.types import Array, Moments, on_device
 
 logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
+
+MOST = 2**70  # bytes that are said
 
 # (names, what) -> where a leaf of a checkpoint goes
 Place = Callable[[tuple[str, ...], jax.ShapeDtypeStruct], Sharding]
@@ -209,6 +214,27 @@ def load(
     raise AssertionError
 
 
+def check_memory(kept: Any) -> None:
+    """Raise Damaged for arrays, by their shapes and types, that take more memory than there is: they may be anyone's."""
+    size = sum(math.prod(map(int, leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(kept))
+    if size > installed():
+        raise Damaged(
+            f"it says {shown_bytes(min(size, MOST))} of numbers, and there are {shown_bytes(installed())} of memory"
+        )
+
+
+def not_of_a_run(tree: Any) -> str | None:
+    """Why a checkpoint that is whole is none of a training run; None where it is."""
+    moments, state = (tree.get(name) if isinstance(tree, dict) else None for name in ("moments", "state"))
+    if not isinstance(moments, dict) or set(moments) != set(Moments._fields) or not isinstance(state, dict):
+        return "it is of no training run"
+    if not {"params", "ema"} <= state.keys() or np.ndim(tree.get("classes", 0)):
+        return "it is of no training run"
+    if np.shape(moments["std"]) not in ((), np.shape(moments["mean"])) or not finite(moments):
+        return "the mean and the std of its data are none"
+    return None
+
+
 def read_checkpoint(path: Path, place: Place | None = None) -> Any:
     """The tree of one checkpoint. Raises Damaged."""
     from orbax.checkpoint import v1 as ocp
@@ -218,6 +244,7 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
         with without_patterns(path.parent) as folder:
             path = folder / path.name
             kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back where they are to be
+            check_memory(kept)
             like = jax.tree_util.tree_map_with_path(
                 lambda names, leaf: jax.ShapeDtypeStruct(
                     leaf.shape, leaf.dtype, sharding=place(tuple(key.key for key in names[1:]), leaf) if place else one

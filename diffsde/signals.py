@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
+from diffsde import terminal
 from diffsde.errors import Stopped
 
 NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -174,6 +175,7 @@ def answered(work: Callable[[], int]) -> int:
 
 def shown(said: str) -> str:
     """What is said of a stop, in a sentence."""
+    said = terminal.printable(said)
     return f"stopped {said}" if said.startswith(("at ", "before ")) else f"stopped: {said}"
 
 

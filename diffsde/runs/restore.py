@@ -141,7 +141,9 @@ def _restored(
     """`restore_network`, cached by the stamp of the run's files and by whether float64 is enabled."""
     config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
-    step, tree = checkpoints.load(where, progress.warn, step=which_step(run_folder, which, knob))
+    step, tree = checkpoints.load(
+        where, progress.warn, step=which_step(run_folder, which, knob), unfit=checkpoints.not_of_a_run
+    )
     moments, classes = Moments(**tree["moments"]), int(tree.get("classes", 0))
     source_moments = Moments(**tree["source_moments"]) if "source_moments" in tree else None
     shape = moments.mean.shape
@@ -151,7 +153,10 @@ def _restored(
     elif isinstance(config.objective, VelocityAndScore):
         net = nets.PairNet(net)
     graph, shapes = structure(net, shape, precision or config.precision, classes, config.objective.times)
-    params = chosen_average(config, tree["state"], ema)
+    try:
+        params = chosen_average(config, tree["state"], ema)
+    except (IndexError, TypeError):  # arrays without so many averages
+        params = None
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, shapes):
         raise UserError(f"{knob}: the checkpoint in '{run_folder}' is of another net than its config.json says")
     if not checkpoints.finite(params):
@@ -161,7 +166,11 @@ def _restored(
 
 def read_train_config(run_folder: Path, knob: str = "run") -> TrainConfig:
     """The choices of a run; its dataset and its source have the scaling that the run was trained with."""
-    config = found_from(train_choices(folder.read_config(run_folder, knob)), folder.read_directory(run_folder))
+    kept = folder.read_config(run_folder, knob)
+    try:
+        config = found_from(train_choices(kept), folder.read_directory(run_folder))
+    except UserError as error:  # of numbers and words that are not the user's, but the folder's
+        raise UserError(f"{knob}: '{run_folder / 'config.json'}': {error}") from None
     scaling = folder.read_scaling(run_folder)
     if config.source is None:
         config = through_snapshots(dataclasses.replace(config, dataset=config.dataset.scaled_by(scaling)))

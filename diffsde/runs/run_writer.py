@@ -178,6 +178,10 @@ class RunWriter:
 
 def cannot_resume(tree: dict[str, Any]) -> str | None:
     """The reason why training cannot resume from a checkpoint; None where it can."""
+    if (why := checkpoints.not_of_a_run(tree)) is not None:
+        return why
+    if np.ndim(tree.get("window", 0)) != 1 or not isinstance(tree["state"].get("opt_state"), dict):
+        return "it has no state of an optimizer, or no losses"
     return None if checkpoints.finite(tree["state"]) else "some of its numbers are NaN or infinite"
 
 
