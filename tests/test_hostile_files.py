@@ -17,12 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from diffsde import checkpoints
 from diffsde.array_archives import map_npy, names_in, read_npy, read_npz
 from diffsde.cli.completion import SCRIPT
 from diffsde.cli.main import main
@@ -33,6 +35,7 @@ from diffsde.datasets.tables import read_table
 from diffsde.errors import AND, Unreadable, UserError
 from diffsde.expressions import evaluate_expression
 from diffsde.metrics.figures import KINDS
+from diffsde.report.keys import as_text
 from diffsde.report.page_data import pictures_of
 from diffsde.runs import files, folder, locks, shapes
 from diffsde.runs.drawn_arrays import read_drawn, read_log_densities, read_trajectory
@@ -391,6 +394,8 @@ def test_commands_take_any_json(seed: int, kept: Path, capsys: pytest.CaptureFix
         ("[" * 100_000, "too many brackets"),
         ('{"a":' + "[" * 200 + "]" * 200 + "}", "more than 64 brackets"),
         ('{"provenance": {"words": [1]}}', "'provenance.words[0]' is 1, not text"),
+        (json.dumps({"format": 4, "config": {"truth": "A" * 10**6}}), "'config.truth' has 1,000,000 letters"),
+        (json.dumps({"format": 4, "config": {"A" * 10**6: 1}}), "'config' has a key of 1,000,000 letters"),
         ('"' + "A" * 10**6 + '"', "not an object"),
         ("{" + " " * 17 * 2**20 + "}", "it has 17 MB"),
     ],
@@ -432,6 +437,66 @@ def test_nothing_raw_or_long_is_printed(kept: Path, capsys: pytest.CaptureFixtur
         ["runs", f"path={ESCAPES}"],
     ):
         assert said(words, capsys)[0] == 2
+
+
+def test_long_choices_are_cut_and_stay_apart() -> None:
+    """In tables and pictures, whose drawing would take minutes."""
+    texts = [as_text("A" * 9000 + end) for end in "ab"]
+    assert texts[0] != texts[1] and max(map(len, texts)) < 220
+    assert as_text("A" * 199) == "A" * 199 and as_text("\x1b[2J") == r"\x1b[2J"
+
+
+def test_checkpoints_are_bounded_and_of_a_run() -> None:
+    """By what their metadata says, before any is read; a sound one of another tree is no run's."""
+    with pytest.raises(checkpoints.Damaged, match="it says 873 TiB of numbers"):
+        checkpoints.check_memory({"a": jax.ShapeDtypeStruct((10, 24 * 10**12), np.float32)})
+    moments = {"mean": np.zeros(2), "std": np.ones(())}
+    whole = {"moments": moments, "state": {"params": {}, "ema": {}}, "classes": np.asarray(0)}
+    assert checkpoints.not_of_a_run(whole) is None
+    for part in (
+        {"moments": 1},
+        {"moments": {"mean": 1}},
+        {"moments": moments | {"other": 1}},
+        {"moments": moments | {"std": np.ones(3)}},
+        {"moments": moments | {"mean": np.full(2, np.nan)}},
+        {"state": np.zeros(2)},
+        {"state": {"params": {}}},
+        {"classes": np.zeros(2)},
+    ):
+        assert checkpoints.not_of_a_run(whole | part), part
+    assert checkpoints.not_of_a_run(np.zeros(2)) and checkpoints.not_of_a_run({})
+
+
+def test_what_is_wrong_in_the_config_of_a_run_names_its_file(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a word that was never typed."""
+    file = kept / TRAINED / "config.json"
+    file.write_text(file.read_text().replace('"keep": 2', '"keep": -1'))
+    status, _, err = said(["sample", f"run={TRAINED}"], capsys)
+    assert status == 2 and f"run: '{TRAINED}/config.json': keep is -1; it must be 1 or more" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30))
+def test_verbs_take_run_folders_of_strangers(seed: int, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With one file bent, of a run and of samples of it: each verb does its work without it, or refuses in a line."""
+    shutil.copytree(KEPT.parent / "first_release", here, dirs_exist_ok=True)
+    source = random.Random(seed)
+    there = [path for name in ("format-4", "samples-4") for path in (here / name).rglob("*") if path.is_file()]
+    file = source.choice(sorted(path for path in there if path.stat().st_size))
+    content = file.read_bytes()
+    file.write_bytes(bent_json(content.decode(), seed).encode() if file.suffix == ".json" else bent(content, seed))
+    few = ["n=4", "steps=2", "sampler=heun", "pictures=none"]
+    for words in (
+        ["sample", "run=format-4", *few],
+        ["evaluate", "samples=samples-4", "metrics=[cross_entropy]"],
+        ["compare", "format-4", "samples-4", "out=compared"],
+        ["report", "format-4", "samples-4", "out=page"],
+        ["rerun", "samples-4"],
+        ["train", "run=format-4", "steps=21", "pictures=none"],
+    ):
+        status, _, err = said(words, capsys)
+        assert status == 0 or "Error" not in err, (file, words, err)
+    assert not (here / "taken").exists()
 
 
 def test_lines_of_several_jobs_stay_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from diffsde import terminal
 from diffsde.nested import flatten
 from diffsde.runs import progress
 from diffsde.runs.flow_words import NETS, OF_FIELDS
@@ -14,6 +16,7 @@ from diffsde.runs.record import key_typed
 from diffsde.runs.records import Record
 
 # Knobs that say how a job is computed and what is drawn or measured of it, not what it computes.
+LONGEST = 200  # letters of a choice that is a text
 APART = (
     *(*MACHINE, "resume", "checkpoint_every", "keep", "save_every", "logger", "log_every", "name", "tag"),
     *("pictures", "plots", "coordinates", "metrics"),
@@ -50,7 +53,7 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
         found.setdefault("direction", "forward")
     for word, value in record.words.items():
         if (key := key_of(word)) == "experiment":
-            found[key] = value
+            found[key] = terminal.printable(value)
     if record.verb == "evaluate" and "n" not in record.summary:  # figures of the field alone
         found = {key: value for key, value in found.items() if key.partition(".")[0] not in SAMPLING}
     return found
@@ -111,7 +114,10 @@ def as_text(value: Any) -> str:
         return f"{value:.10g}"
     if isinstance(value, list | tuple):
         return f"[{','.join(map(as_text, value))}]"
-    return str(value)
+    text = terminal.printable(str(value))
+    if len(text) > LONGEST:  # which no picture has room for; another of the same beginning is another choice
+        text = f"{text[:LONGEST]}... ({hashlib.sha256(str(value).encode(errors='replace')).hexdigest()[:8]})"
+    return text
 
 
 def key_of(word: str) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-# A shape is {type of Python: what must hold of a value of that type}: None where nothing more must; of a list the shape of every
+# A shape is {type of Python: what must hold of a value of that type}: None where nothing more must; of a text its letters at most; of a list the shape of every
 # item; of a dict {key: shape} of those of its keys that are there. Of key! there must be one, and OTHERS has that of other keys.
 Shape = dict[type, Any]
 OTHERS = ...
 LARGEST = 2**80  # of a whole number: float() fails of one of 400 digits
+
+
+LONGEST = 10_000  # letters of a value of a config: pictures and tables show it
 
 
 def shape(*alternatives: Any) -> Shape:
@@ -32,7 +35,7 @@ MAYBE_NUMBER = shape(float, None)
 VALUE: Shape = {}  # of a config: a scalar, a list of values, a choice or another group of values
 CHOICE = shape({"name": WORD, OTHERS: VALUE})
 CHOSEN = shape({"name!": WORD, OTHERS: VALUE}, None)
-VALUE |= shape(None, bool, float, str, [VALUE]) | CHOICE
+VALUE |= shape(None, bool, float, [VALUE]) | {str: LONGEST} | CHOICE
 GROUPS = (  # of which a config has a choice, where it has that key at all
     *("dataset", "source", "path", "coupling", "objective", "time", "net", "optimizer", "logger"),
     *("sampler", "diffusion", "grid", "measurement", "posterior"),
@@ -142,6 +145,8 @@ def _fault(found: Any, wanted: Shape) -> tuple[list[Any], str] | None:
     inner = wanted[kind]
     if inner is None:
         return None if kind is not int or abs(found) < LARGEST else ([], "has more digits than a number here may have")
+    if kind is str:
+        return None if len(found) <= inner else ([], f"has {len(found):,} letters, and a value has {inner:,} at most")
     if kind is list:
         for i, item in enumerate(found):
             if (wrong := _fault(item, inner)) is not None:
@@ -149,6 +154,8 @@ def _fault(found: Any, wanted: Shape) -> tuple[list[Any], str] | None:
         return None
     others = inner.get(OTHERS)
     for key, item in found.items():
+        if len(key) > LONGEST:
+            return [], f"has a key of {len(key):,} letters"
         shape_of = inner.get(key, others)
         if shape_of is not None and (wrong := _fault(item, shape_of)) is not None:
             return [*wrong[0], key], wrong[1]
