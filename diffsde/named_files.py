@@ -49,5 +49,9 @@ def refuse_absent(place: str, key: str, value: str) -> None:
         beside = sorted(os.listdir(folder or "."))[:MOST]
     except OSError:
         beside = []
-    near = suggestion(name, beside, most=0)
+    stem, ending = os.path.splitext(name)
+    stems = [
+        os.path.splitext(each)[0] for each in beside if each.endswith(ending)
+    ]  # so that an ending alone is not near
+    near = suggestion(stem, stems, most=0).replace("'?)", f"{ending}'?)")
     raise UserError(f"{place}: '{value}' is not a {kind}{near}; give the path of one")

@@ -26,7 +26,7 @@ ADVISED = {
     "-steps=5": "steps=5", "--batch-size 5": "", "Steps:5": "steps=5", "ot": "path=ot", "path:ot": "path=ot", "path=ot,": "path=ot",
     "steps=5,": "steps=5", "steps=1,000": "steps=1000", "--name='my run'": "'name=my run'", "name 'a b'": "'name=a b'",
     "x.npy": "dataset=array dataset.file=x.npy", ".": "run=.", "'path=ot steps=5'": "path=ot steps=5",
-    "'my x.npy'": "dataset=array 'dataset.file=my x.npy'",
+    "grid=list grid.times=[0,1,]": "'grid.times=[0,1]'", "'my x.npy'": "dataset=array 'dataset.file=my x.npy'",
 }  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def test_refused_in_a_line(line: str, says: str, here: Path, capsys: pytest.Capt
         ("z=[−1.5,2]", "z=[-1.5,2]"),
         ("steps=None", "steps=null"),
         ("name=a – b", "name=a – b"),
+        ("grid.times=0,1", "grid.times=0,1"),
+        ("dataset.means=0,1", "dataset.means=0,1"),
         ("run=path=ot seed=0", "run=path=ot seed=0"),
         ("path.beta_t=", "path.beta_t="),
         ("hydra.job.x=", None),
@@ -101,8 +103,23 @@ def test_of_two_words_for_a_key_the_last_counts_and_is_said(capsys: pytest.Captu
     assert capsys.readouterr().out == ""
 
 
+def test_notes_are_no_part_of_an_error_nor_of_a_config(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "objective=epsilon", "stepz=5"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1 and captured.out == "objective=epsilon is called objective=noise here\n"
+    assert main(["train", "objective=epsilon", "--cfg", "job"]) == 0
+    assert "is called" in capsys.readouterr().err
+
+
+def test_the_newest_run_in_quotes_or_in_capital_letters(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "run='latest'"]) == 2
+    assert "no trained run under 'outputs'" in capsys.readouterr().err
+    assert main(["sample", "run=LATEST"]) == 2
+    assert "(did you mean 'latest'?)" in capsys.readouterr().err
+
+
 def test_commas_part_the_values_of_a_sweep() -> None:
-    words = ["-m", "sigma=0,5", "steps=1,000"]
+    words = ["-m", "sigma=0,5", "steps=1,100"]
     assert word_forms.read(config_folder(), "sample", words, sweeping=True) == words
 
 

@@ -257,4 +257,4 @@ def test_words_of_before_still_work(capsys: pytest.CaptureFixture[str]) -> None:
     """Under their name of now, which is said."""
     words = spelling.hydra_words(config_folder(), "sample", ["measurements=3", "n=4"], sweeping=False)
     assert words == ["n_measurements=3", "n=4"]
-    assert capsys.readouterr().err == "measurements= is called n_measurements= now\n"
+    assert capsys.readouterr().out == "measurements= is called n_measurements= now\n"

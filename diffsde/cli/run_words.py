@@ -12,7 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde.errors import UserError
+from diffsde.errors import UserError, suggestion
 from diffsde.knobs import RUNS
 from diffsde.runs import records
 from diffsde.runs.record import unquoted
@@ -34,6 +34,8 @@ def named(verb: str, key: str, value: str, sweeping: bool) -> Named | None:
     knob takes, for several folders without -m, and for `train run=` of a glob.
     """
     value = value.strip()
+    if unquoted(value) in APART and not records.is_folder(unquoted(value)):
+        return None
     pieces = [value] if not sweeping or records.is_folder(unquoted(value)) else parts(value)
     if all(is_left(piece) for piece in pieces):
         return None
@@ -118,7 +120,8 @@ def refusal(verb: str, key: str, value: str, why: str) -> str:
     kind = f"a {'run' if RUNS[key] == 'train' else RUNS[key]} folder, an id{others}"
     if not close and " is " in why:  # several ids that begin so
         return f"{key}: {why}"
-    return f"{key}: there is no folder '{value}', and no id or name{close[0] if close else ''}; give {kind}"
+    near = close[0] if close else suggestion(value, re.findall(r"latest|oracle", others), most=0)
+    return f"{key}: there is no folder '{value}', and no id or name{near}; give {kind}"
 
 
 def taken(verb: str, key: str, value: str, there: Iterable[str]) -> Named:

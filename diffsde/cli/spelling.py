@@ -4,6 +4,7 @@ the folders that its value names.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from diffsde.errors import UserError, suggestion
 from diffsde.plugins import GROUP_OF
 from diffsde.runs.record import unquoted
 
+PRINTED = {"--cfg", "-c", "--info", "-i"}  # options whose answer is what stdout is for
 # Hydra's own words that are text with one value each, in a sweep too:
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 PREFIXES = {
@@ -46,10 +48,11 @@ NOT_TEXT = re.compile(r"[-+]?\.?\d.*|true|false|\[.*|\{.*|\$\{.*")  # defaults t
 def hydra_words(configs: Path, verb: str, words: list[str], sweeping: bool) -> list[str]:
     """The words of a verb, translated for Hydra. Raises UserError for a run= that names no suitable folder."""
     groups = help_text.groups(configs, verb)
-    spelled = [
-        expanded(verb, listed(chosen(configs, groups, renamed(verb, word), sweeping), sweeping), sweeping)
-        for word in words
-    ]
+    spelled = []
+    with contextlib.redirect_stdout(sys.stderr) if PRINTED & {*words} else contextlib.nullcontext():
+        for word in words:
+            ours = chosen(configs, groups, renamed(verb, word), sweeping)
+            spelled.append(expanded(verb, listed(ours, sweeping), sweeping))
     return [quoted(configs, verb, word, sweeping) for word in spelled]
 
 
@@ -143,7 +146,7 @@ def renamed(verb: str, word: str) -> str:
         return word
     if key == "process" and (verb == "simulate" or not value.isdecimal()):  # simulate's group; a rank is a number
         return word
-    print(f"{key}= is called {RENAMED[key]}= now", file=sys.stderr)
+    print(f"{key}= is called {RENAMED[key]}= now", flush=True)
     return f"{RENAMED[key]}={value}"
 
 
@@ -158,7 +161,7 @@ def chosen(configs: Path, groups: Iterable[str], word: str, sweeping: bool) -> s
     ours = [name if name in known else our_name(group, name, known) or name for name in names]
     for name, each in zip(names, ours, strict=True):
         if name != each:
-            print(f"{key}={name} is called {key}={each} here", file=sys.stderr)  # stdout may be a config, for --cfg
+            print(f"{key}={name} is called {key}={each} here", flush=True)
     if group == "dataset":
         refuse_unknown(key, [name for name in ours if name not in (*known, "null", "") and "," not in name], known)
     return f"{key}={','.join(ours)}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffsde import knobs
-from diffsde.cli import help_text, spelling
+from diffsde.cli import choice_texts, help_text, spelling
 from diffsde.errors import UserError, suggestion
 from diffsde.terminal import printable
 
@@ -43,9 +43,8 @@ def read(configs: Path, verb: str, words: Sequence[str], sweeping: bool) -> list
         else:
             found.append(key_value(configs, verb, word, next((each for each in rest[:2] if each != "="), "")))
     say_twice(found)
-    if not sweeping:
-        for word in found:
-            refuse_commas(word)
+    for word in found:
+        refuse_commas(configs, verb, word, sweeping)
     return found
 
 
@@ -147,6 +146,8 @@ def refuse_value(configs: Path, verb: str, word: str, key: str, value: str, afte
         return
     if value.endswith(","):
         raise UserError(f"{shown(word)} ends in a comma; write {typed(key, value.rstrip(', '))}")
+    if (inner := re.search(r",\s*\]$", value)) and value.startswith("["):
+        raise UserError(f"{shown(word)} has a comma before ']'; write {typed(key, value[: inner.start()] + ']')}")
     if marks := [mark for mark in QUOTES if mark in value]:
         raise UserError(f"{shown(word)} has the quotes of a page, {marks[0]}; type ' or \" in their place")
     inner = re.search(r"\s([A-Za-z_][\w.]*)=", value)
@@ -155,23 +156,37 @@ def refuse_value(configs: Path, verb: str, word: str, key: str, value: str, afte
         raise UserError(f"{shown(word)} is one word, by its quotes; write two: {key}={first} {second}")
 
 
-def refuse_commas(word: str) -> None:
+def refuse_commas(configs: Path, verb: str, word: str, sweeping: bool) -> None:
     """Raise UserError for a comma in the place of a decimal point, or between thousands, of a knob that is one number."""
     key, _, value = word.partition("=")
     group, _, last = key.rpartition(".")
     knob = knobs.knob(last, group.rpartition(".")[2])
-    if not isinstance(knob, knobs.Number) or key in spelling.LISTS:
+    if (
+        not re.fullmatch(r"-?\d+(,\d+)+", value)
+        or not isinstance(knob, knobs.Number)
+        or takes_list(configs, verb, group, last)
+    ):
         return
-    if knob.whole and re.fullmatch(r"\d{1,3}(,\d{3})+", value):
+    if knob.whole and re.fullmatch(r"\d{1,3}(,\d{3})+", value) and (not sweeping or ",000" in value):
         raise UserError(f"{shown(word)}: thousands have no comma; write {key}={value.replace(',', '')}")
-    if not knob.whole and re.fullmatch(r"-?\d+,\d+", value):
+    if not knob.whole and not sweeping and value.count(",") == 1:
         point = value.replace(",", ".")
         raise UserError(f"{shown(word)}: a decimal point is a dot, {key}={point}; -m sweeps over several values")
 
 
+def takes_list(configs: Path, verb: str, group: str, key: str) -> bool:
+    """Whether a key may hold a list: its default is one in some file, or is null or text, and so says nothing."""
+    texts = choice_texts.texts(configs, group.rpartition(".")[2]) if group else help_text.sources(configs, verb)
+    known = [
+        value for text in texts.values() for value in re.findall(rf"^{re.escape(key)}: *([^#]*)", text, flags=re.M)
+    ]
+    own = key in ("ema", "mean", "std", *spelling.LISTS)
+    return own or any(value.strip().startswith("[") for value in known)
+
+
 def say_twice(words: Sequence[str]) -> None:
     """Say which word counts where two set a key to different values: the last, as with Hydra."""
-    printed = bool({"--cfg", "-c", "--info", "-i"} & {*words})  # the config is what stdout is for
+    printed = bool(spelling.PRINTED & {*words})  # the config is what stdout is for
     last = {word.partition("=")[0]: word for word in words if "=" in word and not word.startswith("-")}
     for word in words:
         if (counts := last.get(word.partition("=")[0], word)) != word:

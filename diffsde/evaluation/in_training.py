@@ -47,7 +47,7 @@ def check_metric(word: str, dataset: Dataset) -> None:
     able = figure_words(dataset)
     if word not in able:
         raise UserError(
-            f"metric: '{word}' is not a metric of runs on this dataset; choose one of loss, {', '.join(able)}"
+            f"metric: '{word}' is not a metric of runs on this dataset; choose one of {', '.join(['loss', *able])}"
         )
 
 

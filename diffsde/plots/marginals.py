@@ -58,7 +58,7 @@ def marginals(times: list[float], truth: Truth, clouds: Clouds, extent: Extent, 
         for axis in axes[:, i]:
             frame(axis, extent)
             axis.label_outer()
-    if clouds.groups:
+    if axes[1, 0].get_legend_handles_labels()[1]:  # of one group alone the points have no label
         axes[1, 0].legend(frameon=False, fontsize=7, labelcolor=INK, loc="upper left", markerscale=3, handletextpad=0.1)
     return figure
 
