@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffsde import system_errors
 
-PARTIAL = re.compile(r"\.(.*)\.(\d+)\.partial(\.[^.]*)?")  # by which what is left over is known
-LEFT = 3600.0  # seconds after which a file beside one that is being written, of no process here, is taken for left over
+# The name of what is half written, by which what is left over is known: .NAME.PROCESS-MACHINE.partial.SUFFIX
+PARTIAL = re.compile(r"\.(.*)\.(\d+)-([0-9a-f]{8})\.partial(\.[^.]*)?")
+LEFT = 3600.0  # seconds after which what another machine has not written on is taken for left over
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,8 +30,8 @@ def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
     It is on the disk before it has its name, so that a power cut does not leave an empty one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_left(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _clear_left(path.parent)
+    partial = path.with_name(partial_name(path.stem, path.suffix))
     try:
         with system_errors.naming(path, partial):
             save(partial)
@@ -41,10 +44,19 @@ def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
     return path
 
 
+def partial_name(stem: str, suffix: str = "") -> str:
+    """The name, until it is whole, of what this process writes."""
+    return f".{stem}.{os.getpid()}-{_machine()}.partial{suffix}"
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder, which is given the name at the end."""
-    partial = folder.with_name(f".{folder.name.lstrip('.')}.{os.getpid()}.partial")
+    partial = folder.with_name(partial_name(folder.name.lstrip(".")))
     partial.mkdir()
     try:
         yield partial
@@ -63,21 +75,19 @@ def clear_partial(folder: Path, own: bool = False) -> None:
         return
     for entry in there:
         found = PARTIAL.fullmatch(entry.name)
-        if found and not (own and int(found[2]) != os.getpid()):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
-            else:
-                _remove(entry.path)
+        if found and not (own and (int(found[2]), found[3]) != (os.getpid(), _machine())):
+            _remove(entry)
 
 
-def _clear_left(path: Path) -> None:
-    """Remove what dead processes left of this file, in a folder that many may write, such as a cache."""
-    for entry in os.scandir(path.parent):
-        found = PARTIAL.fullmatch(entry.name)
-        if found and found[1] == path.stem and (found[3] or "") == path.suffix:
-            old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT
-            if old and not _alive(int(found[2])):
-                _remove(entry.path)
+def _clear_left(folder: Path) -> None:
+    """Remove what processes that have ended left half written in a folder that many may write, such as a cache."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if found := PARTIAL.fullmatch(entry.name):
+                here = found[3] == _machine()
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT
+                if not _alive(int(found[2])) if here else old:
+                    _remove(entry)
 
 
 def _alive(process: int) -> bool:
@@ -93,6 +103,9 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _remove(path: str) -> None:
+def _remove(entry: os.DirEntry[str]) -> None:
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry.path, ignore_errors=True)
+        return
     with suppress(OSError):  # no permission, or another process was quicker
-        os.unlink(path)
+        os.unlink(entry.path)

@@ -100,6 +100,22 @@ class Watch:
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)  # of the command
 
 
+def forget() -> None:
+    """In a process that was forked off a command, a worker of a library: signals are for it what they are for any other, and what it is
+    sent is not told to the command, whose pipe it has.
+    """
+    if _watch.get() is not None:
+        signal.set_wakeup_fd(-1)
+        for number in NUMBERS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        _watch.set(None)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=forget)
+
+
 def being_stopped() -> bool:
     """Whether the code that runs now is part of the way out: a Stopped is being handled."""
     error, seen = sys.exception(), 0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import pytest
 from diffsde import atomic_files, signals
 from diffsde.cli.main import main
 from diffsde.errors import Stopped, UserError
-from diffsde.runs import folder, leaving, locks
+from diffsde.runs import folder, jobs, leaving, locks, training_loop
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "kill_trials.py"
 SAMPLE = ["sample", "run=oracle", "dataset=gmm", "path=ot", "n=20", "steps=2", "pictures=none"]
@@ -147,16 +149,18 @@ def test_a_second_signal_ends_it_even_in_c() -> None:
     assert (process.returncode, said) == (143, "diffsde: stopped at once; tidied\n")
 
 
-def stopped_in(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, before: bool = True) -> None:
-    """Send a signal as a function of the program is called, or as it ends."""
+def stopped_in(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, before: bool = True, strike: Callable[[], Any] = send
+) -> None:
+    """Send a signal, or do something else, as a function of the program is called, or as it ends."""
     honest: Callable[..., Any] = getattr(module, name)
 
     def struck(*args: Any, **words: Any) -> Any:
         if before:
-            send()
+            strike()
         found = honest(*args, **words)
         if not before:
-            send()
+            strike()
         return found
 
     monkeypatch.setattr(module, name, struck)
@@ -197,31 +201,88 @@ def test_a_half_done_job_says_how_it_is_done_again(
     assert main([*SAMPLE, "hydra.run.dir=mine"]) == 0
 
 
-def test_what_a_killed_process_left_is_cleared(here: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left = here / f".samples.{gone.pid}.partial.npz"
-    left.write_bytes(b"half")
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_removed_under_a_run_is_not_made_anew(
+    replaced: bool, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def remove() -> None:
+        shutil.rmtree("mine")
+        if replaced:
+            Path("mine").write_text("a file")
+
+    stopped_in(monkeypatch, jobs, "deliver", strike=remove)
+    assert main([*SAMPLE, "hydra.run.dir=mine"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    there = "is no folder any more" if replaced else "was removed"
+    assert said.startswith("diffsde: '") and f"mine' {there} while it was written" in said
+    assert [path.name for path in here.iterdir()] == (["mine"] if replaced else [])
+
+
+def test_a_folder_that_is_removed_in_training_is_not_made_anew(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "steps=20", "net.widths=[4]", "pictures=none", "checkpoint_every=10", "hydra.run.dir=mine"]
+    stopped_in(monkeypatch, training_loop, "save", strike=lambda: shutil.rmtree("mine"))
+    assert main(words) == 2
+    assert "mine' was removed while it was written" in capsys.readouterr().err.splitlines()[-1]
+    assert list(here.iterdir()) == []
+
+
+FORKED = """
+import os, signal, sys
+from diffsde import signals
+def work():
+    child = os.fork()
+    if child == 0:
+        os._exit(signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or signal.set_wakeup_fd(-1) != -1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(signals.answered(work))
+"""
+
+
+def test_a_forked_worker_does_not_tell_the_command_of_its_signals() -> None:
+    """A pool ends its workers by SIGTERM; theirs is the pipe that the command hears of signals by."""
+    assert subprocess.run([sys.executable, "-c", FORKED]).returncode == 0
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def left_by(process: int, monkeypatch: pytest.MonkeyPatch, machine: str | None = None, stem: str = "samples") -> Path:
+    """A half-written file of a process, of this machine or another."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: process)
+        if machine:
+            patched.setattr(platform, "node", lambda: machine)
+        path = Path(atomic_files.partial_name(stem, ".npz"))
+    path.write_bytes(b"half")
+    return path
+
+
+def test_what_a_killed_process_left_is_cleared(here: Path, gone: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the next that writes the folder, which may be on another machine."""
+    left_by(gone, monkeypatch)
+    left_by(gone, monkeypatch, "elsewhere")
     (here / ".own.7").write_text("the user's")
     with locks.held(here):
         assert sorted(path.name for path in here.iterdir()) == [locks.LOCK, ".own.7"]
-        assert atomic_files.write_atomically(here / "x.npz", lambda path: path.write_bytes(b"x")).read_bytes() == b"x"
 
 
-def test_what_dead_processes_left_of_a_file_that_many_write_is_cleared(tmp_path: Path) -> None:
-    """In a cache: only once it is old, since a process of another machine may be writing it; never that of one that lives."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    old, new, alive, other = (
-        tmp_path / f".{name}.partial.npz"
-        for name in (f"a.{gone.pid}", f"a.{gone.pid}9999999", f"a.{os.getppid()}", f"b.{gone.pid}")
-    )
-    for path in (old, new, alive, other):
-        path.write_bytes(b"half")
-    for path in (old, alive, other):
-        os.utime(path, (0, 0))
-    atomic_files.write_atomically(tmp_path / "a.npz", lambda path: path.write_bytes(b"x"))
-    assert {path for path in (old, new, alive, other) if path.exists()} == {new, alive, other}
+def test_what_is_left_in_a_folder_that_many_write_is_cleared(
+    here: Path, gone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cache: of this machine what no process writes any more, of others what has not been written on for long."""
+    dead, alive = left_by(gone, monkeypatch), left_by(os.getppid(), monkeypatch)
+    new, old = left_by(gone, monkeypatch, "elsewhere"), left_by(gone, monkeypatch, "there")
+    os.utime(alive, (0, 0))
+    os.utime(old, (0, 0))
+    atomic_files.write_atomically(here / "a.npz", lambda path: path.write_bytes(b"x"))
+    assert {path for path in (dead, alive, new, old) if path.exists()} == {alive, new}
 
 
 def test_a_folder_that_was_removed_under_the_lock_is_locked_anew(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from diffsde.atomic_files import clear_partial
@@ -15,6 +16,8 @@ from diffsde.runs import processes, progress
 LOCK = ".lock"
 # Opening a pipe of that name would block, and of a link would write to where it leads; Windows has neither.
 AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+_held: ContextVar[tuple[Path, ...]] = ContextVar("held", default=())  # folders that this process has locked
 
 
 @contextmanager
@@ -41,7 +44,8 @@ def held(folder: Path) -> Iterator[None]:
                 folder.mkdir(parents=True, exist_ok=True)
                 continue
             clear_partial(folder)
-            yield
+            with _noted(folder):
+                yield
             return
         finally:
             os.close(descriptor)
@@ -78,12 +82,21 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def check(folder: Path) -> None:
-    """Raise UserError where the folder that this process has locked is gone, or another is in its place: writing would make half of
-    a new one.
-    """
-    if processes.is_main_process() and not os.path.isfile(folder / LOCK):
-        there = "is not a folder any more" if os.path.exists(folder) and not os.path.isdir(folder) else "was removed"
-        raise UserError(f"'{folder}' {there} while it was written; what it held is lost, begin again")
+    """Raise UserError where a folder that this process has locked is gone: writing would make half of a new one."""
+    if folder in _held.get() and not os.path.isfile(folder / LOCK):
+        there = "is no folder any more" if os.path.lexists(folder) and not os.path.isdir(folder) else "was removed"
+        raise UserError(
+            f"'{folder}' {there} while it was written; what it held is lost, and the command has to begin again"
+        )
+
+
+@contextmanager
+def _noted(folder: Path) -> Iterator[None]:
+    _held.set((*_held.get(), folder))
+    try:
+        yield
+    finally:
+        _held.set(tuple(other for other in _held.get() if other != folder))
 
 
 def _locked(descriptor: int, shared: bool = False) -> bool:

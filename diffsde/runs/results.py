@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, files, folder, progress
+from diffsde.runs import clock, files, folder, locks, progress
 
 Arrays = dict[str, dict[str, np.ndarray]]  # by the file's name, then by the array's
 
@@ -61,8 +61,10 @@ class Cell(NamedTuple):
 
 def deliver(result: Result, verb: str, config: dict[str, Any], out: Path) -> Report:
     """Write a job's result into its folder, print it, and return its report. Raises the UserError of report or pictures."""
+    locks.check(out)
     written = write_arrays(result.arrays, verb, config, out) if result.arrays else []
     report = result.report()
+    locks.check(out)
     write_arrays(report.arrays, verb, config, out)
     made = result.figures() if result.figures else {}
     drawn = [files.write(out / name, figure.savefig) for name, figure in made.items()]

@@ -15,7 +15,7 @@ import numpy as np
 from diffsde import checkpoints
 from diffsde.errors import UserError
 from diffsde.loggers import Recorder
-from diffsde.runs import processes, progress
+from diffsde.runs import locks, processes, progress
 from diffsde.runs.run_log import RunLog, best_step
 from diffsde.sharding import Sharding
 from diffsde.training import TrainState
@@ -156,6 +156,7 @@ class RunWriter:
         """
         if self.failed:
             return
+        locks.check(self.out)
         if not checkpoints.finite(state):
             self.fail(step, "the parameters, or the optimizer's state, became NaN or infinite")
             return
