@@ -16,6 +16,7 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     name: getattr(jnp, name)
     for name in ("sin", "cos", "tan", "exp", "expm1", "log", "log1p", "sqrt", "abs", "tanh", "sinh", "cosh", "arctan")
 }
+LARGEST = 1e37  # size of a number; its inverse is the smallest that single precision holds
 LONGEST = 1000  # letters of an expression
 CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e}
 BINARY: dict[type[ast.operator], Callable[[Scalar, Scalar], Scalar]] = {
@@ -86,6 +87,8 @@ def _evaluated(text: str, variables: Mapping[str, Scalar], change: Callable[[ast
 
 def _value(node: ast.expr, variables: Mapping[str, Scalar], text: str) -> Scalar:
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        if abs(node.value) > LARGEST or 0 < abs(node.value) < 1 / LARGEST:
+            raise UserError(f"'{text[:60]}': its number {ast.unparse(node)[:20]} is 0 or infinite in single precision")
         return float(node.value)
     if isinstance(node, ast.Name):
         if node.id in variables:

@@ -190,7 +190,9 @@ def std_ratios(how: SamplingPlan, path: GaussianPath, stds: tuple[float, ...]) -
     if sampler.adaptive:  # which is followed from 1
         std = std * np.where(at[0] > 0, begin, law[0, 1])
     aim = end if at[-1] < 1 or path.has_gamma else scale  # noise that is there at t = 1 too is of the law, no error
-    return [StdRatio(*row) for row in zip(stds, (std / aim).tolist(), strict=True)]
+    with np.errstate(divide="ignore", invalid="ignore"):  # of a path whose ends are none
+        ratios = np.where(np.isnan(std / aim), np.inf, std / aim)
+    return [StdRatio(*row) for row in zip(stds, ratios.tolist(), strict=True)]
 
 
 class LinearRecursion(NamedTuple):
@@ -227,7 +229,8 @@ def sampled_variance(line: LinearRecursion, how: SamplingPlan, at: np.ndarray, s
     variance = np.einsum("k,skl,l->s", line.point, covariance, line.point)
     if how.last == "denoise":  # E[z|x] = alpha std^2 x/(alpha^2 std^2 + beta^2) at the last time before the end
         j = how.steps - 1
-        variance *= (alpha[j] * stds**2 / ((alpha[j] * stds) ** 2 + beta[j] ** 2)) ** 2
+        with np.errstate(divide="ignore", invalid="ignore"):
+            variance *= (alpha[j] * stds**2 / ((alpha[j] * stds) ** 2 + beta[j] ** 2)) ** 2
     return np.where(np.isnan(variance), np.inf, variance)
 
 

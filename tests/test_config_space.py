@@ -21,8 +21,11 @@ from diffsde.build import GROUPS, choose, read_parts, table
 from diffsde.cli.main import composed, main
 from diffsde.couplings.methods import OptimalTransport
 from diffsde.datasets.drifting import Drifting
+from diffsde.datasets.mixture import Ring
 from diffsde.datasets.scaling import check_scale
 from diffsde.errors import UserError
+from diffsde.expressions import evaluate_expression
+from diffsde.metrics.modes import mode_errors
 from diffsde.paths import PATHS
 from diffsde.runs.process_config import simulate_choices
 from diffsde.runs.sample_config import sample_choices
@@ -149,12 +152,23 @@ def test_a_tag_is_the_text_that_was_typed(word: str, tags: list[str]) -> None:
         (lambda: Drifting(growth=30.0).check(), "growth is 30: by the last of 5 snapshots all distances are exp"),
         (lambda: check_scale(1e30, "dataset"), r"dataset: a std of 1e\+30, as the network and the solvers see it"),
         (lambda: check_scale(math.nan, "dataset"), "dataset: a std of nan"),
+        (
+            lambda: evaluate_expression("1e300*t", {"t": 0.5}),
+            r"'1e300\*t': its number 1e\+300 is 0 or infinite in single",
+        ),
+        (lambda: evaluate_expression("t + 1" + 400 * "0", {"t": 0.5}), "is 0 or infinite in single"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_it_is_made(make: Callable[[], object], says: str) -> None:
     with pytest.raises((UserError, ValueError), match=says):
         make()
     check_scale(0.0, "dataset")  # constant data are no matter of scale
+
+
+@pytest.mark.filterwarnings("error")
+def test_modes_without_samples_have_no_errors() -> None:
+    """The mean over no mode is nothing, and no warning of numpy."""
+    assert mode_errors(Ring().mixture(), np.full((3, 2), 100.0) * np.eye(3, 2)) == ({}, 11)
 
 
 @pytest.mark.slow

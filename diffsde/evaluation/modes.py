@@ -10,7 +10,7 @@ import numpy as np
 
 from diffsde import mixtures
 from diffsde.evaluation.metric import Measured, Metric, Quantity, Subject
-from diffsde.metrics.figures import Figure, mean_figure
+from diffsde.metrics.figures import mean_figure
 from diffsde.metrics.modes import mode_errors
 from diffsde.types import Key
 
@@ -61,8 +61,8 @@ class Modes(Metric):
                 for each in jax.random.split(key, SETS)
             ]
             for name, figure in found.items():
-                floor: Figure = mean_figure(np.array([each[name].value for each in true]))
-                found[name] = figure.against("floor", floor)
+                if floors := [each[name].value for each in true if each]:
+                    found[name] = figure.against("floor", mean_figure(np.array(floors)))
         return Measured(found, {"modes_without_samples": 0})
 
     def drawn(self, subject: Subject, mixture: mixtures.Mixture, key: Key) -> np.ndarray:

@@ -40,6 +40,8 @@ def mode_errors(mixture: mixtures.Mixture, x: np.ndarray) -> tuple[dict[str, Fig
     parts = [_sums(mixture, flat[i::groups]) for i in range(groups)]
     counts, means, squares = (np.stack([np.asarray(part[i], np.float64) for part in parts]) for i in range(3))
     there = counts.sum(axis=0) >= FEWEST
+    if not there.any():
+        return {}, len(there)
 
     def errors(kept: np.ndarray) -> np.ndarray:
         weight = np.maximum(counts[kept].sum(axis=0)[there], 1e-300)

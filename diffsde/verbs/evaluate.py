@@ -315,7 +315,8 @@ def _report(job: EvaluateJob) -> Report:
             arrays |= found.arrays
         clock.lap(name)
     if not figures:
-        raise UserError("metrics: nothing could be measured")
+        why = "".join(f"; {what}: {said}" for what, said in rows)
+        raise UserError(f"metrics: nothing could be measured{why}")
     scaled = job.subject.dataset.scaling(job.subject.shape) is not None
     of_law = any(name in ("mixture", "w2") for name, *_ in job.metrics)
     rows += figure_rows(figures, job.subject.guided and of_law, scaled)
