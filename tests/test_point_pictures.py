@@ -30,7 +30,7 @@ from diffsde.pictures import Between, Drawn, TrainedRun, chosen_pictures, sweep_
 from diffsde.pictures.points import PIXELS, PointScene
 from diffsde.pictures.table import IMAGES, LINE, PICTURES, PLANE, RUN_IN_PLANE, SETS, TABLE
 from diffsde.plots import film, grid, images, marginals
-from diffsde.plots.style import LETTERS, HeatMap, in_lines, window
+from diffsde.plots.style import LETTERS, Extent, HeatMap, in_lines, window
 from diffsde.runs.results import Cell
 from diffsde.samplers import EulerMaruyama, Heun, Sampler, simulate_compiled
 from diffsde.samplers.flow_map import FlowMapJumps
@@ -554,3 +554,14 @@ def test_titles_of_a_grid_lie_over_their_own_panels() -> None:
         panels = [axis.get_window_extent() for axis in figure.axes if axis.get_visible()]
         for i, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in [*boxes[:i], *panels])
+
+
+def test_points_of_one_label_have_no_legend(recwarn: pytest.WarningsRecorder) -> None:
+    """matplotlib warns of a legend that would name nothing; of two labels there is one."""
+    extent = Extent(-1.0, 1.0, -1.0, 1.0)
+    truth = marginals.Truth([HeatMap(np.ones((4, 4)), extent)] * 2, ["noise", "data"], [False, False])
+    mine = np.arange(9) < 5
+    for groups, named in [({"3": mine}, False), ({"3": mine, "4": ~mine}, True)]:
+        figure = marginals.marginals([0.0, 1.0], truth, marginals.Clouds([np.zeros((9, 2))] * 2, groups), extent)
+        assert (figure.axes[2].get_legend() is not None) == named
+    assert not recwarn.list

@@ -59,6 +59,9 @@ def test_the_word_that_a_refusal_shows_is_one_that_works(line: str, here: Path) 
         ("--config-dir", "--config-dir needs a value"),
         ("-help", "did you mean '--help'?"),
         ("=ot", "'=ot' is not key=value"),
+        ("net.widths[0]=3", "'net.widths[0]' is not a key; a list is given whole"),
+        ("path@=ot", "'path@' is not a key"),
+        ("1=2", "'1' is not a key"),
         ("''", "'' is not key=value"),
         ("train", "it is a verb"),
         ("'a\x1b[31m'", "'a\\x1b[31m' is not key=value"),
@@ -82,6 +85,9 @@ def test_refused_in_a_line(line: str, says: str, here: Path, capsys: pytest.Capt
         ("name=a – b", "name=a – b"),
         ("grid.times=0,1", "grid.times=0,1"),
         ("dataset.means=0,1", "dataset.means=0,1"),
+        ("sampler@sampler.predictor=em", "sampler@sampler.predictor=em"),
+        ("hydra.job.env_set.A_B=1", "hydra.job.env_set.A_B=1"),
+        ("hydra/launcher=batch", "hydra/launcher=batch"),
         ("run=path=ot seed=0", "run=path=ot seed=0"),
         ("path.beta_t=", "path.beta_t="),
         ("hydra.job.x=", None),
@@ -123,7 +129,9 @@ def test_commas_part_the_values_of_a_sweep() -> None:
     assert word_forms.read(config_folder(), "sample", words, sweeping=True) == words
 
 
-@pytest.mark.parametrize("word", ["seed=range(0,3", "batch_size=[1", "steps=${seed"])
+@pytest.mark.parametrize(
+    "word", ["seed=range(0,3", "batch_size=[1", "steps=${seed", "steps=${steps}", "steps=${oc.env:NOPE}"]
+)
 def test_what_cannot_be_read_is_shown(word: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", word]) == 2
     error = capsys.readouterr().err
@@ -138,6 +146,9 @@ def test_a_variable_of_no_key_and_the_very_text(here: Path, capsys: pytest.Captu
         assert "there is no key x" in error and error.count("\n") == 1, error
     (advice,) = shlex.split(error.rpartition("the very text is ")[2])
     assert composed("train", ["dataset=array", advice])["dataset"]["file"] == "${x}.npy"
+    assert main(["train", "dataset=array", "dataset.file=a${.npy"]) == 2
+    (advice,) = shlex.split(capsys.readouterr().err.rpartition("the very text is ")[2])
+    assert composed("train", ["dataset=array", advice])["dataset"]["file"] == "a${.npy"
     assert composed("train", ["steps=${log_every}"])["steps"] == composed("train", [])["log_every"]
 
 

@@ -280,6 +280,8 @@ def composition_error(message: str, configs: Path, verb: str, words: Iterable[st
         return f"{swept[1]} is several values: sweep them with -m"
     if absent := re.search(r"Interpolation key '(.*?)' not found|Unsupported interpolation type (\w+)", text):
         return unknown_variable(absent[1] or absent[2], words)
+    if "nterpolation" in text and (word := next((word for word in words if "${" in word), "")):
+        return f"{word}: ${{...}} cannot be replaced by a value: {text.split(' full_key:')[0]}"
     if unread := unreadable(words):
         return f"{unread} cannot be read: {amiss(unread)}"
     return text.split(" full_key:")[0].split(" See https")[0]
@@ -307,8 +309,6 @@ def unreadable(words: Iterable[str]) -> str:
         except HydraException:
             if "=" in word and not word.startswith("-"):
                 return word
-        if re.search(r"(?<!\\)\$\{[^}]*$", word):
-            return word
     return ""
 
 

@@ -25,6 +25,7 @@ WITH_VALUE: dict[str, tuple[str, ...]] = {
 }
 HYDRA_FLAGS = sorted(option for option in (*ALONE, *WITH_VALUE) if option.startswith("--"))
 MINUS = "\u2212\u2013\u2014"  # minus sign and dashes, as a page or a word processor has them
+KEY = re.compile(r"[A-Za-z_][\w-]*([./][\w-]+)*(@[\w.-]+)?")
 QUOTES = "\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb"
 OF_NUMBERS = set("0123456789.,eE+-[] " + MINUS)
 TEXTS = (*knobs.RUNS, "name", "tag")  # keys whose text may hold key=value
@@ -103,6 +104,9 @@ def key_value(configs: Path, verb: str, word: str, after: str) -> str:
     if value.startswith("="):
         raise UserError(f"{shown(word)} has two '='; write {typed(key, value.lstrip('='))}")
     bare = key.lstrip("+")
+    if not KEY.fullmatch(bare):
+        whole = "; a list is given whole, key=[...]" if "[" in bare else ""
+        raise UserError(f"{shown(word)}: '{printable(bare)}' is not a key{whole}; see diffsde {verb} --help")
     if not bare.startswith("hydra"):
         key = bare
     if set(value) <= OF_NUMBERS:
@@ -142,6 +146,11 @@ def refuse_value(configs: Path, verb: str, word: str, key: str, value: str, afte
     if not value and ("." not in key or key.startswith("hydra.")):
         better = f"write {typed(key, after)}, without a blank" if after and "=" not in after else "give it one"
         raise UserError(f"{shown(word)} has no value; {better}, or leave the word out")
+    if re.search(r"(?<!\\)\$\{[^}]*$", value):
+        text = typed(key, re.sub(r"(?<!\\)\$\{", r"\${", value))
+        raise UserError(
+            f"{shown(word)} has a ${{ without }}, which stands for the value of a key; the very text is {text}"
+        )
     if os.path.exists(value):  # a file may have any name
         return
     if value.endswith(","):
