@@ -64,7 +64,7 @@ def timed(name: str, work: Callable[[], Any]) -> None:
 def points(count: int) -> None:
     """Samples of a known mixture and of a law that is not one."""
     for n in (count // 100, count // 10, count):
-        command("sample", *ON_GMM, "sampler=heun", "steps=10", f"n={n}", "pictures=none", f"hydra.run.dir=gmm-{n}")
+        command("sample", *ON_GMM, "sampler=heun", "steps=4", f"n={n}", "pictures=none", f"hydra.run.dir=gmm-{n}")
         print(f"{'':34}{Path(f'gmm-{n}/samples.npz').stat().st_size / 1e6:7.1f} MB on the disk")
     command("sample", *ON_GMM, "sampler=heun", "steps=10", f"n={count}", "hydra.run.dir=drawn")
     other = ("run=oracle", "dataset=moons", "path=ot", "threads=1")
