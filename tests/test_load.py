@@ -121,7 +121,7 @@ def test_calls_of_one_process_leave_nothing_behind(here: Path) -> None:
     def once(i: int) -> None:
         run = diffsde.train(**words, seed=i, posterior_points=0, folder=f"run{i}")
         run.sample(sampler="em", n=20, steps=4, seed=i)
-        run.evaluate(metrics=["w2"], n=20, steps=4)
+        diffsde.evaluate(run=f"run{i}", metrics=["w2"], n=20, steps=4)
 
     for i in range(2):
         once(i)
