@@ -7,7 +7,9 @@ import logging
 import math
 import os
 import shutil
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,12 +21,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
 
+from diffsde import system_errors
 from diffsde.errors import UserError, first_line
 from diffsde.memory import installed
 from diffsde.system_errors import shown_bytes
 from diffsde.types import Array, Moments, on_device
 
-logging.getLogger("absl").setLevel(logging.ERROR)  # orbax logs every save there
+logging.getLogger("absl").setLevel(
+    logging.CRITICAL
+)  # orbax logs every save there, and what `wait` raises, with its traceback
+
+REMOVALS, REMOVED_EVERY = (
+    3,
+    0.1,
+)  # how often a checkpoint that could not be written is removed, and after how many seconds again
 
 MOST = 2**70  # bytes that are said
 
@@ -133,6 +143,7 @@ class CheckpointManager:
     def __init__(self, folder: Path, keep: int, best: Callable[[list[int]], int | None], lead: bool = True) -> None:
         self.folder, self.keep, self.best, self.lead = folder.resolve(), keep, best, lead
         self.writing: Any = None
+        self.step = 0  # of what is being written
         self.place = ExitStack()  # of what is being written
         if lead:
             for leftover in [*self.folder.glob(".removed-*"), *self.folder.glob("*orbax-checkpoint-tmp*")]:
@@ -142,25 +153,69 @@ class CheckpointManager:
         """Begin to write folder/<step>, which appears whole or not at all; waits for the one before, skips none."""
         self.wait()
         copy, seal = jax.block_until_ready(copied(tree))
-        folder = self.place.enter_context(without_patterns(self.folder))
         from orbax.checkpoint import v1 as ocp  # here: 0.3 s that what saves and reads nothing need not wait for
 
-        self.writing = ocp.save_async(folder / str(step), {"tree": copy, "checksum": seal})
+        mute_closed_loops()
+        self.step = step
+        with self.unwritten():
+            folder = self.place.enter_context(without_patterns(self.folder))
+            self.writing = ocp.save_async(folder / str(step), {"tree": copy, "checksum": seal})
         if jax.process_count() > 1:  # their barriers are messages too, which must not mix with those of the next step
             self.wait()
 
     def wait(self) -> None:
-        """Until the last one is on disk. Raises what went wrong in writing it, a full disk among others."""
+        """Until the last one is on disk. Raises UserError where it could not be written, for a full disk among others."""
         if self.writing is None:
             return
-        with self.place:
-            self.writing.result()
-        self.writing = None
+        writing, self.writing = self.writing, None
+        with self.place, self.unwritten():
+            writing.result()
         if self.lead:
             saved = steps(self.folder)
             for step in set(saved[: -self.keep]) - {self.best(saved)}:
                 set_aside(self.folder, step, ".removed")
                 shutil.rmtree(self.folder / f".removed-{step}", ignore_errors=True)
+
+    @contextmanager
+    def unwritten(self) -> Iterator[None]:
+        """A context in which what went wrong in writing a checkpoint is a UserError with the step that is whole; what there was of
+        it is removed, which on a full disk makes room.
+        """
+        try:
+            yield
+        except Exception as error:  # orbax raises what its threads met, of many kinds
+            for _ in range(REMOVALS):  # its other threads may still be writing
+                for leftover in self.folder.glob(f"{self.step}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                time.sleep(REMOVED_EVERY)
+            path, why = self.folder / str(self.step), system_errors.of_checkpoint(error)
+            raise UserError(f"checkpoint '{path}' could not be written: {why}; {resumable(self.folder)}") from error
+
+
+def mute_closed_loops() -> None:
+    """Have Python say nothing of threads of orbax's that end after the event loop of a call that failed: the call's error says it."""
+    before = sys.unraisablehook
+    if getattr(before, "__name__", "") == unless_a_loop_is_closed.__name__:
+        return
+
+    def hook(about: Any) -> None:
+        unless_a_loop_is_closed(about, before)
+
+    hook.__name__ = unless_a_loop_is_closed.__name__
+    sys.unraisablehook = hook
+
+
+def unless_a_loop_is_closed(about: Any, say: Callable[[Any], object]) -> None:
+    """Say what could not be raised, but for that an event loop is closed."""
+    if not (isinstance(about.exc_value, RuntimeError) and str(about.exc_value) == "Event loop is closed"):
+        say(about)
+
+
+def resumable(folder: Path) -> str:
+    """What is left of a run that ended early, in words."""
+    if saved := steps(folder):
+        return f"the checkpoint of step {saved[-1]} is whole, and the same command goes on from it"
+    return "there is no checkpoint before it, and the same command begins again"
 
 
 def set_aside(folder: Path, step: int, name: str) -> Path:
@@ -239,6 +294,7 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
     """The tree of one checkpoint. Raises Damaged."""
     from orbax.checkpoint import v1 as ocp
 
+    mute_closed_loops()
     one = SingleDeviceSharding(jax.local_devices()[0])
     try:
         with without_patterns(path.parent) as folder:

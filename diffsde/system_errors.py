@@ -34,7 +34,9 @@ REMEDIES = {
 }
 MEMORY = "take less at once (a smaller n=, batch_size= or net), or a machine with more memory"
 # Numbers of errors in the texts of libraries that say nothing else (tensorstore, under orbax).
-IN_TEXT = re.compile(r"\bE(?:NOSPC|DQUOT|FBIG|ACCES|PERM|ROFS|MFILE|NFILE|IO|NAMETOOLONG)\b|\[(?:OS error|Errno) (\d+)")
+IN_TEXT = re.compile(
+    r"\bE(?:NOSPC|DQUOT|FBIG|ACCES|PERM|ROFS|MFILE|NFILE|IO|NAMETOOLONG)\b|\[(?:OS error|Errno) (\d+)|os_error_code='(\d+)'"
+)
 ALLOCATING = re.compile(r"Out of memory|RESOURCE_EXHAUSTED|bad_alloc|Unable to allocate")
 SIZE = re.compile(r"allocat\w+ (\d+)\s*(?:bytes|B\b)|Unable to allocate ([\d.]+ \w+)")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -127,4 +129,5 @@ def _number_in(text: str) -> int | None:
     found = IN_TEXT.search(text)
     if found is None:
         return None
-    return int(found[1]) if found[1] else getattr(errno, found[0])
+    number = found[1] or found[2]
+    return int(number) if number else getattr(errno, found[0])

@@ -83,13 +83,13 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             elif in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
                 if (out / "summary.json").exists():  # it holds another run: raised, so that Hydra ends the sweep
                     raise
-                _keep_refusal(out, str(error), words)
+                _keep_refusal(out, str(error), words, jobs)
             else:
                 jobs.refused.append(str(error))
             return math.inf  # the worst score for a sweeper, which minimises
         finally:
             if (out / "config.json").exists():
-                _keep_composition(out / ".hydra", config, about)
+                _keep_composition(out / ".hydra", config, about, jobs)
             else:
                 leaving.remove_empty(out)
             if jobs.ended and jobs.process == os.getpid() and any((out / end).exists() for end in ENDS):
@@ -244,19 +244,29 @@ def _going_on(
     return config, folder.unfinished("train", config) or out
 
 
-def _keep_refusal(out: Path, why: str, words: list[str]) -> None:
-    """Write error.json into the folder of a sweep's job."""
+def _keep_refusal(out: Path, why: str, words: list[str], jobs: Jobs) -> None:
+    """Write error.json into the folder of a sweep's job; where that cannot be written either, the error is said at the end."""
     from diffsde.runs import files
 
-    files.write_json(out / "error.json", {"error": why, "overrides": words})
+    try:
+        files.write_json(out / "error.json", {"error": why, "overrides": words})
+    except OSError:
+        jobs.refused.append(f"job {out.name}: {why}")
 
 
-def _keep_composition(folder: Path, config: Any, about: Any) -> None:
-    """Write .hydra/ as Hydra would, but only for a job that ran, and never over an existing one."""
+def _keep_composition(folder: Path, config: Any, about: Any, jobs: Jobs) -> None:
+    """Write .hydra/ as Hydra would, but only for a job that ran, and never over an existing one. What cannot be written is said at the
+    end, where nothing else of the job is.
+    """
     from omegaconf import OmegaConf
 
-    if not folder.exists():
-        with atomic_files.whole_folder(folder) as partial:
-            OmegaConf.save(config, partial / "config.yaml")
-            OmegaConf.save(OmegaConf.create({"hydra": about}), partial / "hydra.yaml")
-            OmegaConf.save(about.overrides.task, partial / "overrides.yaml")
+    if folder.exists():
+        return
+    parts = {"config": config, "hydra": OmegaConf.create({"hydra": about}), "overrides": about.overrides.task}
+    try:
+        with system_errors.naming(folder), atomic_files.whole_folder(folder) as partial:
+            for name, part in parts.items():
+                OmegaConf.save(part, partial / f"{name}.yaml")
+    except OSError as error:
+        if not jobs.refused and not (folder.parent / "error.json").exists():
+            jobs.refused.append(system_errors.line(error) or str(error))

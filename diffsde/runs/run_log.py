@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diffsde import system_errors
 from diffsde.runs import files, processes
 
 LONGEST = 2**16  # bytes of a line; a longer one is none of ours
@@ -55,7 +56,7 @@ class RunLog:
         """Append a line."""
         self.take(line)
         if processes.is_main_process():
-            with open(self.path, "a") as file:
+            with system_errors.naming(self.path), open(self.path, "a") as file:
                 file.write(log_line(line))
 
     def take(self, line: dict[str, float]) -> None:

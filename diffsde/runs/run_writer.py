@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffsde import checkpoints
+from diffsde import checkpoints, system_errors
 from diffsde.errors import UserError
 from diffsde.loggers import Recorder
 from diffsde.runs import locks, processes, progress
@@ -138,6 +139,16 @@ class RunWriter:
         saved = checkpoints.steps(self.out / "checkpoints")
         kept = f"the last finite checkpoint is of step {saved[-1]}" if saved else "no checkpoint had been written yet"
         self.failed = UserError(f"{why} at step {step}{self._lr(step)}; try a smaller lr; {kept}, see {self.log.path}")
+
+    @contextmanager
+    def unwritten(self) -> Iterator[None]:
+        """A context in which an OSError, a full disk's for one, is a UserError that says from where the run can go on."""
+        try:
+            yield
+        except OSError as error:
+            if (said := system_errors.line(error)) is None:
+                raise
+            raise UserError(f"{said}; {checkpoints.resumable(self.out / 'checkpoints')}") from error
 
     def _lr(self, step: int) -> str:
         return f" (lr {float(self.rate(step - 1)):.3g})" if self.rate else ""

@@ -47,7 +47,7 @@ def fit(
     step = int(np.max(np.asarray(state.step)))
     length, saved_at = DispatchLength(plan, stream.capacity if stream else None), time.perf_counter()
     losses = WaitingLosses(members, length)
-    with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked:
+    with progress.Steps("train", plan.steps, step) as bar, stoppable() as asked, members[0].unwritten():
         while step < plan.steps:
             count = length.after(step)
             if stream is not None:  # read or coupled, and transferred, while the device works on the last dispatch
