@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import logging
 import math
@@ -10,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -155,7 +157,7 @@ class CheckpointManager:
         copy, seal = jax.block_until_ready(copied(tree))
         from orbax.checkpoint import v1 as ocp  # here: 0.3 s that what saves and reads nothing need not wait for
 
-        mute_closed_loops()
+        mute_orbax()
         self.step = step
         with self.unwritten():
             folder = self.place.enter_context(without_patterns(self.folder))
@@ -192,8 +194,9 @@ class CheckpointManager:
             raise UserError(f"checkpoint '{path}' could not be written: {why}; {resumable(self.folder)}") from error
 
 
-def mute_closed_loops() -> None:
-    """Have Python say nothing of threads of orbax's that end after the event loop of a call that failed: the call's error says it."""
+def mute_orbax() -> None:
+    """Have Python say nothing of tasks and threads of orbax's that end after a call that failed: the call's error says it."""
+    logging.getLogger("asyncio").addFilter(not_of_orbax)
     before = sys.unraisablehook
     if getattr(before, "__name__", "") == unless_a_loop_is_closed.__name__:
         return
@@ -205,10 +208,27 @@ def mute_closed_loops() -> None:
     sys.unraisablehook = hook
 
 
+def not_of_orbax(record: logging.LogRecord) -> bool:
+    """Whether a record of asyncio's log is of other tasks than orbax's."""
+    said = record.getMessage()
+    return not any(word in said for word in ("orbax", "OCDBT", "zarr"))
+
+
 def unless_a_loop_is_closed(about: Any, say: Callable[[Any], object]) -> None:
     """Say what could not be raised, but for that an event loop is closed."""
     if not (isinstance(about.exc_value, RuntimeError) and str(about.exc_value) == "Event loop is closed"):
         say(about)
+
+
+def forget(error: BaseException) -> None:
+    """Drop what the frames of an error hold, quietly: coroutines of orbax's that were never awaited."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cause: BaseException | None = error
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__cause__ or cause.__context__
+        gc.collect()
 
 
 def resumable(folder: Path) -> str:
@@ -224,6 +244,26 @@ def set_aside(folder: Path, step: int, name: str) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     os.replace(folder / str(step), target)
     return target
+
+
+def lacking(tree: Any) -> str | None:
+    """What a run's checkpoint lacks, one of another version or of another program; None where it has all."""
+    inside = {
+        "": ("state", "moments", "classes"),
+        "state": ("step", "params", "ema", "opt_state"),
+        "moments": ("mean", "std"),
+    }
+    for name, parts in inside.items():
+        held = tree[name] if name else tree
+        for part in parts:
+            if not isinstance(held, dict) or part not in held:
+                return f"it has no {name + '.' if name else ''}{part}, and is of another version"
+    params, averages = (
+        {name: np.shape(leaf) for name, leaf in tree["state"][part].items()} for part in ("params", "ema")
+    )
+    if params != {name: shape[1:] for name, shape in averages.items() if shape}:
+        return "its averages are of other parameters"
+    return None
 
 
 def steps(folder: Path) -> list[int]:
@@ -294,7 +334,7 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
     """The tree of one checkpoint. Raises Damaged."""
     from orbax.checkpoint import v1 as ocp
 
-    mute_closed_loops()
+    mute_orbax()
     one = SingleDeviceSharding(jax.local_devices()[0])
     try:
         with without_patterns(path.parent) as folder:
@@ -319,6 +359,7 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
             return content | {"state": content["state"] | {"ema": averages}}
         tree, seal = content["tree"], content["checksum"]
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
+        forget(error)
         raise Damaged(first_line(error)[:160]) from error
     if not np.array_equal(checksum_read(tree), np.asarray(seal)):
         raise Damaged("its checksum differs: some bytes are not what was written")

@@ -35,7 +35,7 @@ def run(place: Path, words: str, largest: int | None = None) -> subprocess.Compl
     """The command in a folder; largest: bytes of a file, None: as many as there is room for."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest or 0, largest or 0))
 
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), *sys.path[1:2]])}
     return subprocess.run(

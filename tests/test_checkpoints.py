@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import resource
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -173,3 +177,64 @@ def test_leftovers_of_a_killed_save_are_cleared(tmp_path: Path) -> None:
         (where / name).mkdir()
     CheckpointManager(where, 2, kept_last)
     assert [path.name for path in where.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("largest", [100, 3000])
+def test_a_checkpoint_that_finds_no_room_is_a_line_and_the_one_before_stays(
+    largest: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The system's own error, of a limit on a file's size; nothing of it stays, and nothing else is said."""
+    manager = CheckpointManager(tmp_path / "checkpoints", 9, kept_last)
+    manager.save(1, tree(1))
+    manager.wait()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        with pytest.raises(UserError) as caught:
+            manager.save(2, tree(2))
+            manager.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = str(caught.value)
+    assert said.startswith(f"checkpoint '{tmp_path / 'checkpoints' / '2'}' could not be written: File too large; ")
+    assert said.endswith("the checkpoint of step 1 is whole, and the same command goes on from it")
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["1"]
+    manager.save(2, tree(2))  # once there is room
+    manager.wait()
+    assert load(tmp_path / "checkpoints", pytest.fail)[0] == 2
+    assert "Traceback" not in capfd.readouterr().err
+
+
+RUN = {
+    "state": {"step": 1, "params": {"a": np.ones(3)}, "ema": {"a": np.ones((1, 3))}, "opt_state": {}},
+    "moments": {"mean": 0.0, "std": 1.0},
+    "classes": 0,
+}
+
+
+def test_what_a_checkpoint_of_another_version_lacks_is_named() -> None:
+    """Whole, with its checksum, and yet of no use: by a program of tomorrow, say."""
+    assert checkpoints.lacking(RUN) is None
+    for lost in ("state", "moments", "classes"):
+        assert f"no {lost}" in str(checkpoints.lacking({name: part for name, part in RUN.items() if name != lost}))
+    for lost in ("params", "ema", "opt_state"):
+        state = {name: part for name, part in RUN["state"].items() if name != lost}  # type: ignore[attr-defined]
+        assert f"no state.{lost}, and is of another version" in str(checkpoints.lacking({**RUN, "state": state}))
+    other = {**RUN["state"], "ema": {"a": np.ones((1, 4))}}  # type: ignore[dict-item]
+    assert checkpoints.lacking({**RUN, "state": other}) == "its averages are of other parameters"
+    assert checkpoints.lacking(np.ones(3)) == "it has no state, and is of another version"
+
+
+def test_only_orbax_is_muted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads end after the call that failed and say so; what others cannot raise is said still."""
+    said: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda about: said.append(str(about.exc_value)))
+    checkpoints.mute_orbax()
+    hook = sys.unraisablehook
+    checkpoints.mute_orbax()
+    assert sys.unraisablehook is hook
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another")):
+        hook(SimpleNamespace(exc_value=error))
+    assert said == ["another"]
+    for text, shown in (("coro=<orbax.f()>", False), ("coro=<mine()>", True)):
+        assert checkpoints.not_of_orbax(logging.LogRecord("asyncio", 40, "", 0, text, None, None)) is shown
