@@ -247,7 +247,9 @@ def set_aside(folder: Path, step: int, name: str) -> Path:
 
 
 def lacking(tree: Any) -> str | None:
-    """What a run's checkpoint lacks, one of another version or of another program; None where it has all."""
+    """Why a run's checkpoint, whole as it is, is of no use: it is of another version, of another program, or without its data's scale;
+    None where it has all.
+    """
     inside = {
         "": ("state", "moments", "classes"),
         "state": ("step", "params", "ema", "opt_state"),
@@ -263,6 +265,9 @@ def lacking(tree: Any) -> str | None:
     )
     if params != {name: shape[1:] for name, shape in averages.items() if shape}:
         return "its averages are of other parameters"
+    mean, std = (np.asarray(tree["moments"][part]) for part in ("mean", "std"))
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        return "the mean and std of its data are not finite, or the std is not positive"
     return None
 
 

@@ -222,6 +222,8 @@ def test_what_a_checkpoint_of_another_version_lacks_is_named() -> None:
         assert f"no state.{lost}, and is of another version" in str(checkpoints.lacking({**RUN, "state": state}))
     other = {**RUN["state"], "ema": {"a": np.ones((1, 4))}}  # type: ignore[dict-item]
     assert checkpoints.lacking({**RUN, "state": other}) == "its averages are of other parameters"
+    for mean, std in ((0.0, np.nan), (np.inf, 1.0), (0.0, 0.0)):
+        assert "mean and std" in str(checkpoints.lacking({**RUN, "moments": {"mean": mean, "std": std}}))
     assert checkpoints.lacking(np.ones(3)) == "it has no state, and is of another version"
 
 

@@ -214,6 +214,8 @@ class Run:
         if self.model is not None:
             raise UserError("x0: a discrete flow starts from its own noise, and not from points; leave it out")
         own = points_of(x0, self.shape, "x0")
+        if bad := int((~np.isfinite(own)).reshape(len(own), -1).any(axis=1).sum()):
+            raise UserError(f"x0: {bad} of {len(own)} points are NaN or infinite; give finite ones")
         if words.get("n") not in (None, len(own)):
             raise UserError(f"n is {words['n']}, but x0 has {len(own)} points; leave out n")
         if folder is not None:

@@ -154,7 +154,10 @@ def likelihood_figures(
         change = {"change": -float(gained.mean()) / scale}
     mean = np.concatenate(log_p)[: len(rows)].reshape(repeats, n).mean(axis=0) - log_volume(scaling, field.shape)
     if bad := int((~np.isfinite(mean)).sum()):
-        raise UserError(f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps")
+        raise UserError(
+            f"likelihood: {bad} of {n} values are NaN or infinite; take more solver_steps, or another run: its"
+            " parameters may be too large by far"
+        )
     about = {
         "n": n,
         "dequantisations": repeats if points.bytes else 0,
