@@ -169,9 +169,9 @@ class CheckpointManager:
         """Until the last one is on disk. Raises UserError where it could not be written, for a full disk among others."""
         if self.writing is None:
             return
-        writing, self.writing = self.writing, None
         with self.place, self.unwritten():
-            writing.result()
+            self.writing.result()
+        self.writing = None
         if self.lead:
             saved = steps(self.folder)
             for step in set(saved[: -self.keep]) - {self.best(saved)}:
@@ -186,6 +186,7 @@ class CheckpointManager:
         try:
             yield
         except Exception as error:  # orbax raises what its threads met, of many kinds
+            self.writing = None
             for _ in range(REMOVALS):  # its other threads may still be writing
                 for leftover in self.folder.glob(f"{self.step}.orbax-checkpoint-tmp*"):
                     shutil.rmtree(leftover, ignore_errors=True)

@@ -170,6 +170,7 @@ def test_points_times_and_labels_have_their_shapes() -> None:
         (lambda run: run.velocity([[1.0, 2.0]], [0.1, 0.2]), r"t has shape \(2,\); give \(\) or \(1,\)"),
         (lambda run: run.score([[1.0, 2.0]], 0.5, labels=2), "labels: they are 0 to 1"),
         (lambda run: run.sample(x0=[[0.0, 0.0]], n=5), "n is 5, but x0 has 1 points"),
+        (lambda run: run.sample(x0=[[0.0, np.nan], [0.0, 0.0]]), "x0: 1 of 2 points are NaN or infinite"),
         (lambda run: run.velocity([[1.0, 2.0]], "soon"), "t is 'soon'; it must be numbers"),
         (lambda run: run.sample(path="vp"), "path= would name another field than this Run's"),
         (lambda run: diffsde.evaluate(run, dataset="gmm"), "dataset= would name another field"),
