@@ -247,31 +247,6 @@ def set_aside(folder: Path, step: int, name: str) -> Path:
     return target
 
 
-def lacking(tree: Any) -> str | None:
-    """Why a run's checkpoint, whole as it is, is of no use: it is of another version, of another program, or without its data's scale;
-    None where it has all.
-    """
-    inside = {
-        "": ("state", "moments", "classes"),
-        "state": ("step", "params", "ema", "opt_state"),
-        "moments": ("mean", "std"),
-    }
-    for name, parts in inside.items():
-        held = tree[name] if name else tree
-        for part in parts:
-            if not isinstance(held, dict) or part not in held:
-                return f"it has no {name + '.' if name else ''}{part}, and is of another version"
-    params, averages = (
-        {name: np.shape(leaf) for name, leaf in tree["state"][part].items()} for part in ("params", "ema")
-    )
-    if params != {name: shape[1:] for name, shape in averages.items() if shape}:
-        return "its averages are of other parameters"
-    mean, std = (np.asarray(tree["moments"][part]) for part in ("mean", "std"))
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        return "the mean and std of its data are not finite, or the std is not positive"
-    return None
-
-
 def steps(folder: Path) -> list[int]:
     """The steps that have a checkpoint, in order."""
     if not folder.is_dir():

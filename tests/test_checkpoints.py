@@ -205,28 +205,6 @@ def test_a_checkpoint_that_finds_no_room_is_a_line_and_the_one_before_stays(
     assert "Traceback" not in capfd.readouterr().err
 
 
-RUN = {
-    "state": {"step": 1, "params": {"a": np.ones(3)}, "ema": {"a": np.ones((1, 3))}, "opt_state": {}},
-    "moments": {"mean": 0.0, "std": 1.0},
-    "classes": 0,
-}
-
-
-def test_what_a_checkpoint_of_another_version_lacks_is_named() -> None:
-    """Whole, with its checksum, and yet of no use: by a program of tomorrow, say."""
-    assert checkpoints.lacking(RUN) is None
-    for lost in ("state", "moments", "classes"):
-        assert f"no {lost}" in str(checkpoints.lacking({name: part for name, part in RUN.items() if name != lost}))
-    for lost in ("params", "ema", "opt_state"):
-        state = {name: part for name, part in RUN["state"].items() if name != lost}  # type: ignore[attr-defined]
-        assert f"no state.{lost}, and is of another version" in str(checkpoints.lacking({**RUN, "state": state}))
-    other = {**RUN["state"], "ema": {"a": np.ones((1, 4))}}  # type: ignore[dict-item]
-    assert checkpoints.lacking({**RUN, "state": other}) == "its averages are of other parameters"
-    for mean, std in ((0.0, np.nan), (np.inf, 1.0), (0.0, 0.0)):
-        assert "mean and std" in str(checkpoints.lacking({**RUN, "moments": {"mean": mean, "std": std}}))
-    assert checkpoints.lacking(np.ones(3)) == "it has no state, and is of another version"
-
-
 def test_only_orbax_is_muted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its threads end after the call that failed and say so; what others cannot raise is said still."""
     said: list[str] = []
