@@ -99,7 +99,9 @@ def _control_groups(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/
 
 
 def _address_space() -> float:
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return float("inf")
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     return float("inf") if soft == resource.RLIM_INFINITY else float(soft)

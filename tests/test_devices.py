@@ -151,3 +151,11 @@ def test_precision_is_that_of_the_products(precision: str, alone: Path, tmp_path
         assert 1e-5 < apart < 0.2 and kept["layers/0/kernel"].dtype == "float64"
     figure = json.loads((drawn / "summary.json").read_text())["metrics"]["within_mode_std"]["value"]
     assert 0.5 < figure < 20
+
+
+def test_a_sweep_whose_path_is_tried_by_a_program_begins_with_its_devices(tmp_path: Path) -> None:
+    """JAX reads their number once, before the program that asks whether the expressions are a path."""
+    path = ["path=expression", "path.alpha_t=t", "path.beta_t=1-t", "run=oracle", "dataset=gmm"]
+    few = ["n=8", "steps=1", "pictures=none", "devices=2", "hydra.sweep.dir=sweep"]
+    diffsde(["sample", "-m", "seed=0,1", *path, *few], tmp_path)
+    assert all((tmp_path / "sweep" / job / "summary.json").exists() for job in "01")

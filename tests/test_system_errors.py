@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_a_program_that_takes_more_than_the_memory_is_refused_before_it_runs(mon
         machine.Compiler()(square, np.ones(512, np.float32))
 
 
-def test_the_limits_of_control_groups_count(tmp_path: Path) -> None:
+def test_the_limits_of_control_groups_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cgroup").write_text("0::/a/b\n5:cpu:/\n4:memory:/c\n")
     (tmp_path / "root/a/b").mkdir(parents=True)
     (tmp_path / "root/memory/c").mkdir(parents=True)
@@ -196,5 +197,7 @@ def test_the_limits_of_control_groups_count(tmp_path: Path) -> None:
     (tmp_path / "root/memory/c/memory.limit_in_bytes").write_text("2000\n")
     assert memory._control_groups(tmp_path / "cgroup", tmp_path / "root") == [1000.0, 2000.0]
     assert memory._control_groups(tmp_path / "none", tmp_path / "root") == []
+    monkeypatch.setitem(sys.modules, "resource", None)  # Windows has no such module
+    assert memory._address_space() == float("inf")
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < memory.installed() <= pages + memory._swap()

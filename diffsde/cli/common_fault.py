@@ -53,9 +53,15 @@ def check_words(verb: str, config: dict[str, Any], words: Sequence[str]) -> None
 
 
 def check_choice(verb: str, config: dict[str, Any], words: Sequence[str] = ()) -> None:
-    """Raise UserError for a config that its verb would refuse before it looks at any run or data."""
+    """Raise UserError for a config that its verb would refuse before it looks at any run or data.
+
+    The process is configured first, by what the config says itself: a path's expressions are tried by a program of jax.
+    """
+    from diffsde.runs.machine import configure_process  # here: it imports jax
+
     module = importlib.import_module(VERBS[verb])
     unset = {"n": 1} if verb == "evaluate" and config["n"] is None else {}  # its default is asked of the run
     if hasattr(module, "VERB"):  # explain and show choose as they go
+        configure_process(config)
         with plugins.as_user_errors():
             module.VERB.choose(config | unset)

@@ -49,11 +49,11 @@ def planned(asked: Asked) -> list[Stage]:
         )  # refused before jax is there
     elif asked.stages["sample"]:
         sweeps += [("sample", words, of_runs) for words in drawn]
-    before = [(verb, words, of, composed_jobs(verb, words)) for verb, words, of in sweeps]
+    before = [(verb, words, of, composed_jobs(verb, [*words, *asked.machine])) for verb, words, of in sweeps]
     for verb, _, _, (_, configs) in before:
         check_choices(verb, configs)
     for words, of in evaluations(asked):
-        found = composed_jobs("evaluate", words)
+        found = composed_jobs("evaluate", [*words, *asked.machine])
         check_choices("evaluate", found[1])
         before.append(("evaluate", words, of and of_runs, found))
     verbs = [verb for verb, *_ in before]
