@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -412,6 +413,13 @@ def test_a_config_says_what_is_wrong_with_it(
     (kept / TRAINED / "config.json").unlink()
 
 
+def test_a_key_that_stands_twice_is_found_by_one_look_at_each() -> None:
+    began = time.process_time()
+    with pytest.raises(ValueError, match="'19999' stands twice"):
+        files.decoded("{" + ",".join(f'"{key}": 1' for key in [*range(20_000), 19_999]) + "}")
+    assert time.process_time() - began < 3  # 0.02 s; looked for among all before it, 18 s
+
+
 def test_shapes_agree_with_what_is_written(kept: Path) -> None:
     for file in kept.glob("outputs/**/*.json"):
         shape = {"config.json": shapes.CONFIG, "summary.json": shapes.SUMMARY, "sweep.json": shapes.SWEEP}[file.name]
@@ -519,14 +527,24 @@ def test_lines_of_several_jobs_stay_lines(monkeypatch: pytest.MonkeyPatch, capsy
 
 @pytest.mark.parametrize("shell", ["bash"])
 def test_completion_runs_nothing_of_a_name(shell: str, kept: Path) -> None:
-    """Of a file, of a folder and of a run: what a shell would not take as it stands is not offered."""
-    for name in ("$(touch taken)", "`touch taken`", "a;touch taken", "a b", "plain.npy"):
+    """Of a file, of a folder and of a run, after verbs of both kinds: what a shell would not take as it stands is not offered; nor
+    does one take a name that is offered for a pattern of others.
+    """
+    for name in ("ev$(touch taken)", "ev`touch taken`", "ev;touch taken", "ev a", "ev" + "[^_]" * 14, "evplain.npy"):
         (kept / name).touch()
+    (kept / "ev$(touch taken)d").mkdir()
     (kept / "outputs/train/2026-11-28/$(touch taken)").mkdir(parents=True)
     config = json.loads((kept / TRAINED / "config.json").read_text())
-    config["config"]["name"] = "$(touch taken)"
+    config["config"]["name"] = "ev$(touch taken)"
     (kept / "outputs/train/2026-11-28/$(touch taken)/config.json").write_text(json.dumps(config))
-    for line in ("diffsde train dataset=array dataset.file=", "diffsde sample run="):
+    for words, offered in (
+        ("train dataset=array dataset.file=ev", "dataset.file=evplain.npy"),
+        ("sample run=", "run=latest"),
+        ("compare ev", "evplain.npy"),
+        ("study ev", "evplain.npy"),
+        ("runs nothing-begins-so", ""),
+    ):
+        line = f"diffsde {words}"
         text = f"""diffsde() {{ '{sys.executable}' -m diffsde "$@"; }}
         {SCRIPT}
         COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD=1 COMP_WORDS=(diffsde '{line.split()[-1]}')
@@ -534,7 +552,9 @@ def test_completion_runs_nothing_of_a_name(shell: str, kept: Path) -> None:
         printf '%s\\n' "${{COMPREPLY[@]}}"
         """
         shown = subprocess.run([shell, "-c", text], capture_output=True, text=True, check=True)
-        assert "touch" not in shown.stdout and ("plain.npy" in shown.stdout or "run=" in shown.stdout)
+        found = shown.stdout.splitlines()
+        assert not shown.stderr and "touch" not in shown.stdout and offered in found, (line, found)
+        assert all(each.startswith(words.split()[-1]) for each in found if each), (line, found)
     assert not (kept / "taken").exists()
 
 

@@ -323,6 +323,26 @@ def test_completion_knows_names_and_ids(there: dict[str, Path]) -> None:
     assert completion.completions(config_folder(), VERBS, (), "diffsde sample run=ba") == ["run=base"]
 
 
+def test_folders_without_end_are_left_out(
+    there: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a warning, in whatever order they lie; what holds too many itself is refused. The tab key says nothing of either."""
+    for i in range(80):
+        Path(f"outputs/many/{i % 4}/{i}").mkdir(parents=True)
+    known = {each.folder for each in records.every()}
+    monkeypatch.setattr("diffsde.runs.record.MOST_FOLDERS", 40)
+    capsys.readouterr()
+    assert {each.folder for each in records.every()} == known
+    assert "'outputs/many' holds more than 40 folders that are no run's" in capsys.readouterr().err
+    for i in range(80):
+        Path(f"outputs/{i}").mkdir()
+    assert main(["runs"]) == 2 and "'outputs' holds more than 40 folders" in capsys.readouterr().err
+    monkeypatch.setenv("COMP_LINE", "diffsde runs la")
+    assert main([]) == 0
+    shown = capsys.readouterr()
+    assert "latest " in shown.out and not shown.err
+
+
 def folders_of(key: str, value: str, sweeping: bool = False, verb: str = "sample") -> list[str]:
     found = run_words.named(verb, key, value, sweeping)
     return [value] if found is None else found.folders

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable
@@ -18,8 +19,11 @@ OFFERED = 300  # runs whose names and ids are offered: reading more would be fel
 PLAIN_TO_SHELLS = re.compile(r"[\w./@%+:,=\[\]~^-]* ?")  # words without a meaning of their own to a shell
 OPTIONS = ("--help ", "--version ", "--install-completion ")
 SCRIPT = """_diffsde_complete() {
-    local IFS=$'\\n'
-    COMPREPLY=($(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" diffsde))
+    local word
+    COMPREPLY=()
+    while IFS= read -r word; do
+        [ -z "$word" ] || COMPREPLY+=("$word")
+    done <<< "$(COMP_LINE="${COMP_LINE:0:$COMP_POINT}" diffsde)"
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _diffsde_complete diffsde"""
@@ -80,19 +84,22 @@ def completions(configs: Path, verbs: Iterable[str], flags: Iterable[str], line:
 
 
 def plain_completions(verb: str, typed: str) -> list[str]:
-    """The words that may complete `typed` after a plain verb: its own, and the ids, names and folders of runs."""
+    """The words that may complete `typed` after a plain verb: its own, the ids and names of runs, and files and folders."""
     about = PLAIN[verb]
     words = [*(f"{key}=" for key in about.knobs), *(f"{option} " for option in about.options if typed)]
     if about.selects:
         words += ["latest ", *(f"{word} " for word in run_words())]
-    return starting(typed, words) or named_like(typed)
+    return starting(typed, [*words, *named_like(typed)])
 
 
 def run_words(verb: str | None = None) -> list[str]:
     """The names and ids of the newest OFFERED runs under outputs/, of the verb."""
     from diffsde.runs import record
 
-    places = sorted(record.folders(record.OUTPUTS / (verb or "")), key=lambda each: str(each[0]), reverse=True)
+    places = []
+    with contextlib.suppress(UserError):  # of folders without end, of which what came first is offered
+        places.extend(record.folders(record.OUTPUTS / (verb or "")))
+    places.sort(key=lambda each: str(each[0]), reverse=True)
     there = [found for place in places[:OFFERED] if (found := record.record_of(*place)) is not None]
     names = [each.name for each in there if each.name]
     return list(dict.fromkeys([*names, *(each.id for each in there)]))

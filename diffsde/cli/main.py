@@ -38,9 +38,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _main(words: list[str]) -> int:
     if line := os.environ.get("COMP_LINE"):  # the shell asks, at the press of the tab key
-        with contextlib.redirect_stderr(
-            io.StringIO()
-        ):  # a folder that cannot be read is no matter of the line that is typed
+        offered: list[str] = []  # nor is a folder that cannot be read a matter of the line that is typed
+        with (
+            contextlib.suppress(UserError),
+            contextlib.redirect_stderr(io.StringIO()),
+            system_errors.as_user_errors(),
+        ):
             offered = completion.completions(config_folder(), VERBS, HYDRA_FLAGS, line)
         print("\n".join(offered))
         return 0

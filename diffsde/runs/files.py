@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ def _finite(text: str) -> float:
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in [before for before, _ in pairs[:i]])
+        times = Counter(key for key, _ in pairs)  # by one look at each key: a stranger's object may have a million
+        twice = next(key for key, count in times.items() if count > 1)
         raise ValueError(f"'{twice[:40]}' stands twice in it")
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from diffsde.runs import files, formats, locks, progress, shapes
 
 OUTPUTS = Path("outputs")
 MOST_FOLDERS = 50_000  # that are no run's: days, sweeps and studies
+MOST_LEFT_OUT = 4  # folders of so many, each of which costs the time of a large disk
 DEEPEST = 6  # folders below outputs/ that are looked through: outputs/study/DAY/TIME/STAGE/JOB is five
 # An id has no vowels, so that it spells no word, and begins with a letter, so that it is no number.
 LETTERS = "bcdfghjkmnpqrstvwxz"
@@ -88,28 +89,39 @@ def is_job(folder: Path, there: set[str]) -> bool:
 def folders(where: Path, depth: int = DEEPEST) -> Iterator[tuple[Path, set[str]]]:
     """(folder, names of its entries) of every job in a folder, or below it.
 
-    Raises UserError where most of what is there is of no run, as in /, which would be looked through for hours.
+    A folder in it that holds more than MOST_FOLDERS of no run is left out from there on, with a warning. Raises UserError where
+    that is the folder itself, or MOST_LEFT_OUT in it, as in /, which would be looked through for hours.
     """
-    waiting, others = [(where, depth)], 0
-    while waiting:
-        place, depth = waiting.pop()
-        try:
-            entries = list(os.scandir(place))
-        except OSError:
-            continue
-        there = {entry.name for entry in entries}
-        if is_job(place, there):
-            yield place, there
-            continue
-        others += 1
-        if others > MOST_FOLDERS:
-            raise UserError(
-                f"'{where}' holds more than {MOST_FOLDERS:,} folders that are no run's; give one nearer to the runs"
-            )
-        inside = (
-            [entry.path for entry in entries if not entry.name.startswith(".") and is_folder(entry)] if depth else []
+    if (yield from _below(where, depth, [])) > MOST_FOLDERS:
+        raise UserError(
+            f"'{where}' holds more than {MOST_FOLDERS:,} folders that are no run's; give one nearer to the runs"
         )
-        waiting += [(Path(each), depth - 1) for each in reversed(inside)]
+
+
+def _below(place: Path, depth: int, left_out: list[Path]) -> Generator[tuple[Path, set[str]], None, int]:
+    """What `folders` gives; and how many folders of no run there are, but for those in left_out, at most one more than MOST_FOLDERS."""
+    try:
+        entries = list(os.scandir(place))
+    except OSError:
+        return 1
+    there = {entry.name for entry in entries}
+    if is_job(place, there):
+        yield place, there
+        return 0
+    others = 1
+    inside = [Path(each.path) for each in entries if not each.name.startswith(".") and is_folder(each)] if depth else []
+    for each in inside:
+        below = yield from _below(each, depth - 1, left_out)
+        if below > MOST_FOLDERS and len(left_out) < MOST_LEFT_OUT:
+            left_out.append(each)
+            progress.warn_once(
+                f"'{each}' holds more than {MOST_FOLDERS:,} folders that are no run's; the rest of it is left out"
+            )
+        else:
+            others += below
+        if others > MOST_FOLDERS:
+            break
+    return others
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
