@@ -7,6 +7,7 @@ from typing import Any
 
 from diffsde import knobs, plugins
 from diffsde.errors import UserError, suggestion
+from diffsde.state import STATE
 
 READ = tuple(
     key for key in knobs.FILES if key not in ("cache_dir", "data_dir")
@@ -55,3 +56,23 @@ def refuse_absent(place: str, key: str, value: str) -> None:
     ]  # so that an ending alone is not near
     near = suggestion(stem, stems, most=0).replace("'?)", f"{ending}'?)")
     raise UserError(f"{place}: '{value}' is not a {kind}{near}; give the path of one")
+
+
+def remember(config: Any, by_user: bool) -> None:
+    """Remember who named the data of a config that can be downloaded: the user's own words, or the folder of a run, which may be
+    a stranger's and brings nothing from the network, nor into a folder of its choice, that the user has not named.
+    """
+    if isinstance(config, list):
+        for each in config:
+            remember(each, by_user)
+    elif isinstance(config, dict):
+        name, place = config.get("name"), config.get("data_dir")
+        if isinstance(name, str) and isinstance(place, str | None):
+            STATE.asked[name, place] = by_user or STATE.asked.get((name, place), False)
+        for each in config.values():
+            remember(each, by_user)
+
+
+def may_download(name: str, data_dir: str | None) -> bool:
+    """Whether files of the data may be brought from the network: not where a run's folder alone has named them."""
+    return STATE.asked.get((name, data_dir), True)

@@ -11,7 +11,8 @@ class State:
     """machine: the knobs of the machine that the process was begun with, which XLA reads once. joined: coordinator, number and
     rank of the processes that it joined. rank: its own, asked of JAX only once they have joined, since the question would
     start its devices. programs: those compiled so far, of which jobs of one structure share one. parts: choices of the user's
-    own, by group and word, and plugins: what they came from, by file or module (plugins.py).
+    own, by group and word, and plugins: what they came from, by file or module (plugins.py). asked: whether the user's own words
+    named data that can be downloaded, or a run's folder alone, by name and data_dir (named_files.py).
     """
 
     machine: Any = None
@@ -20,6 +21,7 @@ class State:
     programs: dict[Any, Any] = dataclasses.field(default_factory=dict)
     parts: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict)
     plugins: dict[str, Any] = dataclasses.field(default_factory=dict)
+    asked: dict[tuple[str, Any], bool] = dataclasses.field(default_factory=dict)
 
 
 STATE = State()

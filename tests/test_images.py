@@ -24,7 +24,8 @@ from PIL import Image
 from scipy import stats
 
 from diffsde.build import check
-from diffsde.cli.main import main
+from diffsde.cli.main import composed, main
+from diffsde.cli.rerun import again
 from diffsde.datasets import DATASETS, ArrayFile, Dataset, Examples, digits, draw_many, finite, mnist, point_shape
 from diffsde.datasets.digits import Digits
 from diffsde.datasets.folder import ImageFolder
@@ -33,7 +34,9 @@ from diffsde.datasets.mnist import MNIST, Collection, FashionMNIST, load_files
 from diffsde.errors import UserError
 from diffsde.evaluation.metric import Subject
 from diffsde.evaluation.transport import W2, pairs
+from diffsde.runs import folder, records
 from diffsde.runs.data_report import described
+from diffsde.state import STATE
 
 RNG = np.random.default_rng(0)
 
@@ -498,6 +501,28 @@ def test_the_command_line_says_it_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "train-images-idx3-ubyte" in error and "'files'" in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_alone_brings_nothing_from_the_network(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Data that the config.json of a run, or of samples, names; the user's own words do, whichever comes first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(STATE, "asked", {})
+    monkeypatch.setattr(mnist.MNIST, "collection", mnist.DIGITS._replace(mirrors=(f"{server}page/",)))
+    words = ["dataset=mnist", "dataset.data_dir=evil/deep", "path=ot", "n=2"]
+    own = composed("sample", ["run=oracle", *words])
+    for verb, read in (("train", folder.read_config), ("sample", lambda place: again(next(records.every(place))))):
+        STATE.asked.clear()
+        Path("run").mkdir(exist_ok=True)
+        Path("run/config.json").write_text(json.dumps({"format": 4, "verb": verb, "config": own, "directory": "."}))
+        data = MNIST(data_dir=read(Path("run"))["dataset"]["data_dir"])
+        line = refused(data.load, "files of mnist are absent from 'evil/deep'", "nothing is downloaded")
+        assert not Mirror.asked and not Path("evil").exists()
+    assert main(line.rpartition("yourself: diffsde ")[2].split()) == 2  # which the line gives, and which is allowed
+    assert "could not be downloaded" in capsys.readouterr().err and Mirror.asked
+    read(Path("run"))
+    refused(data.load, "could not be downloaded")
 
 
 # Digits --------------------------------------------------------------------------------------------------------------

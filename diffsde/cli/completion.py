@@ -96,7 +96,7 @@ def run_words(verb: str | None = None) -> list[str]:
     """The names and ids of the newest OFFERED runs under outputs/, of the verb."""
     from diffsde.runs import record
 
-    places = []
+    places: list[tuple[Path, set[str]]] = []
     with contextlib.suppress(UserError):  # of folders without end, of which what came first is offered
         places.extend(record.folders(record.OUTPUTS / (verb or "")))
     places.sort(key=lambda each: str(each[0]), reverse=True)

@@ -165,7 +165,9 @@ def plain(config: Any) -> dict[str, Any]:
     assert isinstance(found, dict)
     said = _said_sigma(own, found) | _gentle_rate(own, found)
     kept = {str(key): _given(value) for key, value in (found | said).items() if (key, value) != ("source", {})}
-    return knobs.home_expanded(kept)
+    kept = knobs.home_expanded(kept)
+    named_files.remember(kept, by_user=True)
+    return kept
 
 
 def _gentle_rate(config: Any, found: dict[Any, Any]) -> dict[str, Any]:

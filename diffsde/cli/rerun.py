@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import nested, plugins, signals
+from diffsde import named_files, nested, plugins, signals
 from diffsde.cli import spelling
 from diffsde.cli.job import VERBS
 from diffsde.errors import UserError
@@ -136,6 +136,7 @@ def again(record: Record) -> dict[str, Any]:
     """The config of a run that is to be repeated: without a name, trackers and pictures beside the result; net=auto as it was, and
     the sampler that a search found.
     """
+    named_files.remember(record.config, by_user=False)
     config = as_found(record.config, record.summary) | dict.fromkeys(folder.LABELS)
     config |= {key: value for key, value in OWN_CACHE.items() if key in config}
     if record.verb == "train":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diffsde import named_files
 from diffsde.datasets.dataset import Examples, stamp
 from diffsde.datasets.downloads import download
 from diffsde.datasets.finite import FiniteDataset
@@ -91,7 +93,7 @@ class MNIST(CollectionDataset):
     """mnist: handwritten digits of LeCun, Cortes and Burges; 60,000 images (28, 28, 1), 10,000 more for tests.
 
     data_dir: the folder of the four files, gzipped or not; None: $DIFFSDE_DATA or its subfolder of the dataset's name, or
-    where there is none diffsde/mnist in the user's data folder. Files that are absent are downloaded there.
+    where there is none diffsde/mnist in the user's data folder. Files that are absent are downloaded there, unless it is a run's folder alone that names the data.
     """
 
     collection: ClassVar[Collection] = DIGITS
@@ -115,9 +117,13 @@ class FashionMNIST(CollectionDataset):
 
 
 def load_files(collection: Collection, files: tuple[IdxFile, IdxFile], data_dir: str | None) -> Examples:
-    """Images and labels from the first folder that has each file, all that is absent downloaded first."""
+    """Images and labels from the first folder that has each file, all that is absent downloaded first, unless only a run's folder
+    names them.
+    """
     folders = places(collection.name, data_dir)
     if any(_found(file, folders) is None for file in files):
+        if not named_files.may_download(collection.name, data_dir):
+            raise UserError(_left_absent(collection, folders[0], data_dir))
         _download(collection, folders)
     paths = [_found(file, folders) for file in files]
     assert all(paths)
@@ -152,6 +158,15 @@ def _download(collection: Collection, folders: list[Path]) -> None:
                     f"dataset: there is no {file.name}[.gz] in {looked}, and it could not be downloaded; put {names} in"
                     f" '{folders[0]}', or say dataset.data_dir= ({error})"
                 ) from None
+
+
+def _left_absent(collection: Collection, folder: Path, data_dir: str | None) -> str:
+    """Why files that a run's folder names are not downloaded, and the command that does."""
+    words = [f"dataset={collection.name}", *([f"dataset.data_dir={data_dir}"] if data_dir is not None else [])]
+    return (
+        f"dataset: files of {collection.name} are absent from '{folder}', where the run's config.json has them, and nothing is"
+        f" downloaded to where a folder says; put them there, or say it yourself: {shlex.join(['diffsde', 'show', 'what=data', *words])}"
+    )
 
 
 def _known(collection: Collection) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsde import nested, plugins
+from diffsde import named_files, nested, plugins
 from diffsde.errors import Unreadable, UserError
 from diffsde.knobs import is_number
 from diffsde.runs import formats, processes, progress, provenance, shapes
@@ -205,6 +205,7 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
     if content.get("verb") != verb or not isinstance(content.get("config"), dict):
         raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a {verb} run of this version")
     plugins.check_needed(content.get("plugins"), knob, str(folder))
+    named_files.remember(content["config"], by_user=False)
     return content["config"]
 
 
