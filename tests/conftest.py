@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffsde import mixtures
+from diffsde import atomic_files, mixtures
 from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, GAUSSIAN, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
-from diffsde.runs import machine
+from diffsde.runs import files, formats, machine, shapes
 from diffsde.samplers import LoopSettings, simulate
 from diffsde.samplers.sampler import Sampler
 from diffsde.state import STATE
@@ -167,6 +167,25 @@ def _programs_kept() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(machine.cache_home() / "tests"))
         machine.set_compilation_cache(True, None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_is_written_can_be_read() -> Iterator[None]:
+    """By every command that a test runs in this process: a file of a run's folder has the shape that its readers demand."""
+    wanted: dict[str, Callable[[Any], str | None]] = {"config.json": formats.fault} | {
+        f"{name}.json": partial(shapes.fault, wanted=getattr(shapes, name.upper()))
+        for name in ("summary", "error", "sweep", "study")
+    }
+
+    def checked(path: Path, save: Callable[[Path], object]) -> Path:
+        written = atomic_files.write_atomically(path, save)
+        if path.name in wanted:
+            assert (why := wanted[path.name](json.loads(written.read_text()))) is None, f"{path}: {why}"
+        return written
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_atomically", checked)
         yield
 
 

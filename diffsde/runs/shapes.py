@@ -96,12 +96,13 @@ SUMMARY = shape(
         "units": shape({OTHERS: WORD}),
         "directions": shape({OTHERS: WORD}),
         "likelihood": shape({"change": MAYBE_NUMBER}),
-        "found": shape({"sampler": CHOICE, "grid": CHOICE, "steps": NUMBER, "last": WORD}),
+        "found": shape({"sampler!": CHOICE, "grid!": CHOICE, "steps!": NUMBER, "last!": WORD}),
         "grid": WORD | CHOICE,
         "field": WORD,
         "last": WORD,
         "start": shape(str, float, None),
         **dict.fromkeys(COSTS, MAYBE_NUMBER),
+        "nfe": MAYBE_NUMBER | shape({OTHERS: MAYBE_NUMBER}),  # of a likelihood's training: the first, mean and last
     }
 )
 ERROR = shape({"error": WORD, "overrides": WORDS})

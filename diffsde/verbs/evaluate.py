@@ -28,7 +28,7 @@ from diffsde.evaluation.transport import W1, W2
 from diffsde.fields import Field
 from diffsde.metrics.distances import MOST
 from diffsde.metrics.figures import Figure
-from diffsde.runs import clock, files, folder, jobs, progress, records, sample_config
+from diffsde.runs import clock, files, folder, jobs, progress, records, sample_config, shapes
 from diffsde.runs.drawn_arrays import read_drawn
 from diffsde.runs.flow_sampling import FlowJob, drawn_of
 from diffsde.runs.load_field import load_field
@@ -108,7 +108,7 @@ def _resolve(config: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The config with run=latest resolved and, for samples=, with the knobs that these samples were drawn with."""
     if config["samples"] is not None:
         theirs = folder.read_config(Path(str(config["samples"])), "samples", "sample")
-        theirs = as_found(theirs, files.read_json(Path(str(config["samples"])) / "summary.json"))
+        theirs = as_found(theirs, files.read_json(Path(str(config["samples"])) / "summary.json", shape=shapes.SUMMARY))
         if theirs.get("measurement") is not None:
             raise UserError("samples: these are reconstructions, judged by what was measured where they were drawn")
         config = config | {key: theirs[key] for key in drawing_knobs() if key in theirs}
