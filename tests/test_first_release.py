@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from diffsde.cli.main import main
-from diffsde.runs import formats
+from diffsde.cli.sweeps import unfinished_sweep
+from diffsde.errors import UserError
+from diffsde.runs import folder, formats
 from diffsde.runs.restore import read_train_config, restore
 
 STORED = Path(__file__).parent / "data" / "first_release"
@@ -112,3 +114,45 @@ def test_folders_of_a_later_version_are_refused(stored: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("content", [{"format": True}, {"format": "4"}, {"format": 0}, {"format": 4.5}, {}, [], None])
 def test_what_is_no_format_is_not_read(content: object) -> None:
     assert not formats.is_readable(content) and not formats.too_new(content)
+
+
+def test_runs_of_other_weights_are_neither_gone_on_with_nor_repeated(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By no command that would find the folder itself: its first steps had other losses than its next would have."""
+    place = folder.OUTPUTS / "train/2026-01-01/10-00-00-000000"
+    shutil.copytree(stored / "format-4", place)
+    summary = (place / "summary.json").rename("summary.json")
+    content = json.loads((place / "config.json").read_text())
+    config = formats.in_format_of_now(content)["config"]
+    assert folder.unfinished("train", config) == place and not folder.claim(place, "train", config)
+    (place / "config.json").write_text(json.dumps(content | {"format": 3}))
+    assert folder.unfinished("train", config) is None
+    with pytest.raises(UserError, match=r"cannot be resumed: .* weighted otherwise \(format 3\)"):
+        folder.claim(place, "train", config)
+    sweep = folder.OUTPUTS / "train/2026-01-01/11-00-00-000000-sweep"
+    shutil.copytree(place, sweep / "0")
+    (sweep / "sweep.json").write_text('{"verb": "train", "words": []}')
+    assert unfinished_sweep("train", []) is None
+    shutil.move(summary, place / "summary.json")
+    assert main(["rerun", str(place)]) == 2
+    assert "cannot be repeated: it was begun by a diffsde whose losses" in capsys.readouterr().err
+
+
+def test_runs_of_other_weights_are_no_seeds_of_one_row(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor are samples of them."""
+    for i, version in enumerate((4, 4, 3)):
+        for name in ("format-4", "samples-4"):
+            place = stored / f"{name}-{i}"
+            shutil.copytree(stored / name, place)
+            kept = json.loads((place / "config.json").read_text())
+            kept["config"]["seed"] = i if name == "format-4" else 0
+            if name == "samples-4":
+                kept["config"]["run"] = str(stored / f"format-4-{i}")
+            else:
+                kept["format"] = version
+            (place / "config.json").write_text(json.dumps(kept))
+    for name in ("format-4", "samples-4"):
+        assert main(["compare", *(f"{name}-{i}" for i in range(3)), "pictures=false"]) == 0
+        said = capsys.readouterr().out
+        assert "auto (format 3)" in said and "objective.weight" in said, said

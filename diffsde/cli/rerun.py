@@ -124,6 +124,8 @@ def chosen_run(words: Sequence[str]) -> Record:
         raise UserError(f"rerun: {said} is {record.state}, and has no result to be compared with; {next_step}")
     if why := formats.too_new(files.read_json(record.folder / "config.json")):
         raise UserError(f"rerun: '{found[0].folder}' cannot be read: {why}")
+    if why := formats.not_resumable({"format": record.format, "verb": record.verb}):
+        raise UserError(f"rerun: '{found[0].folder}' cannot be repeated: {why}{found[0].folder}")
     if record.verb not in VERBS or not record.config:
         raise UserError(f"rerun: '{found[0].folder / 'config.json'}' is not the config of a run of this version")
     if record.config.get("coordinator") is not None:

@@ -200,4 +200,5 @@ def unfinished_sweep(verb: str, words: list[str]) -> Path | None:
         if not os.path.exists(path.with_name("sweep.csv"))
         and files.read_json(path, neighbour=True) == {"verb": verb, "words": words}
         and not locks.is_held(path.parent)
+        and not (verb == "train" and any(map(folder.is_of_before, path.parent.iterdir())))
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from diffsde import terminal
 from diffsde.nested import flatten
-from diffsde.runs import progress
+from diffsde.runs import formats, progress
 from diffsde.runs.flow_words import NETS, OF_FIELDS
 from diffsde.runs.folder import MACHINE
 from diffsde.runs.record import key_typed
@@ -24,6 +24,7 @@ APART = (
 FOLDERS = ("run", "samples")  # whose content says more than their names
 SAMPLING = ("sampler", "diffusion", "steps", "grid", "sigma", "last", "n", "coupled")  # of jobs that drew samples
 SEEDS = ("run.seed", "seed")  # the outer first: a trained run, and samples of it
+WEIGHT = "objective.weight"
 ORACLE, TRAINED, NORMAL = "oracle", "trained", "normal"
 # Names of groups within a group, as the command line shortens them.
 SHORT = {"sampler.diffusion": "diffusion"}
@@ -33,8 +34,8 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
     """The choices of a job as text, by key; parent: the run that it sampled from, whose keys have the prefix `run.` where the job
     has the same. Keys of a typed word that is in no config (experiment=) are choices too.
     """
-    own = without_moot(record.verb, record.config, record.config if parent is None else parent.config)
-    theirs = {} if parent is None else without_moot(parent.verb, parent.config, parent.config)
+    own = choices_alone(record, record.config if parent is None else parent.config)
+    theirs = {} if parent is None else choices_alone(parent, parent.config)
     groups = {key.partition(".")[0] for key in theirs if "." in key or key in ("dataset", "path", "objective", "net")}
     found = {key: value for key, value in own.items() if not (parent and value == "null" and key in groups)}
     taken = {key.partition(".")[0] for key in (*found, *named(record.config))}
@@ -56,6 +57,15 @@ def choices_of(record: Record, parent: Record | None) -> dict[str, str]:
             found[key] = terminal.printable(value)
     if record.verb == "evaluate" and "n" not in record.summary:  # figures of the field alone
         found = {key: value for key, value in found.items() if key.partition(".")[0] not in SAMPLING}
+    return found
+
+
+def choices_alone(record: Record, trained: dict[str, Any]) -> dict[str, str]:
+    """The choices of a record's own config (`without_moot`); the weights of an earlier version's losses are not today's `auto`."""
+    found = without_moot(record.verb, record.config, trained)
+    of_before = formats.weighted_otherwise({"format": record.format, "verb": record.verb})
+    if of_before and found.get(WEIGHT) == "auto":
+        found[WEIGHT] = f"auto (format {record.format})"
     return found
 
 

@@ -58,6 +58,8 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
             mine = config | {"run": None, "steps": theirs.get("steps")}
         if there.get("verb") != verb or not same(verb, theirs, mine) or not config.get("resume", True):
             raise UserError(f"'{folder}' already holds another run; nothing is overwritten, give another folder")
+        if why := formats.not_resumable(there):
+            raise UserError(f"'{folder}' cannot be resumed: {why}{folder}")
         summary = read_json(folder / "summary.json", shape=shapes.SUMMARY)
         if verb == "train" and summary is not None:
             return summary.get("steps") == _number(config["steps"])
@@ -75,6 +77,11 @@ def check_links(folder: Path) -> None:
             raise UserError(
                 f"'{entry}' leads out of the run's folder, and nothing is written through a link; put what it leads to in its place"
             )
+
+
+def is_of_before(folder: Path) -> bool:
+    """Whether the folder holds a training run of an earlier version, whose losses had other weights."""
+    return formats.weighted_otherwise(_read(folder, neighbour=True))
 
 
 def same(verb: str, one: Any, other: Any) -> bool:
@@ -98,7 +105,9 @@ def unfinished(verb: str, config: dict[str, Any]) -> Path | None:
         if any(os.path.exists(folder / end) for end in ("summary.json", "error.json")):
             return False
         content = _read(folder, neighbour=True)
-        return content.get("verb") == verb and same(verb, content.get("config"), config) and not is_held(folder)
+        if content.get("verb") != verb or formats.weighted_otherwise(content):
+            return False
+        return same(verb, content.get("config"), config) and not is_held(folder)
 
     return newest((OUTPUTS / verb).glob("*/*/config.json"), fits)
 
@@ -211,7 +220,7 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
 
 def check_resumable(folder: Path) -> None:
     """Raise UserError where training cannot go on in a folder that an earlier version wrote."""
-    if (content := _read(folder)) and (why := formats.not_resumable(content)):
+    if why := formats.not_resumable(_read(folder)):
         raise UserError(f"run: '{folder}' cannot be resumed: {why}{folder}")
 
 

@@ -63,9 +63,14 @@ def fault(content: Any) -> str | None:
     )
 
 
-def not_resumable(content: dict[str, Any]) -> str:
-    """Why training cannot go on in the folder of a readable config.json as it was written; "" where it can."""
-    if content["format"] >= SINCE_RESUMABLE:
+def weighted_otherwise(content: Any) -> bool:
+    """Whether a config.json is of a training run whose losses had other weights than its words give today."""
+    return is_readable(content) and content.get("verb") == "train" and content["format"] < SINCE_RESUMABLE
+
+
+def not_resumable(content: Any) -> str:
+    """Why training cannot go on in the folder of a config.json as it was written; "" where it can."""
+    if not weighted_otherwise(content):
         return ""
     return (
         f"it was begun by a diffsde whose losses were weighted otherwise (format {content['format']}); it can be sampled and evaluated, and"

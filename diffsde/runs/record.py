@@ -38,7 +38,7 @@ class Record(NamedTuple):
     folder is locked). words: the words that were typed for this job. config: as in config.json, in the words of now; {} where
     that cannot be read. summary: {} where there is none. error: why the job failed. name, tags: of name= and tag=.
     sweep: the folder of the sweep of which this is a job. provenance: versions, command and machine, and the directory in which the job
-    began, which alone is known of folders of before.
+    began, which alone is known of folders of before. format: of its config.json.
     """
 
     folder: Path
@@ -54,6 +54,7 @@ class Record(NamedTuple):
     tags: tuple[str, ...]
     sweep: Path | None
     provenance: dict[str, Any] = {}
+    format: int = formats.FORMAT
 
 
 def new_folder(verb: str) -> Path:
@@ -164,6 +165,7 @@ def record_of(folder: Path, there: set[str]) -> Record | None:
         tags=_tags(config.get("tag")),
         sweep=sweep,
         provenance=about,
+        format=kept["format"] if known else formats.FORMAT,
     )
 
 
