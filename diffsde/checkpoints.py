@@ -25,8 +25,8 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from diffsde import system_errors
 from diffsde.errors import UserError, first_line
-from diffsde.memory import installed
-from diffsde.system_errors import shown_bytes
+from diffsde.memory import require
+from diffsde.system_errors import of_machine, shown_bytes
 from diffsde.types import Array, Moments, on_device
 
 logging.getLogger("absl").setLevel(
@@ -39,6 +39,10 @@ REMOVALS, REMOVED_EVERY = (
 )  # how often a checkpoint that could not be written is removed, and after how many seconds again
 
 MOST = 2**70  # bytes that are said
+BLOCK = 2**20  # words of a checksum at once
+PEAK = 2  # memory of reading, of what is read: it is decompressed, then put where it is to be
+# Numbers of a trained network hardly compress. A checkpoint of more than SLACK bytes has no RATIO times what its files have.
+SLACK, RATIO = 2**26, 100
 
 # (names, what) -> where a leaf of a checkpoint goes
 Place = Callable[[tuple[str, ...], jax.ShapeDtypeStruct], Sharding]
@@ -89,9 +93,15 @@ def checksum_read(tree: Any) -> np.ndarray:
 
 
 def _word_sum_on_host(leaf: np.ndarray) -> np.uint32:
+    """A block at a time: the products of a large leaf would take several times its memory."""
     bits = np.ascontiguousarray(leaf).reshape(-1)
-    words = bits.view({1: np.uint8, 2: np.uint16}.get(bits.dtype.itemsize, np.uint32)).astype(np.uint32)
-    return np.sum((2 * np.arange(words.size, dtype=np.uint32) + 1) * words, dtype=np.uint32)
+    words = bits.view({1: np.uint8, 2: np.uint16}.get(bits.dtype.itemsize, np.uint32))
+    odd, total = 2 * np.arange(min(BLOCK, words.size), dtype=np.uint32) + 1, 0
+    for first in range(0, words.size, BLOCK):
+        block = words[first : first + BLOCK].astype(np.uint32)
+        factors = odd[: block.size] + np.uint32(2 * first % 2**32)
+        total += int(np.sum(factors * block, dtype=np.uint32))
+    return np.uint32(total % 2**32)
 
 
 @jax.jit
@@ -260,12 +270,14 @@ def load(
     step: int | None = None,
     place: Place | None = None,
     unfit: Callable[[Any], str | None] = lambda tree: None,
+    has_seal: bool = True,
 ) -> tuple[int, Any]:
     """(step, tree) of the newest checkpoint that is whole, or of this step, as nested dicts of arrays.
 
     A damaged newest one is said to `warn`, and the one before is taken. place: where each leaf goes, by its names and
-    shape; else the first device. unfit: why a whole one is of no use all the same, which is treated as damage. Raises
-    UserError where none can be read, or the one asked for cannot.
+    shape; else the first device. unfit: why a whole one is of no use all the same, which is treated as damage. has_seal: see
+    read_checkpoint. Raises UserError where none can be read, or the one asked for cannot, and where the system fails: then no other
+    is taken.
     """
     saved = steps(folder)
     if not saved:
@@ -278,7 +290,7 @@ def load(
     for candidate, before in zip(candidates, [*candidates[1:], None], strict=True):
         path = folder / str(candidate)
         try:
-            tree = read_checkpoint(path.resolve(), place)
+            tree = read_checkpoint(path.resolve(), place, has_seal)
             if why := unfit(tree):
                 raise Damaged(why)
             return candidate, tree
@@ -290,13 +302,19 @@ def load(
     raise AssertionError
 
 
-def check_memory(kept: Any) -> None:
-    """Raise Damaged for arrays, by their shapes and types, that take more memory than there is: they may be anyone's."""
+def check_size(kept: Any, files: int) -> None:
+    """Raise for arrays, by their shapes and types, which may be anyone's, before any is read: Damaged where `files` bytes do not hold
+    them, UserError where there is not the memory.
+    """
     size = sum(math.prod(map(int, leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(kept))
-    if size > installed():
-        raise Damaged(
-            f"it says {shown_bytes(min(size, MOST))} of numbers, and there are {shown_bytes(installed())} of memory"
-        )
+    if size > max(SLACK, RATIO * files):
+        raise Damaged(f"it says {shown_bytes(min(size, MOST))} of numbers, and its files have {shown_bytes(files)}")
+    require(PEAK * size, f"a checkpoint of {shown_bytes(size)} of numbers", "read it on a machine with more memory")
+
+
+def bytes_in(folder: Path) -> int:
+    """The bytes of the files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def not_of_a_run(tree: Any) -> str | None:
@@ -311,17 +329,20 @@ def not_of_a_run(tree: Any) -> str | None:
     return None
 
 
-def read_checkpoint(path: Path, place: Place | None = None) -> Any:
-    """The tree of one checkpoint. Raises Damaged."""
+def read_checkpoint(path: Path, place: Place | None = None, has_seal: bool = True) -> Any:
+    """The tree of one checkpoint. has_seal: whether there must be a checksum, as there is but in format 1.
+
+    Raises Damaged for what it is, and UserError for what the system lacks to read it.
+    """
     from orbax.checkpoint import v1 as ocp
 
     mute_orbax()
     one = SingleDeviceSharding(jax.local_devices()[0])
     try:
         with without_patterns(path.parent) as folder:
-            path = folder / path.name
-            kept = ocp.metadata(path).metadata  # shapes and types, so that arrays come back where they are to be
-            check_memory(kept)
+            plain = folder / path.name
+            kept = ocp.metadata(plain).metadata  # shapes and types, so that arrays come back where they are to be
+            check_size(kept, bytes_in(path))
             like = jax.tree_util.tree_map_with_path(
                 lambda names, leaf: jax.ShapeDtypeStruct(
                     leaf.shape, leaf.dtype, sharding=place(tuple(key.key for key in names[1:]), leaf) if place else one
@@ -331,16 +352,17 @@ def read_checkpoint(path: Path, place: Place | None = None) -> Any:
             with warnings.catch_warnings():
                 # about shardings that a damaged file no longer gives; what counts is checked below
                 warnings.simplefilter("ignore")
-                content = ocp.load(path, like)
-        if set(content) == {
-            "moments",
-            "state",
-        }:  # of format 1, before there were checksums, labels and several averages
+                content = ocp.load(plain, like)
+        if not has_seal and set(content) == {"moments", "state"}:  # nor several averages
             averages = jax.tree.map(lambda leaf: leaf[None], content["state"]["ema"])
             return content | {"state": content["state"] | {"ema": averages}}
         tree, seal = content["tree"], content["checksum"]
+    except (Damaged, UserError):
+        raise
     except Exception as error:  # orbax raises many kinds for a damaged or foreign folder
         forget(error)
+        if why := of_machine(error):
+            raise UserError(f"run: checkpoint '{path}' cannot be read: {why}") from error
         raise Damaged(first_line(error)[:160]) from error
     if not np.array_equal(checksum_read(tree), np.asarray(seal)):
         raise Damaged("its checksum differs: some bytes are not what was written")

@@ -32,6 +32,21 @@ REMEDIES = {
     errno.ENOMEM: "take less at once (n=, batch_size=), or a machine with more memory",
     errno.EAGAIN: "the machine starts no more processes or threads: take fewer (threads=), or raise the limit (ulimit -u)",
 }
+# Of the machine, whatever the file is
+OF_MACHINE = {
+    *(
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EIO,
+        errno.ESTALE,
+    ),
+    *(errno.ENOMEM, errno.EAGAIN),
+}
 MEMORY = "take less at once (a smaller n=, batch_size= or net), or a machine with more memory"
 # Numbers of errors in the texts of libraries that say nothing else (tensorstore, under orbax).
 IN_TEXT = re.compile(
@@ -92,6 +107,22 @@ def of_checkpoint(error: BaseException) -> str:
             return f"{os.strerror(found)}; {REMEDIES.get(found, _ROOM)}"
         cause = cause.__cause__ or cause.__context__
     return first_line(error)[:160]
+
+
+def of_machine(error: BaseException) -> str | None:
+    """The line of an error, or of one of its causes, that is of the machine, its limits and its disks, and so says nothing against what
+    was to be read; None for any other, of a file that is not there among them.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        text = str(cause)
+        number = cause.errno if isinstance(cause, OSError) else _number_in(text)
+        if number in OF_MACHINE:
+            return f"{os.strerror(number)}; {REMEDIES[number]}"
+        if isinstance(cause, MemoryError) or (_of_library(cause) and ALLOCATING.search(text)):
+            return _of_memory(text)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def shown_bytes(count: float) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import resource
 import sys
 from pathlib import Path
@@ -169,6 +171,92 @@ def test_with_none_left_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'.*1' is damaged") as caught:
         load(where, pytest.fail)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_that_says_more_than_its_files_hold_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros compress 10,000 times, numbers of a network do not."""
+    monkeypatch.setattr(checkpoints, "SLACK", 2**20)
+    manager = CheckpointManager(tmp_path / "checkpoints", 9, kept_last)
+    manager.save(1, {"x": jax.random.normal(jax.random.key(0), (300_000,))})
+    manager.save(2, {"x": jnp.zeros(4_000_000)})
+    manager.wait()
+    monkeypatch.setattr(ocp, "load", lambda path, like: pytest.fail("read") if path.name == "2" else honest(path, like))
+    said: list[str] = []
+    assert load(tmp_path / "checkpoints", said.append)[0] == 1
+    assert "is damaged (it says 15.3 MiB of numbers, and its files have" in said[0]
+
+
+honest = ocp.load
+
+
+def with_cause(cause: BaseException) -> BaseException:
+    error = ValueError("cannot be read")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.EACCES, "Permission denied", "x"), "Permission denied; "),
+        (with_cause(OSError(errno.EIO, "Input/output error", "x")), "Input/output error; the disk cannot be read"),
+        (with_cause(MemoryError()), "memory is not available"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1024 bytes."), "memory of 1 KiB"),
+        (ValueError("RESOURCE_EXHAUSTED: Error opening [os_error_code='24']"), "Too many open files; raise the limit"),
+    ],
+)
+def test_what_the_machine_lacks_says_nothing_against_a_checkpoint(
+    error: BaseException, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None before it is taken, by which a sound one would be lost; of a file that is not there it is."""
+    where = written(tmp_path, [1, 2])
+
+    def failing(path: Path, like: Any) -> Any:
+        if path.name == "2":
+            raise error
+        return honest(path, like)
+
+    monkeypatch.setattr(ocp, "load", failing)
+    with pytest.raises(UserError, match="cannot be read: ") as caught:
+        load(where, pytest.fail)
+    assert f"checkpoint '{where / '2'}' cannot be read: {said}" in str(caught.value)
+    error = FileNotFoundError(errno.ENOENT, "No such file", "x")
+    warnings: list[str] = []
+    assert load(where, warnings.append)[0] == 1 and "is damaged" in warnings[0]
+
+
+def test_a_limit_on_open_files_is_no_damage(tmp_path: Path) -> None:
+    """The system's own error."""
+    where = written(tmp_path, [1, 2])
+    load(where, pytest.fail)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")), before[1]))
+    try:
+        with pytest.raises(UserError, match="2' cannot be read: Too many open files; raise the limit"):
+            load(where, pytest.fail)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert load(where, pytest.fail)[0] == 2
+
+
+def test_only_what_was_written_without_a_checksum_is_read_without(tmp_path: Path) -> None:
+    """Of another format a checkpoint that has none has lost it."""
+    kept = {"moments": {"mean": jnp.zeros(2)}, "state": {"ema": {"w": jnp.ones(3)}, "params": {"w": jnp.ones(3)}}}
+    ocp.save(tmp_path / "checkpoints" / "1", kept)
+    with pytest.raises(UserError, match=r"1' is damaged"):
+        load(tmp_path / "checkpoints", pytest.fail)
+    found = load(tmp_path / "checkpoints", pytest.fail, has_seal=False)[1]
+    assert found["state"]["ema"]["w"].shape == (1, 3)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 1000, 1001, 4096])
+def test_a_checksum_is_the_same_in_any_blocks(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "BLOCK", 1000)
+    bits = np.random.default_rng(0).integers(0, 2**32, count, np.uint32)
+    exact = sum((2 * i + 1) * int(word) for i, word in enumerate(bits)) % 2**32
+    assert checkpoints.checksum_read([bits]) == exact
 
 
 def test_leftovers_of_a_killed_save_are_cleared(tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ def test_a_stored_network_gives_the_velocities_of_the_code_that_wrote_it(version
     assert np.asarray(now) == pytest.approx(np.array(then["velocity"]), rel=1e-4, abs=1e-4)
 
 
+def test_of_another_format_a_checkpoint_without_a_checksum_is_damaged(stored: Path) -> None:
+    content = json.loads((stored / "format-1" / "config.json").read_text())
+    (stored / "format-1" / "config.json").write_text(
+        json.dumps(content | {"format": 4, "net": content["config"]["net"]})
+    )
+    with pytest.raises(UserError, match=r"20' is damaged"):
+        restore(stored / "format-1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", [1, 4])
 def test_stored_networks_are_sampled_and_evaluated(version: int, stored: Path) -> None:

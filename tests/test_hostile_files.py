@@ -457,8 +457,14 @@ def test_long_choices_are_cut_and_stay_apart() -> None:
 
 def test_checkpoints_are_bounded_and_of_a_run() -> None:
     """By what their metadata says, before any is read; a sound one of another tree is no run's."""
-    with pytest.raises(checkpoints.Damaged, match="it says 873 TiB of numbers"):
-        checkpoints.check_memory({"a": jax.ShapeDtypeStruct((10, 24 * 10**12), np.float32)})
+    large = {"tree": {"a": jax.ShapeDtypeStruct((10, 24 * 10**12), np.float32)}}
+    with pytest.raises(checkpoints.Damaged, match=r"it says 873 TiB of numbers, and its files have 1\.5 KiB"):
+        checkpoints.check_size(large, 1536)
+    with pytest.raises(
+        UserError, match=r"a checkpoint of 873 TiB of numbers: 1.7. PiB of memory or more, and there are"
+    ):
+        checkpoints.check_size(large, 2**50)  # a sound one of another machine: none before it is of more use
+    checkpoints.check_size({"a": jax.ShapeDtypeStruct((2**24,), np.float32)}, 1536)
     moments = {"mean": np.zeros(2), "std": np.ones(())}
     whole = {"moments": moments, "state": {"params": {}, "ema": {}}, "classes": np.asarray(0)}
     assert checkpoints.not_of_a_run(whole) is None

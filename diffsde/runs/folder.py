@@ -218,6 +218,11 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
     return content["config"]
 
 
+def has_checksums(folder: Path) -> bool:
+    """Whether the checkpoints of a run must have checksums."""
+    return formats.has_checksums(_read(folder))
+
+
 def check_resumable(folder: Path) -> None:
     """Raise UserError where training cannot go on in a folder that an earlier version wrote."""
     if why := formats.not_resumable(_read(folder)):

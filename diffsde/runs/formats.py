@@ -11,6 +11,7 @@ from diffsde.runs.old_words import in_words_of_now
 # no labels; since 4, config.json holds the net that net=auto chose, and objective.weight=auto has today's meaning.
 FORMAT = 4
 SINCE_RESUMABLE = 4
+WITHOUT_CHECKSUMS = 1
 # What was done before a knob was there, of the knobs that have no default in Python.
 _MACHINE = dict.fromkeys(("precision", "devices", "coordinator", "processes", "rank", "threads"))
 BEFORE: dict[str, dict[str, Any]] = {
@@ -61,6 +62,11 @@ def fault(content: Any) -> str | None:
     return shapes.fault(content, shapes.ANY_FORMAT) or (
         None if too_new(content) else shapes.fault(content, shapes.CONFIG)
     )
+
+
+def has_checksums(content: Any) -> bool:
+    """Whether the checkpoints beside a config.json have checksums."""
+    return _format(content) != WITHOUT_CHECKSUMS
 
 
 def weighted_otherwise(content: Any) -> bool:

@@ -142,7 +142,11 @@ def _restored(
     config = read_train_config(run_folder, knob)
     where = run_folder / "checkpoints"
     step, tree = checkpoints.load(
-        where, progress.warn, step=which_step(run_folder, which, knob), unfit=checkpoints.not_of_a_run
+        where,
+        progress.warn,
+        step=which_step(run_folder, which, knob),
+        unfit=checkpoints.not_of_a_run,
+        has_seal=folder.has_checksums(run_folder),
     )
     moments, classes = Moments(**tree["moments"]), int(tree.get("classes", 0))
     source_moments = Moments(**tree["source_moments"]) if "source_moments" in tree else None

@@ -25,6 +25,7 @@ from diffsde.types import Moments, on_device
 # A mean loss above the untrained network's by this factor means divergence, not fluctuation; the second factor is for a
 # loss whose expectation is infinite, where one example in a million can have a million times the loss of the others.
 DIVERGED, DIVERGED_RARE = 10.0, 1e6
+WINDOW = 2**16  # losses for which a checkpoint has room at least
 
 
 class Schedule(NamedTuple):
@@ -177,7 +178,8 @@ class RunWriter:
         if processes.is_main_process() and self.log.path.exists():
             with open(self.log.path) as file:
                 os.fsync(file.fileno())
-        window = np.zeros(min(self.plan.log_every, self.plan.steps), np.float32)
+        room = max(WINDOW, 2 ** len(self.window).bit_length())  # of few lengths: the program that sums them is of each
+        window = np.zeros(min(self.plan.log_every, self.plan.steps, room), np.float32)
         window[: len(self.window)] = self.window
         held = on_device(len(self.window), np.int32)
         losses = {"window": on_device(window), "held": held, "untrained": on_device(self.untrained, np.float32)}
