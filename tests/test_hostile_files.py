@@ -27,9 +27,11 @@ from PIL import Image
 
 from diffsde import checkpoints
 from diffsde.array_archives import map_npy, names_in, read_npy, read_npz
-from diffsde.cli.completion import SCRIPT
-from diffsde.cli.main import main
-from diffsde.cli.rerun import again
+from diffsde.cli.completion import SCRIPT, completions
+from diffsde.cli.job import VERBS, config_folder
+from diffsde.cli.main import composed, main
+from diffsde.cli.rerun import again, chosen_run
+from diffsde.cli.sweeps import unfinished_sweep
 from diffsde.datasets.idx import IdxFile, read_idx
 from diffsde.datasets.image_files import PIXELS, opened
 from diffsde.datasets.mnist import DIGITS, FASHION
@@ -37,11 +39,15 @@ from diffsde.datasets.tables import read_table
 from diffsde.errors import AND, Unreadable, UserError
 from diffsde.expressions import evaluate_expression
 from diffsde.metrics.figures import KINDS
+from diffsde.report.comparison import compare
 from diffsde.report.keys import as_text
 from diffsde.report.page_data import pictures_of
-from diffsde.runs import files, folder, locks, shapes
+from diffsde.runs import files, folder, formats, locks, shapes
 from diffsde.runs.drawn_arrays import read_drawn, read_log_densities, read_trajectory
 from diffsde.runs.record import read_record
+from diffsde.runs.records import every
+from diffsde.runs.restore import restore
+from diffsde.runs.results import judged
 from diffsde.runs.sealed_arrays import Damaged, read_sealed, write_sealed
 from diffsde.runs.shapes import fault
 
@@ -377,6 +383,69 @@ def test_commands_take_any_json(seed: int, kept: Path, capsys: pytest.CaptureFix
         file.write_text(bent_json(text, seed))
         for words in (["runs"], ["runs", "--json"], ["runs", "path=ot", "seed=0"]):
             said(words, capsys)
+        assert "taken" not in os.listdir(kept)
+    finally:
+        file.write_text(text)
+
+
+STORED = "outputs/train/2026-11-26/00-00-00-000000"  # a run with a checkpoint
+JOBS = {"train": (TRAINED, STORED), "sample": (DRAWN,)}
+
+
+def readers_of_folders(configs: dict[str, dict[str, Any]]) -> dict[str, Callable[[], object]]:
+    """What commands read of folders that others wrote, without what they compute: of train, whose config finds a folder to go on in,
+    run=latest and run= of sample, samples= of evaluate, rerun, compare and the tab key.
+    """
+    from diffsde.verbs import evaluate
+
+    def repeated() -> None:
+        for place in (TRAINED, STORED, DRAWN):
+            again(chosen_run([place]))
+
+    return {
+        "claim": lambda: [folder.claim(Path(place), verb, configs[verb]) for verb in JOBS for place in JOBS[verb]],
+        "unfinished": lambda: [folder.unfinished(verb, config) for verb, config in configs.items()],
+        "sweep": lambda: unfinished_sweep("sample", []),
+        "latest": folder.latest,
+        "run": lambda: restore(Path(STORED)),
+        "summary": lambda: [judged(folder.read_summary(Path(place))) for places in JOBS.values() for place in places],
+        "samples": lambda: evaluate.VERB.resolve(composed("evaluate", [f"samples={DRAWN}"])),
+        "rerun": repeated,
+        "compare": lambda: compare([*every()]),
+        "tab": lambda: [
+            completions(config_folder(), VERBS, (), f"diffsde {words}") for words in ("compare ", "sample run=")
+        ],
+    }
+
+
+@settings(
+    max_examples=100,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(seed=st.integers(0, 2**32))
+def test_what_reads_other_folders_takes_any_json(seed: int, kept: Path) -> None:
+    """Or refuses it in a line."""
+    source = random.Random(seed)
+    if not (kept / STORED).exists():
+        shutil.copytree(KEPT.parent / "first_release" / "format-4", kept / STORED)
+    whole = {
+        verb: formats.in_format_of_now(json.loads((kept / JOBS[verb][0] / "config.json").read_text())) for verb in JOBS
+    }
+    readers = readers_of_folders({verb: content["config"] for verb, content in whole.items()})
+    place = source.choice([place for places in JOBS.values() for place in places])
+    file = source.choice(
+        [kept / place / "config.json", kept / place / "summary.json", *kept.glob("outputs/**/sweep.json")]
+    )
+    text = file.read_text()
+    try:
+        file.write_text(bent_json(text, seed))
+        for name in source.sample(sorted(readers), 3):
+            try:
+                readers[name]()
+            except UserError as error:
+                assert str(error).strip() and len(str(error)) < 3000, name
         assert "taken" not in os.listdir(kept)
     finally:
         file.write_text(text)

@@ -212,7 +212,8 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
     asked = "checkpoint" if knob == "run" else f"{knob}_checkpoint"
     for earlier in reversed([number for number in checkpoints.steps(where) if number < step]):
         try:
-            tree = checkpoints.read_checkpoint((where / str(earlier)).resolve())
+            has_seal = folder.has_checksums(where.parent)
+            tree = checkpoints.read_checkpoint((where / str(earlier)).resolve(), has_seal=has_seal)
         except checkpoints.Damaged:
             continue
         if checkpoints.finite(chosen_average(config, tree["state"], ema)):
