@@ -12,7 +12,8 @@ class State:
     rank of the processes that it joined. rank: its own, asked of JAX only once they have joined, since the question would
     start its devices. programs: those compiled so far, of which jobs of one structure share one. parts: choices of the user's
     own, by group and word, and plugins: what they came from, by file or module (plugins.py). asked: whether the user's own words
-    named data that can be downloaded, or a run's folder alone, by name and data_dir (named_files.py).
+    named data that can be downloaded, or a run's folder alone, by name and data_dir (named_files.py). made, found:
+    folders that commands made for what they write, and those that they made them in, which stay though they are empty (runs/leaving.py).
     """
 
     machine: Any = None
@@ -22,6 +23,8 @@ class State:
     parts: dict[tuple[str, str], Any] = dataclasses.field(default_factory=dict)
     plugins: dict[str, Any] = dataclasses.field(default_factory=dict)
     asked: dict[tuple[str, Any], bool] = dataclasses.field(default_factory=dict)
+    made: set[str] = dataclasses.field(default_factory=set)
+    found: set[str] = dataclasses.field(default_factory=set)
 
 
 STATE = State()

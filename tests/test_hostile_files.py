@@ -633,7 +633,7 @@ def test_completion_runs_nothing_of_a_name(shell: str, kept: Path) -> None:
     assert not (kept / "taken").exists()
 
 
-def test_nothing_is_written_through_a_link(kept: Path) -> None:
+def test_nothing_is_written_through_a_link(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run folder that is given, and then trained on; nor is its lock made where a link leads."""
     place, outside = kept / TRAINED, kept / "outside"
     config = json.loads((place / "config.json").read_text())["config"]
@@ -646,6 +646,13 @@ def test_nothing_is_written_through_a_link(kept: Path) -> None:
             folder.claim(place, "train", config)
         own.unlink()
     (place / "plots").symlink_to(place / "pictures")  # inside it, a link is the owner's affair
+    assert folder.claim(place, "train", config)
+    (kept / "scratch/deep/checkpoints").mkdir(parents=True)
+    (place / "checkpoints").symlink_to(kept / "scratch/deep/checkpoints")
+    monkeypatch.setenv("DIFFSDE_LINKS", f"{kept / 'other'}:")
+    with pytest.raises(UserError, match=f"DIFFSDE_LINKS={kept}/scratch/deep/checkpoints before the command"):
+        folder.claim(place, "train", config)
+    monkeypatch.setenv("DIFFSDE_LINKS", f"{kept / 'other'}:{kept / 'scratch'}")  # the user's own, to another disk
     assert folder.claim(place, "train", config)
     (place / ".lock").unlink(missing_ok=True)
     (place / ".lock").symlink_to(outside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import platform
 import re
@@ -18,10 +19,12 @@ from typing import Any
 
 import pytest
 
+import diffsde
 from diffsde import atomic_files, signals
 from diffsde.cli.main import main
 from diffsde.errors import Stopped, UserError
 from diffsde.runs import folder, jobs, leaving, locks, training_loop
+from diffsde.state import STATE
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "kill_trials.py"
 SAMPLE = ["sample", "run=oracle", "dataset=gmm", "path=ot", "n=20", "steps=2", "pictures=none"]
@@ -302,6 +305,44 @@ def test_a_folder_that_was_removed_under_the_lock_is_locked_anew(here: Path, mon
         assert locks.is_held(run)
         with pytest.raises(UserError, match="written by another process"), locks.held(run):
             pass
+
+
+def test_what_a_refusal_or_a_stop_removes_is_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of folders that were there before nothing goes, though they are empty; of those that a command made nothing stays."""
+    monkeypatch.setattr(STATE, "made", set())
+    monkeypatch.setattr(STATE, "found", set())
+
+    def left() -> list[str]:
+        return sorted(str(path.relative_to(here)) for path in here.rglob("*"))
+
+    (here / "mine/deep/run").mkdir(parents=True)
+    before = left()
+    refused = [*SAMPLE, "labels=[77]"]
+    for place in ("mine/deep/run1", "mine/deep/new/run", "mine/deep/run", "other/run"):
+        assert main([*refused, f"hydra.run.dir={place}"]) == 2 and left() == before, place
+        assert main([*SAMPLE, "chunk=x", "-m", "seed=0,1", f"hydra.sweep.dir={place}"]) == 2 and left() == before, place
+        with pytest.raises(ValueError, match="77 is not a label"):
+            diffsde.sample(run="oracle", dataset="gmm", path="ot", labels=[77], n=4, steps=2, folder=place)
+        assert left() == before, place
+    for place in ("mine/deep/run1", "mine/deep/run"):
+        leaving.will_make(Path(place))
+        Path(place).mkdir(exist_ok=True)
+        with locks.held(Path(place)):
+            pass
+        leaving.remove_empty(Path(place))
+        assert left() == before
+
+
+def test_what_is_imported_leaves_signals_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a notebook the next Ctrl-C would end Python; so after a command that is called there."""
+    import diffsde.__main__ as entry
+
+    before = [signal.getsignal(number) for number in signals.NUMBERS]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(sys, "argv", ["diffsde", "--version"])
+    importlib.reload(entry)
+    assert [signal.getsignal(number) for number in signals.NUMBERS] == before
+    assert entry.main() == 0 and [signal.getsignal(number) for number in signals.NUMBERS] == before
 
 
 def test_stopped_says_all_that_the_way_out_knows() -> None:

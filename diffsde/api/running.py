@@ -16,7 +16,7 @@ from diffsde.cli.from_python import config_of, in_yaml
 from diffsde.cli.job import VERBS
 from diffsde.runs import clock, files, folder, jobs, machine, progress, provenance, shapes
 from diffsde.runs.drawn_arrays import read_archive
-from diffsde.runs.leaving import remove_empty
+from diffsde.runs.leaving import remove_empty, will_make
 from diffsde.runs.records import text_of
 
 
@@ -66,6 +66,7 @@ def run_verb(
 
 def written(door: jobs.Verb, config: dict[str, Any], where: Path, adjust: Callable[[Any], object]) -> Findings:
     """The findings of a job that is written into a folder; those that are there already where it is finished."""
+    will_make(where)
     try:
         done = jobs.single(door, config, where, True, adjust)
     finally:

@@ -104,7 +104,8 @@ EXPLAINED: dict[str, str] = {
         ("device", "gpu", "cuda", "accelerator", "usegpu"),
         "jax takes the accelerator that it finds, and JAX_PLATFORMS=cpu before the command the CPU",
     ),
-    **dict.fromkeys(("verbose", "quiet", "debug"), "what is printed is the same always"),
+    **dict.fromkeys(("verbose", "quiet"), "what is printed is the same always"),
+    "debug": "DIFFSDE_DEBUG=1 before the command shows the traceback of an error",
 }
 
 

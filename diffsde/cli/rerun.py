@@ -55,6 +55,7 @@ def rerun(words: Sequence[str], out: Path | None = None) -> Rerun:
     where = Path(os.path.abspath(out if out is not None else new_folder(record.verb)))
     if next(records.folders(where, 0), None) is not None:
         raise UserError(f"out: '{out}' already holds a run; nothing is overwritten, give another folder")
+    leaving.will_make(where)
     first = again(record)
     config = first | as_begun(first)
     typed = [f"{key}={value}" for key, value in record.words.items() if key not in folder.LABELS]

@@ -35,10 +35,11 @@ def main(words: list[str]) -> None:
     where = place_of(asked)
     study = Study(asked, stages, where)
     with signals.leaving(study.stopped):
+        begins = not (where / "study.json").exists()
+        if begins:
+            leaving.will_make(where)
         where.mkdir(parents=True, exist_ok=True)
-        if not (
-            where / "study.json"
-        ).exists():  # before the lock's file, by which another command would take it for a job's
+        if begins:  # before the lock's file, by which another command would take it for a job's
             study.save()
         with locks.held(where):
             study = Study(asked, stages, where)

@@ -52,6 +52,8 @@ class Sweep:
     def enter(self, where: Path) -> None:
         """Create and lock the folder. Raises UserError where another process holds the lock."""
         self.asked = where
+        if not (where / "sweep.json").exists():  # else an earlier command made it
+            leaving.will_make(where)
         where.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locks.held(where))
         self.folder = where
@@ -160,7 +162,9 @@ class SweepRecord(Callback):
     """Hydra callback that records a sweep's words in sweep.json when it begins, so that the same command can resume it."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        about_to.get([]).append(Path(os.path.abspath(config.hydra.run.dir)))
+        place = Path(os.path.abspath(config.hydra.run.dir))
+        leaving.will_make(place)
+        about_to.get([]).append(place)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         where = Path(config.hydra.sweep.dir)

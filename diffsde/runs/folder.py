@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -27,6 +28,9 @@ NUMBERS = ("value", "error", "exact", "true", "true_error", "real", "real_error"
 
 # Knobs that say how and where a run is computed, not what it computes: a run may be resumed with other values.
 MACHINE = ("cache", "cache_dir", "threads", "coordinator", "processes", "rank")
+LINKS = (
+    "DIFFSDE_LINKS"  # the variable with the folders that links of a run's folder may lead to, a scratch disk for one
+)
 LABELS = ("name", "tag")  # what a run is called
 APART = {
     "train": (*MACHINE, *LABELS, "resume", "checkpoint_every", "keep", "logger", "pictures"),
@@ -70,12 +74,17 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
 
 
 def check_links(folder: Path) -> None:
-    """Raise UserError for a link that leads out of a run's folder, which another may have made: what is written would go there."""
-    inside = folder.resolve()
+    """Raise UserError for a link that leads out of a run's folder, which another may have made: what is written would go there.
+
+    Links may lead to the folders of $DIFFSDE_LINKS. Whose a link is says nothing: unpacked from a stranger's archive it is the user's.
+    """
+    named = os.environ.get(LINKS, "").split(os.pathsep)
+    allowed = [folder.resolve(), *(Path(each).expanduser().resolve() for each in named if each)]
     for entry in sorted(folder.iterdir()):
-        if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
+        if entry.is_symlink() and not any((end := entry.resolve()).is_relative_to(place) for place in allowed):
             raise UserError(
-                f"'{entry}' leads out of the run's folder, and nothing is written through a link; put what it leads to in its place"
+                f"'{entry}' leads out of the run's folder, to '{end}', and nothing is written through a link that may be a stranger's;"
+                f" put what it leads to in its place, or if it is your own, say {LINKS}={shlex.quote(str(end))} before the command"
             )
 
 

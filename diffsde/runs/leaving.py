@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from diffsde.atomic_files import clear_partial
 from diffsde.runs import locks, progress
 from diffsde.runs.record import read_record
+from diffsde.state import STATE
 
 NOTHING = "nothing is kept"
 
@@ -102,8 +104,19 @@ def remove_sweep(where: Path) -> None:
     remove_empty(where)
 
 
+def will_make(folder: Path) -> None:
+    """Note, before a command makes a folder for what it writes, where what is there already ends: that is the user's, empty or not."""
+    place = os.path.abspath(folder)
+    while not os.path.lexists(place):
+        STATE.made.add(place)
+        place = os.path.dirname(place)
+    if place not in STATE.made:
+        STATE.found.add(place)
+
+
 def remove_empty(folder: Path) -> None:
-    """Remove a job's empty folder, and its parents that are empty then, up to outputs/."""
+    """Remove a job's empty folder, and its parents that are empty then, up to outputs/; none that was there before the command."""
+    folder = Path(os.path.abspath(folder))
     for place in [folder, *folder.parents]:
         leftover = {entry.name for entry in place.iterdir()} if place.is_dir() else {"?"}
         if leftover - {"multirun.yaml", ".lock"} or place == Path.cwd():
@@ -113,6 +126,8 @@ def remove_empty(folder: Path) -> None:
         try:
             for name in leftover:
                 (place / name).unlink()
+            if str(place) in STATE.found:
+                return
             place.rmdir()
         except OSError:  # a folder of that name, or no permission
             return

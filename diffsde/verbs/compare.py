@@ -13,7 +13,7 @@ from diffsde.report.pictures import draw_pictures, grid_picture
 from diffsde.report.show import say_comparison
 from diffsde.report.tables import USUAL, WRITERS, check_tables, write_tables
 from diffsde.runs import files, progress
-from diffsde.runs.leaving import left_by_files
+from diffsde.runs.leaving import left_by_files, will_make
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import new_folder
 from diffsde.runs.records import select
@@ -36,6 +36,7 @@ def main(words: list[str]) -> None:
     axes_of(found, own.get("x", ""), own.get("y", ""))  # a wrong word is refused before anything is written
     say_comparison(found)
     again = "" if "out" in own else f"with {progress.word('out', where)} "
+    will_make(where)
     with signals.leaving(partial(left_by_files, where, f"{again}the same command writes them all")):
         write(found, words, own, where)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffsde import signals
 from diffsde.errors import UserError
 from diffsde.runs import progress, records
-from diffsde.runs.leaving import left_by_files
+from diffsde.runs.leaving import left_by_files, will_make
 from diffsde.runs.plain_words import parted
 from diffsde.runs.record import Record, new_folder
 
@@ -28,6 +28,7 @@ def main(words: list[str]) -> None:
 
     found = compare(chosen)
     configure()
+    will_make(where)
     try:
         with signals.leaving(partial(left_by_files, where, "the same command writes the page")):
             page = write_page(found, where)
