@@ -38,7 +38,7 @@ def command(*words: str, env: dict[str, str] | None = None, status: int = 0) -> 
     said = process.stdout.read()
     _, ended, used = os.wait4(process.pid, 0)
     wall, cpu, peak = time.perf_counter() - begin, used.ru_utime + used.ru_stime, used.ru_maxrss * UNIT
-    shown = " ".join(words)[:90]
+    shown = " ".join([*(f"{key}='{value}'" for key, value in (env or {}).items()), *words])[:90]
     print(f"{wall:7.1f} s {cpu:7.1f} CPU s {peak / 1e6:7.0f} MB  {shown}", flush=True)
     if (code := os.waitstatus_to_exitcode(ended)) != status:
         sys.exit(f"{shown}: status {code}\n{said}")
