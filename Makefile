@@ -84,8 +84,7 @@ audit: $(TOOLS)/.ready ## look for known vulnerabilities of the versions in cons
 	@scripts/audit.sh $(TOOLS)
 
 sbom: $(TOOLS)/.ready ## list what is installed in .venv as a CycloneDX file, sbom.json
-	@$(TOOLS)/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file sbom.json $(BIN)/python
-	@echo "== sbom.json: $$(grep -c '"bom-ref"' sbom.json) packages"
+	@$(BIN)/python scripts/sbom.py $(TOOLS)/cyclonedx-py sbom.json
 
 clean: ## remove .venv, caches and build products; outputs/ stays
 	@echo "== removing .venv, caches and build products"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -71,3 +72,36 @@ def test_the_lowest_versions_are_the_lower_bounds() -> None:
         assert wanted.name == found.name and wanted.specifier.contains(next(iter(found.specifier)).version)
     with pytest.raises(SystemExit, match="has no lower bound"):
         script.lowest("numpy<3")
+
+
+def audited(folder: Path, answer: str) -> subprocess.CompletedProcess[str]:
+    """What scripts/audit.sh says where pip-audit answers so; each list that it is given is kept in the folder."""
+    tool = folder / "pip-audit"
+    tool.write_text(f'#!/bin/sh\nfor list; do :; done\ncp "$list" "{folder}"\n{answer}\n')
+    tool.chmod(0o755)
+    return subprocess.run([ROOT / "scripts" / "audit.sh", folder], capture_output=True, text=True)
+
+
+def test_the_audit_looks_up_the_pins_of_every_python(tmp_path: Path) -> None:
+    found = audited(tmp_path, "echo No known vulnerabilities found")
+    assert found.returncode == 0 and "No known" in found.stdout, found.stderr
+    lists = [[Requirement(line) for line in file.read_text().splitlines()] for file in tmp_path.glob("*.txt")]
+    assert all(pin.marker is None for pins in lists for pin in pins)
+    assert all(len({pin.name for pin in pins}) == len(pins) for pins in lists)  # pip-audit refuses a second
+    assert sorted(str(pin) for pins in lists for pin in pins) == sorted(f"{p.name}{p.specifier}" for p in pinned())
+
+
+@pytest.mark.parametrize(
+    ("answer", "out", "err"),
+    [
+        ("echo Found 1 known vulnerability in 1 package; echo jinja2 3.1.6 >&2; exit 1", "jinja2 3.1.6", ""),
+        (
+            "echo Traceback >&2; echo ServiceError >&2; exit 1",
+            "",
+            "audit: nothing can be said, .* at PyPI: ServiceError\n",
+        ),
+    ],
+)
+def test_the_audit_fails_where_it_finds_or_cannot_look(tmp_path: Path, answer: str, out: str, err: str) -> None:
+    found = audited(tmp_path, answer)
+    assert found.returncode == 1 and out in found.stdout and re.fullmatch(err, found.stderr)
