@@ -177,6 +177,8 @@ def changes(status: int, words: list[str], new: list[str]) -> list[str]:
     found = []
     for word in words[1:]:
         key, _, said = word.partition("=")
+        if key == "experiment":  # a file of words, which config.json has in its place
+            continue
         kept, typed = at(config, key), as_typed(said)
         if isinstance(kept, dict):
             kept = kept.get("name")
