@@ -29,15 +29,15 @@ def write_atomically(path: Path, save: Callable[[Path], object]) -> Path:
 
     It is on the disk before it has its name, so that a power cut does not leave an empty one.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_left(path.parent)
     partial = path.with_name(partial_name(path.stem, path.suffix))
     try:
         with system_errors.naming(path, partial):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _clear_left(path.parent)
             save(partial)
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)
     finally:
         with suppress(OSError):  # of a disk that has gone: what is raised is said
             partial.unlink(missing_ok=True)
@@ -57,10 +57,11 @@ def _machine() -> str:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder, which is given the name at the end."""
     partial = folder.with_name(partial_name(folder.name.lstrip(".")))
-    partial.mkdir()
     try:
-        yield partial
-        os.replace(partial, folder)
+        with system_errors.naming(folder, partial):
+            partial.mkdir()
+            yield partial
+            os.replace(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

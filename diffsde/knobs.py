@@ -421,6 +421,15 @@ def entries(value: Any) -> Iterator[tuple[str, Any]]:
         yield "", value
 
 
+def texts(value: Any) -> Iterator[str]:
+    """The texts in a config, among which are the names of its files and folders."""
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from texts(each)
+    elif isinstance(value, str):
+        yield value
+
+
 def as_number(value: Any) -> float | None:
     """A number, or a word that is one, as a float; None for what is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):

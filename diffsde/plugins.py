@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from diffsde.errors import UserError, first_line, suggestion
 from diffsde.state import STATE
-from diffsde.terminal import printable
+from diffsde.terminal import DEBUG, printable
 
 GROUP_OF = {
     "predictor": "sampler",
@@ -88,16 +88,13 @@ def load(names: Iterable[str]) -> None:
         STATE.plugins[key] = stamp
 
 
-DEBUG = "DIFFSDE_DEBUG"  # set to anything, a plugin's error is raised with its traceback
-
-
 @contextlib.contextmanager
 def as_user_errors() -> Iterator[None]:
     """A context in which an error out of a plugin's code is a UserError: which of its functions, at which line, and what."""
     try:
         yield
     except Exception as error:
-        if isinstance(error, UserError) or os.environ.get(DEBUG) or (place := place_in_plugin(error)) is None:
+        if isinstance(error, UserError) or (place := place_in_plugin(error)) is None:
             raise
         raise UserError(f"plugins: {place}: {reason(error)} ({DEBUG}=1 shows the traceback)") from error
 

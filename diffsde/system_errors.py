@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from diffsde.errors import UserError, first_line
 
@@ -47,6 +49,11 @@ OF_MACHINE = {
     ),
     *(errno.ENOMEM, errno.EAGAIN),
 }
+# What a mistake of ours would raise too: a line only where the user gave the name, or something is written (`naming`).
+OF_NAMES = {
+    *(errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.EBADF, errno.EINVAL, errno.ESPIPE, errno.ENOTTY, errno.ECHILD, errno.ESRCH),
+}
 MEMORY = "take less at once (a smaller n=, batch_size= or net), or a machine with more memory"
 # Numbers of errors in the texts of libraries that say nothing else (tensorstore, under orbax).
 IN_TEXT = re.compile(
@@ -57,12 +64,17 @@ SIZE = re.compile(r"allocat\w+ (\d+)\s*(?:bytes|B\b)|Unable to allocate ([\d.]+ 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def line(error: BaseException) -> str | None:
-    """What a system's error says in a line, with what would be right; None for any other error."""
+def line(error: BaseException, given: Iterable[Any] = ()) -> str | None:
+    """What a system's error says in a line, with what would be right; None for any other error.
+
+    given: names that the user gave. An error that a mistake of ours would raise too (OF_NAMES) counts where it is of one of these,
+    or of a folder above it, or has passed `naming`.
+    """
     if isinstance(error, BrokenPipeError | UserError):
         return None
     if isinstance(error, OSError) and (error.errno is not None or error.filename):
-        return _of_file(error)
+        ours = error.errno in OF_NAMES and not getattr(error, "named", False)
+        return None if ours and not any(_leads_to(error.filename, name) for name in given) else _of_file(error)
     text = str(error)
     if isinstance(error, MemoryError) or (_of_library(error) and ALLOCATING.search(text)):
         return _of_memory(text)
@@ -72,35 +84,51 @@ def line(error: BaseException) -> str | None:
 
 
 @contextmanager
-def as_user_errors() -> Iterator[None]:
-    """A context in which the system's errors are raised as a UserError of one line."""
+def as_user_errors(*given: Any) -> Iterator[None]:
+    """A context in which the system's errors are raised as a UserError of one line. given: as of `line`."""
     try:
         yield
     except Exception as error:
-        if (said := line(error)) is None:
+        if (said := line(error, given)) is None:
             raise
         raise UserError(said) from error
 
 
 @contextmanager
 def naming(path: os.PathLike[str] | str, under: os.PathLike[str] | str = "") -> Iterator[None]:
-    """A context in which an OSError that names no file, a write's for one, names `path`; and so does one of the name `under` which
-    the file has until it is whole.
+    """A context of work on `path`, in which an OSError of it, or of a folder above it, is the user's to mend (`line`). One that names
+    no file, a write's for one, names `path`, and so does one of the name `under` which it has until it is whole, or below that.
     """
     try:
         yield
     except OSError as error:
-        if error.filename is not None and os.fspath(error.filename) != os.fspath(under):
+        name = error.filename
+        if name is not None and under and _leads_to(under, name):
+            name = None
+        if name is not None and not _leads_to(name, path):
             raise
         if error.errno is None:  # numpy: "1000 requested and 400 written"; Pillow: "encoder error -2"
-            raise OSError(errno.EIO, f"{first_line(error)}: is the disk full", str(path)) from error
-        raise OSError(error.errno, error.strerror, str(path)) from error
+            said = OSError(errno.EIO, f"{first_line(error)}: is the disk full", str(path))
+        else:
+            said = OSError(error.errno, error.strerror, str(path) if name is None else name)
+        said.__dict__["named"] = True
+        raise said from error
+
+
+def _leads_to(above: Any, name: Any) -> bool:
+    """Whether a path is `name`, or a folder above it; not of what is no path."""
+    if not isinstance(above, str | os.PathLike) or not isinstance(name, str | os.PathLike):
+        return False
+    outer, inner = (Path(os.path.abspath(os.path.expanduser(each))) for each in (above, name))
+    return inner.is_relative_to(outer)
 
 
 def of_checkpoint(error: BaseException) -> str:
     """Why a checkpoint could not be written: the line of the system's error in it or among its causes, else its first line."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, OSError):
+            cause.__dict__["named"] = True  # of a checkpoint's files, whatever they are called
         if said := line(cause):
             return said
         if found := _number_in(str(cause)):

@@ -6,11 +6,13 @@ import contextlib
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
 
 LONGEST = 2000  # letters of a line that is printed; what is between its ends is left out
+DEBUG = "DIFFSDE_DEBUG"  # set to anything, an error that is said in a line has its traceback above it
 BROKEN_PIPE = 141  # the status of a command that SIGPIPE ended, which a shell knows
 
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)  # of this command
@@ -102,6 +104,12 @@ def first_time(message: str) -> bool:
     new = message not in said
     said.add(message)
     return new
+
+
+def traced(error: BaseException) -> None:
+    """Where DEBUG is set, print the traceback of an error that is said in a line, and of those that it was made of."""
+    if os.environ.get(DEBUG):
+        print(lines("".join(traceback.format_exception(error)).rstrip()), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

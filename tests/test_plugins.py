@@ -98,8 +98,24 @@ def test_an_error_in_a_plugins_code_is_a_line_that_says_where(
     where = rf"plugins: Cubic\.\w+, bad\.py line {line}"
     assert re.fullmatch(rf"diffsde: {where}: IndexError: .* \(DIFFSDE_DEBUG=1 shows the traceback\)\n", said), said
     monkeypatch.setenv("DIFFSDE_DEBUG", "1")
-    with pytest.raises(IndexError):
-        main(words)
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback") and "power[0]" in said and re.search(rf"\ndiffsde: {where}: IndexError", said)
+
+
+def test_an_error_of_the_system_in_a_plugins_code_is_the_plugins(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a command the line says where; in Python it is raised as it is."""
+    text = FILES["my_parts.py"].replace("return t**self.power", "open('weights.npy'); return t", 1)
+    (here / "bad.py").write_text(text)
+    assert main(["sample", "plugins=[bad.py]", "run=oracle", "dataset=gmm", "path=cubic", *SMALL]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"diffsde: plugins: Cubic\.\w+, bad\.py line \d+: FileNotFoundError: .*'weights.npy'.*\n", said
+    ), said
+    with pytest.raises(FileNotFoundError):
+        diffsde.oracle(plugins=["bad.py"], dataset="gmm", path="cubic").sample(n=40, steps=4, cache=False)
 
 
 @pytest.mark.slow

@@ -47,7 +47,9 @@ def refused(words: list[str], capfd: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.parametrize("number", system_errors.REMEDIES, ids=errno.errorcode.get)
 def test_an_error_of_the_system_is_a_line_with_the_file_and_what_would_be_right(number: int) -> None:
-    said = system_errors.line(OSError(number, os.strerror(number), "some/file"))
+    error = OSError(number, os.strerror(number), "some/file")
+    said = system_errors.line(error, ["some/file"])
+    assert system_errors.line(error, ["some/other"]) == (None if number in system_errors.OF_NAMES else said)
     assert said == f"'some/file': {os.strerror(number)}; {system_errors.REMEDIES[number]}"
 
 
@@ -62,6 +64,46 @@ def test_other_errors_are_left_as_they_are() -> None:
         assert system_errors.line(error) is None
     with pytest.raises(ZeroDivisionError), system_errors.as_user_errors():
         1 / 0  # noqa: B018
+
+
+def test_a_file_that_we_alone_named_is_a_mistake_of_ours(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every verb, and in Python, it keeps its traceback; a name that the user gave, or what is written, is a line."""
+
+    def mistaken(*args: object) -> None:
+        open("typo.json").close()
+
+    with monkeypatch.context() as patched:
+        for name in ("diffsde.verbs.explain.explain", "diffsde.verbs.runs.main", "diffsde.runs.results.write_arrays"):
+            patched.setattr(name, mistaken)
+        for words in (["explain"], ["runs"], DRAW, [*DRAW, "-m", "seed=0,1"]):
+            with pytest.raises(FileNotFoundError, match=r"typo\.json"):
+                main(words)
+        with pytest.raises(FileNotFoundError, match=r"typo\.json"):
+            diffsde.oracle(dataset="gmm", path="ot", threads=1).sample(n=64, steps=4, folder="out", cache=False)
+    (here / "file").write_text("")
+    capsys.readouterr()
+    for words in ([*DRAW, "hydra.run.dir=file/x"], [*DRAW, "-m", "seed=0,1", "hydra.sweep.dir=file"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert re.fullmatch(r"diffsde: '.*file(/x)?': .*; a file stands where a folder is to be.*\n", said), said
+    with pytest.raises(InputError, match=r"'file.*; a file stands"):
+        diffsde.oracle(dataset="gmm", path="ot", threads=1).sample(n=64, steps=4, folder="file/x", cache=False)
+
+
+def test_tracebacks_are_shown_where_they_are_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above the line, of a job and of a plain verb; and in Python, of what the line was made of."""
+    monkeypatch.setenv("DIFFSDE_DEBUG", "1")
+    for words in (["runs", "n=many"], ["sample", *ORACLE, "n=0"]):
+        assert main(words) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert said[0] == "Traceback (most recent call last):" and said[-1].startswith("diffsde: n")
+    with pytest.raises(InputError) as caught:
+        diffsde.oracle(dataset="gmm", path="ot").sample(n=0)
+    assert isinstance(caught.value.__cause__, UserError)
 
 
 def test_memory_that_is_not_there_is_a_line_with_its_size() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from diffsde import system_errors
+from diffsde import plugins, system_errors
 from diffsde.errors import InputError, UserError
+from diffsde.terminal import DEBUG
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,12 +21,23 @@ def refusals(call: Callable[P, T]) -> Callable[P, T]:
     @wraps(call)
     def refusing(*args: P.args, **words: P.kwargs) -> T:
         try:
-            with system_errors.as_user_errors():
-                return call(*args, **words)
+            return call(*args, **words)
         except InputError:
             raise
-        except UserError as error:
-            said = InputError(str(error))
-        raise said
+        except Exception as error:
+            if (said := line_of(error, [*args, *words.values()])) is None:
+                raise
+            refused, made_of = InputError(said), error if os.environ.get(DEBUG) else None
+        raise refused from made_of
 
     return refusing
+
+
+def line_of(error: Exception, given: Sequence[object]) -> str | None:
+    """The line of a refusal, or of an error of the system; None for any other, and for those of the user's own code."""
+    if isinstance(error, UserError):
+        return str(error)
+    if plugins.place_in_plugin(error) is not None:
+        return None
+    names = [name for each in given for name in (each if isinstance(each, list | tuple) else [each])]
+    return system_errors.line(error, names)

@@ -78,6 +78,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
             return math.inf if isinstance(outcome, float) and math.isnan(outcome) else outcome
         except UserError as error:  # recorded, not raised: Hydra would print its own report, of the first failure only
             signals.again()
+            terminal.traced(error)
             if in_sweep and not about.callbacks:  # a sweep of explain, which writes nothing
                 jobs.refused.append(f"job {about.job.num} ({' '.join(words)}): {error}")
             elif in_sweep:  # recorded on the disk, since this may not be the process that began the sweep
@@ -126,7 +127,7 @@ def _outcome(config: Any, about: Any, jobs: Jobs, place: list[Path], known: floa
     if known is not None:
         return known
     with (
-        system_errors.as_user_errors(),
+        system_errors.as_user_errors(*knobs.texts(chosen), *place),
         plugins.as_user_errors(),
         provenance.given(jobs.command, {place[-1]: words}),
     ):
@@ -266,7 +267,7 @@ def _keep_composition(folder: Path, config: Any, about: Any, jobs: Jobs) -> None
         return
     parts = {"config": config, "hydra": OmegaConf.create({"hydra": about}), "overrides": about.overrides.task}
     try:
-        with system_errors.naming(folder), atomic_files.whole_folder(folder) as partial:
+        with atomic_files.whole_folder(folder) as partial:
             for name, part in parts.items():
                 OmegaConf.save(part, partial / f"{name}.yaml")
     except OSError as error:

@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial, update_wrapper
 from pathlib import Path
@@ -54,11 +55,12 @@ def _main(words: list[str]) -> int:
         print(f"diffsde {__version__}")
         return 0
     try:
-        with system_errors.as_user_errors():
+        with system_errors.as_user_errors(*names_in(words)):
             run(words[0], words[1:])
         return 0
     except UserError as error:
         signals.again()
+        terminal.traced(error)
         for line in str(error).split(AND):  # a sweep's, one for each job
             print(f"diffsde: {terminal.printable(line)}", file=sys.stderr)
         return 2
@@ -67,6 +69,12 @@ def _main(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("diffsde: interrupted", file=sys.stderr)
         return 130
+
+
+def names_in(words: Sequence[str]) -> list[str]:
+    """What may be a file's name in words: each, its value, and the entries of a list."""
+    values = [word.partition("=")[2] for word in words]
+    return [*words, *values, *(part.strip("[]'\" ") for value in values for part in value.split(","))]
 
 
 def run(verb: str, rest: list[str]) -> None:
@@ -144,7 +152,7 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
                 raise UserError(f"see diffsde {verb} --help") from None
         except Exception as error:
             signals.again()
-            if jobs.begun or isinstance(error, UserError) or system_errors.line(error):
+            if jobs.begun or isinstance(error, UserError) or system_errors.line(error, [*places, *names_in(words)]):
                 raise
             raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
 

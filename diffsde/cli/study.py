@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffsde import plugins, signals
+from diffsde import plugins, signals, system_errors
 from diffsde.atomic_files import write_text
 from diffsde.cli import study_words
 from diffsde.cli.job import Jobs
@@ -38,7 +38,8 @@ def main(words: list[str]) -> None:
         begins = not (where / "study.json").exists()
         if begins:
             leaving.will_make(where)
-        where.mkdir(parents=True, exist_ok=True)
+        with system_errors.naming(where):
+            where.mkdir(parents=True, exist_ok=True)
         if begins:  # before the lock's file, by which another command would take it for a job's
             study.save()
         with locks.held(where):

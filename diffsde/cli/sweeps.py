@@ -24,7 +24,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from diffsde import signals
+from diffsde import signals, system_errors
 from diffsde.cli.composing import GridSweeper
 from diffsde.cli.job import VERBS, Jobs, about_to, draws_nothing_unasked, job_config, words_of
 from diffsde.errors import UserError, suggestion
@@ -54,7 +54,8 @@ class Sweep:
         self.asked = where
         if not (where / "sweep.json").exists():  # else an earlier command made it
             leaving.will_make(where)
-        where.mkdir(parents=True, exist_ok=True)
+        with system_errors.naming(where):
+            where.mkdir(parents=True, exist_ok=True)
         self.lock.enter_context(locks.held(where))
         self.folder = where
 
@@ -117,6 +118,9 @@ class BatchLauncher(Launcher):
                 config.hydra.job.id = str(number)
                 config.hydra.job.num = number
             configs.append(config)
+        for place in map(folder_of, configs):
+            with system_errors.naming(place):
+                place.mkdir(parents=True, exist_ok=True)  # as Hydra is about to do
         outcomes = self.outcomes_together(configs) if self.how != "each" else [None] * len(configs)
         return [
             run_job(
@@ -147,12 +151,15 @@ class BatchLauncher(Launcher):
         machine.configure_process(plain[0])
         if (self.how == "auto" and jax.default_backend() == "cpu") or jax.process_count() > 1:
             return [None] * len(configs)
-        outs = [
-            Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)))) for config in configs
-        ]
+        outs = [folder_of(config) for config in configs]
         with provenance.given(self.task.keywords["jobs"].command, dict(zip(outs, words, strict=True))):
             outcomes: Sequence[Outcome] = module.together(list(zip(plain, outs, strict=True)))
         return outcomes
+
+
+def folder_of(config: DictConfig) -> Path:
+    """The folder of a sweep's job."""
+    return Path(os.path.abspath(Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir))))
 
 
 PLUGINS = (BatchLauncher, GridSweeper)
@@ -169,7 +176,8 @@ class SweepRecord(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         where = Path(config.hydra.sweep.dir)
         try:
-            _sweep.get().enter(where)
+            with system_errors.as_user_errors():
+                _sweep.get().enter(where)
         except UserError as error:
             raise SystemExit(str(error)) from error  # for any other exception of a callback Hydra only warns
         words = words_of(config.hydra.overrides.task)

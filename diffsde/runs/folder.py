@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsde import named_files, nested, plugins
+from diffsde import named_files, nested, plugins, system_errors
 from diffsde.errors import Unreadable, UserError
 from diffsde.knobs import is_number
 from diffsde.runs import formats, processes, progress, provenance, shapes
@@ -69,7 +69,8 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
             return summary.get("steps") == _number(config["steps"])
         return (folder / "summary.json").exists()
     if processes.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
+        with system_errors.naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     return False
 
 

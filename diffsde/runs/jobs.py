@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsde import ensembles, system_errors
+from diffsde import ensembles, knobs, plugins, system_errors
 from diffsde.errors import UserError
 from diffsde.runs import clock, folder, locks, machine, processes, progress
 from diffsde.runs.results import Report, Result, deliver, judged
@@ -41,7 +41,7 @@ def together(verb: Verb, jobs: Sequence[tuple[Config, Path]]) -> list[Outcome]:
     with ExitStack() as held:
         for i, (config, out) in enumerate(jobs):
             try:
-                with system_errors.as_user_errors():
+                with system_errors.as_user_errors(*knobs.texts(config), out), plugins.as_user_errors():
                     config, machines[i] = verb.resolve(config)
                     machine.configure_process(machines[i])
                     chosen = verb.choose(config)
@@ -107,7 +107,7 @@ def delivered(verb: Verb, job: Any, result: Result | UserError) -> Outcome:
     if isinstance(result, UserError):
         return result
     try:
-        with system_errors.as_user_errors():
+        with system_errors.as_user_errors(job.out), plugins.as_user_errors():
             return deliver(result, verb.name, job.config, job.out).score
     except UserError as error:
         return error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
+from diffsde import system_errors
 from diffsde.atomic_files import clear_partial
 from diffsde.errors import UserError, first_line
 from diffsde.runs import processes, progress
@@ -41,7 +42,8 @@ def held(folder: Path) -> Iterator[None]:
             if not _locked(descriptor):
                 raise UserError(f"'{folder}' is being written by another process; wait for it, or give another folder")
             if not _is_at(descriptor, path):  # whoever held it before has removed the empty folder
-                folder.mkdir(parents=True, exist_ok=True)
+                with system_errors.naming(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
                 continue
             clear_partial(folder)
             with _noted(folder):

@@ -46,7 +46,7 @@ class RunLog:
             return
         end = self.read(step)
         if processes.is_main_process():
-            with open(self.path, "r+b") as file:
+            with system_errors.naming(self.path), open(self.path, "r+b") as file:
                 file.truncate(end)
                 file.seek(max(end - 1, 0))
                 if end and file.read(1) != b"\n":
@@ -94,7 +94,7 @@ def read_log(path: Path) -> RunLog:
 def lines_of(path: Path) -> Iterator[tuple[dict[str, float], int]]:
     """(line, the file's length up to its end) of a log, up to the first that is incomplete, e.g. cut short by a crash."""
     length = 0
-    with open(path, "rb") as file:
+    with system_errors.naming(path), open(path, "rb") as file:
         while text := file.readline(LONGEST):
             length += len(text)
             if (line := line_of(text)) is None:
