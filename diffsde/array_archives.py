@@ -11,7 +11,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from diffsde.memory import installed
 from diffsde.system_errors import shown_bytes
 
 DIRECTORY = 4 * 2**20  # most bytes of an archive's list of members: some 40,000 of them
-MEMBERS = 1000  # most members of an archive
+MEMBERS = 1000  # most that are read of them
 NUMBERS = "biufc"  # kinds of dtypes that are numbers
 LETTERS = 4096  # most bytes of a text in an array of texts
 AXES = 32
@@ -53,14 +53,20 @@ def read_npz(path: Path, choose: Chooser | None = None, texts: bool = False) -> 
 
     texts: whether arrays of short texts, and dates, may be among them. Raises Unreadable; KeyError for a name that is not there.
     """
-    with _readable(), _regular(path) as file, _archive(file) as archive:
-        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+    with ExitStack() as held:
+        with _readable():
+            file = held.enter_context(_regular(path))
+            archive = held.enter_context(_archive(file))
+            members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         names = list(members if choose is None else choose(list(members)))
         for name in names:
             if name not in members:
                 raise KeyError(name)
-        _check_sizes([members[name] for name in names], os.fstat(file.fileno()).st_size)
-        return {name: _member(archive, members[name], texts) for name in names}
+        if len(names) > MEMBERS:
+            raise Unreadable(f"it has {len(names):,} arrays; at most {MEMBERS:,} are read")
+        with _readable():
+            _check_sizes([members[name] for name in names], os.fstat(file.fileno()).st_size)
+            return {name: _member(archive, members[name], texts) for name in names}
 
 
 def names_in(path: Path) -> list[str]:
@@ -117,11 +123,9 @@ class _Bounded(io.BufferedReader):
 
 @contextmanager
 def _archive(file: IO[bytes]) -> Iterator[zipfile.ZipFile]:
-    """The archive in an open file, its members few."""
+    """The archive in an open file, whose list of members is not too long."""
     bounded = _Bounded(io.FileIO(os.dup(file.fileno())))
     with bounded, zipfile.ZipFile(bounded) as archive:
-        if len(archive.infolist()) > MEMBERS:
-            raise Unreadable(f"it has {len(archive.infolist()):,} arrays; at most {MEMBERS:,} are read")
         yield archive
 
 

@@ -55,10 +55,10 @@ class Number(NamedTuple):
     def refusal_of_size(self, number: float) -> str | None:
         """What a number of the range must be instead where single precision would make another of it, or of its cube."""
         if abs(number) > self.largest:
-            return f"it must be at most {self.largest:g} in size; single precision has no use for more"
+            return f"it must be at most {self.largest:g} in size, whatever the precision"
         if 0 < abs(number) < self.smallest:
             zero = "0, or " * self.holds(0.0)
-            return f"it must be {zero}at least {self.smallest:.3g} in size; single precision has no use for less"
+            return f"it must be {zero}at least {self.smallest:.3g} in size, whatever the precision"
         if not self.holds(single(number)):
             return f"it must be {self.range()} in single precision too, which makes {single(number):g} of it"
         return None
@@ -136,7 +136,8 @@ class Choice(NamedTuple):
 LONGEST_LABEL = 60
 LARGE = 1024  # bounds from here on are of what fits, and said where they are passed alone
 INT32 = 2**31 - 1  # the largest number that programs count with
-MOST_TIMES = 1_000_000  # steps of a sampler between t = 0 and 1: of some more float32 no longer tells their times apart
+MOST_TIMES = 1_000_000  # steps of a sampler or a process: of some more float32 no longer tells their times apart
+MOST_TIMES_DOUBLE = 100_000_000  # the same of float64, whose times are 0.8 GB
 Knob = Number | Word | Switch | Text | NumberOr | Label | Choice
 
 ANY = Number()
@@ -363,8 +364,14 @@ def check(config: dict[str, Any], where: str = "") -> None:
     if not where:
         check_short(config)
         steps = as_number(config.get("steps")) if "sampler" in config else None
-        if steps is not None and steps > MOST_TIMES:
-            raise UserError(f"steps is {config['steps']!r}; of a sampler it must be at most {MOST_TIMES:,}")
+        most = MOST_TIMES_DOUBLE if (double := config.get("precision") == "float64") else MOST_TIMES
+        if steps is not None and steps > most:
+            why = (
+                ""
+                if double
+                else f"; of more, single precision tells no times apart: precision=float64 takes {MOST_TIMES_DOUBLE:,}"
+            )
+            raise UserError(f"steps is {config['steps']!r}; it must be at most {most:,}{why}")
 
 
 def home_expanded(config: dict[str, Any]) -> dict[str, Any]:

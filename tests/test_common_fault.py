@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -47,6 +48,25 @@ def test_what_all_jobs_met_while_they_ran_is_one_line_too(here: Path) -> None:
     assert end_sweep(here) == ["all 2 jobs: no room"]
     files.write_json(here / "1" / "error.json", {"error": "no light", "overrides": ["seed=1"]})
     assert end_sweep(here) == ["job 0 (seed=0): no room", "job 1 (seed=1): no light"]
+
+
+def test_a_finished_run_needs_no_file_any_more(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same command says that it is done, of a run, of a sweep's jobs, and of a study; another folder is refused."""
+    points = np.random.default_rng(0).normal(size=(64, 2))
+    words = "dataset=array dataset.file=x.npy steps=2 batch_size=8 net.widths=[4] posterior_points=0"
+    lines = [
+        f"train {words} hydra.run.dir=run",
+        f"train -m seed=0,1 {words} hydra.sweep.dir=sweep",
+        f"study 'train={words}' out=study",
+    ]
+    np.save(here / "x.npy", points)
+    assert [main(shlex.split(line)) for line in lines] == [0, 0, 0]
+    (here / "x.npy").unlink()
+    capsys.readouterr()
+    for line in lines:
+        assert main(shlex.split(line)) == 0
+        assert re.search("already finished|1 done", capsys.readouterr().out)
+    assert main(shlex.split(lines[0].replace("run.dir=run", "run.dir=other"))) == 2
 
 
 def test_files_of_every_place_of_a_config(here: Path) -> None:

@@ -182,6 +182,25 @@ def test_what_is_no_regular_file_is_not_read(kind: str, here: Path) -> None:
         files.parsed(file)
 
 
+def test_what_is_taken_is_counted_and_mistakes_of_ours_stay_tracebacks(here: Path) -> None:
+    """Of an archive of more arrays than are read at once, one; and an error of the one who chooses, or looks, is his own."""
+    (here / "many.npz").write_bytes(npz({f"{i}.npy": npy() for i in range(1001)}, zipfile.ZIP_STORED))
+    assert list(read_npz(here / "many.npz", lambda names: names[7:8])) == ["7"]
+    picture(here / "x.png")
+
+    def mistaken(_: object) -> list[str]:
+        raise ValueError("ours")
+
+    with pytest.raises(ValueError, match="ours"):
+        read_npz(here / "many.npz", mistaken)
+    with pytest.raises(ValueError, match="ours"):
+        opened(here / "x.png", mistaken)
+    assert opened(here / "x.png", np.asarray).shape == (8, 8, 3) and opened(here / "x.png", np.asarray, "L").shape == (
+        8,
+        8,
+    )
+
+
 def test_what_numpy_writes_is_read(here: Path) -> None:
     np.savez(
         here / "x.npz", x=POINTS, y=np.array([0, 1]), text=np.array("ada"), none=np.zeros((0, 2)), c=np.ones(2) * 1j
@@ -237,13 +256,13 @@ READERS: dict[str, tuple[str, Callable[[Path], bytes], Callable[[Path], Any], ty
     "png": (
         "x.png",
         written(picture, "x.png"),
-        lambda path: opened(path, lambda each: np.asarray(each.convert("L"))),
+        lambda path: opened(path, np.asarray, "L"),
         Unreadable,
     ),
     "jpeg": (
         "x.jpg",
         written(picture, "x.jpg"),
-        lambda path: opened(path, lambda each: np.asarray(each.convert("L"))),
+        lambda path: opened(path, np.asarray, "L"),
         Unreadable,
     ),
     "csv": ("x.csv", lambda place: b'a,b\n1,2.5\n-3,4e5\n"5",6\n7,8\n', read_table, UserError),

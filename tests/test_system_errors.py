@@ -171,7 +171,11 @@ def test_a_sweeps_job_that_cannot_be_written_is_a_line(
     ("words", "said"),
     [
         (["sample", *ORACLE, "n=1e308"], "n is '?1e\\+?308'?; it must be at most 2,147,483,647"),
-        (["sample", *ORACLE, "steps=1e9"], "steps is .*; of a sampler it must be at most 1,000,000"),
+        (
+            ["sample", *ORACLE, "steps=1e9"],
+            "steps is .*; it must be at most 1,000,000; of more, single precision .*: precision=float64 takes 100,000,000",
+        ),
+        (["simulate", "steps=1e9", "precision=float64"], "steps is .*; it must be at most 100,000,000"),
         (["train", "steps=2147483648"], "steps is 2147483648; it must be at most 2,147,483,647"),
         (["train", "devices=100000"], "devices is 100000; it must be at most 1,024"),
         (["train", "threads=100000"], "threads is 100000; it must be at most 1,024"),
@@ -184,6 +188,12 @@ def test_numbers_beyond_what_fits_are_refused_by_their_knob(
 ) -> None:
     assert re.fullmatch(said, refused(words, capfd))
     assert list(here.iterdir()) == []
+
+
+def test_double_precision_tells_more_times_apart() -> None:
+    knobs.check({"sampler": {"name": "em"}, "steps": 2_000_000, "precision": "float64"})
+    with pytest.raises(UserError, match="single precision"):
+        knobs.check({"sampler": {"name": "em"}, "steps": 2_000_000, "precision": None})
 
 
 def test_the_range_that_is_said_is_the_side_that_was_passed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -130,4 +131,6 @@ class GridSweeper(Sweeper):
                 seen.add(kind)
                 self.composer.load_sweep_config(self.master, words)
         verb = str(self.master.hydra.job.config_name)
+        if any(Path(self.master.hydra.sweep.dir).glob("*/summary.json")):  # it goes on: each job says what it is
+            return
         refuse_common(verb, lambda: (self.composer.load_sweep_config(self.master, words) for words in batch))

@@ -113,7 +113,8 @@ def _outcome(config: Any, about: Any, jobs: Jobs, place: list[Path], known: floa
     plugins.load(jobs.plugins)
     knobs.check(chosen)  # before the verb's module, which imports everything slow
     flow_words.refuse(verb, chosen, [word.partition("=")[0] for word in words])
-    named_files.check(chosen)
+    if not (place[0] / "summary.json").exists():  # a finished run is said to be so, whatever became of its files
+        named_files.check(chosen)
     if verb == "train":
         if in_sweep and chosen["run"] is not None:
             raise UserError("run= goes on with one run, and has no place in a sweep; leave out -m")

@@ -37,6 +37,7 @@ def planned(asked: Asked) -> list[Stage]:
     """The stages in their order. Raises UserError for a word that any of them would refuse, before jax is imported, then after."""
     sweeps = [("train", words, False) for words in asked.stages["train"]]
     of_runs = bool(sweeps)
+    begun = asked.out is not None and (asked.out / "study.json").exists()
     if of_runs:
         refuse_runs(asked)
     drawn = asked.stages["sample"] or [[]]
@@ -45,15 +46,15 @@ def planned(asked: Asked) -> list[Stage]:
             metrics_of(words)
             refuse_twice(words, drawn)
         composed_jobs(
-            "evaluate", [*drawn[0], *asked.stages["evaluate"][0], *asked.machine]
+            "evaluate", [*drawn[0], *asked.stages["evaluate"][0], *asked.machine], begun
         )  # refused before jax is there
     elif asked.stages["sample"]:
         sweeps += [("sample", words, of_runs) for words in drawn]
-    before = [(verb, words, of, composed_jobs(verb, [*words, *asked.machine])) for verb, words, of in sweeps]
+    before = [(verb, words, of, composed_jobs(verb, [*words, *asked.machine], begun)) for verb, words, of in sweeps]
     for verb, _, _, (_, configs) in before:
         check_choices(verb, configs)
     for words, of in evaluations(asked):
-        found = composed_jobs("evaluate", [*words, *asked.machine])
+        found = composed_jobs("evaluate", [*words, *asked.machine], begun)
         check_choices("evaluate", found[1])
         before.append(("evaluate", words, of and of_runs, found))
     verbs = [verb for verb, *_ in before]
@@ -140,8 +141,11 @@ def parted(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return found
 
 
-def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, Any]]]:
-    """(number of jobs of a sweep, configs of some of them: of each combination of choices, and with each value). Raises UserError."""
+def composed_jobs(verb: str, words: Sequence[str], begun: bool = False) -> tuple[int, list[dict[str, Any]]]:
+    """(number of jobs of a sweep, configs of some of them: of each combination of choices, and with each value). Raises UserError.
+
+    begun: the study is there, and its jobs that are done do not need the files that they read.
+    """
     import hydra
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -170,7 +174,8 @@ def composed_jobs(verb: str, words: Sequence[str]) -> tuple[int, list[dict[str, 
                 seen |= {choices, *job}
                 found.append(plain(hydra.compose(verb, job)))
                 knobs.check(found[-1])
-                named_files.check(found[-1])
+                if not begun:
+                    named_files.check(found[-1])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"{verb}: {help_text.composition_error(str(error), config_folder(), verb)}") from None
     except UserError as error:

@@ -158,7 +158,7 @@ def read_mask(file: str, shape: tuple[int, ...]) -> np.ndarray:
         values = read_array(file, knob)
     else:
         try:
-            values = opened(path, lambda image: np.asarray(image.convert("L")))
+            values = opened(path, np.asarray, "L")
         except Unreadable as error:
             raise UserError(f"{knob}: '{file}' cannot be read: {error}") from None
     if values.shape not in (shape, shape[:2]):
