@@ -119,8 +119,8 @@ class BatchLauncher(Launcher):
                 config.hydra.job.num = number
             configs.append(config)
         for place in map(folder_of, configs):
-            with system_errors.naming(place):
-                place.mkdir(parents=True, exist_ok=True)  # as Hydra is about to do
+            if place.exists() and not place.is_dir():
+                raise UserError(f"'{place}': a file stands where a job's folder is to be; move it")
         outcomes = self.outcomes_together(configs) if self.how != "each" else [None] * len(configs)
         return [
             run_job(
