@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -293,6 +294,21 @@ def test_jax_is_given_back_as_it_was() -> None:
     STATE.machine = None
     with pytest.raises(ValueError, match=r"threads is 1, but JAX has begun in this process.*NPROC=1"):
         diffsde.oracle(dataset="gmm", path="ot", threads=1)
+
+
+def test_a_call_without_threads_has_those_of_the_process(here: Path) -> None:
+    """Also the calls that a verb makes itself, once it has begun with threads=1; others are refused."""
+    STATE.machine = machine.Machine(
+        None, 1, None, None, None, True, None, 1
+    )  # as a first call with threads=1 leaves it
+    exact = diffsde.oracle(dataset="gmm", path="ot")
+    assert exact.sample(n=4, steps=2).x.shape == (4, 2)
+    alike: dict[str, Any] = {"precision": None, "coordinator": None, "processes": None, "rank": None, "cache": True}
+    for knob, number in (("threads", 2), ("devices", 3)):
+        with pytest.raises(ValueError, match=f"{knob} is {number}"):
+            diffsde.oracle(dataset="gmm", path="ot", **{knob: number})
+        with pytest.raises(UserError, match=f"{knob} is {number}, but this process began with 1; it cannot be swept"):
+            machine.configure_process({**alike, "cache_dir": None, "devices": None, "threads": None, knob: number})
 
 
 @pytest.mark.parametrize("name", ["fields", "verbs", "registering", "conformance"])

@@ -272,6 +272,14 @@ def test_more_jobs_than_anyone_waits_for_are_refused_at_once(here: Path, capsys:
     assert [composing.count_of(each) for each in parsed] == [len([*each.sweep_string_iterator()]) for each in parsed]
 
 
+@pytest.mark.parametrize("word", ["threads=1,2", "devices=1,null"])
+def test_what_the_process_has_once_is_not_swept_over(word: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "-m", "dataset=gmm", word]) == 2
+    error = capsys.readouterr().err
+    assert f"{word.partition('=')[0]} cannot be swept over" in error and error.count("\n") == 1
+    assert list(here.iterdir()) == []
+
+
 def test_a_sample_folder_is_of_one_trajectory_and_one_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`keep` says what sample computes, unlike train's; and run=latest is what it was."""
     words = ["sample", *DRAW, "save_every=2", "hydra.run.dir=kept"]

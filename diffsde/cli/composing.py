@@ -119,8 +119,14 @@ class GridSweeper(Sweeper):
 
     def validate(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose one job per combination of group choices. Raises Hydra's error for one that cannot be composed, and
-        UserError for a fault of all jobs.
+        UserError for a fault of all jobs, and for what cannot differ among them.
         """
+        for knob in ("threads", "devices"):  # of the process, which has one number of each
+            said = {word: None for words in batch for word in words if word.startswith(f"{knob}=")}
+            if len(said) > 1:
+                raise UserError(
+                    f"{', '.join(said)}: {knob} cannot be swept over, XLA reads it once in a process; give one"
+                )
         parser, seen = OverridesParser.create(), set()
         for words in batch:
             kind = tuple(

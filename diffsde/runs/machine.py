@@ -50,15 +50,16 @@ class Machine:
 def configure_process(config: dict[str, Any]) -> None:
     """Configure this process by the config's machine knobs, before its first program.
 
-    XLA reads the numbers of threads and of CPU devices only once. Raises UserError for wrong values, and for values that
-    differ from those of an earlier job of this process.
+    XLA reads the numbers of threads and of CPU devices only once: a job that names none has what there is. Raises UserError for
+    wrong values, and for numbers that differ from those with which this process began.
     """
     names = [field.name for field in dataclasses.fields(Machine)]
     machine = read(Machine, {name: config[name] for name in names if name in config})
     for knob in ("threads", "devices"):
-        if STATE.machine and getattr(machine, knob) != getattr(STATE.machine, knob):
-            was, now = getattr(STATE.machine, knob), getattr(machine, knob)
-            raise UserError(f"{knob} is {now}, but this process began with {was}; it cannot be swept over")
+        now, was = getattr(machine, knob), getattr(STATE.machine, knob, None)
+        if STATE.machine and now not in (None, was):  # None: what is there
+            begun = "without it" if was is None else f"with {was}"
+            raise UserError(f"{knob} is {now}, but this process began {begun}; it cannot be swept over")
     if STATE.machine is None:
         if machine.threads is not None:
             os.environ["NPROC"] = str(machine.threads)
