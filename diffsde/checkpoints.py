@@ -7,6 +7,7 @@ import glob
 import logging
 import math
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -264,6 +265,19 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isascii() and entry.name.isdigit())
 
 
+def none_there(run: Path) -> str:
+    """What to say of a run folder without a checkpoint: how its parameters are made, and what makes them again."""
+    named = shlex.quote(str(run))
+    if (run / "summary.json").exists():
+        return (
+            f"'{run}' has finished, but its checkpoints are gone, and the parameters with them; diffsde rerun {named} trains it"
+            " again, into a folder of its own"
+        )
+    if (run / "config.json").exists():
+        return f"'{run}' has no checkpoint yet; diffsde train run={named} goes on with it"
+    return f"'{run}' has no checkpoint; train it first, or give another run="
+
+
 def load(
     folder: Path,
     warn: Callable[[str], None],
@@ -281,7 +295,7 @@ def load(
     """
     saved = steps(folder)
     if not saved:
-        raise UserError(f"run: '{folder.parent}' has no checkpoint; train it first, or give another run=")
+        raise UserError(f"run: {none_there(folder.parent)}")
     if step is not None and step not in saved:
         raise UserError(
             f"checkpoint: '{folder.parent}' has none of step {step}; there are {', '.join(map(str, saved))}"

@@ -160,7 +160,13 @@ def test_a_changed_value_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_with_none_left_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="has no checkpoint"):
+    with pytest.raises(UserError, match="has no checkpoint; train it first"):
+        load(tmp_path / "checkpoints", pytest.fail)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(UserError, match="has no checkpoint yet; diffsde train run="):
+        load(tmp_path / "checkpoints", pytest.fail)
+    (tmp_path / "summary.json").touch()  # as finished, to which `train run=` would say no more than that
+    with pytest.raises(UserError, match=r"has finished, but its checkpoints are gone.*diffsde rerun "):
         load(tmp_path / "checkpoints", pytest.fail)
     where = written(tmp_path, [1])
     with pytest.raises(UserError, match="has none of step 2; there are 1"):

@@ -17,7 +17,7 @@ from diffsde.cli.main import main
 from diffsde.cli.plain import PLAIN
 from diffsde.errors import UserError
 from diffsde.runs import locks, records
-from diffsde.runs.folder import latest
+from diffsde.runs.folder import claim, latest, read_config
 from diffsde.runs.formats import FORMAT
 from diffsde.runs.record import id_of
 from diffsde.runs.records import read_record, select, trained
@@ -419,3 +419,34 @@ def test_a_knob_left_to_the_sampler_is_not_the_runs(there: dict[str, Path]) -> N
     there["auto"] = make("14-00-00-000001", "sample", summary={"metrics": {}}, **config)
     assert chosen("steps=20") == ["drawn", "first"] and chosen("path=ot") == ["auto", "drawn", "first"]
     assert chosen("steps=null") == ["auto"]
+
+
+def test_a_folder_of_another_verb_is_said_to_be_that(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what to give in its place, which is not another version's folder."""
+    of_run, of_law = make("1", "sample", run="outputs/a"), make("2", "sample", run="oracle")
+    trained = make("3")
+    for words, said in {
+        f"sample run={of_run}": f"run: '{of_run}' is a sample, of run=outputs/a; run= takes a training run",
+        f"train run={of_run}": f"run: '{of_run}' is a sample, of run=outputs/a; run= takes a training run",
+        f"sample run={of_law}": f"run: '{of_law}' is a sample, and run= takes a training run",
+        f"evaluate samples={trained}": f"'{trained}' is a training run, and samples= takes a sample; take run={trained}",
+    }.items():
+        assert main(words.split()) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+def test_a_wrong_number_of_a_run_is_said_with_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make("1", steps="many")
+    assert main(["train", f"run={run}"]) == 2
+    assert f"run: '{run / 'config.json'}': steps is 'many'" in capsys.readouterr().err
+
+
+def test_a_finished_run_without_checkpoints_is_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make("1", steps=5, run=None)
+    (run / "summary.json").write_text(json.dumps({"steps": 5}))
+    config = read_config(run)
+    assert claim(run, "train", config)
+    assert f"diffsde rerun {run} trains it again" in capsys.readouterr().err
+    (run / "checkpoints" / "5").mkdir()
+    assert claim(run, "train", config) and capsys.readouterr().err == ""

@@ -237,6 +237,10 @@ def _going_on(
             )
         place = folder.latest_begun() if config["run"] == "latest" else Path(config["run"])
         own = folder.read_config(place)
+        try:
+            knobs.check(own)
+        except UserError as error:  # of numbers that are not the user's, but the folder's
+            raise UserError(f"run: '{place / 'config.json'}': {error}") from None
         folder.check_resumable(place)
         if "steps" in given:  # `run` set tells the verb that steps may have changed
             own = own | {"steps": config["steps"], "run": str(place)}

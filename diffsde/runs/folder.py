@@ -44,6 +44,13 @@ APART = {
         "plots",
     ),  # whose `keep` is of a trajectory's samples
 }
+WHAT = {  # what is in a folder of each verb
+    "train": "a training run",
+    "sample": "a sample",
+    "evaluate": "an evaluation",
+    "simulate": "a simulation",
+    "show": "a picture of show",
+}
 APART_USUALLY = (*MACHINE, *LABELS, "resume")  # of the other verbs
 
 
@@ -66,12 +73,23 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
             raise UserError(f"'{folder}' cannot be resumed: {why}{folder}")
         summary = read_json(folder / "summary.json", shape=shapes.SUMMARY)
         if verb == "train" and summary is not None:
-            return summary.get("steps") == _number(config["steps"])
+            done = bool(summary.get("steps") == _number(config["steps"]))
+            if done:
+                _warn_of_none(folder)
+            return done
         return (folder / "summary.json").exists()
     if processes.is_main_process():
         with system_errors.naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
     return False
+
+
+def _warn_of_none(run: Path) -> None:
+    """Warn of a finished training run whose checkpoints are gone: no command can take it."""
+    from diffsde import checkpoints  # here: it imports orbax
+
+    if not checkpoints.steps(run / "checkpoints"):
+        progress.warn(checkpoints.none_there(run))
 
 
 def check_links(folder: Path) -> None:
@@ -221,11 +239,23 @@ def read_config(folder: Path, knob: str = "run", verb: str = "train") -> dict[st
     if why := formats.too_new(parsed_of_user(folder / "config.json", formats.fault, knob)):
         raise UserError(f"{knob}: '{folder}' cannot be read: {why}")
     content = _read(folder)
+    if content.get("verb") in WHAT and content["verb"] != verb and isinstance(content.get("config"), dict):
+        raise UserError(f"{knob}: '{folder}' is {WHAT[content['verb']]}, {_instead(folder, knob, content, verb)}")
     if content.get("verb") != verb or not isinstance(content.get("config"), dict):
         raise UserError(f"{knob}: '{folder / 'config.json'}' is not the config of a {verb} run of this version")
     plugins.check_needed(content.get("plugins"), knob, str(folder))
     named_files.remember(content["config"], by_user=False)
     return content["config"]
+
+
+def _instead(folder: Path, knob: str, content: dict[str, Any], verb: str) -> str:
+    """What a knob of a folder of `verb` takes in the place of this folder of another verb."""
+    run = content["config"].get("run")
+    if verb == "train" and isinstance(run, str) and run != "oracle":
+        return f"of run={shlex.quote(run)}; {knob}= takes {WHAT[verb]}, such as that one"
+    if verb == "sample" and content["verb"] == "train":
+        return f"and {knob}= takes {WHAT[verb]}; take run={shlex.quote(str(folder))}"
+    return f"and {knob}= takes {WHAT[verb]}"
 
 
 def has_checksums(folder: Path) -> bool:
