@@ -156,7 +156,14 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, texts: bool) -> n
 
 def _check_header(file: Any, size: int, texts: bool = False, held: bool = True) -> None:
     """Raise Unreadable unless the header is of numbers (or short texts), as many as `size` bytes have. held: in memory."""
-    version = np.lib.format.read_magic(file)
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError as error:
+        if "not correct" not in str(error):  # it ends before
+            raise
+        raise Unreadable(
+            "it is not a .npy file, by its first bytes; a table in text has a name that ends in .csv"
+        ) from None
     if version not in READERS:
         raise Unreadable(
             f"it is of version {version[0]}.{version[1]} of numpy's format, which arrays of numbers do not have"

@@ -45,6 +45,10 @@ def refuse_absent(place: str, key: str, value: str) -> None:
     if os.path.isdir(value):
         images = "; a folder of images is dataset=image_folder dataset.folder=DIR" if place == "dataset.file" else ""
         raise UserError(f"{place}: '{value}' is not a file but a folder; give the path of a file{images}")
+    if os.path.islink(value) and not os.path.exists(value):
+        raise UserError(
+            f"{place}: '{value}' is a link to '{os.readlink(value)}', where nothing is; give the path of a {kind}"
+        )
     folder, name = os.path.split(value)
     try:
         beside = sorted(os.listdir(folder or "."))[:MOST]

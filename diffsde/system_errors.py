@@ -59,6 +59,7 @@ MEMORY = "take less at once (a smaller n=, batch_size= or net), or a machine wit
 IN_TEXT = re.compile(
     r"\bE(?:NOSPC|DQUOT|FBIG|ACCES|PERM|ROFS|MFILE|NFILE|IO|NAMETOOLONG)\b|\[(?:OS error|Errno) (\d+)|os_error_code='(\d+)'"
 )
+MAPPING = re.compile(r"failed to map segment|[Cc]annot allocate memory")  # the loader's, of a library that is imported
 ALLOCATING = re.compile(r"Out of memory|RESOURCE_EXHAUSTED|bad_alloc|Unable to allocate")
 SIZE = re.compile(r"allocat\w+ (\d+)\s*(?:bytes|B\b)|Unable to allocate ([\d.]+ \w+)")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -78,6 +79,8 @@ def line(error: BaseException, given: Iterable[Any] = ()) -> str | None:
     text = str(error)
     if isinstance(error, MemoryError) or (_of_library(error) and ALLOCATING.search(text)):
         return _of_memory(text)
+    if isinstance(error, ImportError) and MAPPING.search(text):
+        return f"memory to load {error.name or 'a library'} is not available; raise the limit (ulimit -v), or close other programs"
     if _of_library(error) and (found := _number_in(text)):
         return f"{os.strerror(found)}; {REMEDIES.get(found, _ROOM)}"
     return None
@@ -166,8 +169,15 @@ def _of_file(error: OSError) -> str:
     names = " and ".join(
         f"'{os.fspath(name)}'" for name in (error.filename, error.filename2) if isinstance(name, str | os.PathLike)
     )
+    if nowhere := next((name for name in (error.filename, error.filename2) if _is_dangling(name)), None):
+        remedy = f"it is a link to nothing, '{os.readlink(nowhere)}': make that, or remove the link"
     reason = error.strerror or first_line(error)
     return f"{names + ': ' if names else ''}{reason}" + (f"; {remedy}" if remedy else "")
+
+
+def _is_dangling(name: object) -> bool:
+    """Whether a name is of a link whose end is not there."""
+    return isinstance(name, str | os.PathLike) and os.path.islink(name) and not os.path.exists(name)
 
 
 def _of_memory(text: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, TextIO
@@ -14,6 +16,8 @@ from typing import Any, TextIO
 LONGEST = 2000  # letters of a line that is printed; what is between its ends is left out
 DEBUG = "DIFFSDE_DEBUG"  # set to anything, an error that is said in a line has its traceback above it
 BROKEN_PIPE = 141  # the status of a command that SIGPIPE ended, which a shell knows
+
+OF_CACHE = re.compile(r"Error (reading|writing) persistent compilation cache entry for '.*?': (.*)", re.DOTALL)
 
 _said: ContextVar[set[str] | None] = ContextVar("said", default=None)  # of this command
 
@@ -74,12 +78,33 @@ def guarded() -> Iterator[list[Output]]:
     outputs = [Output(stream if stream is not None else _nowhere(number)) for number, stream in enumerate(before, 1)]
     sys.stdout, sys.stderr = outputs
     try:
-        yield outputs
+        with _cache_said_once():
+            yield outputs
     finally:
         for output in outputs:
             output.flush()
         sys.stdout, sys.stderr = before
         _said.reset(token)
+
+
+@contextlib.contextmanager
+def _cache_said_once() -> Iterator[None]:
+    """A context in which jax's warnings of its cache of programs, one for each program, are a line of ours, once."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(message: Any, *about: Any, **more: Any) -> None:
+            found = OF_CACHE.match(str(message))
+            if found is None:
+                before(message, *about, **more)
+            elif first_time(found[1]):
+                did = {"reading": "read", "writing": "written"}[found[1]]
+                why = printable(found[2])
+                said = f"the cache of compiled programs cannot be {did} ({why}); cache_dir=FOLDER is another, cache=false none"
+                print(f"warning: {said}", file=sys.stderr, flush=True)
+
+        warnings.showwarning = show
+        yield
 
 
 def _nowhere(number: int) -> TextIO:

@@ -390,7 +390,10 @@ def test_objects_are_never_unpickled(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-GARBAGE = {"x.npy": "magic string", "x.npz": "not a zip file"}  # what is wrong, not that it may be a pickle
+GARBAGE = {
+    "x.npy": "it is not a .npy file, by its first bytes",
+    "x.npz": "not a zip file",
+}  # what is wrong, not that it may be a pickle
 
 
 def test_an_archive_of_nothing_is_refused(tmp_path: Path) -> None:

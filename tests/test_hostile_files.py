@@ -107,7 +107,7 @@ def bomb() -> bytes:
 OBJECTS = np.array([Taken()], dtype=object)
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "objects": ("npy", npy(OBJECTS), "Python objects"),
-    "a pickle": ("npy", pickle.dumps(Taken()), "magic string"),
+    "a pickle": ("npy", pickle.dumps(Taken()), "not a .npy file, by its first bytes"),
     "72 TiB": ("npy", headed((9 * 2**40,)), "cut short"),
     "400 digits": ("npy", headed((10**400,)), "cut short"),
     "less than none": ("npy", headed((-1, 2)), "says the shape"),
@@ -118,7 +118,7 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "version 3": ("npy", headed((1,), version=3), "version 3.0"),
     "nothing": ("npy", b"", "EOF"),
     "objects inside": ("npz", npz({"x.npy": npy(OBJECTS)}), "Python objects"),
-    "a pickle inside": ("npz", npz({"x.npy": pickle.dumps(Taken())}), "magic string"),
+    "a pickle inside": ("npz", npz({"x.npy": pickle.dumps(Taken())}), "not a .npy file, by its first bytes"),
     "72 TiB inside": ("npz", npz({"x.npy": headed((9 * 2**40,))}), "cut short"),
     "a bomb": ("npz", bomb(), "list of members is wrong"),
     "lzma": ("npz", npz({"x.npy": npy()}, zipfile.ZIP_LZMA), "compressed in another way"),
@@ -652,6 +652,30 @@ def test_completion_runs_nothing_of_a_name(shell: str, kept: Path) -> None:
     assert not (kept / "taken").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train dataset=moons steps=1 net.widths=[2] batch_size=4 hydra.run.dir=new",
+        "train -m dataset=moons steps=1 seed=0,1 hydra.sweep.dir=new",
+        "study train=dataset=moons train=seed=0,1 out=new",
+    ],
+)
+@pytest.mark.parametrize("there", [True, False])
+def test_nor_through_one_in_a_folder_without_a_run(
+    words: str, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/checkpoints").symlink_to(tmp_path / "outside")
+    (tmp_path / "new/0").symlink_to(tmp_path / "outside")
+    if there:
+        (tmp_path / "outside").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    error = capsys.readouterr().err
+    assert "leads out of its folder" in error and error.count("\n") == 1
+    assert (tmp_path / "outside").exists() is there and len(list(tmp_path.rglob("*"))) == 3 + there
+
+
 def test_nothing_is_written_through_a_link(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run folder that is given, and then trained on; nor is its lock made where a link leads."""
     place, outside = kept / TRAINED, kept / "outside"
@@ -661,7 +685,7 @@ def test_nothing_is_written_through_a_link(kept: Path, monkeypatch: pytest.Monke
         own = place / Path(name).name
         shutil.rmtree(own) if own.is_dir() and not own.is_symlink() else own.unlink(missing_ok=True)
         own.symlink_to(outside)
-        with pytest.raises(UserError, match="leads out of the run's folder"):
+        with pytest.raises(UserError, match="leads out of its folder"):
             folder.claim(place, "train", config)
         own.unlink()
     (place / "plots").symlink_to(place / "pictures")  # inside it, a link is the owner's affair

@@ -123,6 +123,17 @@ def test_what_float32_cannot_hold_is_refused(here: Path, x64: None) -> None:
         ArrayFile(file=file, standardise=False).load()
 
 
+@pytest.mark.parametrize("standardise", ["true", "false"])
+def test_numbers_whose_squares_vanish_are_not_called_equal(
+    standardise: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("tiny.npy", 1e-300 * np.load("plain.npy"))
+    assert main([*TRAIN, "dataset.file=tiny.npy", f"dataset.standardise={standardise}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("diffsde: dataset.file: 'tiny.npy': the numbers of coordinate 0 are no further apart than ")
+    assert said.count("\n") == 1 and "multiply them in the file itself" in said
+
+
 def test_images_in_floats_are_scaled_by_channel(here: Path) -> None:
     """So that a pixel that hardly varies is not blown up beside its neighbours."""
     x = np.random.default_rng(0).normal(size=(30, 4, 5, 3)) * [1, 10, 100] + [0, 5, 1000]

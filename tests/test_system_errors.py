@@ -53,6 +53,38 @@ def test_an_error_of_the_system_is_a_line_with_the_file_and_what_would_be_right(
     assert said == f"'some/file': {os.strerror(number)}; {system_errors.REMEDIES[number]}"
 
 
+def test_a_library_that_memory_cannot_hold_is_a_line_on_memory() -> None:
+    """As the system's loader says it, under ulimit -v; what is not there at all is another matter."""
+    for text in ("libx.so: failed to map segment from shared object", "libx.so: cannot allocate memory in static TLS"):
+        said = system_errors.line(ImportError(text, name="numpy"))
+        assert said is not None and said.startswith(
+            "memory to load numpy is not available; raise the limit (ulimit -v)"
+        )
+    assert system_errors.line(ImportError("No module named 'x'", name="x")) is None
+
+
+def test_a_link_to_nothing_is_called_so(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "points.csv").symlink_to("/nowhere/points.csv")
+    file = ["dataset=array", "dataset.file=points.csv"]
+    assert "is a link to '/nowhere/points.csv', where nothing is" in refused(["train", *file], capfd)
+    (here / "outputs").symlink_to("/nowhere/outputs")
+    assert "it is a link to nothing, '/nowhere/outputs'" in refused(DRAW, capfd)
+    assert "'outputs' is a link to nothing" in refused(["runs"], capfd)
+
+
+def test_a_file_for_the_folder_of_runs_is_no_lack_of_runs(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "outputs").touch()
+    assert "'outputs' is a file, where the folder of runs is to be" in refused(["runs"], capfd)
+
+
+def test_explain_needs_no_folder(here: Path) -> None:
+    """It writes nothing: neither where outputs/ cannot be made, nor into a run's folder that it is called in."""
+    (here / "outputs").touch()
+    (here / "config.json").write_text("{}")
+    assert main(["explain", "path=ot"]) == 0
+    assert sorted(path.name for path in here.iterdir()) == ["config.json", "outputs"]
+
+
 def test_other_errors_are_left_as_they_are() -> None:
     """A mistake of ours stays a traceback; a closed pipe is terminal.py's."""
     for error in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ BROKEN = {
     "stdout closed": ("{} >&-", 0),
     "all closed": ("{} <&- >&- 2>&-", 0),
 }
+
+
+def test_jax_s_warnings_of_its_cache_are_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """One a program, as jax/_src/compiler.py words them; other warnings stay as they are."""
+    before = warnings.showwarning
+    with pytest.warns(UserWarning, match="another") as others, terminal.guarded():
+        warnings.simplefilter("always")
+        for name in ("jit_f", "jit_g"):
+            text = f"Error writing persistent compilation cache entry for '{name}': OSError: [Errno 27] File too large"
+            warnings.warn(text, UserWarning, stacklevel=1)
+        warnings.warn("another", UserWarning, stacklevel=1)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "warning: the cache of compiled programs cannot be written (OSError: [Errno 27] File too large)"
+    )
+    assert len(others) == 1 and warnings.showwarning is before
 
 
 OFTEN = ("the reader of both leaves",)

@@ -54,6 +54,8 @@ def test_the_word_that_a_refusal_shows_is_one_that_works(line: str, here: Path) 
         ("sigma=0,5", "a decimal point is a dot, sigma=0.5"),
         ("–m", "begins with '–', which is no hyphen; type -m"),
         ("path=“ot”", "has the quotes of a page"),
+        ("dataset= moons", "write dataset=moons, without a blank"),
+        ("dataset=", "a group needs one of its choices"),
         ("--cfg", "--cfg needs a value: --cfg job"),
         ("--cfg jobs", "--cfg 'jobs' (did you mean 'job'?)"),
         ("--config-dir", "--config-dir needs a value"),

@@ -89,7 +89,7 @@ def run_job(config: Any, jobs: Jobs, outcome: float | UserError | None = None) -
                 jobs.refused.append(str(error))
             return math.inf  # the worst score for a sweeper, which minimises
         finally:
-            if (out / "config.json").exists():
+            if (out / "config.json").exists() and verb != "explain":  # whose folder is the one that the command is in
                 _keep_composition(out / ".hydra", config, about, jobs)
             else:
                 leaving.remove_empty(out)

@@ -33,6 +33,7 @@ def main(words: list[str]) -> None:
 
     stages = planned(asked)
     where = place_of(asked)
+    folder.check_links(where)
     study = Study(asked, stages, where)
     with signals.leaving(study.stopped):
         begins = not (where / "study.json").exists()

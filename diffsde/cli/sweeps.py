@@ -50,7 +50,8 @@ class Sweep:
         self.lock = ExitStack()
 
     def enter(self, where: Path) -> None:
-        """Create and lock the folder. Raises UserError where another process holds the lock."""
+        """Create and lock the folder. Raises UserError where another process holds the lock, or a link leads out of it."""
+        folder.check_links(where)
         self.asked = where
         if not (where / "sweep.json").exists():  # else an earlier command made it
             leaving.will_make(where)

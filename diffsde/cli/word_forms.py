@@ -140,11 +140,12 @@ def instead(configs: Path, verb: str, word: str, after: str) -> str:
 
 def refuse_value(configs: Path, verb: str, word: str, key: str, value: str, after: str) -> None:
     """Raise UserError for a value that is empty, ends in a comma, holds another word, or has the quotes of a page."""
-    if value in ("", "null", "None") and key in help_text.groups(configs, verb):
+    parted = not value and after and "=" not in after
+    if value in ("", "null", "None") and key in help_text.groups(configs, verb) and not parted:
         names = ", ".join(help_text.choices(configs, key, verb))
         raise UserError(f"{printable(word)}: a group needs one of its choices: {names}")
     if not value and ("." not in key or key.startswith("hydra.")):
-        better = f"write {typed(key, after)}, without a blank" if after and "=" not in after else "give it one"
+        better = f"write {typed(key, after)}, without a blank" if parted else "give it one"
         raise UserError(f"{shown(word)} has no value; {better}, or leave the word out")
     if re.search(r"(?<!\\)\$\{[^}]*$", value):
         text = typed(key, re.sub(r"(?<!\\)\$\{", r"\${", value))

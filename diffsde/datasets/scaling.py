@@ -84,6 +84,15 @@ def check_resolution(found: SampleMoments, dtype: Any, where: str, mend: str, na
     """Raise UserError where the type does not reach as far as the points, or rounds a coordinate by over 0.01 of its std."""
     if found.size.max() > np.finfo(dtype).max:
         raise UserError(f"{where}: it has numbers up to {found.size.max():.3g}, beyond {np.dtype(dtype).name}; {mend}")
+    spread = found.most - found.least
+    tiny = (spread > 0) & (spread < 1 / LARGEST)
+    if tiny.any():
+        worst = int(np.argmax(tiny))
+        at = names[worst] if len(names) == found.mean.size else str(worst)
+        raise UserError(
+            f"{where}: the numbers of coordinate {at} are no further apart than {spread.flat[worst]:.3g}, whose square double"
+            f" precision does not hold; multiply them in the file itself"
+        )
     step = np.finfo(dtype).eps / 2 * found.size
     coarse = (found.std > 0) & (step > COARSE * found.std)
     if coarse.any():

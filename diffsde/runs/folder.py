@@ -60,8 +60,8 @@ def claim(folder: Path, verb: str, config: dict[str, Any]) -> bool:
     A training run named by run= may have fewer steps than the config: then it is not finished.
     Raises UserError where the folder holds another run.
     """
+    check_links(folder)  # of a folder without a run too: it may have come with links in it
     if (folder / "config.json").exists():
-        check_links(folder)
         parsed_of_user(folder / "config.json", formats.fault)
         there = _read(folder)
         theirs, mine = there.get("config"), config
@@ -93,16 +93,16 @@ def _warn_of_none(run: Path) -> None:
 
 
 def check_links(folder: Path) -> None:
-    """Raise UserError for a link that leads out of a run's folder, which another may have made: what is written would go there.
+    """Raise UserError for a link that leads out of a folder of a run, a sweep or a study, which another may have made: what is written would go there.
 
     Links may lead to the folders of $DIFFSDE_LINKS. Whose a link is says nothing: unpacked from a stranger's archive it is the user's.
     """
     named = os.environ.get(LINKS, "").split(os.pathsep)
     allowed = [folder.resolve(), *(Path(each).expanduser().resolve() for each in named if each)]
-    for entry in sorted(folder.iterdir()):
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if entry.is_symlink() and not any((end := entry.resolve()).is_relative_to(place) for place in allowed):
             raise UserError(
-                f"'{entry}' leads out of the run's folder, to '{end}', and nothing is written through a link that may be a stranger's;"
+                f"'{entry}' leads out of its folder, to '{end}', and nothing is written through a link that may be a stranger's;"
                 f" put what it leads to in its place, or if it is your own, say {LINKS}={shlex.quote(str(end))} before the command"
             )
 

@@ -92,6 +92,8 @@ def tidied(out: Path) -> bool:
 
 def of_job(verb: str, places: list[Path], in_sweep: bool, again: bool) -> Callable[[], str]:
     """What tidies a job's folder and says what is kept there, for signals.leaving."""
+    if verb == "explain" and not in_sweep:  # it has no folder
+        return lambda: f"{NOTHING}; the same command begins again"
     return partial(left_in_sweep, places[0]) if in_sweep else partial(left_by_job, verb, places, again)
 
 

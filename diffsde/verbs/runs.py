@@ -42,6 +42,11 @@ def main(words: list[str]) -> None:
     shown, total = newest(found, most)
     if as_json:
         print_json(shown)
+    elif not total and os.path.lexists(records.OUTPUTS) and not records.OUTPUTS.is_dir():
+        what = "a file" if records.OUTPUTS.exists() else "a link to nothing"
+        raise UserError(
+            f"'{records.OUTPUTS}' is {what}, where the folder of runs is to be; move it, or give it another name"
+        )
     elif not total:
         print(f"no runs under '{records.OUTPUTS}' yet; diffsde train begins one")
     else:
