@@ -75,6 +75,7 @@ def test_a_link_to_nothing_is_called_so(here: Path, capfd: pytest.CaptureFixture
 def test_a_file_for_the_folder_of_runs_is_no_lack_of_runs(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (here / "outputs").touch()
     assert "'outputs' is a file, where the folder of runs is to be" in refused(["runs"], capfd)
+    assert "Not a directory; a file stands where a folder is to be" in refused(DRAW, capfd)
 
 
 def test_explain_needs_no_folder(here: Path) -> None:

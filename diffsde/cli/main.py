@@ -152,8 +152,12 @@ def run_hydra(verb: str, words: list[str], jobs: Jobs) -> None:
                 raise UserError(f"see diffsde {verb} --help") from None
         except Exception as error:
             signals.again()
-            if jobs.begun or isinstance(error, UserError) or system_errors.line(error, [*places, *names_in(words)]):
+            if jobs.begun or isinstance(error, UserError):
                 raise
+            if said := system_errors.line(
+                error, [*places, *names_in(words)]
+            ):  # the folder is the command's, not of a word
+                raise UserError(said) from error
             raise UserError(help_text.composition_error(str(error), config_folder(), verb, words)) from error
 
 
