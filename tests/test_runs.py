@@ -436,10 +436,12 @@ def test_a_folder_of_another_verb_is_said_to_be_that(here: Path, capsys: pytest.
         assert said in error and error.count("\n") == 1
 
 
-def test_a_wrong_number_of_a_run_is_said_with_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = make("1", steps="many")
-    assert main(["train", f"run={run}"]) == 2
-    assert f"run: '{run / 'config.json'}': steps is 'many'" in capsys.readouterr().err
+def test_a_wrong_number_or_word_of_a_run_is_said_with_its_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for config, said in ({"steps": "many"}, "steps is 'many'"), ({}, "dataset is missing"):
+        run = make("1", **config)
+        assert main(["train", f"run={run}"]) == 2
+        assert f"run: '{run / 'config.json'}': {said}" in capsys.readouterr().err
+        shutil.rmtree(run)
 
 
 def test_a_finished_run_without_checkpoints_is_warned_of(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -226,6 +226,7 @@ def _going_on(
 
     Raises UserError for a word that cannot be combined with run=.
     """
+    from diffsde.cli import common_fault  # here: it imports this module
     from diffsde.runs import folder
 
     if config["run"] is not None:
@@ -239,7 +240,8 @@ def _going_on(
         own = folder.read_config(place)
         try:
             knobs.check(own)
-        except UserError as error:  # of numbers that are not the user's, but the folder's
+            common_fault.check_choice("train", own | {key: config[key] for key in folder.MACHINE})
+        except UserError as error:  # of numbers and words that are not the user's, but the folder's
             raise UserError(f"run: '{place / 'config.json'}': {error}") from None
         folder.check_resumable(place)
         if "steps" in given:  # `run` set tells the verb that steps may have changed
