@@ -219,6 +219,15 @@ def config_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
+def _choose(config: dict[str, Any]) -> None:
+    """Make the choices of a training config, which may try a program of jax. Raises UserError."""
+    from diffsde.runs import machine  # here: it imports jax
+
+    machine.configure_process(config)
+    with plugins.as_user_errors():
+        importlib.import_module(VERBS["train"]).VERB.choose(config)
+
+
 def _going_on(
     config: dict[str, Any], words: list[str], out: Path, hydra_words: list[str]
 ) -> tuple[dict[str, Any], Path]:
@@ -226,7 +235,6 @@ def _going_on(
 
     Raises UserError for a word that cannot be combined with run=.
     """
-    from diffsde.cli import common_fault  # here: it imports this module
     from diffsde.runs import folder
 
     if config["run"] is not None:
@@ -240,7 +248,7 @@ def _going_on(
         own = folder.read_config(place)
         try:
             knobs.check(own)
-            common_fault.check_choice("train", own | {key: config[key] for key in folder.MACHINE})
+            _choose(own | {key: config[key] for key in folder.MACHINE})
         except UserError as error:  # of numbers and words that are not the user's, but the folder's
             raise UserError(f"run: '{place / 'config.json'}': {error}") from None
         folder.check_resumable(place)
