@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffsde import atomic_files, mixtures
+from diffsde import atomic_files, mixtures, signals
 from diffsde.fields import Field
 from diffsde.mixtures import Mixture
 from diffsde.paths import EDM, GAUSSIAN, PATHS, VE, VP, Cosine, Expression, GaussianPath, SubVP, coefficients, log_snr
@@ -187,6 +188,16 @@ def _what_is_written_can_be_read() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_atomically", checked)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_heard() -> Iterator[None]:
+    """As at a terminal, where the tests were begun by nohup or in the background of a script, too."""
+    ours = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL)
+    before = [signal.signal(number, each) for number, each in zip(signals.NUMBERS, ours, strict=True)]
+    yield
+    for number, handler in zip(signals.NUMBERS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

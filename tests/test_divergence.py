@@ -165,7 +165,7 @@ def test_samples_that_are_no_numbers_are_not_judged(here: Path, capsys: pytest.C
             "3 of the 40 points in 'drawn/samples.npz' are NaN or infinite",
         ),
         (np.where(np.eye(40, 2) > 0, -np.inf, x), "2 of the 40 points"),
-        (x.astype(str), "it must be numbers"),
+        (x.astype(str), "it must be real numbers"),
     ):
         np.savez(here / "drawn" / "samples.npz", x=bad)
         capsys.readouterr()

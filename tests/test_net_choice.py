@@ -53,7 +53,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(here: Path, capsys: py
     Path("run/config.json").write_text(json.dumps(kept | {"format": 3}))
     capsys.readouterr()
     assert main(["sample", "run=run", "threads=1"]) == 2
-    assert "is not the config of a train run of this version" in one_line(capsys.readouterr().err)
+    assert "does not say which net net=auto chose" in one_line(capsys.readouterr().err)
 
 
 def test_the_linear_baseline_is_the_floor_of_gaussian_data(here: Path) -> None:

@@ -27,7 +27,7 @@ class Opened:
 
     def __init__(self, browser: Any, file: Path, **how: Any):
         self.page = browser.new_context(**how).new_page()
-        self.page.set_default_timeout(5000)
+        self.page.set_default_timeout(20_000)
         self.said: list[str] = []
         self.asked: list[str] = []
         self.page.on("console", lambda message: self.said.append(message.text))

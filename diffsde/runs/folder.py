@@ -98,9 +98,14 @@ def check_links(folder: Path) -> None:
     Links may lead to the folders of $DIFFSDE_LINKS. Whose a link is says nothing: unpacked from a stranger's archive it is the user's.
     """
     named = os.environ.get(LINKS, "").split(os.pathsep)
-    allowed = [folder.resolve(), *(Path(each).expanduser().resolve() for each in named if each)]
+    allowed = [
+        Path(os.path.realpath(folder)),
+        *(Path(os.path.realpath(os.path.expanduser(each))) for each in named if each),
+    ]
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if entry.is_symlink() and not any((end := entry.resolve()).is_relative_to(place) for place in allowed):
+        if entry.is_symlink() and not any(
+            (end := Path(os.path.realpath(entry))).is_relative_to(place) for place in allowed
+        ):
             raise UserError(
                 f"'{entry}' leads out of its folder, to '{end}', and nothing is written through a link that may be a stranger's;"
                 f" put what it leads to in its place, or if it is your own, say {LINKS}={shlex.quote(str(end))} before the command"

@@ -228,7 +228,12 @@ def diverged(config: TrainConfig, where: Path, step: int, ema: float | None, kno
 
 def recorded_net(run_folder: Path) -> Net:
     """The net that a run was begun with, whatever net=auto would choose now. Raises UserError where it is not readable."""
-    return choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
+    found = choose(Net, folder.read_net(run_folder), f"'{run_folder / 'config.json'}': net")  # type: ignore[type-abstract]
+    if isinstance(found, nets.Auto):
+        raise UserError(
+            f"'{run_folder / 'config.json'}' does not say which net net=auto chose, as runs of before format 4 do not; train it again"
+        )
+    return found
 
 
 def which_step(run_folder: Path, which: str, knob: str) -> int | None:
