@@ -62,6 +62,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             partial.mkdir()
             yield partial
             os.replace(partial, folder)
+            _clear_left(folder.parent)  # of one that was killed here, whose job is finished and is not locked again
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

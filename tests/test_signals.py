@@ -374,3 +374,16 @@ def test_kill_9_at_random_moments_of_four_verbs() -> None:
 @pytest.mark.parametrize("number", ["KILL", "TERM", "INT"])
 def test_signals_before_changes_of_files(number: str) -> None:
     assert struck("--at", "change", "--signal", number, "--trials", "12") >= 60
+
+
+def test_a_folder_that_a_killed_process_left_half_written_is_cleared(tmp_path: Path) -> None:
+    """By the next that writes a folder whole there; not that of a process that lives."""
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout.strip()
+    mine = atomic_files.partial_name("hydra")
+    for name in (mine, mine.replace(str(os.getpid()), dead)):
+        (tmp_path / name).mkdir()
+    with atomic_files.whole_folder(tmp_path / "other") as partial:
+        (partial / "x").touch()
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted([mine, "other"])
